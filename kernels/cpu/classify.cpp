@@ -1,0 +1,105 @@
+// Classification by integer comparison of keys with thresholds, and the sums of class indices over runs. Compiled once
+// per SIMD level; integer work only, so every level gives the same result.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/classify.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "kernels/cpu/classify.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace jsq::cpu::HWY_NAMESPACE {
+
+/// Signed comparison is enough: keys are below 2^31, and so are thresholds.
+template <uint32_t Thresholds>
+void classify_fixed(const float* values, size_t count, const int32_t* thresholds, uint8_t* classes) {
+  const uint32_t* bits = reinterpret_cast<const uint32_t*>(values);
+  int32_t t[Thresholds];
+  for (uint32_t j = 0; j < Thresholds; ++j) t[j] = thresholds[j];
+  for (size_t i = 0; i < count; ++i) {
+    const int32_t key = int32_t(bits[i] & element::magnitude_mask);
+    int32_t index = 0;
+    for (uint32_t j = 0; j < Thresholds; ++j) index += key >= t[j];
+    classes[i] = uint8_t(index);
+  }
+}
+
+void classify_keys(const float* values, size_t count, const int32_t* thresholds, uint32_t threshold_count, uint8_t* classes) {
+  switch (threshold_count) {
+    case 0: std::fill(classes, classes + count, uint8_t(0)); break;
+    case 1: classify_fixed<1>(values, count, thresholds, classes); break;
+    case 2: classify_fixed<2>(values, count, thresholds, classes); break;
+    case 3: classify_fixed<3>(values, count, thresholds, classes); break;
+    case 4: classify_fixed<4>(values, count, thresholds, classes); break;
+    case 5: classify_fixed<5>(values, count, thresholds, classes); break;
+    case 6: classify_fixed<6>(values, count, thresholds, classes); break;
+    case 7: classify_fixed<7>(values, count, thresholds, classes); break;
+    default: classify_fixed<8>(values, count, thresholds, classes); break;
+  }
+}
+
+void sum_runs(const uint8_t* classes, size_t runs, uint16_t* sums) {
+  for (size_t r = 0; r < runs; ++r) {
+    const uint8_t* run = classes + r * element::run_length;
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < element::run_length; ++i) sum += run[i];
+    sums[r] = uint16_t(sum);
+  }
+}
+
+}  // namespace jsq::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include <algorithm>
+#include <bit>
+
+namespace jsq::cpu {
+
+HWY_EXPORT(classify_keys);
+HWY_EXPORT(sum_runs);
+
+namespace {
+
+/// One stretch in which no threshold's cutoff lies.
+void classify_stretch(std::span<const float> values, uint64_t first_index, const element::ClassPlan& plan, uint8_t* classes) {
+  int32_t thresholds[element::max_classes] = {};
+  for (uint32_t j = 1; j < plan.classes; ++j)
+    thresholds[j - 1] = int32_t(element::effective_threshold(plan, j, first_index));
+  HWY_DYNAMIC_DISPATCH(classify_keys)(values.data(), values.size(), thresholds, plan.classes - 1, classes);
+}
+
+}  // namespace
+
+void classify(std::span<const float> values, uint64_t first_index, const element::ClassPlan& plan,
+              std::span<uint8_t> classes) {
+  size_t done = 0;
+  while (done < values.size()) {
+    size_t end = values.size();
+    for (uint32_t j = 1; j < plan.classes; ++j) {
+      const uint64_t at = first_index + done;
+      if (plan.cutoff[j] > at && plan.cutoff[j] - first_index < end) end = size_t(plan.cutoff[j] - first_index);
+    }
+    classify_stretch(values.subspan(done, end - done), first_index + done, plan, classes.data() + done);
+    done = end;
+  }
+}
+
+void run_activities(std::span<const uint8_t> classes, std::span<uint8_t> buckets) {
+  constexpr size_t batch = 512;
+  uint16_t sums[batch];
+  const size_t whole = classes.size() / element::run_length;
+  for (size_t r = 0; r < whole; r += batch) {
+    const size_t n = std::min(batch, whole - r);
+    HWY_DYNAMIC_DISPATCH(sum_runs)(classes.data() + r * element::run_length, n, sums);
+    for (size_t i = 0; i < n; ++i) buckets[r + i] = uint8_t(std::bit_width(sums[i]));
+  }
+  if (whole < buckets.size()) {
+    uint32_t sum = 0;
+    for (size_t i = whole * element::run_length; i < classes.size(); ++i) sum += classes[i];
+    buckets[whole] = uint8_t(std::bit_width(sum));
+  }
+}
+
+}  // namespace jsq::cpu
+#endif

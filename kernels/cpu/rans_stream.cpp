@@ -1,0 +1,60 @@
+#include "kernels/cpu/rans_stream.hpp"
+
+#include <algorithm>
+
+namespace jsq::cpu {
+
+using element::RansSlot;
+using element::RansSymbol;
+
+RansEncoder::RansEncoder(uint32_t lanes, size_t symbols_at_most)
+    : lanes_(lanes), words_(symbols_at_most + 1), first_word_(symbols_at_most + 1) {
+  std::fill(states_, states_ + lanes, element::rans_lower_bound);
+}
+
+void RansEncoder::encode_section(std::span<const uint16_t> ids, const RansSymbol* table) {
+  uint16_t* out = words_.data() + first_word_;
+  const uint32_t mask = lanes_ - 1;
+  for (size_t i = ids.size(); i-- > 0;) {
+    const RansSymbol& symbol = table[ids[i]];
+    uint32_t& state = states_[i & mask];
+    uint32_t x = state;
+    const bool emit = element::rans_needs_word(x, symbol.frequency);
+    out[-1] = uint16_t(x);  // kept only when emitted: a store costs less than a mispredicted branch
+    out -= emit;
+    x = emit ? x >> 16 : x;
+    state = element::rans_push(x, symbol);
+  }
+  first_word_ = size_t(out - words_.data());
+}
+
+void RansEncoder::finish(std::string& out) const {
+  out.append(reinterpret_cast<const char*>(states_), lanes_ * sizeof(uint32_t));
+  out.append(reinterpret_cast<const char*>(words_.data() + first_word_), (words_.size() - first_word_) * sizeof(uint16_t));
+}
+
+RansDecoder::RansDecoder(std::string_view stream, uint32_t lanes)
+    : words_(stream.data()), size_(stream.size()), lanes_(lanes) {
+  whole_ = stream.size() >= lanes * sizeof(uint32_t);
+  std::fill(states_, states_ + max_lanes, element::rans_lower_bound);
+  if (!whole_) return;
+  std::memcpy(states_, words_, lanes * sizeof(uint32_t));
+  at_ = lanes * sizeof(uint32_t);
+}
+
+void RansDecoder::next_many(const RansSlot* table, uint8_t* symbols, size_t count) {
+  size_t i = 0;
+  if (lane_ == 0 && lanes_ % 8 == 0) {
+    for (; i + lanes_ <= count; i += lanes_)
+      for (uint32_t group = 0; group < lanes_; group += 8)
+        for (uint32_t l = group; l < group + 8; ++l) symbols[i + l] = uint8_t(step(states_[l], table));
+  }
+  for (; i < count; ++i) symbols[i] = uint8_t(next(table));
+}
+
+bool RansDecoder::finished() const {
+  if (!whole_ || at_ != size_) return false;
+  return std::all_of(states_, states_ + lanes_, [](uint32_t x) { return x == element::rans_lower_bound; });
+}
+
+}  // namespace jsq::cpu

@@ -1,0 +1,78 @@
+// Interleaved rANS streams: `lanes` states, symbol i of a section on lane i mod lanes, words in decoding order.
+// A stream is the lanes' states (u32) and then 16-bit words, all little-endian. Sections share states and words.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/element/rans.hpp"
+
+namespace jsq::cpu {
+
+constexpr uint32_t max_lanes = 16;
+
+/// Encodes sections last to first, symbols last to first, as rANS must; then finish() gives the stream.
+class RansEncoder {
+ public:
+  /// `symbols_at_most`: over all sections.
+  RansEncoder(uint32_t lanes, size_t symbols_at_most);
+
+  /// `ids[i]` indexes `table`; every id's symbol has a frequency above 0.
+  void encode_section(std::span<const uint16_t> ids, const element::RansSymbol* table);
+  /// Appends the stream to `out`.
+  void finish(std::string& out) const;
+
+ private:
+  uint32_t lanes_;
+  uint32_t states_[max_lanes];
+  std::vector<uint16_t> words_;  // filled from the back
+  size_t first_word_;
+};
+
+/// Decodes what RansEncoder wrote. Words beyond the end read as zero; finished() tells whether the stream was
+/// consumed exactly, so that a damaged stream is found without a check in each step.
+class RansDecoder {
+ public:
+  RansDecoder(std::string_view stream, uint32_t lanes);
+
+  /// Begins a section: the next symbol is on lane 0.
+  void begin_section() { lane_ = 0; }
+  /// One symbol with the given table of 4096 slots.
+  uint32_t next(const element::RansSlot* table) {
+    uint32_t& state = states_[lane_];
+    const uint32_t symbol = step(state, table);
+    lane_ = lane_ + 1 == lanes_ ? 0 : lane_ + 1;
+    return symbol;
+  }
+  /// `count` symbols with one table into `symbols`.
+  void next_many(const element::RansSlot* table, uint8_t* symbols, size_t count);
+  /// Every word consumed, every lane back at the encoder's start.
+  bool finished() const;
+
+ private:
+  uint32_t step(uint32_t& state, const element::RansSlot* table) {
+    const element::RansSlot slot = table[state & (element::rans_total - 1)];
+    uint32_t x = element::rans_advance(state, slot);
+    if (x < element::rans_lower_bound) {
+      uint16_t word = 0;
+      if (at_ + 2 <= size_) std::memcpy(&word, words_ + at_, 2);
+      at_ += 2;
+      x = (x << 16) | word;
+    }
+    state = x;
+    return element::rans_slot_symbol(slot);
+  }
+  uint32_t states_[max_lanes];
+  const char* words_;
+  size_t size_;
+  size_t at_ = 0;
+  uint32_t lanes_;
+  uint32_t lane_ = 0;
+  bool whole_;
+};
+
+}  // namespace jsq::cpu

@@ -1,0 +1,233 @@
+// The exact allocation: minimise h' per element under a budget of payload bits (JointSQ, Eqs. 10-14).
+// Densities of an element's increments fall with the width, so the LP optimum is a threshold rule with one multiplier
+// lambda; what is left at the integral end is settled by a small exact knapsack over the items next to lambda.
+#include <algorithm>
+#include <bit>
+#include <limits>
+#include <map>
+
+#include "lib/allocators/allocator.hpp"
+
+namespace jsq {
+namespace {
+
+/// Taking an element from class `from` to class `to`. Usually to = from + 1; more where a step is not worth its bits.
+struct Increment {
+  uint32_t from = 0, to = 0;
+  uint32_t bits = 0;
+  double profit = 0;   // in units of g^2
+  double density = 0;  // profit / charged bits
+};
+
+/// The upper hull of (bits, profit) over the widths, with the map's bits charged to the first width above 0.
+std::vector<Increment> increments_of(const WidthSet& widths, double first_extra_bits) {
+  std::vector<Increment> hull;
+  std::vector<double> charged;
+  for (uint32_t j = 1; j < widths.size(); ++j) {
+    Increment step{j - 1, j, widths.increment_bits(j), widths.increment_profit(j), 0};
+    double cost = step.bits + (widths[j - 1] == 0 ? first_extra_bits : 0.0);
+    step.density = step.profit / cost;
+    while (!hull.empty() && hull.back().density <= step.density) {
+      step.from = hull.back().from;
+      step.bits += hull.back().bits;
+      step.profit += hull.back().profit;
+      cost += charged.back();
+      step.density = step.profit / cost;
+      hull.pop_back();
+      charged.pop_back();
+    }
+    hull.push_back(step);
+    charged.push_back(cost);
+  }
+  return hull;
+}
+
+/// How many elements each increment takes at multiplier lambda: all cells certainly in, and those that may be in.
+struct Bounds {
+  uint64_t certain = 0, possible = 0;  // bits
+};
+
+class Search {
+ public:
+  Search(MagnitudeIndex& index, std::vector<Increment> increments) : index_(index), increments_(std::move(increments)) {}
+
+  Bounds bits_at(double lambda) const {
+    Bounds bounds;
+    for (const Increment& step : increments_) {
+      bounds.certain += step.bits * index_.before(cells_with_low_at_least(step, lambda));
+      bounds.possible += step.bits * index_.before(cells_with_high_at_least(step, lambda));
+    }
+    return bounds;
+  }
+  /// Cells all of whose keys have density >= lambda in this increment (a prefix, since cells descend).
+  size_t cells_with_low_at_least(const Increment& step, double lambda) const {
+    return count_prefix([&](const MagnitudeIndex::Cell& c) { return step.density * energy_of_key(c.low) >= lambda; });
+  }
+  size_t cells_with_high_at_least(const Increment& step, double lambda) const {
+    return count_prefix([&](const MagnitudeIndex::Cell& c) { return step.density * energy_of_key(c.high()) >= lambda; });
+  }
+  const std::vector<Increment>& increments() const { return increments_; }
+
+  /// The smallest lambda for which `fits(bits_at(lambda))`; larger lambdas fit too.
+  template <class Fits>
+  double smallest_lambda(Fits fits) const {
+    // Non-negative doubles are ordered as their bits are.
+    uint64_t low = 0, high = std::bit_cast<uint64_t>(std::numeric_limits<double>::max());
+    while (low < high) {
+      const uint64_t middle = low + (high - low) / 2;
+      if (fits(bits_at(std::bit_cast<double>(middle)))) high = middle;
+      else low = middle + 1;
+    }
+    return std::bit_cast<double>(low);
+  }
+
+ private:
+  template <class Holds>
+  size_t count_prefix(Holds holds) const {
+    return size_t(std::partition_point(index_.cells().begin(), index_.cells().end(), holds) - index_.cells().begin());
+  }
+  MagnitudeIndex& index_;
+  std::vector<Increment> increments_;
+};
+
+/// Elements of one key at one increment: `count` equal items.
+struct ItemGroup {
+  double density = 0;
+  size_t increment = 0;
+  uint32_t key = 0;
+  uint64_t count = 0;
+  uint64_t taken = 0;
+};
+
+/// One item of the core problem: element `ordinal` among those with `key`.
+struct CoreItem {
+  size_t group = 0;
+  uint64_t ordinal = 0;
+};
+
+constexpr uint64_t core_items = 64;  ///< items on either side of the greedy's end that the core may exchange
+
+/// Exchanges items around the greedy's end by dynamic programming over elements (each takes a prefix of its items), so
+/// that the profit of the core is the best for its capacity. Changes only `taken`.
+void settle_core(std::vector<ItemGroup>& groups, const std::vector<Increment>& increments, uint64_t left_bits) {
+  std::vector<CoreItem> core;
+  uint64_t capacity = left_bits;
+  uint64_t gathered = 0;
+  for (size_t g = groups.size(); g-- > 0 && gathered < core_items;)
+    for (uint64_t t = groups[g].taken; t-- > 0 && gathered < core_items; ++gathered) {
+      core.push_back({g, t});
+      capacity += increments[groups[g].increment].bits;
+    }
+  gathered = 0;
+  for (size_t g = 0; g < groups.size() && gathered < core_items; ++g)
+    for (uint64_t t = groups[g].taken; t < groups[g].count && gathered < core_items; ++t, ++gathered) core.push_back({g, t});
+  if (core.empty()) return;
+
+  // Items of one element in increment order.
+  std::map<std::pair<uint32_t, uint64_t>, std::vector<size_t>> elements;
+  for (const CoreItem& item : core) elements[{groups[item.group].key, item.ordinal}].push_back(item.group);
+  std::vector<std::vector<size_t>> chains;
+  for (auto& [element, chain] : elements) {
+    std::sort(chain.begin(), chain.end(), [&](size_t a, size_t b) { return groups[a].increment < groups[b].increment; });
+    chains.push_back(chain);
+  }
+
+  const size_t width = size_t(capacity) + 1;
+  std::vector<double> best(width, 0.0), next(width);
+  std::vector<std::vector<uint8_t>> choice(chains.size(), std::vector<uint8_t>(width, 0));
+  for (size_t e = 0; e < chains.size(); ++e) {
+    next = best;
+    uint64_t bits = 0;
+    double profit = 0;
+    for (size_t length = 1; length <= chains[e].size(); ++length) {
+      const ItemGroup& group = groups[chains[e][length - 1]];
+      bits += increments[group.increment].bits;
+      profit += increments[group.increment].profit * energy_of_key(group.key);
+      for (size_t c = size_t(bits); c < width; ++c)
+        if (best[c - bits] + profit > next[c]) {
+          next[c] = best[c - bits] + profit;
+          choice[e][c] = uint8_t(length);
+        }
+    }
+    std::swap(best, next);
+  }
+  for (const CoreItem& item : core)
+    groups[item.group].taken = std::min(groups[item.group].taken, item.ordinal);  // the core's items are decided anew
+  std::vector<uint64_t> chosen(groups.size(), 0);
+  size_t c = width - 1;
+  for (size_t e = chains.size(); e-- > 0;) {
+    const uint8_t length = choice[e][c];
+    for (size_t l = 0; l < length; ++l) {
+      ++chosen[chains[e][l]];
+      c -= increments[groups[chains[e][l]].increment].bits;
+    }
+  }
+  for (size_t g = 0; g < groups.size(); ++g) groups[g].taken += chosen[g];
+}
+
+}  // namespace
+
+ClassCounts allocate_exact(MagnitudeIndex& index, const WidthSet& widths, uint64_t payload_bits, double first_extra_bits) {
+  ClassCounts counts(widths.size(), 0);
+  counts[0] = index.elements();
+  const uint64_t budget = payload_bits - index.elements() * widths[0];
+  if (budget / std::max(1u, widths.widest() - widths[0]) >= index.elements()) {
+    std::fill(counts.begin(), counts.end(), index.elements());
+    return counts;
+  }
+  const Search search(index, increments_of(widths, first_extra_bits));
+
+  // Bracket lambda with room for the core on both sides, and split the cells inside until they are single keys.
+  const uint64_t margin = core_items * widths.widest();
+  double low = 0, high = 0;
+  for (;;) {
+    high = search.smallest_lambda([&](Bounds b) { return b.possible + margin <= budget; });
+    const double below = search.smallest_lambda([&](Bounds b) { return b.certain < budget + margin; });
+    // One step of a double below the smallest lambda that does not reach far enough.
+    low = below > 0 ? std::bit_cast<double>(std::bit_cast<uint64_t>(below) - 1) : 0.0;
+    if (budget < margin) high = std::numeric_limits<double>::max();
+    std::vector<size_t> coarse;
+    for (const Increment& step : search.increments()) {
+      const size_t first = search.cells_with_low_at_least(step, high);
+      const size_t last = search.cells_with_high_at_least(step, low);
+      for (size_t i = first; i < last; ++i)
+        if (index.cells()[i].shift > 0) coarse.push_back(i);
+    }
+    if (coarse.empty()) break;
+    std::sort(coarse.begin(), coarse.end());
+    coarse.erase(std::unique(coarse.begin(), coarse.end()), coarse.end());
+    index.split(coarse, true);
+  }
+
+  // Whole groups above the bracket are in; inside it, greedily by density (ties: lower increment, larger key).
+  std::vector<ItemGroup> groups;
+  uint64_t left = budget;
+  std::vector<uint64_t> taken(search.increments().size(), 0);
+  for (size_t s = 0; s < search.increments().size(); ++s) {
+    const Increment& step = search.increments()[s];
+    const size_t first = search.cells_with_low_at_least(step, high);
+    const size_t last = search.cells_with_high_at_least(step, low);
+    taken[s] = index.before(first);
+    left -= taken[s] * step.bits;
+    for (size_t i = first; i < last; ++i) {
+      const MagnitudeIndex::Cell& cell = index.cells()[i];
+      groups.push_back({step.density * energy_of_key(cell.low), s, cell.low, cell.count, 0});
+    }
+  }
+  std::stable_sort(groups.begin(), groups.end(), [](const ItemGroup& a, const ItemGroup& b) { return a.density > b.density; });
+  for (ItemGroup& group : groups) {
+    if (group.density <= 0) break;  // zeros gain nothing from bits
+    const uint32_t bits = search.increments()[group.increment].bits;
+    group.taken = std::min(group.count, left / bits);
+    left -= group.taken * bits;
+    if (group.taken < group.count) break;
+  }
+  // Charged map bits make lambda a price of the whole file, not of the payload: then the greedy's order is the answer.
+  if (first_extra_bits == 0) settle_core(groups, search.increments(), left);
+  for (const ItemGroup& group : groups) taken[group.increment] += group.taken;
+  for (size_t s = 0; s < taken.size(); ++s)
+    for (uint32_t j = search.increments()[s].from + 1; j <= search.increments()[s].to; ++j) counts[j] = taken[s];
+  return counts;
+}
+
+}  // namespace jsq

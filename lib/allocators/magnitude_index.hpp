@@ -1,0 +1,58 @@
+// Ranks of magnitudes without sorting: the summary's histogram, refined 256-fold where an exact answer is needed.
+// Ranks are 1-based and descend: rank 1 is the largest magnitude.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "lib/allocators/population.hpp"
+
+namespace jsq {
+
+class MagnitudeIndex {
+ public:
+  /// Keys [low, low + 2^shift) hold `count` > 0 elements.
+  struct Cell {
+    uint32_t low = 0;
+    uint32_t shift = 0;
+    uint64_t count = 0;
+    uint32_t high() const { return low + (1u << shift) - 1; }
+    /// g^2 of the cell's middle; exact when the cell is a single key.
+    double energy() const;
+  };
+
+  explicit MagnitudeIndex(const Population& population);
+
+  const Population& population() const { return population_; }
+  uint64_t elements() const { return population_.summary().elements; }
+  /// Non-empty cells from the largest keys to the smallest.
+  const std::vector<Cell>& cells() const { return cells_; }
+  /// Elements in the cells before cell i.
+  uint64_t before(size_t i) const { return before_[i]; }
+
+  /// Splits the listed cells (indices, ascending) until they are single keys or, with `once`, 256-fold. One pass over the
+  /// population for each level of splitting.
+  void split(std::span<const size_t> cells, bool once = false);
+  /// Makes every cell a single key.
+  void split_all();
+
+  /// The key of each rank (1..elements).
+  std::vector<uint32_t> keys_of_ranks(std::span<const uint64_t> ranks);
+  /// Elements with a key of at least each given key.
+  std::vector<uint64_t> counts_at_least(std::span<const uint32_t> keys);
+  /// Elements with exactly this key.  \pre its cell is a single key (it came from keys_of_ranks).
+  uint64_t ties(uint32_t key) const;
+
+ private:
+  size_t cell_of_rank(uint64_t rank) const;
+  void rebuild();
+  const Population& population_;
+  std::vector<Cell> cells_;
+  std::vector<uint64_t> before_;
+};
+
+/// g^2 of a magnitude key, exact in double.
+double energy_of_key(uint32_t key);
+
+}  // namespace jsq

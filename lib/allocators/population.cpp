@@ -1,0 +1,107 @@
+#include "lib/allocators/population.hpp"
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+
+#include "jsq/error.hpp"
+#include "kernels/element/float_bits.hpp"
+
+namespace jsq {
+
+void Summary::append(const Summary& next) {
+  if (first_nonfinite == UINT64_MAX && next.first_nonfinite != UINT64_MAX) first_nonfinite = elements + next.first_nonfinite;
+  elements += next.elements;
+  zeros += next.zeros;
+  nan += next.nan;
+  positive_infinite += next.positive_infinite;
+  negative_infinite += next.negative_infinite;
+  max_key = std::max(max_key, next.max_key);
+  sum += next.sum;
+  sum_abs += next.sum_abs;
+  energy += next.energy;
+  for (uint32_t b = 0; b < summary_bins; ++b) histogram[b] += next.histogram[b];
+}
+
+Summary summarise(std::span<const float> values) {
+  Summary summary;
+  std::vector<uint32_t> histogram(summary_bins);
+  uint64_t since_flush = 0;
+  auto flush = [&] {
+    for (uint32_t b = 0; b < summary_bins; ++b) summary.histogram[b] += histogram[b];
+    std::fill(histogram.begin(), histogram.end(), 0u);
+    since_flush = 0;
+  };
+  for (size_t at = 0; at < values.size(); at += cpu::sum_chunk) {
+    const auto chunk = values.subspan(at, std::min(cpu::sum_chunk, values.size() - at));
+    const cpu::ChunkSums sums = cpu::summarise_chunk(chunk, histogram);
+    if (summary.first_nonfinite == UINT64_MAX && sums.first_nonfinite != UINT64_MAX)
+      summary.first_nonfinite = at + sums.first_nonfinite;
+    summary.zeros += sums.zeros;
+    summary.nan += sums.nan;
+    summary.positive_infinite += sums.positive_infinite;
+    summary.negative_infinite += sums.negative_infinite;
+    summary.max_key = std::max(summary.max_key, sums.max_key);
+    summary.sum += sums.sum;
+    summary.sum_abs += sums.sum_abs;
+    summary.energy += sums.energy;
+    since_flush += chunk.size();
+    if (since_flush > (1u << 30)) flush();
+  }
+  flush();
+  summary.elements = values.size();
+  return summary;
+}
+
+std::vector<uint64_t> Population::refine(std::span<const cpu::KeyRange> ranges) const {
+  const size_t cells = cpu::cells_of_range * ranges.size();
+  std::vector<uint64_t> total(cells);
+  if (ranges.empty()) return total;
+  std::mutex mutex;
+  visit([&](uint64_t, std::span<const float> values) {
+    static thread_local std::vector<uint32_t> counts;
+    counts.assign(cells, 0);
+    cpu::refine_ranges(values, ranges, counts);
+    const std::lock_guard lock(mutex);
+    for (size_t c = 0; c < cells; ++c) total[c] += counts[c];
+  });
+  return total;
+}
+
+uint64_t Population::index_after_tie(uint32_t key, uint64_t quota) const {
+  std::map<uint64_t, uint64_t> ties;  // first index of a stretch -> elements with the key
+  std::mutex mutex;
+  visit([&](uint64_t first, std::span<const float> values) {
+    const uint64_t equal = cpu::count_key(values, key);
+    if (!equal) return;
+    const std::lock_guard lock(mutex);
+    ties[first] = equal;
+  });
+  uint64_t before = 0, wanted_stretch = UINT64_MAX;
+  for (const auto& [first, equal] : ties) {
+    if (before + equal >= quota) {
+      wanted_stretch = first;
+      break;
+    }
+    before += equal;
+  }
+  uint64_t index = UINT64_MAX;
+  visit([&](uint64_t first, std::span<const float> values) {
+    if (first != wanted_stretch) return;
+    uint64_t left = quota - before;
+    for (size_t i = 0; i < values.size(); ++i)
+      if (element::magnitude_key(values[i]) == key && --left == 0) {
+        index = first + i + 1;
+        return;
+      }
+  });
+  if (index == UINT64_MAX) throw Error(Errc::internal, "fewer elements tie at an allocation's threshold than it counted");
+  return index;
+}
+
+void SpanPopulation::visit(const std::function<void(uint64_t, std::span<const float>)>& visitor) const {
+  for (size_t at = 0; at < values_.size(); at += cpu::sum_chunk)
+    visitor(at, values_.subspan(at, std::min(cpu::sum_chunk, values_.size() - at)));
+}
+
+}  // namespace jsq
