@@ -1,0 +1,145 @@
+#include "lib/core/pool.hpp"
+
+#include <tbb/enumerable_thread_specific.h>
+#include <tbb/parallel_for.h>
+
+#include <algorithm>
+
+#include "kernels/cpu/summary.hpp"
+#include "kernels/element/float_bits.hpp"
+
+namespace jsq {
+namespace {
+
+struct Stretch {
+  size_t tensor;
+  uint64_t first;
+  size_t count;
+};
+
+std::vector<Stretch> stretches_of(const std::vector<PoolTensor>& tensors, uint64_t length) {
+  std::vector<Stretch> stretches;
+  for (size_t t = 0; t < tensors.size(); ++t) {
+    const uint64_t elements = tensors[t].info->elements();
+    for (uint64_t first = 0; first < elements; first += length)
+      stretches.push_back({t, first, size_t(std::min(length, elements - first))});
+  }
+  return stretches;
+}
+
+/// 32-bit counters for the hot loop, flushed before they can overflow.
+struct LocalHistogram {
+  std::vector<uint32_t> counts = std::vector<uint32_t>(summary_bins);
+  std::vector<uint64_t> total = std::vector<uint64_t>(summary_bins);
+  uint64_t held = 0;
+  void make_room(uint64_t elements) {
+    if (held + elements > UINT32_MAX) flush();
+    held += elements;
+  }
+  void flush() {
+    for (uint32_t b = 0; b < summary_bins; ++b) total[b] += counts[b];
+    std::fill(counts.begin(), counts.end(), 0u);
+    held = 0;
+  }
+};
+
+}  // namespace
+
+TensorPool::TensorPool(std::vector<PoolTensor> tensors) : tensors_(std::move(tensors)) {
+  uint64_t first = 0;
+  for (PoolTensor& tensor : tensors_) {
+    tensor.first = first;
+    first += tensor.info->elements();
+  }
+  // Histograms are integers and may be merged in any order; sums are kept by chunk and added in order below.
+  constexpr uint64_t task_length = 16 * cpu::sum_chunk;
+  const std::vector<Stretch> tasks = stretches_of(tensors_, task_length);
+  std::vector<std::vector<cpu::ChunkSums>> sums(tasks.size());
+  tbb::enumerable_thread_specific<LocalHistogram> histograms;
+  tbb::parallel_for(size_t(0), tasks.size(), [&](size_t i) {
+    static thread_local std::vector<float> scratch;
+    LocalHistogram& local = histograms.local();
+    const Stretch& task = tasks[i];
+    const std::span<const float> values = read(task.tensor, task.first, task.count, scratch);
+    local.make_room(values.size());
+    for (size_t at = 0; at < values.size(); at += cpu::sum_chunk)
+      sums[i].push_back(
+          cpu::summarise_chunk(values.subspan(at, std::min(cpu::sum_chunk, values.size() - at)), local.counts));
+  });
+  for (LocalHistogram& local : histograms) {
+    local.flush();
+    for (uint32_t b = 0; b < summary_bins; ++b) summary_.histogram[b] += local.total[b];
+  }
+  statistics_.resize(tensors_.size());
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    TensorStatistics& statistics = statistics_[tasks[i].tensor];
+    uint64_t at = tasks[i].first;
+    for (const cpu::ChunkSums& chunk : sums[i]) {
+      if (statistics.first_nonfinite == UINT64_MAX && chunk.first_nonfinite != UINT64_MAX)
+        statistics.first_nonfinite = at + chunk.first_nonfinite;
+      statistics.nan += chunk.nan;
+      statistics.positive_infinite += chunk.positive_infinite;
+      statistics.negative_infinite += chunk.negative_infinite;
+      statistics.energy += chunk.energy;
+      summary_.zeros += chunk.zeros;
+      summary_.max_key = std::max(summary_.max_key, chunk.max_key);
+      summary_.sum += chunk.sum;
+      summary_.sum_abs += chunk.sum_abs;
+      summary_.energy += chunk.energy;
+      at += cpu::sum_chunk;
+    }
+  }
+  for (size_t t = 0; t < tensors_.size(); ++t) {
+    const TensorStatistics& statistics = statistics_[t];
+    if (summary_.first_nonfinite == UINT64_MAX && statistics.first_nonfinite != UINT64_MAX)
+      summary_.first_nonfinite = tensors_[t].first + statistics.first_nonfinite;
+    summary_.nan += statistics.nan;
+    summary_.positive_infinite += statistics.positive_infinite;
+    summary_.negative_infinite += statistics.negative_infinite;
+  }
+  summary_.elements = first;
+}
+
+std::span<const float> TensorPool::read(size_t t, uint64_t first, size_t count, std::vector<float>& scratch) const {
+  const PoolTensor& tensor = tensors_[t];
+  const std::span<const float> values = tensor.source->read(tensor.tensor, first, count, scratch);
+  if (!tensor.drop_nonfinite) return values;
+  const auto nonfinite = [](float g) { return element::magnitude_key(g) >= element::first_nonfinite_key; };
+  if (std::none_of(values.begin(), values.end(), nonfinite)) return values;
+  if (values.data() != scratch.data()) scratch.assign(values.begin(), values.end());
+  scratch.resize(count);
+  for (float& g : scratch)
+    if (nonfinite(g)) g = 0;
+  return scratch;
+}
+
+void TensorPool::visit(const std::function<void(uint64_t, std::span<const float>)>& visitor) const {
+  const std::vector<Stretch> stretches = stretches_of(tensors_, cpu::sum_chunk);
+  tbb::parallel_for(size_t(0), stretches.size(), [&](size_t i) {
+    static thread_local std::vector<float> scratch;
+    const Stretch& stretch = stretches[i];
+    visitor(tensors_[stretch.tensor].first + stretch.first, read(stretch.tensor, stretch.first, stretch.count, scratch));
+  });
+}
+
+PoolSample sample_pool(const TensorPool& pool, size_t elements) {
+  constexpr uint64_t length = 8192;
+  PoolSample sample;
+  const uint64_t total = pool.summary().elements;
+  const std::vector<Stretch> stretches = stretches_of(pool.tensors(), length);
+  // Take stretch i when the running quota passes a whole number: even distances, small tensors included.
+  const double wanted = double(elements) / double(std::max<uint64_t>(total, 1));
+  double quota = 0;
+  std::vector<float> scratch;
+  for (const Stretch& stretch : stretches) {
+    quota += wanted * double(stretch.count);
+    if (total > elements && quota < double(stretch.count)) continue;
+    quota -= double(stretch.count);
+    const std::span<const float> values = pool.read(stretch.tensor, stretch.first, stretch.count, scratch);
+    sample.values.insert(sample.values.end(), values.begin(), values.end());
+  }
+  if (!sample.values.empty()) sample.scale = double(total) / double(sample.values.size());
+  return sample;
+}
+
+}  // namespace jsq

@@ -1,0 +1,62 @@
+// Tensors that share one budget, seen as one population: pool indices run through the tensors in order.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "jsq/compress.hpp"
+#include "lib/allocators/population.hpp"
+
+namespace jsq {
+
+/// One tensor of a pool.
+struct PoolTensor {
+  const GradientSource* source = nullptr;
+  size_t tensor = 0;           ///< index in the source
+  const TensorInfo* info = nullptr;
+  uint32_t number = 0;         ///< index in the archive: the tensor number of random streams
+  uint64_t first = 0;          ///< pool index of its first element
+  bool drop_nonfinite = false; ///< non-finite elements read as zero
+};
+
+/// What the summary pass learns of one tensor.
+struct TensorStatistics {
+  uint64_t nan = 0, positive_infinite = 0, negative_infinite = 0;
+  uint64_t first_nonfinite = UINT64_MAX;  ///< storage index
+  double energy = 0;
+  uint64_t nonfinite() const { return nan + positive_infinite + negative_infinite; }
+};
+
+class TensorPool final : public Population {
+ public:
+  /// Takes the tensors in order, fills `first`, and makes the summary in one parallel pass.
+  explicit TensorPool(std::vector<PoolTensor> tensors);
+
+  const Summary& summary() const override { return summary_; }
+  const std::vector<PoolTensor>& tensors() const { return tensors_; }
+  const TensorStatistics& statistics(size_t tensor) const { return statistics_[tensor]; }
+
+  void visit(const std::function<void(uint64_t, std::span<const float>)>& visitor) const override;
+
+  /// Elements [first, first + count) of tensor t, non-finite ones as zero where the tensor says so.
+  std::span<const float> read(size_t t, uint64_t first, size_t count, std::vector<float>& scratch) const;
+
+ private:
+  std::vector<PoolTensor> tensors_;
+  std::vector<TensorStatistics> statistics_;
+  Summary summary_;
+};
+
+/// A deterministic sample of a pool in memory: stretches of 8,192 elements at even distances, at least `elements` of them
+/// (the whole pool when it is smaller).
+struct PoolSample {
+  std::vector<float> values;
+  double scale = 1;  ///< pool elements / sample elements
+};
+PoolSample sample_pool(const TensorPool& pool, size_t elements);
+
+}  // namespace jsq

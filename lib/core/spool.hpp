@@ -1,0 +1,33 @@
+// A place for compressed bytes until their total is known: memory first, an unnamed temporary file beyond a limit.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "jsq/compress.hpp"
+
+namespace jsq {
+
+class Spool {
+ public:
+  explicit Spool(size_t memory_limit = size_t(64) << 20) : memory_limit_(memory_limit) {}
+  /// \throws Error write_failed when the temporary file cannot take the bytes.
+  void append(std::string_view bytes);
+  uint64_t size() const { return size_; }
+  /// Writes everything to `out`, in order.
+  void copy_to(ByteSink& out);
+
+ private:
+  struct CloseFile {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
+  size_t memory_limit_;
+  std::string memory_;
+  std::unique_ptr<std::FILE, CloseFile> file_;
+  uint64_t size_ = 0;
+};
+
+}  // namespace jsq

@@ -1,0 +1,93 @@
+// Read a frame: its directory, its blocks, whole tensors or slices of them. The format is formats/SPEC.md.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "jsq/export.hpp"
+#include "jsq/gradients.hpp"
+#include "jsq/tensor.hpp"
+
+namespace jsq {
+
+/// One dump inside an archive.
+struct FrameDump {
+  std::string path;
+  DumpInfo dump;
+  size_t first_tensor = 0, tensor_count = 0;
+};
+
+/// One tensor of a frame, as its directory describes it.
+struct FrameTensor {
+  TensorInfo info;
+  uint32_t dump = 0;
+  uint32_t method_id = 0;
+  uint32_t parameter_set = 0;
+  uint8_t block_log2 = 16;               ///< blocks hold 2^block_log2 elements, the last one the rest
+  std::vector<uint64_t> block_bytes;     ///< payload bytes of each block, without its checksum; 0: all zeros
+  uint64_t first_byte = 0;               ///< file offset of the first block
+  uint8_t nonfinite_policy = 0;          ///< 0 none met, 1 replaced by zero, 2 kept
+  uint64_t nonfinite_count = 0;
+  uint64_t exception_bytes = 0;          ///< stored bytes of the kept non-finite elements
+};
+
+/// Bytes of a frame by what they are for.
+struct FrameSizes {
+  uint64_t file = 0, header = 0, blocks = 0, checksums = 0, exceptions = 0, directory = 0, parameters = 0, footer = 0;
+};
+
+struct BlockDamage {
+  size_t tensor = 0;
+  size_t block = 0;          ///< number of blocks for the exception record
+  uint64_t offset_bytes = 0; ///< file offset of the damaged block
+  std::string message;
+};
+
+/// An open frame. Const members are thread-safe.
+class JSQ_API FrameReader {
+ public:
+  /// Opens a frame file ('-': standard input, spooled).  \throws Error not_found, read_failed, damaged, newer_format, limit.
+  static FrameReader open(const std::string& path);
+  /// A frame in memory, which must outlive the reader.
+  static FrameReader from_bytes(std::string_view bytes, std::string name = "frame");
+  FrameReader(FrameReader&&) noexcept;
+  FrameReader& operator=(FrameReader&&) noexcept;
+  ~FrameReader();
+
+  const std::vector<FrameDump>& dumps() const;
+  const std::vector<FrameTensor>& tensors() const;
+  const std::vector<std::pair<std::string, std::string>>& metadata() const;
+  uint64_t seed() const;
+  FrameSizes sizes() const;
+  /// Index of the tensor named `name` ("path::name" where several dumps hold it). \throws Error unknown_name.
+  size_t find(std::string_view name) const;
+  /// Name of a tensor's method and the options its parameters record ("jointsq:alloc=exact,quant=cell").
+  std::string method_of(size_t tensor) const;
+
+  /// Values [first, first + values.size()) of a tensor, storage order, decoded from the blocks that hold them.
+  /// Non-finite elements that were kept are restored. O(blocks touched).  \throws Error damaged.
+  void read(size_t tensor, uint64_t first, std::span<float> values) const;
+  /// The same as little-endian stored bytes of the tensor's dtype; kept non-finite elements with every bit.
+  void read_stored(size_t tensor, uint64_t first, uint64_t count, std::span<std::byte> out) const;
+
+  /// Writes dump `dump` to `sink` with several threads and bounded memory.
+  void write_dump(size_t dump, GradientSink& sink, unsigned threads = 0) const;
+
+  /// Checks every block's checksum and, unless `quick`, decodes it. Returns what is damaged, in file order.
+  std::vector<BlockDamage> test(bool quick, unsigned threads = 0) const;
+
+ private:
+  struct State;
+  explicit FrameReader(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+/// First bytes of every frame.
+constexpr std::string_view frame_magic = "JSQ\x1a";
+
+}  // namespace jsq

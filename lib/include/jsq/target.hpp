@@ -1,0 +1,41 @@
+// What the user asks for: a size (file ratio, bits per element, bytes) or an error, as one value with one text form.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "jsq/export.hpp"
+
+namespace jsq {
+
+enum class TargetKind : uint8_t {
+  ratio,   ///< input bytes / output bytes
+  bpw,     ///< output bits per element
+  bytes,   ///< output bytes
+  nmse,    ///< |g^ - g|^2 / |g|^2 at most
+  maxabs,  ///< max |g^ - g| at most
+  hprime,  ///< model noise h' per element at most
+};
+
+/// What a size target counts.
+enum class RatioKind : uint8_t {
+  file,     ///< everything in the file
+  payload,  ///< the papers' accounting: sum of the widths, nothing else
+};
+
+struct Target {
+  TargetKind kind = TargetKind::ratio;
+  double value = 32;
+  bool is_size() const noexcept { return kind <= TargetKind::bytes; }
+};
+
+/// "ratio=32", "bpw=1", "bytes=64KiB" (suffixes B, KB, MB, GB, KiB, MiB, GiB), "nmse=1e-3", "maxabs=1e-4", "hprime=0.1";
+/// a bare number is a ratio.  \throws Error usage.
+JSQ_API Target parse_target(std::string_view text);
+/// The reverse: "ratio=32".
+JSQ_API std::string to_string(const Target& target);
+/// "64KiB" -> 65536.  \throws Error usage naming `what`.
+JSQ_API uint64_t parse_size(std::string_view text, std::string_view what);
+
+}  // namespace jsq

@@ -1,0 +1,541 @@
+#include "lib/packers/class_block.hpp"
+
+#include <algorithm>
+#include <bit>
+
+#include "jsq/error.hpp"
+#include "kernels/cpu/bit_io.hpp"
+#include "kernels/cpu/classify.hpp"
+#include "kernels/cpu/rans_stream.hpp"
+#include "kernels/element/philox.hpp"
+#include "lib/core/bytes.hpp"
+
+namespace jsq {
+
+using cpu::BitReader;
+using cpu::BitWriter;
+using element::max_activity_buckets;
+using element::max_classes;
+using element::run_length;
+
+namespace {
+
+constexpr uint32_t token_table_offset = max_activity_buckets;
+constexpr uint32_t magnitude_table_offset = 2 * max_activity_buckets;
+
+uint16_t symbol_id(uint32_t table, uint32_t symbol) { return uint16_t(table * max_symbols + symbol); }
+uint32_t magnitude_table(uint32_t index, uint32_t bucket) {
+  return magnitude_table_offset + (index - 1) * max_activity_buckets + bucket;
+}
+
+/// Buffers of one block, reused by a thread from block to block.
+struct Scratch {
+  std::vector<uint8_t> classes, buckets, codes;
+  std::vector<uint32_t> kept;
+  std::vector<uint16_t> activity_ids, token_ids, magnitude_ids;
+  std::string rans, bits;
+  size_t kept_count = 0;
+
+  void resize(size_t n) {
+    const size_t padded = (n + run_length - 1) / run_length * run_length;
+    if (classes.size() < padded) {
+      classes.resize(padded);
+      codes.resize(padded);
+      kept.resize(padded + 1);
+      buckets.resize(padded / run_length);
+    }
+  }
+};
+
+Scratch& scratch() {
+  static thread_local Scratch buffers;
+  return buffers;
+}
+
+size_t runs_of(size_t n) { return (n + run_length - 1) / run_length; }
+
+/// Lists the indices of the elements whose class has a width above 0.
+void list_kept(const element::ClassPlan& plan, size_t n, Scratch& s) {
+  size_t k = 0;
+  uint32_t* kept = s.kept.data();
+  const uint8_t* classes = s.classes.data();
+  if (plan.width[0] > 0) {
+    for (size_t i = 0; i < n; ++i) kept[i] = uint32_t(i);
+    k = n;
+  } else {
+    for (size_t i = 0; i < n; ++i) {
+      kept[k] = uint32_t(i);
+      k += classes[i] != 0;
+    }
+  }
+  s.kept_count = k;
+}
+
+/// Classes, activities and code words of a block.
+void quantize_block(const element::ClassPlan& plan, std::span<const float> values, uint64_t first_pool_index,
+                    uint64_t first_element, uint32_t tensor, Scratch& s) {
+  const size_t n = values.size();
+  s.resize(n);
+  cpu::classify(values, first_pool_index, plan, std::span(s.classes.data(), n));
+  std::fill(s.classes.begin() + std::ptrdiff_t(n), s.classes.begin() + std::ptrdiff_t(runs_of(n) * run_length), uint8_t(0));
+  cpu::run_activities(std::span<const uint8_t>(s.classes.data(), n), std::span(s.buckets.data(), runs_of(n)));
+  list_kept(plan, n, s);
+  for (size_t k = 0; k < s.kept_count; ++k) {
+    const uint32_t i = s.kept[k];
+    const uint32_t c = s.classes[i];
+    float u = 0.5f;
+    if (plan.stochastic)
+      u = element::uniform_of_word(
+          element::random_word(plan.seed, first_element + i, tensor, element::RandomPurpose::rounding));
+    s.codes[k] = uint8_t(element::quantize_in_class(plan.quantizer, plan.width[c], plan.scale[c], values[i], u));
+  }
+}
+
+void put_class(BitWriter& out, uint32_t index, uint32_t classes) {
+  // Truncated unary over the kept classes 1..classes-1: the last one needs no closing zero.
+  const uint32_t ones = index - 1;
+  if (ones + 2 < classes) out.put(((1u << ones) - 1) << 1, ones + 1);
+  else out.put((1u << ones) - 1, ones);
+}
+uint32_t get_class(BitReader& in, uint32_t classes) {
+  uint32_t index = 1;
+  while (index + 1 < classes && in.bit()) ++index;
+  return index;
+}
+
+uint32_t rice_parameter(size_t n, size_t kept) {
+  // The mean gap's magnitude, less one bit where the mantissa is small: within 0.03 bit of the best parameter.
+  if (kept == 0) return 0;
+  const uint64_t mean = n / kept;
+  if (mean <= 1) return 0;
+  const uint32_t whole = uint32_t(std::bit_width(mean)) - 1;
+  return (mean << 2) >= (uint64_t(7) << whole) ? whole : whole - 1 + (mean >= 2 && (mean << 2) >= (uint64_t(5) << whole) ? 1 : 0);
+}
+
+/// A decoded value as the dump's element type will hold it.
+float round_to_dtype(DType dtype, float value) {
+  if (dtype == DType::f16) return element::f16_to_f32(element::f32_to_f16_saturating(value));
+  if (dtype == DType::bf16) return element::bf16_to_f32(element::f32_to_bf16_saturating(value));
+  return value;
+}
+
+[[noreturn]] void damaged(std::string_view what, const std::string& found) {
+  throw Error(Errc::damaged, std::string(what) + " is damaged: " + found);
+}
+
+}  // namespace
+
+uint32_t raw_map_bits(uint32_t classes) { return classes <= 1 ? 0 : uint32_t(std::bit_width(classes - 1)); }
+
+void ClassTally::merge(const ClassTally& other) {
+  for (uint32_t j = 0; j < max_classes; ++j) members[j] += other.members[j];
+  entropy.merge(other.entropy);
+  rice_bits += other.rice_bits;
+}
+
+void BlockSums::add(const BlockSums& next) {
+  for (uint32_t j = 0; j < max_classes; ++j) class_energy[j] += next.class_energy[j];
+  squared_error += next.squared_error;
+  dot += next.dot;
+  decoded_energy += next.decoded_energy;
+  error_sum += next.error_sum;
+  max_error = std::max(max_error, next.max_error);
+}
+
+void ClassCoder::prepare_encoding() {
+  symbols_.assign(magnitude_table(max_classes - 1, max_activity_buckets) * max_symbols, {});
+  auto fill = [&](uint32_t table, const SymbolFrequencies& frequencies) {
+    uint32_t start = 0;
+    for (uint32_t symbol = 0; symbol < max_symbols; ++symbol) {
+      symbols_[symbol_id(table, symbol)] = element::make_rans_symbol(start, frequencies[symbol]);
+      start += frequencies[symbol];
+    }
+  };
+  if (model.map_coded)
+    for (uint32_t b = 0; b < model.buckets; ++b) {
+      fill(b, model.activity_frequencies(b));
+      if (b > 0) fill(token_table_offset + b, model.token_frequencies(b));
+    }
+  for (uint32_t j = 1; j < plan.classes; ++j)
+    if (model.magnitudes_coded >> (j - 1) & 1)
+      for (uint32_t b = 0; b < max_activity_buckets; ++b) fill(magnitude_table(j, b), model.magnitude_frequencies(j, b));
+}
+
+void ClassCoder::encode(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element,
+                        uint32_t tensor, std::string& out) const {
+  Scratch& s = scratch();
+  const size_t n = values.size();
+  quantize_block(plan, values, first_pool_index, first_element, tensor, s);
+  if (s.kept_count == 0) return;  // an empty block is all zeros
+  const uint8_t* classes = s.classes.data();
+
+  BitWriter map_bits(out);
+  switch (map) {
+    case MapPacker::raw: {
+      const uint32_t bits = raw_map_bits(plan.classes);
+      for (size_t i = 0; i < n; ++i) map_bits.put(classes[i], bits);
+      break;
+    }
+    case MapPacker::bitmap:
+      for (size_t i = 0; i < n; ++i) map_bits.put(classes[i] != 0, 1);
+      map_bits.align();
+      for (size_t k = 0; k < s.kept_count; ++k) put_class(map_bits, classes[s.kept[k]], plan.classes);
+      break;
+    case MapPacker::rice: {
+      const uint32_t parameter = rice_parameter(n, s.kept_count);
+      map_bits.put(parameter, 8);
+      map_bits.put(uint32_t(s.kept_count), 32);
+      uint64_t expected = 0;
+      for (size_t k = 0; k < s.kept_count; ++k) {
+        const uint64_t gap = s.kept[k] - expected;
+        expected = s.kept[k] + 1;
+        map_bits.put_unary(gap >> parameter);
+        map_bits.put(uint32_t(gap & ((1ull << parameter) - 1)), parameter);
+        put_class(map_bits, classes[s.kept[k]], plan.classes);
+      }
+      break;
+    }
+    case MapPacker::entropy: break;
+  }
+  map_bits.align();
+
+  const bool split = model.magnitudes_coded != 0;
+  if (model.uses_rans()) {
+    s.activity_ids.clear();
+    s.token_ids.clear();
+    s.magnitude_ids.clear();
+    if (model.map_coded) {
+      const uint32_t joined = classes_per_token(plan.classes);
+      const size_t runs = runs_of(n);
+      uint32_t previous = 0;
+      for (size_t r = 0; r < runs; ++r) {
+        const uint32_t bucket = s.buckets[r];
+        s.activity_ids.push_back(symbol_id(previous, bucket));
+        previous = bucket;
+        if (bucket == 0) continue;
+        const size_t in_run = std::min<size_t>(run_length, n - r * run_length);
+        const uint8_t* run = classes + r * run_length;
+        const uint32_t base = symbol_id(token_table_offset + bucket, 0);
+        const size_t tokens = (in_run + joined - 1) / joined;
+        const size_t at = s.token_ids.size();
+        s.token_ids.resize(at + tokens);
+        uint16_t* ids = s.token_ids.data() + at;
+        if (joined == 2) {
+          for (size_t t = 0; t < tokens; ++t) ids[t] = uint16_t(base + run[2 * t] + plan.classes * run[2 * t + 1]);
+        } else if (joined == 4) {
+          for (size_t t = 0; t < tokens; ++t)
+            ids[t] = uint16_t(base + run[4 * t] + 2 * run[4 * t + 1] + 4 * run[4 * t + 2] + 8 * run[4 * t + 3]);
+        } else {
+          for (size_t t = 0; t < tokens; ++t) ids[t] = uint16_t(base + run[t]);
+        }
+      }
+    }
+    if (split) {
+      s.magnitude_ids.resize(s.kept_count);
+      size_t coded = 0;
+      for (size_t k = 0; k < s.kept_count; ++k) {
+        const uint32_t i = s.kept[k];
+        const uint32_t c = classes[i];
+        const uint32_t magnitude = element::magnitude_of_code(plan.quantizer, plan.width[c], s.codes[k]);
+        s.magnitude_ids[coded] = symbol_id(magnitude_table(std::max(c, 1u), s.buckets[i / run_length]),
+                                           magnitude >> element::raw_magnitude_bits(plan.width[c]));
+        coded += c != 0 && (model.magnitudes_coded >> (c - 1) & 1);
+      }
+      s.magnitude_ids.resize(coded);
+    }
+    cpu::RansEncoder encoder(lanes, s.activity_ids.size() + s.token_ids.size() + s.magnitude_ids.size());
+    encoder.encode_section(s.magnitude_ids, symbols_.data());
+    encoder.encode_section(s.token_ids, symbols_.data());
+    encoder.encode_section(s.activity_ids, symbols_.data());
+    s.rans.clear();
+    encoder.finish(s.rans);
+    ByteWriter length;
+    length.uvarint(s.rans.size());
+    out.append(length.bytes());
+    out.append(s.rans);
+  }
+
+  for (uint32_t j = 0; j < plan.classes; ++j) {
+    if (plan.width[j] == 0 || (j > 0 && (model.magnitudes_coded >> (j - 1) & 1))) continue;
+    BitWriter plane(out);
+    for (size_t k = 0; k < s.kept_count; ++k)
+      if (classes[s.kept[k]] == j) plane.put(s.codes[k], plan.width[j]);
+    plane.align();
+  }
+  if (split) {
+    BitWriter raw(out);
+    for (size_t k = 0; k < s.kept_count; ++k) {
+      const uint32_t c = classes[s.kept[k]];
+      if (c == 0 || !(model.magnitudes_coded >> (c - 1) & 1)) continue;
+      const uint32_t width = plan.width[c], raw_bits = element::raw_magnitude_bits(width), code = s.codes[k];
+      const uint32_t magnitude = element::magnitude_of_code(plan.quantizer, width, code);
+      raw.put((element::sign_of_code(plan.quantizer, width, code) << raw_bits) | (magnitude & ((1u << raw_bits) - 1)),
+              1 + raw_bits);
+    }
+    raw.align();
+  }
+}
+
+void ClassCoder::prepare_decoding() {
+  // Table 0 stands in for tables that a damaged model lacks, so that every offset is valid.
+  slots_.assign(element::rans_total, element::make_rans_slot(0, element::rans_total, 0));
+  auto add = [&](const SymbolFrequencies& frequencies) {
+    const auto offset = uint32_t(slots_.size());
+    slots_.resize(offset + element::rans_total, element::make_rans_slot(0, element::rans_total, 0));
+    uint32_t slot = offset;
+    for (uint32_t symbol = 0; symbol < max_symbols; ++symbol)
+      for (uint32_t i = 0; i < frequencies[symbol]; ++i) slots_[slot++] = element::make_rans_slot(symbol, frequencies[symbol], i);
+    return offset;
+  };
+  if (model.map_coded)
+    for (uint32_t b = 0; b < model.buckets; ++b) {
+      map_slots_[b] = add(model.activity_frequencies(b));
+      if (b > 0) map_slots_[token_table_offset + b] = add(model.token_frequencies(b));
+    }
+  for (uint32_t j = 1; j < plan.classes; ++j) {
+    if (!(model.magnitudes_coded >> (j - 1) & 1)) continue;
+    const bool by_activity = model.magnitudes_by_activity >> (j - 1) & 1;
+    if (!by_activity) magnitude_slots_[j].fill(add(model.magnitude_frequencies(j, 0)));
+    for (uint32_t b = 1; by_activity && b < model.buckets; ++b) magnitude_slots_[j][b] = add(model.magnitude_frequencies(j, b));
+  }
+  for (uint32_t j = 0; j < plan.classes; ++j) {
+    points_[j].clear();
+    if (plan.width[j] == 0) continue;
+    const uint32_t half = 1u << (plan.width[j] - 1);
+    points_[j].resize(2 * half);
+    for (uint32_t negative = 0; negative < 2; ++negative)
+      for (uint32_t magnitude = 0; magnitude < half; ++magnitude)
+        points_[j][negative * half + magnitude] =
+            element::dequantize_in_class(plan.quantizer, plan.width[j], plan.scale[j],
+                                         element::join_code(plan.quantizer, plan.width[j], negative, magnitude));
+  }
+  const uint32_t joined = classes_per_token(plan.classes);
+  for (uint32_t token = 0; token < 16; ++token)
+    for (uint32_t i = 0, rest = token; i < 4; ++i, rest /= std::max(plan.classes, 2u))
+      token_classes_[token * 4 + i] = i < joined ? uint8_t(rest % std::max(plan.classes, 2u)) : 0;
+}
+
+void ClassCoder::decode(std::string_view block, std::span<float> values, std::string_view what) const {
+  Scratch& s = scratch();
+  const size_t n = values.size();
+  s.resize(n);
+  uint8_t* classes = s.classes.data();
+  size_t at = 0;
+
+  if (map != MapPacker::entropy) {
+    BitReader in(block);
+    const bool base_kept = plan.width[0] > 0;
+    switch (map) {
+      case MapPacker::raw: {
+        const uint32_t bits = raw_map_bits(plan.classes);
+        for (size_t i = 0; i < n; ++i) {
+          classes[i] = uint8_t(in.get(bits));
+          if (classes[i] >= plan.classes) damaged(what, "a class beyond the last");
+        }
+        break;
+      }
+      case MapPacker::bitmap:
+        if (base_kept) damaged(what, "a bitmap without a 0-bit class");
+        for (size_t i = 0; i < n; ++i) classes[i] = uint8_t(in.bit());
+        if (!in.align()) damaged(what, "padding bits are not zero");
+        for (size_t i = 0; i < n; ++i)
+          if (classes[i]) classes[i] = uint8_t(get_class(in, plan.classes));
+        break;
+      default: {
+        if (base_kept) damaged(what, "gaps without a 0-bit class");
+        const uint32_t parameter = in.get(8);
+        const uint64_t kept = in.get(32);
+        if (parameter > 31 || kept > n) damaged(what, "impossible gap parameter or count");
+        std::fill(classes, classes + n, uint8_t(0));
+        uint64_t expected = 0;
+        for (uint64_t k = 0; k < kept; ++k) {
+          uint64_t gap = in.get_unary(n >> parameter) << parameter;
+          gap |= in.get(parameter);
+          if (gap >= n - expected || in.overrun()) damaged(what, "a gap leaves the block");
+          expected += gap;
+          classes[expected++] = uint8_t(get_class(in, plan.classes));
+        }
+        break;
+      }
+    }
+    if (!in.align() || in.overrun()) damaged(what, "the class map is truncated or its padding is not zero");
+    at = in.consumed();
+    if (at > block.size()) damaged(what, "the class map is truncated");
+    if (model.needs_activities())
+      cpu::run_activities(std::span<const uint8_t>(classes, n), std::span(s.buckets.data(), runs_of(n)));
+  }
+
+  std::string_view rans;
+  if (model.uses_rans()) {
+    ByteReader in(block.substr(at), what);
+    rans = in.string();
+    at += in.position();
+  }
+  cpu::RansDecoder decoder(rans, lanes);
+  if (map == MapPacker::entropy) {
+    const size_t runs = runs_of(n);
+    const uint32_t joined = classes_per_token(plan.classes);
+    uint32_t previous = 0;
+    if (model.buckets == 0 && runs > 0) damaged(what, "no activity tables");
+    decoder.begin_section();
+    for (size_t r = 0; r < runs; ++r) {
+      previous = decoder.next(slots_.data() + map_slots_[previous]);
+      if (previous >= model.buckets) damaged(what, "an activity beyond the last");
+      s.buckets[r] = uint8_t(previous);
+    }
+    decoder.begin_section();
+    for (size_t r = 0; r < runs; ++r) {
+      uint8_t* run = classes + r * run_length;
+      const uint32_t bucket = s.buckets[r];
+      if (bucket == 0) {
+        std::memset(run, 0, run_length);
+        continue;
+      }
+      const size_t in_run = std::min<size_t>(run_length, n - r * run_length);
+      const size_t tokens = (in_run + joined - 1) / joined;
+      uint8_t symbols[run_length];
+      decoder.next_many(slots_.data() + map_slots_[token_table_offset + bucket], symbols, tokens);
+      if (joined == 2) {
+        for (size_t t = 0; t < tokens; ++t) std::memcpy(run + 2 * t, &token_classes_[symbols[t] * 4], 2);
+      } else if (joined == 4) {
+        for (size_t t = 0; t < tokens; ++t) std::memcpy(run + 4 * t, &token_classes_[symbols[t] * 4], 4);
+      } else {
+        std::memcpy(run, symbols, tokens);
+      }
+    }
+    for (size_t i = n; i < (n + joined - 1) / joined * joined; ++i)
+      if (classes[i]) damaged(what, "padding classes are not zero");
+    uint8_t highest = 0;
+    for (size_t i = 0; i < n; ++i) highest = std::max(highest, classes[i]);
+    if (highest >= plan.classes) damaged(what, "a class beyond the last");
+  }
+
+  list_kept(plan, n, s);
+  std::array<uint64_t, max_classes> members{};
+  for (size_t k = 0; k < s.kept_count; ++k) ++members[classes[s.kept[k]]];
+
+  // Magnitude indices of the coded classes, in index order.
+  const bool split = model.magnitudes_coded != 0;
+  if (split) {
+    decoder.begin_section();
+    for (size_t k = 0; k < s.kept_count; ++k) {
+      const uint32_t i = s.kept[k], c = classes[i];
+      if (c == 0 || !(model.magnitudes_coded >> (c - 1) & 1)) continue;
+      const uint32_t bucket = model.magnitudes_by_activity >> (c - 1) & 1 ? s.buckets[i / run_length] : 0;
+      s.codes[k] = uint8_t(decoder.next(slots_.data() + magnitude_slots_[c][bucket]));
+    }
+  }
+  if (model.uses_rans() && !decoder.finished()) damaged(what, "the entropy-coded stream does not end where it should");
+
+  std::fill(values.begin(), values.end(), 0.0f);
+  for (uint32_t j = 0; j < plan.classes; ++j) {
+    const uint32_t width = plan.width[j];
+    if (width == 0 || members[j] == 0 || (j > 0 && (model.magnitudes_coded >> (j - 1) & 1))) continue;
+    const uint64_t plane_bytes = (members[j] * width + 7) / 8;
+    if (plane_bytes > block.size() - at) damaged(what, "a value plane is truncated");
+    BitReader plane(block.substr(at, size_t(plane_bytes)));
+    for (size_t k = 0; k < s.kept_count; ++k) {
+      const uint32_t i = s.kept[k];
+      if (classes[i] != j) continue;
+      const uint32_t code = plane.get(width);
+      const uint32_t half = 1u << (width - 1);
+      values[i] = points_[j][element::sign_of_code(plan.quantizer, width, code) * half +
+                             element::magnitude_of_code(plan.quantizer, width, code)];
+    }
+    if (!plane.align()) damaged(what, "padding bits are not zero");
+    at += size_t(plane_bytes);
+  }
+  if (split) {
+    BitReader raw(block.substr(at));
+    for (size_t k = 0; k < s.kept_count; ++k) {
+      const uint32_t i = s.kept[k], c = classes[i];
+      if (c == 0 || !(model.magnitudes_coded >> (c - 1) & 1)) continue;
+      const uint32_t width = plan.width[c], raw_bits = element::raw_magnitude_bits(width), half = 1u << (width - 1);
+      const uint32_t bits = raw.get(1 + raw_bits);
+      const uint32_t magnitude = (uint32_t(s.codes[k]) << raw_bits) | (bits & ((1u << raw_bits) - 1));
+      if (magnitude >= half) damaged(what, "a magnitude beyond the last");
+      values[i] = points_[c][(bits >> raw_bits) * half + magnitude];
+    }
+    if (!raw.align() || raw.overrun()) damaged(what, "the sign bits are truncated or their padding is not zero");
+    at += raw.consumed();
+  }
+  if (at != block.size()) damaged(what, "expected " + std::to_string(at) + " bytes, found " + std::to_string(block.size()));
+}
+
+void ClassCoder::tally(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element, uint32_t tensor,
+                       DType dtype, ClassTally& counts, BlockSums& sums) const {
+  Scratch& s = scratch();
+  const size_t n = values.size();
+  quantize_block(plan, values, first_pool_index, first_element, tensor, s);
+  const uint8_t* classes = s.classes.data();
+
+  const uint32_t joined = classes_per_token(plan.classes);
+  uint32_t previous = 0;
+  for (size_t r = 0; r < runs_of(n); ++r) {
+    const uint32_t bucket = s.buckets[r];
+    ++counts.entropy.activity[previous][bucket];
+    previous = bucket;
+    if (bucket == 0) continue;
+    const size_t in_run = std::min<size_t>(run_length, n - r * run_length);
+    const uint8_t* run = classes + r * run_length;
+    SymbolCounts& tokens = counts.entropy.token[bucket];
+    for (size_t i = 0; i < in_run; i += joined) {
+      uint32_t token = 0;
+      for (uint32_t m = joined; m-- > 0;) token = token * plan.classes + run[i + m];
+      ++tokens[token];
+    }
+  }
+
+  double dropped = 0, squared_error = 0, dot = 0, decoded_energy = 0, error_sum = 0;
+  float max_error = 0;
+  if (plan.width[0] == 0) {
+    // Dropped energy with the defined lane order of kernels/cpu/summary.
+    double lanes_energy[16] = {}, lanes_sum[16] = {};
+    float lanes_max[16] = {};
+    for (size_t i = 0; i < n; ++i) {
+      const float g = classes[i] ? 0.0f : values[i];
+      lanes_energy[i % 16] += double(g) * g;
+      lanes_sum[i % 16] -= g;
+      const float magnitude = g < 0 ? -g : g;
+      lanes_max[i % 16] = std::max(lanes_max[i % 16], magnitude);
+    }
+    for (size_t half = 8; half > 0; half /= 2)
+      for (size_t l = 0; l < half; ++l) {
+        lanes_energy[l] += lanes_energy[l + half];
+        lanes_sum[l] += lanes_sum[l + half];
+        lanes_max[l] = std::max(lanes_max[l], lanes_max[l + half]);
+      }
+    dropped = lanes_energy[0];
+    error_sum = lanes_sum[0];
+    max_error = lanes_max[0];
+    counts.members[0] += n - s.kept_count;
+  }
+  const uint32_t parameter = rice_parameter(n, s.kept_count);
+  uint64_t rice_bits = 0, expected = 0;
+  for (size_t k = 0; k < s.kept_count; ++k) {
+    const uint32_t i = s.kept[k], c = classes[i], width = plan.width[c], code = s.codes[k];
+    ++counts.members[c];
+    const uint32_t magnitude = element::magnitude_of_code(plan.quantizer, width, code);
+    ++counts.entropy.magnitude[c][s.buckets[i / run_length]][magnitude >> element::raw_magnitude_bits(width)];
+    const double g = values[i];
+    const double decoded =
+        round_to_dtype(dtype, element::dequantize_in_class(plan.quantizer, width, plan.scale[c], code));
+    sums.class_energy[c] += g * g;
+    squared_error += (g - decoded) * (g - decoded);
+    dot += g * decoded;
+    decoded_energy += decoded * decoded;
+    error_sum += decoded - g;
+    max_error = std::max(max_error, float(g < decoded ? decoded - g : g - decoded));
+    rice_bits += ((i - expected) >> parameter) + 1 + parameter + std::min(c, plan.classes - 2);
+    expected = i + 1;
+  }
+  counts.rice_bits += rice_bits + 40 + 7;
+  sums.class_energy[0] += dropped;
+  sums.squared_error += dropped + squared_error;
+  sums.dot += dot;
+  sums.decoded_energy += decoded_energy;
+  sums.error_sum += error_sum;
+  sums.max_error = std::max(sums.max_error, max_error);
+}
+
+}  // namespace jsq

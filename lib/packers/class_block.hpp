@@ -1,0 +1,81 @@
+// The block format of class-coded methods (SPEC.md, "Class blocks"): one block of values -> class map + code words ->
+// bytes, and back; and the tally that counts what coding would need, without writing a byte.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "jsq/tensor.hpp"
+#include "kernels/element/class_plan.hpp"
+#include "lib/packers/entropy_model.hpp"
+
+namespace jsq {
+
+/// How the class of every element is stored. The numbers are those of the wire format.
+enum class MapPacker : uint8_t {
+  raw = 0,      ///< ceil(log2 classes) bits an element
+  bitmap = 1,   ///< one bit an element, then the kept ones' classes as truncated unary codes
+  rice = 2,     ///< Golomb-Rice coded gaps between kept elements, each followed by its class
+  entropy = 3,  ///< run activities and class tokens through the entropy model
+};
+
+/// Integers that counting blocks gives; they merge in any order.
+struct ClassTally {
+  std::array<uint64_t, element::max_classes> members{};
+  EntropyCounts entropy;
+  uint64_t rice_bits = 0;  ///< bits of a Rice-coded map, block headers included
+  void merge(const ClassTally& other);
+};
+
+/// Sums of one block; they are added blocks left to right.
+struct BlockSums {
+  std::array<double, element::max_classes> class_energy{};  ///< sum of g^2
+  double squared_error = 0;   ///< sum of (g - g^)^2, dropped elements included
+  double dot = 0;             ///< sum of g g^
+  double decoded_energy = 0;  ///< sum of g^^2
+  double error_sum = 0;       ///< sum of g^ - g
+  float max_error = 0;
+  void add(const BlockSums& next);
+};
+
+/// Everything that coding a tensor's blocks needs: plan, packers and tables. Immutable while blocks are coded, so that
+/// threads share it.
+class ClassCoder {
+ public:
+  element::ClassPlan plan;
+  MapPacker map = MapPacker::entropy;
+  uint32_t lanes = 8;
+  EntropyModel model;
+
+  /// Builds the coding tables from the model; call once before encode or decode.
+  void prepare_encoding();
+  void prepare_decoding();
+
+  /// Appends the block of `values` to `out`; `first_pool_index` is the pool index of values[0] (for cutoffs),
+  /// `first_element` its index in tensor `tensor` (for random numbers). Every value is finite. Thread-safe. O(n).
+  void encode(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element, uint32_t tensor,
+              std::string& out) const;
+
+  /// Decodes a block into exactly values.size() elements.  \throws Error damaged, naming `what`. Thread-safe. O(n).
+  void decode(std::string_view block, std::span<float> values, std::string_view what) const;
+
+  /// Counts a block: classes, symbols in every context, and the errors of the decoded values after rounding to `dtype`.
+  void tally(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element, uint32_t tensor,
+             DType dtype, ClassTally& counts, BlockSums& sums) const;
+
+ private:
+  std::vector<element::RansSymbol> symbols_;
+  std::vector<element::RansSlot> slots_;
+  std::array<uint32_t, element::max_activity_buckets * 2> map_slots_{};  // offsets: activity tables, token tables
+  std::array<std::array<uint32_t, element::max_activity_buckets>, element::max_classes> magnitude_slots_{};
+  std::array<std::vector<float>, element::max_classes> points_;  // decoded value of (sign, magnitude index)
+  std::array<uint8_t, 16 * 4> token_classes_{};
+};
+
+/// Bits that a raw map spends on an element.
+uint32_t raw_map_bits(uint32_t classes);
+
+}  // namespace jsq
