@@ -1,0 +1,409 @@
+// compress(): inputs -> pools -> encoders -> blocks -> one frame, never larger than a size target allows.
+#include "jsq/compress.hpp"
+
+#include <fmt/format.h>
+#include <tbb/parallel_pipeline.h>
+#include <tbb/task_arena.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <optional>
+
+#include "formats/wire/directory.hpp"
+#include "formats/wire/exceptions.hpp"
+#include "jsq/error.hpp"
+#include "kernels/element/float_bits.hpp"
+#include "lib/core/pool.hpp"
+#include "lib/core/spool.hpp"
+#include "lib/methods/method.hpp"
+
+namespace jsq {
+namespace {
+
+/// One tensor on its way into the frame.
+struct Job {
+  PoolTensor pool_tensor;
+  size_t pool = 0;           // which pool
+  size_t index_in_pool = 0;
+};
+
+/// Tensors that share a budget, and their encoder.
+struct Pool {
+  std::unique_ptr<TensorPool> tensors;
+  std::unique_ptr<MethodEncoder> encoder;
+  uint64_t input_bytes = 0;
+};
+
+std::string index_text(const TensorInfo& info, uint64_t storage_index) {
+  std::string text;
+  std::vector<uint64_t> index(info.shape.size());
+  for (size_t k = 0; k < index.size(); ++k) {
+    const size_t axis = info.fortran_order ? k : index.size() - 1 - k;
+    index[axis] = storage_index % info.shape[axis];
+    storage_index /= info.shape[axis];
+  }
+  for (uint64_t i : index) text += (text.empty() ? "" : ",") + std::to_string(i);
+  return "[" + text + "]";
+}
+
+/// One encoded frame body and the directory that goes with it.
+struct Encoded {
+  Spool blocks;
+  wire::Directory directory;
+  std::string stored_directory;
+  std::vector<uint64_t> tensor_bytes;
+  uint64_t total() const { return wire::header_bytes + blocks.size() + stored_directory.size() + wire::footer_bytes; }
+};
+
+class Compressor {
+ public:
+  Compressor(const std::vector<InputDump>& inputs, const CompressOptions& options)
+      : options_(options), row_(method_row(options.method.name)) {
+    collect(inputs);
+    make_pools();
+    refuse_nonfinite();
+  }
+
+  CompressReport run(ByteSink& out) {
+    const auto start = std::chrono::steady_clock::now();
+    Encoded encoded = options_.target.is_size() && options_.ratio_kind == RatioKind::file ? encode_within_budget() : encode_once();
+    const std::string header = wire::write_header();
+    out.write(std::as_bytes(std::span(header)));
+    encoded.blocks.copy_to(out);
+    out.write(std::as_bytes(std::span(encoded.stored_directory)));
+    const std::string footer = wire::write_footer(header, encoded.stored_directory);
+    out.write(std::as_bytes(std::span(footer)));
+    CompressReport result = report(encoded);
+    result.seconds = setup_seconds_ + std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return result;
+  }
+
+ private:
+  void collect(const std::vector<InputDump>& inputs) {
+    for (const InputDump& input : inputs) {
+      FrameDump dump;
+      dump.path = input.path;
+      dump.dump = input.source->dump();
+      dump.first_tensor = jobs_.size();
+      const auto& infos = input.source->tensors();
+      for (size_t i = 0; i < (input.all ? infos.size() : input.tensors.size()); ++i) {
+        const size_t t = input.all ? i : input.tensors[i];
+        Job job;
+        job.pool_tensor.source = input.source.get();
+        job.pool_tensor.tensor = t;
+        job.pool_tensor.info = &infos[t];
+        job.pool_tensor.number = uint32_t(jobs_.size());
+        job.pool_tensor.drop_nonfinite = options_.nonfinite != NonFinitePolicy::error;
+        jobs_.push_back(job);
+        input_bytes_ += infos[t].stored_bytes();
+        elements_ += infos[t].elements();
+      }
+      dump.tensor_count = jobs_.size() - dump.first_tensor;
+      dumps_.push_back(std::move(dump));
+    }
+    nonfinite_.resize(jobs_.size());
+  }
+
+  void make_pools() {
+    const auto start = std::chrono::steady_clock::now();
+    const EncoderContext context{options_.rounding, options_.seed};
+    std::vector<std::vector<PoolTensor>> groups;
+    if (options_.scope == Scope::archive || jobs_.empty()) groups.emplace_back();
+    for (Job& job : jobs_) {
+      if (options_.scope == Scope::tensor) groups.emplace_back();
+      job.pool = groups.size() - 1;
+      job.index_in_pool = groups.back().size();
+      groups.back().push_back(job.pool_tensor);
+    }
+    for (std::vector<PoolTensor>& group : groups) {
+      Pool pool;
+      for (const PoolTensor& tensor : group) pool.input_bytes += tensor.info->stored_bytes();
+      if (options_.nonfinite != NonFinitePolicy::error) note_nonfinite(group);
+      pool.tensors = std::make_unique<TensorPool>(std::move(group));
+      if (options_.nonfinite == NonFinitePolicy::error)
+        for (size_t t = 0; t < pool.tensors->tensors().size(); ++t)
+          nonfinite_[pool.tensors->tensors()[t].number].count = pool.tensors->statistics(t).nonfinite();
+      pools_.push_back(std::move(pool));
+    }
+    if (options_.nonfinite == NonFinitePolicy::error) refuse_nonfinite();
+    for (Pool& pool : pools_) pool.encoder = row_.make_encoder(*pool.tensors, options_.method, context);
+    setup_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+
+  struct NonFinite {
+    uint64_t count = 0;
+    wire::Exceptions kept;
+  };
+
+  /// One pass that lists the non-finite elements (to keep them, or to say how many became zero).
+  void note_nonfinite(const std::vector<PoolTensor>& group) {
+    constexpr size_t chunk = 65536;
+    std::vector<float> scratch;
+    for (const PoolTensor& tensor : group) {
+      NonFinite& found = nonfinite_[tensor.number];
+      const uint64_t elements = tensor.info->elements();
+      const size_t size = dtype_bytes(tensor.info->dtype);
+      for (uint64_t first = 0; first < elements; first += chunk) {
+        const auto values = tensor.source->read(tensor.tensor, first, size_t(std::min<uint64_t>(chunk, elements - first)), scratch);
+        for (size_t i = 0; i < values.size(); ++i) {
+          if (element::magnitude_key(values[i]) < element::first_nonfinite_key) continue;
+          ++found.count;
+          if (options_.nonfinite != NonFinitePolicy::keep) continue;
+          std::byte bits[8];
+          tensor.source->read_stored(tensor.tensor, first + i, 1, bits);
+          found.kept.index.push_back(first + i);
+          found.kept.bits.append(reinterpret_cast<const char*>(bits), size);
+        }
+      }
+    }
+  }
+
+  void refuse_nonfinite() const {
+    if (options_.nonfinite != NonFinitePolicy::error) return;
+    for (const Job& job : jobs_) {
+      const TensorStatistics& statistics = pools_[job.pool].tensors->statistics(job.index_in_pool);
+      if (statistics.nonfinite() == 0) continue;
+      std::string found;
+      const auto note = [&](uint64_t count, const char* name) {
+        if (count) found += fmt::format("{}{} {}", found.empty() ? "" : ", ", count, name);
+      };
+      note(statistics.nan, "NaN");
+      note(statistics.positive_infinite, "+Inf");
+      note(statistics.negative_infinite, "-Inf");
+      const TensorInfo& info = *job.pool_tensor.info;
+      const FrameDump& dump = *std::find_if(dumps_.begin(), dumps_.end(), [&](const FrameDump& d) {
+        return job.pool_tensor.number < d.first_tensor + d.tensor_count;
+      });
+      throw Error(Errc::non_finite,
+                  fmt::format("{}{}{}: {} among {} values{}, first at {}; use --nonfinite keep to store them exactly, or zero to drop them",
+                              dump.path, info.name.empty() ? "" : "::", info.name, found, info.elements(),
+                              info.dtype == DType::f64 ? " (magnitudes beyond f32 count as infinite)" : "",
+                              index_text(info, statistics.first_nonfinite)));
+    }
+  }
+
+  uint64_t budget_bytes() const {
+    switch (options_.target.kind) {
+      case TargetKind::ratio: return uint64_t(double(input_bytes_) / options_.target.value);
+      case TargetKind::bpw: return uint64_t(double(elements_) * options_.target.value / 8);
+      case TargetKind::bytes: return uint64_t(options_.target.value);
+      default: return 0;
+    }
+  }
+
+  [[noreturn]] void unreachable(uint64_t budget, uint64_t smallest) const {
+    throw Error(Errc::unreachable_target,
+                fmt::format("{} allows {} bytes, but the smallest frame of {} for this input has {} bytes (ratio {:.4g}); "
+                            "ask for that or less compression",
+                            to_string(options_.target), budget, options_.method.name, smallest,
+                            double(input_bytes_) / double(smallest)));
+  }
+
+  /// Aims, encodes, compares with the budget and aims again until the frame fits and is close to it.
+  Encoded encode_within_budget() {
+    const uint64_t budget = budget_bytes();
+    // Small pools can afford to come closer.
+    const double enough = elements_ <= (uint64_t(1) << 22) ? 0.998 : 0.992;
+    std::optional<Encoded> best;
+    uint64_t overhead = frame_overhead();
+    double body = budget > overhead ? double(budget - overhead) : 0.0;
+    const int attempts = elements_ <= (uint64_t(1) << 22) ? 10 : 4;
+    double largest_body = HUGE_VAL;
+    for (int attempt = 0; attempt < attempts || (!best && attempt < 24); ++attempt) {
+      aim(body, budget);
+      Encoded encoded = encode();
+      const uint64_t total = encoded.total();
+      if (total <= budget) {
+        const bool first = !best, better = first || total > best->total();
+        const uint64_t before = first ? 0 : best->total();
+        if (better) best = std::move(encoded);
+        if (double(total) >= enough * double(budget)) break;
+        if (!first && total <= before) break;  // the method has nothing between
+        body = std::min(body + double(budget - total) * 0.98, (body + largest_body) / 2);
+      } else {
+        if (body <= 0) unreachable(budget, total);
+        largest_body = std::min(largest_body, body);
+        const double surplus = double(total - budget);
+        body = std::max(0.0, body - surplus * (1.02 + 0.1 * attempt) - 2);
+      }
+    }
+    if (!best) throw Error(Errc::internal, "no aim led to a frame within the budget");
+    return *std::move(best);
+  }
+
+  void aim(double body, uint64_t budget) {
+    if (pools_.size() == 1) {
+      pools_[0].encoder->aim_bytes(uint64_t(body));
+      return;
+    }
+    (void)budget;
+    for (Pool& pool : pools_)
+      pool.encoder->aim_bytes(uint64_t(body * double(pool.input_bytes) / double(std::max<uint64_t>(1, input_bytes_))));
+  }
+
+  Encoded encode_once() {
+    for (Pool& pool : pools_) {
+      if (!options_.target.is_size()) {
+        pool.encoder->aim_error(options_.target);
+        continue;
+      }
+      const double share = double(pool.input_bytes) / double(std::max<uint64_t>(1, input_bytes_));
+      pool.encoder->aim_payload_bits(uint64_t(double(budget_bytes()) * 8 * share));
+    }
+    return encode();
+  }
+
+  /// Directory bytes before any block is coded, with lengths of two bytes a block.
+  uint64_t frame_overhead() const {
+    wire::Directory directory = make_directory();
+    uint64_t checksums = 0;
+    for (FrameTensor& tensor : directory.tensors) {
+      tensor.block_bytes.assign(size_t(wire::block_count(tensor.info.elements(), tensor.block_log2)), 300);
+      checksums += wire::checksum_bytes * tensor.block_bytes.size();
+    }
+    return wire::header_bytes + wire::footer_bytes + wire::write_directory(directory).size() + checksums;
+  }
+
+  wire::Directory make_directory() const {
+    wire::Directory directory;
+    directory.seed = options_.seed;
+    directory.metadata = options_.metadata;
+    directory.dumps = dumps_;
+    for (const Pool& pool : pools_) directory.sets.push_back({row_.info.wire_id, pool.encoder->parameters()});
+    for (const Job& job : jobs_) {
+      FrameTensor tensor;
+      tensor.info = *job.pool_tensor.info;
+      tensor.parameter_set = uint32_t(job.pool);
+      tensor.method_id = row_.info.wire_id;
+      tensor.block_log2 = pools_[job.pool].encoder->block_log2();
+      const NonFinite& nonfinite = nonfinite_[job.pool_tensor.number];
+      if (nonfinite.count > 0) {
+        tensor.nonfinite_policy = uint8_t(options_.nonfinite);
+        tensor.nonfinite_count = nonfinite.count;
+      }
+      directory.tensors.push_back(std::move(tensor));
+    }
+    return directory;
+  }
+
+  Encoded encode() {
+    Encoded encoded;
+    encoded.directory = make_directory();
+    encoded.tensor_bytes.assign(jobs_.size(), 0);
+    struct Block {
+      size_t job = 0;
+      size_t index = 0;
+      uint64_t first = 0;
+      size_t count = 0;
+      bool exceptions = false;
+      std::string bytes;
+    };
+    size_t j = 0;
+    uint64_t at = 0, done = 0;
+    size_t index = 0;
+    const auto next = [&](tbb::flow_control& control) -> std::shared_ptr<Block> {
+      for (; j < jobs_.size(); ++j, at = 0, index = 0) {
+        const FrameTensor& tensor = encoded.directory.tensors[j];
+        const uint64_t elements = tensor.info.elements();
+        if (at < elements) {
+          auto block = std::make_shared<Block>();
+          block->job = j;
+          block->index = index++;
+          block->first = at;
+          block->count = size_t(std::min(uint64_t(1) << tensor.block_log2, elements - at));
+          at += block->count;
+          return block;
+        }
+        if (!nonfinite_[j].kept.index.empty() && at == elements) {
+          auto block = std::make_shared<Block>();
+          block->job = j;
+          block->index = index;
+          block->exceptions = true;
+          ++at;
+          return block;
+        }
+      }
+      control.stop();
+      return nullptr;
+    };
+    const auto code = [&](std::shared_ptr<Block> block) {
+      const Job& job = jobs_[block->job];
+      if (block->exceptions) {
+        block->bytes = wire::write_exceptions(nonfinite_[block->job].kept, job.pool_tensor.info->dtype);
+        return block;
+      }
+      static thread_local std::vector<float> scratch;
+      const Pool& pool = pools_[job.pool];
+      const auto values = pool.tensors->read(job.index_in_pool, block->first, block->count, scratch);
+      pool.encoder->encode_block(job.index_in_pool, block->first, values, block->bytes);
+      return block;
+    };
+    const auto store = [&](std::shared_ptr<Block> block) {
+      FrameTensor& tensor = encoded.directory.tensors[block->job];
+      if (block->exceptions) tensor.exception_bytes = block->bytes.size();
+      else tensor.block_bytes.push_back(block->bytes.size());
+      if (!block->bytes.empty()) {
+        const uint32_t checksum = wire::block_checksum(block->bytes, block->job, block->index);
+        encoded.blocks.append({reinterpret_cast<const char*>(&checksum), sizeof checksum});
+        encoded.blocks.append(block->bytes);
+        encoded.tensor_bytes[block->job] += block->bytes.size() + sizeof checksum;
+      }
+      done += block->count;
+      if (options_.progress) options_.progress(done, elements_);
+    };
+    tbb::parallel_pipeline(
+        size_t(tbb::this_task_arena::max_concurrency()) * 2,
+        tbb::make_filter<void, std::shared_ptr<Block>>(tbb::filter_mode::serial_in_order, next) &
+            tbb::make_filter<std::shared_ptr<Block>, std::shared_ptr<Block>>(tbb::filter_mode::parallel, code) &
+            tbb::make_filter<std::shared_ptr<Block>, void>(tbb::filter_mode::serial_in_order, store));
+    encoded.stored_directory = wire::write_directory(encoded.directory);
+    return encoded;
+  }
+
+  CompressReport report(const Encoded& encoded) const {
+    CompressReport result;
+    result.elements = elements_;
+    result.input_bytes = input_bytes_;
+    result.file_bytes = encoded.total();
+    if (options_.target.is_size() && options_.ratio_kind == RatioKind::file) result.budget_bytes = budget_bytes();
+    for (const wire::ParameterSet& set : encoded.directory.sets) result.parameter_bytes += set.bytes.size();
+    uint64_t payload = 0;
+    for (const Pool& pool : pools_) result.pools.push_back(pool.encoder->report());
+    for (size_t j = 0; j < jobs_.size(); ++j) {
+      const Job& job = jobs_[j];
+      TensorReport tensor;
+      tensor.name = job.pool_tensor.info->name;
+      tensor.shape = job.pool_tensor.info->shape;
+      tensor.dtype = job.pool_tensor.info->dtype;
+      tensor.input_bytes = job.pool_tensor.info->stored_bytes();
+      tensor.block_bytes = encoded.tensor_bytes[j];
+      tensor.nonfinite = nonfinite_[j].count;
+      tensor.pool = uint32_t(job.pool);
+      tensor.distortion = pools_[job.pool].encoder->distortion_of(job.index_in_pool);
+      result.distortion.add(tensor.distortion);
+      for (uint64_t bytes : encoded.directory.tensors[j].block_bytes) payload += bytes;
+      result.tensors.push_back(std::move(tensor));
+    }
+    result.frame_bytes = result.file_bytes - payload - std::min(result.parameter_bytes, result.file_bytes - payload);
+    return result;
+  }
+
+  const CompressOptions& options_;
+  const MethodRow& row_;
+  std::vector<Job> jobs_;
+  std::vector<FrameDump> dumps_;
+  std::vector<Pool> pools_;
+  std::vector<NonFinite> nonfinite_;
+  uint64_t input_bytes_ = 0, elements_ = 0;
+  double setup_seconds_ = 0;
+};
+
+}  // namespace
+
+CompressReport compress(const std::vector<InputDump>& inputs, const CompressOptions& options, ByteSink& out) {
+  tbb::task_arena arena(options.threads ? int(options.threads) : tbb::task_arena::automatic);
+  return arena.execute([&] { return Compressor(inputs, options).run(out); });
+}
+
+}  // namespace jsq

@@ -1,0 +1,235 @@
+#include "formats/wire/directory.hpp"
+
+#include <xxhash.h>
+#include <zstd.h>
+
+#include <algorithm>
+
+#include "jsq/error.hpp"
+#include "lib/core/bytes.hpp"
+
+namespace jsq::wire {
+namespace {
+
+constexpr uint8_t flag_big_endian = 0x10, flag_fortran = 0x20, flag_attachment = 0x40, flag_nonfinite = 0x80;
+constexpr uint64_t max_metadata = 4096;
+constexpr uint64_t smallest_bomb = uint64_t(32) << 20;  // directories up to this size are taken at their word
+
+void write_tensor(ByteWriter& out, const FrameTensor& tensor) {
+  const TensorInfo& info = tensor.info;
+  out.string(info.name);
+  out.u8(uint8_t(uint8_t(info.dtype) | (info.big_endian ? flag_big_endian : 0) | (info.fortran_order ? flag_fortran : 0) |
+                 (info.attachment.empty() ? 0 : flag_attachment) | (tensor.nonfinite_policy ? flag_nonfinite : 0)));
+  out.uvarint(info.shape.size());
+  for (uint64_t extent : info.shape) out.uvarint(extent);
+  if (!info.attachment.empty()) out.string(info.attachment);
+  out.uvarint(tensor.parameter_set);
+  if (info.elements() > 0) {
+    out.u8(tensor.block_log2);
+    for (uint64_t bytes : tensor.block_bytes) out.uvarint(bytes);
+  }
+  if (tensor.nonfinite_policy) {
+    out.u8(tensor.nonfinite_policy);
+    out.uvarint(tensor.nonfinite_count);
+    if (tensor.nonfinite_policy == 2) out.uvarint(tensor.exception_bytes);
+  }
+}
+
+FrameTensor read_tensor(ByteReader& in, size_t sets) {
+  FrameTensor tensor;
+  TensorInfo& info = tensor.info;
+  info.name = in.string(max_name_bytes);
+  const uint8_t kind = in.u8();
+  if ((kind & 15) < 1 || (kind & 15) > 4) in.damaged("unknown element type " + std::to_string(kind & 15));
+  info.dtype = DType(kind & 15);
+  info.big_endian = kind & flag_big_endian;
+  info.fortran_order = kind & flag_fortran;
+  const uint64_t rank = in.uvarint(max_rank);
+  uint64_t elements = 1;
+  for (uint64_t i = 0; i < rank; ++i) {
+    const uint64_t extent = in.uvarint(max_elements);
+    // The limit holds for the product of the non-zero extents, so that [0, 2^62, 2^62] is refused too.
+    if (extent > 0 && elements > max_elements / extent) in.damaged("a shape of more than 2^62 elements");
+    elements *= std::max<uint64_t>(extent, 1);
+    info.shape.push_back(extent);
+  }
+  if (kind & flag_attachment) {
+    info.attachment = in.string();
+    if (info.attachment.empty()) in.damaged("an attachment that is announced and empty");
+  }
+  tensor.parameter_set = uint32_t(in.uvarint(UINT32_MAX));
+  if (tensor.parameter_set >= sets) in.damaged("a parameter set that does not exist");
+  if (info.elements() > 0) {
+    tensor.block_log2 = in.u8();
+    if (tensor.block_log2 < min_block_log2 || tensor.block_log2 > max_block_log2)
+      in.damaged("block size 2^" + std::to_string(tensor.block_log2) + " is not within 2^16..2^20");
+    const uint64_t blocks = block_count(info.elements(), tensor.block_log2);
+    if (blocks > in.remaining()) in.damaged("more blocks than the directory can list");
+    tensor.block_bytes.reserve(size_t(blocks));
+    for (uint64_t b = 0; b < blocks; ++b) tensor.block_bytes.push_back(in.uvarint(uint64_t(1) << 32));
+  }
+  if (kind & flag_nonfinite) {
+    tensor.nonfinite_policy = in.u8();
+    if (tensor.nonfinite_policy < 1 || tensor.nonfinite_policy > 2) in.damaged("unknown treatment of non-finite elements");
+    tensor.nonfinite_count = in.uvarint(info.elements());
+    if (tensor.nonfinite_count == 0) in.damaged("non-finite elements announced and none counted");
+    if (tensor.nonfinite_policy == 2) tensor.exception_bytes = in.uvarint();
+  }
+  return tensor;
+}
+
+std::string unpack(std::string_view stored, std::string_view what) {
+  ByteReader in(stored, what);
+  const uint8_t coding = in.u8();
+  if (coding == 0) return std::string(in.raw(in.remaining()));
+  if (coding != 1) in.damaged("unknown coding of the directory " + std::to_string(coding));
+  const uint64_t size = in.uvarint();
+  const std::string_view packed = in.raw(in.remaining());
+  if (size > std::max<uint64_t>(smallest_bomb, 64 * packed.size()))
+    throw Error(Errc::limit, std::string(what) + ": the directory claims to unpack to " + std::to_string(size) + " bytes from " +
+                                 std::to_string(packed.size()) + "; this is not a plausible frame");
+  if (ZSTD_getFrameContentSize(packed.data(), packed.size()) != size) in.damaged("the directory's size is not what it says");
+  std::string raw(size_t(size), '\0');
+  const size_t got = ZSTD_decompress(raw.data(), raw.size(), packed.data(), packed.size());
+  if (ZSTD_isError(got) || got != size) in.damaged("the directory does not unpack");
+  return raw;
+}
+
+}  // namespace
+
+uint64_t block_count(uint64_t elements, uint8_t block_log2) {
+  return (elements >> block_log2) + ((elements & ((uint64_t(1) << block_log2) - 1)) != 0);
+}
+
+std::string write_directory(const Directory& directory) {
+  ByteWriter out;
+  out.uvarint(directory.seed);
+  out.uvarint(directory.metadata.size());
+  for (const auto& [key, value] : directory.metadata) {
+    out.string(key);
+    out.string(value);
+  }
+  out.uvarint(directory.sets.size());
+  for (const ParameterSet& set : directory.sets) {
+    out.uvarint(set.method_id);
+    out.string(set.bytes);
+  }
+  out.uvarint(directory.dumps.size());
+  for (const FrameDump& dump : directory.dumps) {
+    out.string(dump.path);
+    out.u8(uint8_t(dump.dump.format));
+    out.string(dump.dump.attachment);
+    out.uvarint(dump.tensor_count);
+    for (size_t t = 0; t < dump.tensor_count; ++t) write_tensor(out, directory.tensors[dump.first_tensor + t]);
+  }
+  const std::string& raw = out.bytes();
+  std::string packed(ZSTD_compressBound(raw.size()), '\0');
+  const size_t size = ZSTD_compress(packed.data(), packed.size(), raw.data(), raw.size(), 19);
+  ByteWriter stored;
+  if (!ZSTD_isError(size)) {
+    stored.u8(1);
+    stored.uvarint(raw.size());
+    stored.raw(std::string_view(packed).substr(0, size));
+    if (stored.size() < raw.size() + 1) return stored.take();
+  }
+  ByteWriter plain;
+  plain.u8(0);
+  plain.raw(raw);
+  return plain.take();
+}
+
+Directory read_directory(std::string_view stored, uint64_t directory_offset, std::string_view what) {
+  const std::string raw = unpack(stored, what);
+  ByteReader in(raw, what);
+  Directory directory;
+  directory.seed = in.uvarint();
+  const uint64_t metadata = in.uvarint(max_metadata);
+  for (uint64_t i = 0; i < metadata; ++i) {
+    std::string key(in.string());
+    directory.metadata.emplace_back(std::move(key), in.string());
+  }
+  const uint64_t sets = in.uvarint(in.remaining());
+  for (uint64_t i = 0; i < sets; ++i) {
+    const auto id = uint32_t(in.uvarint(UINT32_MAX));
+    directory.sets.push_back({id, std::string(in.string())});
+  }
+  const uint64_t dumps = in.uvarint(in.remaining());
+  uint64_t at = header_bytes;
+  for (uint64_t d = 0; d < dumps; ++d) {
+    FrameDump dump;
+    dump.path = in.string(max_name_bytes);
+    const uint8_t format = in.u8();
+    if (format < 1 || format > 3) in.damaged("unknown dump format " + std::to_string(format));
+    dump.dump.format = DumpFormat(format);
+    dump.dump.attachment = in.string();
+    dump.first_tensor = directory.tensors.size();
+    dump.tensor_count = size_t(in.uvarint(in.remaining()));
+    for (size_t t = 0; t < dump.tensor_count; ++t) {
+      FrameTensor tensor = read_tensor(in, directory.sets.size());
+      tensor.dump = uint32_t(d);
+      tensor.method_id = directory.sets[tensor.parameter_set].method_id;
+      tensor.first_byte = at;
+      const auto place = [&](uint64_t bytes) {
+        if (bytes == 0) return;
+        if (bytes + checksum_bytes > directory_offset - at) in.damaged("blocks reach beyond the start of the directory");
+        at += bytes + checksum_bytes;
+      };
+      for (uint64_t bytes : tensor.block_bytes) place(bytes);
+      if (tensor.exception_bytes > directory_offset) in.damaged("blocks reach beyond the start of the directory");
+      place(tensor.exception_bytes);
+      directory.tensors.push_back(std::move(tensor));
+    }
+    directory.dumps.push_back(std::move(dump));
+  }
+  in.expect_end();
+  if (at != directory_offset)
+    throw Error(Errc::damaged, std::string(what) + ": the blocks end at byte " + std::to_string(at) +
+                                   ", but the directory begins at byte " + std::to_string(directory_offset));
+  return directory;
+}
+
+std::string write_header() {
+  ByteWriter out;
+  out.raw(frame_magic);
+  out.u8(format_version);
+  out.u8(0);
+  out.u16(uint16_t(XXH3_64bits(out.bytes().data(), out.size())));
+  return out.take();
+}
+
+void check_header(std::string_view file, std::string_view what) {
+  if (file.empty()) throw Error(Errc::damaged, std::string(what) + ": empty file; expected a jsq frame");
+  const std::string_view begin = file.substr(0, std::min(file.size(), frame_magic.size()));
+  if (begin != frame_magic.substr(0, begin.size()))
+    throw Error(Errc::unsupported_format, std::string(what) + ": not a jsq frame (it does not begin with JSQ and 0x1a)");
+  if (file.size() < header_bytes + footer_bytes)
+    throw Error(Errc::damaged, std::string(what) + ": truncated: " + std::to_string(file.size()) +
+                                   " bytes, a frame has at least " + std::to_string(header_bytes + footer_bytes));
+  ByteReader in(file.substr(4, 4), what);
+  const uint8_t version = in.u8(), features = in.u8();
+  const uint16_t checksum = in.u16();
+  if (checksum != uint16_t(XXH3_64bits(file.data(), 6))) throw Error(Errc::damaged, std::string(what) + ": header checksum mismatch at byte 6");
+  if (version != format_version || (features & ~known_features))
+    throw Error(Errc::newer_format, std::string(what) + ": frame version " + std::to_string(version) + " with features " +
+                                        std::to_string(features) + "; this jsq reads version " + std::to_string(format_version) +
+                                        " without features; use a newer jsq");
+}
+
+std::string write_footer(std::string_view header, std::string_view stored_directory) {
+  ByteWriter out;
+  out.u32(uint32_t(stored_directory.size()));
+  XXH3_state_t* state = XXH3_createState();
+  XXH3_64bits_reset(state);
+  XXH3_64bits_update(state, header.data(), header.size());
+  XXH3_64bits_update(state, stored_directory.data(), stored_directory.size());
+  XXH3_64bits_update(state, out.bytes().data(), 4);
+  out.u64(XXH3_64bits_digest(state));
+  XXH3_freeState(state);
+  return out.take();
+}
+
+uint32_t block_checksum(std::string_view payload, size_t tensor, size_t block) {
+  return uint32_t(XXH3_64bits_withSeed(payload.data(), payload.size(), uint64_t(tensor) << 32 | uint64_t(block)));
+}
+
+}  // namespace jsq::wire

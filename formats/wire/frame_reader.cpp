@@ -1,0 +1,319 @@
+// FrameReader: directory, blocks, tensors and slices of a frame; whole dumps through a bounded pipeline.
+#include "jsq/frame.hpp"
+
+#include <tbb/parallel_for.h>
+#include <tbb/parallel_pipeline.h>
+#include <tbb/task_arena.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "formats/mapped_file.hpp"
+#include "formats/wire/directory.hpp"
+#include "formats/wire/exceptions.hpp"
+#include "jsq/error.hpp"
+#include "lib/core/bytes.hpp"
+#include "lib/methods/method.hpp"
+
+namespace jsq {
+
+struct FrameReader::State {
+  std::string name;
+  MappedFile map;
+  std::string_view bytes;
+  wire::Directory directory;
+  uint64_t directory_stored = 0;
+  mutable std::mutex mutex;
+  mutable std::vector<std::unique_ptr<MethodDecoder>> decoders;  // of the parameter sets, made on first use
+
+  std::string block_name(size_t t, size_t b) const {
+    const FrameTensor& tensor = directory.tensors[t];
+    return name + ": tensor " + std::to_string(t) + " '" + tensor.info.name + "', block " + std::to_string(b + 1) + " of " +
+           std::to_string(tensor.block_bytes.size());
+  }
+
+  const MethodDecoder& decoder(uint32_t set) const {
+    const std::lock_guard lock(mutex);
+    if (!decoders[set])
+      decoders[set] = method_with_id(directory.sets[set].method_id)
+                          .make_decoder(directory.sets[set].bytes, "parameter set " + std::to_string(set));
+    return *decoders[set];
+  }
+
+  /// File offset of block b's checksum.
+  uint64_t block_offset(const FrameTensor& tensor, size_t b) const {
+    uint64_t at = tensor.first_byte;
+    for (size_t i = 0; i < b; ++i)
+      if (tensor.block_bytes[i]) at += tensor.block_bytes[i] + wire::checksum_bytes;
+    return at;
+  }
+
+  /// The payload at `offset`, its checksum verified.
+  std::string_view payload(uint64_t offset, uint64_t size, size_t t, size_t b, const std::string& what) const {
+    ByteReader in(bytes.substr(size_t(offset), size_t(size) + wire::checksum_bytes), what);
+    const uint32_t expected = in.u32();
+    const std::string_view found = in.raw(size);
+    if (wire::block_checksum(found, t, b) != expected)
+      throw Error(Errc::damaged, what + ": checksum mismatch at byte " + std::to_string(offset));
+    return found;
+  }
+
+  /// Decodes the whole block b.
+  void decode_block(size_t t, size_t b, uint64_t offset, std::span<float> values) const {
+    const FrameTensor& tensor = directory.tensors[t];
+    if (tensor.block_bytes[b] == 0) {
+      std::fill(values.begin(), values.end(), 0.0f);
+      return;
+    }
+    const std::string what = block_name(t, b);
+    decoder(tensor.parameter_set).decode_block(payload(offset, tensor.block_bytes[b], t, b, what), values, what);
+  }
+
+  wire::Exceptions exceptions(size_t t) const {
+    const FrameTensor& tensor = directory.tensors[t];
+    if (tensor.exception_bytes == 0) return {};
+    const size_t blocks = tensor.block_bytes.size();
+    const std::string what = name + ": tensor " + std::to_string(t) + " '" + tensor.info.name + "', non-finite elements";
+    const std::string_view stored = payload(block_offset(tensor, blocks), tensor.exception_bytes, t, blocks, what);
+    return wire::read_exceptions(stored, tensor.info.dtype, tensor.nonfinite_count, tensor.info.elements(), what);
+  }
+
+  /// Calls use(b, first element, values) for the blocks that hold [first, first + count), decoded.
+  template <class Use>
+  void for_blocks(size_t t, uint64_t first, uint64_t count, Use use) const {
+    const FrameTensor& tensor = directory.tensors[t];
+    const uint64_t elements = tensor.info.elements();
+    if (first > elements || count > elements - first)
+      throw Error(Errc::usage, name + ": elements " + std::to_string(first) + " to " + std::to_string(first + count) +
+                                   " were asked of a tensor of " + std::to_string(elements));
+    if (count == 0) return;
+    const uint64_t length = uint64_t(1) << tensor.block_log2;
+    const size_t begin = size_t(first >> tensor.block_log2), end = size_t((first + count - 1) >> tensor.block_log2) + 1;
+    std::vector<uint64_t> offsets(end - begin);
+    uint64_t at = block_offset(tensor, begin);
+    for (size_t b = begin; b < end; ++b) {
+      offsets[b - begin] = at;
+      if (tensor.block_bytes[b]) at += tensor.block_bytes[b] + wire::checksum_bytes;
+    }
+    tbb::parallel_for(begin, end, [&](size_t b) {
+      const uint64_t start = uint64_t(b) * length;
+      use(b, start, size_t(std::min(length, elements - start)), offsets[b - begin]);
+    });
+  }
+};
+
+FrameReader::FrameReader(std::unique_ptr<State> state) : state_(std::move(state)) {}
+FrameReader::FrameReader(FrameReader&&) noexcept = default;
+FrameReader& FrameReader::operator=(FrameReader&&) noexcept = default;
+FrameReader::~FrameReader() = default;
+
+FrameReader FrameReader::from_bytes(std::string_view bytes, std::string name) {
+  auto state = std::make_unique<State>();
+  state->name = std::move(name);
+  state->bytes = bytes;
+  wire::check_header(bytes, state->name);
+  ByteReader footer(bytes.substr(bytes.size() - wire::footer_bytes), state->name);
+  const uint64_t stored = footer.u32();
+  if (stored > bytes.size() - wire::footer_bytes - wire::header_bytes)
+    throw Error(Errc::damaged, state->name + ": truncated or damaged: the footer announces a directory of " + std::to_string(stored) +
+                                   " bytes in a file of " + std::to_string(bytes.size()));
+  const uint64_t offset = bytes.size() - wire::footer_bytes - stored;
+  const std::string_view directory = bytes.substr(size_t(offset), size_t(stored));
+  if (wire::write_footer(bytes.substr(0, wire::header_bytes), directory) != bytes.substr(bytes.size() - wire::footer_bytes))
+    throw Error(Errc::damaged, state->name + ": directory checksum mismatch at byte " + std::to_string(bytes.size() - 8) +
+                                   " (truncated, or damaged in the directory)");
+  state->directory_stored = stored;
+  state->directory = wire::read_directory(directory, offset, state->name);
+  state->decoders.resize(state->directory.sets.size());
+  return FrameReader(std::move(state));
+}
+
+FrameReader FrameReader::open(const std::string& path) {
+  MappedFile map = path == "-" ? MappedFile::standard_input() : MappedFile::open(path);
+  FrameReader reader = from_bytes(map.text(), path == "-" ? "standard input" : path);
+  reader.state_->map = std::move(map);
+  reader.state_->bytes = reader.state_->map.text();
+  return reader;
+}
+
+const std::vector<FrameDump>& FrameReader::dumps() const { return state_->directory.dumps; }
+const std::vector<FrameTensor>& FrameReader::tensors() const { return state_->directory.tensors; }
+const std::vector<std::pair<std::string, std::string>>& FrameReader::metadata() const { return state_->directory.metadata; }
+uint64_t FrameReader::seed() const { return state_->directory.seed; }
+
+FrameSizes FrameReader::sizes() const {
+  FrameSizes sizes;
+  sizes.file = state_->bytes.size();
+  sizes.header = wire::header_bytes;
+  sizes.footer = wire::footer_bytes;
+  for (const FrameTensor& tensor : tensors()) {
+    for (uint64_t bytes : tensor.block_bytes) {
+      sizes.blocks += bytes;
+      sizes.checksums += bytes ? wire::checksum_bytes : 0;
+    }
+    sizes.exceptions += tensor.exception_bytes;
+    sizes.checksums += tensor.exception_bytes ? wire::checksum_bytes : 0;
+  }
+  for (const wire::ParameterSet& set : state_->directory.sets) sizes.parameters += set.bytes.size();
+  // Parameter sets lie in the directory; where it is packed, their share is what they would take unpacked, at most.
+  sizes.parameters = std::min(sizes.parameters, state_->directory_stored);
+  sizes.directory = state_->directory_stored - sizes.parameters;
+  return sizes;
+}
+
+size_t FrameReader::find(std::string_view wanted) const {
+  std::vector<size_t> found;
+  for (size_t t = 0; t < tensors().size(); ++t) {
+    const FrameTensor& tensor = tensors()[t];
+    const std::string& path = dumps()[tensor.dump].path;
+    if (tensor.info.name == wanted || path + "::" + tensor.info.name == wanted || path == wanted) found.push_back(t);
+  }
+  if (found.size() == 1) return found[0];
+  if (found.empty())
+    throw Error(Errc::unknown_name, state_->name + ": no tensor is named '" + std::string(wanted) + "'; 'jsq list' shows the names");
+  throw Error(Errc::unknown_name, state_->name + ": '" + std::string(wanted) + "' names " + std::to_string(found.size()) +
+                                      " tensors; write PATH::NAME");
+}
+
+std::string FrameReader::method_of(size_t tensor) const { return state_->decoder(tensors()[tensor].parameter_set).describe(); }
+
+void FrameReader::read(size_t t, uint64_t first, std::span<float> values) const {
+  const State& state = *state_;
+  state.for_blocks(t, first, values.size(), [&](size_t b, uint64_t start, size_t count, uint64_t offset) {
+    if (start >= first && start + count <= first + values.size()) {
+      state.decode_block(t, b, offset, values.subspan(size_t(start - first), count));
+      return;
+    }
+    std::vector<float> block(count);
+    state.decode_block(t, b, offset, block);
+    const uint64_t from = std::max(first, start), to = std::min(first + values.size(), start + count);
+    std::copy(block.begin() + std::ptrdiff_t(from - start), block.begin() + std::ptrdiff_t(to - start),
+              values.begin() + std::ptrdiff_t(from - first));
+  });
+  const TensorInfo& info = tensors()[t].info;
+  if (info.dtype == DType::f16 || info.dtype == DType::bf16) {
+    // What the dump will hold is what a reader gets.
+    std::vector<std::byte> stored(values.size() * dtype_bytes(info.dtype));
+    encode_elements(info.dtype, values, stored.data());
+    decode_elements(info.dtype, false, stored.data(), values);
+  }
+  const wire::Exceptions kept = state.exceptions(t);
+  for (size_t i = 0; i < kept.index.size(); ++i) {
+    if (kept.index[i] < first || kept.index[i] >= first + values.size()) continue;
+    const size_t size = dtype_bytes(info.dtype);
+    decode_elements(info.dtype, false, reinterpret_cast<const std::byte*>(kept.bits.data()) + i * size,
+                    values.subspan(size_t(kept.index[i] - first), 1));
+  }
+}
+
+void FrameReader::read_stored(size_t t, uint64_t first, uint64_t count, std::span<std::byte> out) const {
+  const State& state = *state_;
+  const DType dtype = tensors()[t].info.dtype;
+  const size_t size = dtype_bytes(dtype);
+  state.for_blocks(t, first, count, [&](size_t b, uint64_t start, size_t n, uint64_t offset) {
+    static thread_local std::vector<float> block;
+    block.resize(n);
+    state.decode_block(t, b, offset, block);
+    const uint64_t from = std::max(first, start), to = std::min(first + count, start + n);
+    encode_elements(dtype, std::span<const float>(block).subspan(size_t(from - start), size_t(to - from)),
+                    out.data() + (from - first) * size);
+  });
+  const wire::Exceptions kept = state.exceptions(t);
+  for (size_t i = 0; i < kept.index.size(); ++i)
+    if (kept.index[i] >= first && kept.index[i] < first + count)
+      std::memcpy(out.data() + (kept.index[i] - first) * size, kept.bits.data() + i * size, size);
+}
+
+void FrameReader::write_dump(size_t d, GradientSink& sink, unsigned threads) const {
+  const State& state = *state_;
+  const FrameDump& dump = dumps()[d];
+  tbb::task_arena arena(threads ? int(threads) : tbb::task_arena::automatic);
+  struct Piece {
+    size_t tensor;
+    uint64_t first, count;
+    std::vector<std::byte> stored;
+  };
+  size_t t = dump.first_tensor;
+  uint64_t at = 0;
+  arena.execute([&] {
+    tbb::parallel_pipeline(
+        size_t(arena.max_concurrency()) * 2,
+        tbb::make_filter<void, std::shared_ptr<Piece>>(
+            tbb::filter_mode::serial_in_order,
+            [&](tbb::flow_control& control) -> std::shared_ptr<Piece> {
+              while (t < dump.first_tensor + dump.tensor_count && at >= tensors()[t].info.elements()) {
+                ++t;
+                at = 0;
+              }
+              if (t >= dump.first_tensor + dump.tensor_count) {
+                control.stop();
+                return nullptr;
+              }
+              const uint64_t count = std::min(uint64_t(1) << tensors()[t].block_log2, tensors()[t].info.elements() - at);
+              auto piece = std::make_shared<Piece>(Piece{t, at, count, {}});
+              at += count;
+              return piece;
+            }) &
+            tbb::make_filter<std::shared_ptr<Piece>, std::shared_ptr<Piece>>(
+                tbb::filter_mode::parallel,
+                [&](std::shared_ptr<Piece> piece) {
+                  piece->stored.resize(size_t(piece->count) * dtype_bytes(tensors()[piece->tensor].info.dtype));
+                  read_stored(piece->tensor, piece->first, piece->count, piece->stored);
+                  return piece;
+                }) &
+            tbb::make_filter<std::shared_ptr<Piece>, void>(tbb::filter_mode::serial_in_order, [&](std::shared_ptr<Piece> piece) {
+              sink.write(piece->tensor - dump.first_tensor, piece->stored);
+            }));
+  });
+  (void)state;
+}
+
+std::vector<BlockDamage> FrameReader::test(bool quick, unsigned threads) const {
+  const State& state = *state_;
+  struct Job {
+    size_t tensor, block;
+    uint64_t offset, bytes;
+    size_t elements;
+  };
+  std::vector<Job> jobs;
+  for (size_t t = 0; t < tensors().size(); ++t) {
+    const FrameTensor& tensor = tensors()[t];
+    uint64_t at = tensor.first_byte;
+    const uint64_t length = uint64_t(1) << tensor.block_log2;
+    for (size_t b = 0; b < tensor.block_bytes.size(); ++b) {
+      if (tensor.block_bytes[b] == 0) continue;
+      jobs.push_back({t, b, at, tensor.block_bytes[b], size_t(std::min(length, tensor.info.elements() - b * length))});
+      at += tensor.block_bytes[b] + wire::checksum_bytes;
+    }
+    if (tensor.exception_bytes) jobs.push_back({t, tensor.block_bytes.size(), at, tensor.exception_bytes, 0});
+  }
+  std::vector<std::string> messages(jobs.size());
+  tbb::task_arena arena(threads ? int(threads) : tbb::task_arena::automatic);
+  arena.execute([&] {
+    tbb::parallel_for(size_t(0), jobs.size(), [&](size_t i) {
+      const Job& job = jobs[i];
+      try {
+        if (job.elements == 0) {
+          state.exceptions(job.tensor);
+        } else if (quick) {
+          state.payload(job.offset, job.bytes, job.tensor, job.block, state.block_name(job.tensor, job.block));
+        } else {
+          static thread_local std::vector<float> values;
+          values.resize(job.elements);
+          state.decode_block(job.tensor, job.block, job.offset, values);
+        }
+      } catch (const Error& error) {
+        messages[i] = error.what();
+      }
+    });
+  });
+  std::vector<BlockDamage> damage;
+  for (size_t i = 0; i < jobs.size(); ++i)
+    if (!messages[i].empty()) damage.push_back({jobs[i].tensor, jobs[i].block, jobs[i].offset, messages[i]});
+  return damage;
+}
+
+}  // namespace jsq
