@@ -53,6 +53,7 @@ struct Encoded {
   wire::Directory directory;
   std::string stored_directory;
   std::vector<uint64_t> tensor_bytes;
+  std::vector<BlockSums> tensor_sums;
   uint64_t total() const { return wire::header_bytes + blocks.size() + stored_directory.size() + wire::footer_bytes; }
 };
 
@@ -291,6 +292,7 @@ class Compressor {
     Encoded encoded;
     encoded.directory = make_directory();
     encoded.tensor_bytes.assign(jobs_.size(), 0);
+    encoded.tensor_sums.assign(jobs_.size(), {});
     struct Block {
       size_t job = 0;
       size_t index = 0;
@@ -298,6 +300,7 @@ class Compressor {
       size_t count = 0;
       bool exceptions = false;
       std::string bytes;
+      BlockSums sums;
     };
     size_t j = 0;
     uint64_t at = 0, done = 0;
@@ -336,7 +339,7 @@ class Compressor {
       static thread_local std::vector<float> scratch;
       const Pool& pool = pools_[job.pool];
       const auto values = pool.tensors->read(job.index_in_pool, block->first, block->count, scratch);
-      pool.encoder->encode_block(job.index_in_pool, block->first, values, block->bytes);
+      pool.encoder->encode_block(job.index_in_pool, block->first, values, block->bytes, block->sums);
       return block;
     };
     const auto store = [&](std::shared_ptr<Block> block) {
@@ -349,6 +352,7 @@ class Compressor {
         encoded.blocks.append(block->bytes);
         encoded.tensor_bytes[block->job] += block->bytes.size() + sizeof checksum;
       }
+      encoded.tensor_sums[block->job].add(block->sums);
       done += block->count;
       if (options_.progress) options_.progress(done, elements_);
     };
@@ -369,7 +373,9 @@ class Compressor {
     if (options_.target.is_size() && options_.ratio_kind == RatioKind::file) result.budget_bytes = budget_bytes();
     for (const wire::ParameterSet& set : encoded.directory.sets) result.parameter_bytes += set.bytes.size();
     uint64_t payload = 0;
-    for (const Pool& pool : pools_) result.pools.push_back(pool.encoder->report());
+    std::vector<BlockSums> pool_sums(pools_.size());
+    for (size_t j = 0; j < jobs_.size(); ++j) pool_sums[jobs_[j].pool].add(encoded.tensor_sums[j]);
+    for (size_t p = 0; p < pools_.size(); ++p) result.pools.push_back(pools_[p].encoder->report(pool_sums[p]));
     for (size_t j = 0; j < jobs_.size(); ++j) {
       const Job& job = jobs_[j];
       TensorReport tensor;
@@ -380,7 +386,9 @@ class Compressor {
       tensor.block_bytes = encoded.tensor_bytes[j];
       tensor.nonfinite = nonfinite_[j].count;
       tensor.pool = uint32_t(job.pool);
-      tensor.distortion = pools_[job.pool].encoder->distortion_of(job.index_in_pool);
+      const BlockSums& sums = encoded.tensor_sums[j];
+      tensor.distortion = {job.pool_tensor.info->elements(), pools_[job.pool].tensors->statistics(job.index_in_pool).energy,
+                           sums.squared_error, sums.dot, sums.decoded_energy, sums.error_sum, sums.max_error};
       result.distortion.add(tensor.distortion);
       for (uint64_t bytes : encoded.directory.tensors[j].block_bytes) payload += bytes;
       result.tensors.push_back(std::move(tensor));

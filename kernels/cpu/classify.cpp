@@ -47,6 +47,43 @@ void sum_runs(const uint8_t* classes, size_t runs, uint16_t* sums) {
   }
 }
 
+void count_whole_runs(const uint8_t* classes, size_t runs, uint32_t class_count, uint8_t* counts, size_t stride) {
+  for (uint32_t j = 1; j < class_count; ++j) {
+    const uint8_t least = uint8_t(j);
+    uint8_t* out = counts + (j - 1) * stride;
+    for (size_t r = 0; r < runs; ++r) {
+      const uint8_t* run = classes + r * element::run_length;
+      uint8_t n = 0;
+      for (uint32_t i = 0; i < element::run_length; ++i) n = uint8_t(n + (run[i] >= least));
+      out[r] = n;
+    }
+  }
+}
+
+void sum_class_zero(const float* values, const uint8_t* classes, size_t count, DroppedSums& sums) {
+  constexpr size_t lanes = 16;
+  double sum[lanes] = {}, energy[lanes] = {};
+  float largest[lanes] = {};
+  const auto add = [&](size_t i, size_t l) {
+    const float g = classes[i] == 0 ? values[i] : 0.0f;
+    const float magnitude = g < 0 ? -g : g;
+    sum[l] += double(g);
+    energy[l] += double(g) * double(g);
+    largest[l] = magnitude > largest[l] ? magnitude : largest[l];
+  };
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes)
+    for (size_t l = 0; l < lanes; ++l) add(i + l, l);
+  for (size_t l = 0; i + l < count; ++l) add(i + l, l);
+  for (size_t half = lanes / 2; half > 0; half /= 2)
+    for (size_t l = 0; l < half; ++l) {
+      sum[l] += sum[l + half];
+      energy[l] += energy[l + half];
+      largest[l] = largest[l] > largest[l + half] ? largest[l] : largest[l + half];
+    }
+  sums = {sum[0], energy[0], largest[0]};
+}
+
 }  // namespace jsq::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -58,6 +95,8 @@ namespace jsq::cpu {
 
 HWY_EXPORT(classify_keys);
 HWY_EXPORT(sum_runs);
+HWY_EXPORT(count_whole_runs);
+HWY_EXPORT(sum_class_zero);
 
 namespace {
 
@@ -99,6 +138,23 @@ void run_activities(std::span<const uint8_t> classes, std::span<uint8_t> buckets
     for (size_t i = whole * element::run_length; i < classes.size(); ++i) sum += classes[i];
     buckets[whole] = uint8_t(std::bit_width(sum));
   }
+}
+
+void count_runs(std::span<const uint8_t> classes, uint32_t class_count, std::span<uint8_t> counts) {
+  const size_t whole = classes.size() / element::run_length;
+  const size_t runs = (classes.size() + element::run_length - 1) / element::run_length;
+  HWY_DYNAMIC_DISPATCH(count_whole_runs)(classes.data(), whole, class_count, counts.data(), runs);
+  for (uint32_t j = 1; whole < runs && j < class_count; ++j) {
+    uint8_t n = 0;
+    for (size_t i = whole * element::run_length; i < classes.size(); ++i) n = uint8_t(n + (classes[i] >= j));
+    counts[(j - 1) * runs + whole] = n;
+  }
+}
+
+DroppedSums sum_dropped(std::span<const float> values, std::span<const uint8_t> classes) {
+  DroppedSums sums;
+  HWY_DYNAMIC_DISPATCH(sum_class_zero)(values.data(), classes.data(), values.size(), sums);
+  return sums;
 }
 
 }  // namespace jsq::cpu

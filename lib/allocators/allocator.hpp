@@ -20,6 +20,10 @@ double modelled_noise(const WidthSet& widths, const ClassCounts& at_least, const
 
 /// The optimum of the model noise (exact.cpp).
 ClassCounts allocate_exact(MagnitudeIndex& index, const WidthSet& widths, uint64_t payload_bits, double first_extra_bits);
+/// The threshold rule alone, from the histogram as it is: the multiplier whose payload is nearest to `payload_bits` when
+/// cells are filled evenly. Class ranges are the thresholds, sizes are estimates. For populations so large that the
+/// integral end does not matter: every such allocation is optimal for the payload that it really takes.
+Allocation allocate_by_threshold(MagnitudeIndex& index, const WidthSet& widths, uint64_t payload_bits, double first_extra_bits);
 /// The paper's text: only the first width is ever taken (literal.cpp).
 ClassCounts allocate_literal(MagnitudeIndex& index, const WidthSet& widths, uint64_t payload_bits);
 /// Thresholds from a sample, trimmed by magnitude (sampled.cpp).

@@ -6,6 +6,7 @@
 #include <limits>
 #include <map>
 
+#include "kernels/element/float_bits.hpp"
 #include "lib/allocators/allocator.hpp"
 
 namespace jsq {
@@ -228,6 +229,73 @@ ClassCounts allocate_exact(MagnitudeIndex& index, const WidthSet& widths, uint64
   for (size_t s = 0; s < taken.size(); ++s)
     for (uint32_t j = search.increments()[s].from + 1; j <= search.increments()[s].to; ++j) counts[j] = taken[s];
   return counts;
+}
+
+namespace {
+
+/// Smallest key whose energy is at least `energy`.
+uint32_t key_of_energy(double energy) {
+  uint32_t low = 1, high = element::first_nonfinite_key;
+  while (low < high) {
+    const uint32_t middle = low + (high - low) / 2;
+    if (energy_of_key(middle) >= energy) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+/// Elements with a key of at least `key`, a cell's elements taken as spread evenly over its keys.
+double interpolated_count(const MagnitudeIndex& index, uint32_t key) {
+  const auto& cells = index.cells();
+  const auto at = std::partition_point(cells.begin(), cells.end(), [&](const MagnitudeIndex::Cell& c) { return c.low >= key; });
+  const auto i = size_t(at - cells.begin());
+  double count = double(index.before(i));
+  if (at != cells.end() && key <= at->high()) count += double(at->count) * double(at->high() - key + 1) / double(1u << at->shift);
+  return count;
+}
+
+}  // namespace
+
+Allocation allocate_by_threshold(MagnitudeIndex& index, const WidthSet& widths, uint64_t payload_bits, double first_extra_bits) {
+  const std::vector<Increment> steps = increments_of(widths, first_extra_bits);
+  const double budget = double(payload_bits) - double(index.elements() * widths[0]);
+  const auto bits_at = [&](double lambda) {
+    double bits = 0;
+    for (const Increment& step : steps) bits += step.bits * interpolated_count(index, key_of_energy(lambda / step.density));
+    return bits;
+  };
+  uint64_t low = 0, high = std::bit_cast<uint64_t>(std::numeric_limits<double>::max());
+  while (low < high) {
+    const uint64_t middle = low + (high - low) / 2;
+    if (bits_at(std::bit_cast<double>(middle)) <= budget) high = middle;
+    else low = middle + 1;
+  }
+  const double lambda = std::bit_cast<double>(low);
+
+  const uint32_t classes = widths.size();
+  Allocation allocation;
+  allocation.widths = widths;
+  allocation.at_least.assign(classes, 0);
+  allocation.threshold_key.assign(classes, element::first_nonfinite_key);
+  allocation.cutoff_index.assign(classes, UINT64_MAX);
+  allocation.low_key.assign(classes, 0);
+  allocation.high_key.assign(classes, 0);
+  allocation.at_least[0] = index.elements();
+  for (const Increment& step : steps)
+    for (uint32_t j = step.from + 1; j <= step.to; ++j) {
+      allocation.threshold_key[j] = key_of_energy(lambda / step.density);
+      allocation.at_least[j] = uint64_t(interpolated_count(index, allocation.threshold_key[j]));
+    }
+  allocation.payload_bits = payload_bits_of(widths, allocation.at_least);
+  const uint32_t max_key = index.population().summary().max_key;
+  for (uint32_t j = 0; j < classes; ++j) {
+    const uint32_t from = j == 0 ? 0 : allocation.threshold_key[j];
+    const uint32_t to = std::min(max_key, j + 1 < classes ? allocation.threshold_key[j + 1] - 1 : max_key);
+    if (from > to) continue;
+    allocation.low_key[j] = from;
+    allocation.high_key[j] = to;
+  }
+  return allocation;
 }
 
 }  // namespace jsq

@@ -1,6 +1,7 @@
 #include "lib/allocators/magnitude_index.hpp"
 
 #include <algorithm>
+#include <mutex>
 
 #include "kernels/element/float_bits.hpp"
 
@@ -13,7 +14,38 @@ double energy_of_key(uint32_t key) {
 
 double MagnitudeIndex::Cell::energy() const { return energy_of_key(low + ((1u << shift) >> 1)); }
 
+namespace {
+
+/// Ascending order by three passes over 11, 11 and 9 bits.
+void radix_sort(std::vector<uint32_t>& keys) {
+  std::vector<uint32_t> other(keys.size());
+  for (int shift : {0, 11, 22}) {
+    uint32_t starts[2049] = {};
+    for (uint32_t key : keys) ++starts[((key >> shift) & 2047) + 1];
+    for (int b = 0; b < 2048; ++b) starts[b + 1] += starts[b];
+    for (uint32_t key : keys) other[starts[(key >> shift) & 2047]++] = key;
+    keys.swap(other);
+  }
+}
+
+}  // namespace
+
 MagnitudeIndex::MagnitudeIndex(const Population& population) : population_(population) {
+  if (population.summary().elements <= sorted_elements) {
+    std::vector<uint32_t> keys;
+    std::mutex mutex;
+    population.visit([&](uint64_t, std::span<const float> values) {
+      const std::lock_guard lock(mutex);
+      for (float g : values) keys.push_back(element::magnitude_key(g));
+    });
+    radix_sort(keys);
+    for (size_t i = keys.size(); i-- > 0;) {
+      if (cells_.empty() || cells_.back().low != keys[i]) cells_.push_back({keys[i], 0, 0});
+      ++cells_.back().count;
+    }
+    rebuild();
+    return;
+  }
   const std::vector<uint64_t>& histogram = population.summary().histogram;
   for (uint32_t bin = summary_bins; bin-- > 0;)
     if (histogram[bin]) cells_.push_back({bin << cpu::summary_bin_shift, cpu::summary_bin_shift, histogram[bin]});

@@ -1,4 +1,5 @@
 // Ranks of magnitudes without sorting: the summary's histogram, refined 256-fold where an exact answer is needed.
+// Small populations are indexed whole, key by key, since many allocations are tried on them.
 // Ranks are 1-based and descend: rank 1 is the largest magnitude.
 #pragma once
 
@@ -21,6 +22,8 @@ class MagnitudeIndex {
     /// g^2 of the cell's middle; exact when the cell is a single key.
     double energy() const;
   };
+
+  static constexpr uint64_t sorted_elements = 1u << 19;
 
   explicit MagnitudeIndex(const Population& population);
 

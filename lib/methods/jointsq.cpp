@@ -3,6 +3,7 @@
 //   x  class-block packers (map: raw | bitmap | rice | entropy; values: planes | entropy).
 // This file holds the definition and the search for the payload budget that meets a byte or error target; what the noun
 // modules do is not repeated here.
+#include <fmt/format.h>
 #include <tbb/enumerable_thread_specific.h>
 #include <tbb/parallel_for.h>
 
@@ -219,7 +220,6 @@ struct Evaluation {
   std::array<bool, element::max_classes> present{};
   ClassTally tally;
   BlockSums sums;
-  std::vector<BlockSums> tensor_sums;
   std::vector<ReallocationStep> log;
   double map_bits = 0, value_bits = 0;
   double expected_bytes = 0;  // parameters and blocks
@@ -229,7 +229,7 @@ class JointSqEncoder final : public MethodEncoder {
  public:
   JointSqEncoder(const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
       : pool_(pool), options_(parse_options(spec, context)), seed_(context.seed),
-        sample_(sample_pool(pool, sample_elements)), sample_population_(sample_.values), sample_index_(sample_population_),
+        sample_(sample_pool(pool, pool.summary().elements <= whole_elements ? whole_elements : sample_elements)), sample_population_(sample_.values), sample_index_(sample_population_),
         index_(pool) {}
 
   uint64_t aim_bytes(uint64_t body_bytes) override {
@@ -247,91 +247,94 @@ class JointSqEncoder final : public MethodEncoder {
       sample_choice_ = std::move(best);
     }
     aimed_ = wanted;
-    const auto guess = uint64_t(double(sample_choice_->payload_bits) * sample_.scale);
-    const bool small = pool_.summary().elements <= sample_elements;
-    chosen_ = largest_within(false, sample_choice_->extra_bits, wanted, small ? 0.0005 : 0.003, bytes,
-                             chosen_ ? uint64_t(double(chosen_->payload_bits) * wanted / chosen_->expected_bytes) : guess);
+    const auto scaled = uint64_t(double(sample_choice_->payload_bits) * sample_.scale);
+    const uint64_t guess = chosen_ ? uint64_t(double(chosen_->payload_bits) * wanted / chosen_->expected_bytes) : scaled;
+    by_threshold_ = !small() && options_.allocation.allocator == AllocatorKind::exact &&
+                    options_.allocation.reallocation == ReallocationKind::none;
+    chosen_ = largest_within(false, sample_choice_->extra_bits, wanted, small() ? 0.0005 : 0.004, bytes, guess, by_threshold_ ? 5 : 40);
+    if (by_threshold_ && (chosen_->expected_bytes < 0.985 * wanted || chosen_->expected_bytes > wanted)) {
+      // Thresholds alone cannot split the ties of this population: count elements instead.
+      by_threshold_ = false;
+      chosen_ = largest_within(false, sample_choice_->extra_bits, wanted, 0.004, bytes, chosen_->payload_bits);
+    }
     finish();
     return chosen_->expected_bytes <= wanted ? uint64_t(std::ceil(chosen_->expected_bytes)) : drop_all();
   }
 
   void aim_payload_bits(uint64_t payload_bits) override {
     set_block_size(double(payload_bits) / 8);
+    by_threshold_ = false;
+    sample_choice_ = evaluate(true, uint64_t(double(payload_bits) / sample_.scale), 0);
     chosen_ = evaluate(false, payload_bits, 0);
     finish();
   }
 
   void aim_error(const Target& target) override {
-    const auto metric = [&](const Evaluation& e, double energy) {
+    by_threshold_ = false;
+    const auto metric = [&](const Evaluation& e) {
+      const double energy = pool_.summary().energy;
       switch (target.kind) {
         case TargetKind::maxabs: return double(e.sums.max_error);
-        case TargetKind::hprime: return noise_of(e).per_element;
+        case TargetKind::hprime: return noise_of(e.tally, e.sums).per_element;
         default: return energy > 0 ? e.sums.squared_error / energy : (e.sums.squared_error > 0 ? HUGE_VAL : 0.0);
       }
     };
     set_block_size(double(pool_.summary().elements) / 4);
-    const double least = metric(evaluate(false, most_bits(false), 0), pool_.summary().energy);
+    measure_errors_ = true;
+    const double least = metric(evaluate(false, most_bits(false), 0));
     if (least > target.value)
-      throw Error(Errc::unreachable_target, to_string(target) + " is not reachable with widths up to " +
-                                                std::to_string(options_.widths.widest()) + " bits; the nearest is " +
-                                                std::to_string(least));
+      throw Error(Errc::unreachable_target,
+                  fmt::format("{} is not reachable with widths up to {} bits; the nearest is {}={:.6g}", to_string(target),
+                              options_.widths.widest(), to_string(target).substr(0, to_string(target).find('=')), least));
     std::optional<Evaluation> best;
     for (double extra : options_.extra_bits) {
-      Evaluation e = smallest_within(extra, target.value, [&](const Evaluation& x) { return metric(x, pool_.summary().energy); });
+      Evaluation e = smallest_within(extra, target.value, metric);
       if (best && e.expected_bytes >= best->expected_bytes) break;
       best = std::move(e);
     }
     set_block_size(best->expected_bytes);
     chosen_ = evaluate(false, best->payload_bits, best->extra_bits);
+    measure_errors_ = false;
     finish();
   }
 
   std::string parameters() const override { return parameters_; }
   uint8_t block_log2() const override { return block_log2_; }
 
-  void encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out) const override {
-    if (dropped_) return;
+  void encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out,
+                    BlockSums& sums) const override {
     const PoolTensor& tensor = pool_.tensors()[t];
-    chosen_->stored.coder.encode(values, tensor.first + first, first, tensor.number, out);
+    coder_.encode(values, tensor.first + first, first, tensor.number, tensor.info->dtype, out, sums);
   }
 
-  PoolReport report() const override {
+  PoolReport report(const BlockSums& total) const override {
+    const uint32_t classes = options_.widths.size();
     PoolReport report;
     report.widths = options_.widths.widths();
-    report.members.assign(chosen_->tally.members.begin(), chosen_->tally.members.begin() + options_.widths.size());
-    report.noise = noise_of(*chosen_);
-    report.payload_bits = chosen_->allocation.payload_bits;
-    report.entropy_bits = chosen_->map_bits + chosen_->value_bits;
-    report.map_bytes = uint64_t(chosen_->map_bits / 8);
-    report.value_bytes = uint64_t(chosen_->value_bits / 8);
-    report.reallocation = chosen_->log;
-    report.map_packer = choice_name(chosen_->stored.coder.map, map_packers);
+    ClassTally tally = chosen_->tally;
     if (dropped_) {
-      report.members.assign(options_.widths.size(), 0);
-      report.members[0] = pool_.summary().elements;
-      report.payload_bits = report.map_bytes = report.value_bytes = 0;
-      report.entropy_bits = 0;
-      report.noise = {1, double(pool_.summary().elements), 1, 0, 0};
+      tally.members = {};
+      tally.members[0] = pool_.summary().elements;
     }
+    report.members.assign(tally.members.begin(), tally.members.begin() + classes);
+    report.noise = noise_of(tally, total);
+    for (uint32_t j = 0; j < classes; ++j) report.payload_bits += report.members[j] * options_.widths[j];
+    if (!dropped_) {
+      report.entropy_bits = chosen_->map_bits + chosen_->value_bits;
+      report.map_bytes = uint64_t(chosen_->map_bits / 8);
+      report.value_bytes = uint64_t(chosen_->value_bits / 8);
+      report.reallocation = chosen_->log;
+    }
+    report.map_packer = choice_name(coder_.map, map_packers);
     return report;
   }
 
-  Distortion distortion_of(size_t t) const override {
-    Distortion distortion;
-    distortion.elements = pool_.tensors()[t].info->elements();
-    distortion.energy = pool_.statistics(t).energy;
-    const BlockSums& sums = chosen_->tensor_sums[t];
-    distortion.squared_error = dropped_ ? distortion.energy : sums.squared_error;
-    distortion.dot = dropped_ ? 0 : sums.dot;
-    distortion.decoded_energy = dropped_ ? 0 : sums.decoded_energy;
-    distortion.error_sum = sums.error_sum;
-    distortion.max_error = sums.max_error;
-    return distortion;
-  }
-
  private:
-  static constexpr size_t sample_elements = 1u << 18;
+  static constexpr size_t sample_elements = 1u << 17;
+  static constexpr size_t whole_elements = MagnitudeIndex::sorted_elements;  ///< pools up to this size are their own sample
   static constexpr size_t sample_block = 1u << 16;
+
+  bool small() const { return pool_.summary().elements <= whole_elements; }
 
   uint64_t elements_of(bool on_sample) const { return on_sample ? sample_.values.size() : pool_.summary().elements; }
   uint64_t most_bits(bool on_sample) const { return elements_of(on_sample) * options_.widths.widest(); }
@@ -348,12 +351,10 @@ class JointSqEncoder final : public MethodEncoder {
     lanes_ = block_bytes >= 4096 ? 8 : block_bytes >= 1024 ? 4 : block_bytes >= 256 ? 2 : 1;
   }
 
-  NoiseReport noise_of(const Evaluation& e) const {
+  NoiseReport noise_of(const ClassTally& tally, const BlockSums& sums) const {
     const uint32_t classes = options_.widths.size();
-    NoiseReport noise = noise_of_classes(options_.widths,
-                                         std::vector<uint64_t>(e.tally.members.begin(), e.tally.members.begin() + classes),
-                                         std::vector<double>(e.sums.class_energy.begin(), e.sums.class_energy.begin() + classes));
-    return noise;
+    return noise_of_classes(options_.widths, std::vector<uint64_t>(tally.members.begin(), tally.members.begin() + classes),
+                            std::vector<double>(sums.class_energy.begin(), sums.class_energy.begin() + classes));
   }
 
   Evaluation evaluate(bool on_sample, uint64_t payload_bits, double extra_bits) {
@@ -362,7 +363,9 @@ class JointSqEncoder final : public MethodEncoder {
     e.extra_bits = extra_bits;
     AllocationOptions allocation_options = options_.allocation;
     allocation_options.first_extra_bits = extra_bits;
-    e.allocation = allocate(on_sample ? sample_index_ : index_, options_.widths, e.payload_bits, allocation_options, &e.log);
+    e.allocation = !on_sample && by_threshold_
+                       ? allocate_by_threshold(index_, options_.widths, e.payload_bits, extra_bits)
+                       : allocate(on_sample ? sample_index_ : index_, options_.widths, e.payload_bits, allocation_options, &e.log);
 
     ClassCoder& coder = e.stored.coder;
     coder.plan.classes = options_.widths.size();
@@ -374,7 +377,7 @@ class JointSqEncoder final : public MethodEncoder {
       coder.plan.width[j] = options_.widths[j];
       coder.plan.threshold[j] = e.allocation.threshold_key[j];
       coder.plan.cutoff[j] = e.allocation.cutoff_index[j];
-      e.present[j] = e.allocation.members(j) > 0;
+      e.present[j] = e.allocation.high_key[j] > 0;
       if (coder.plan.width[j] > 0)
         coder.plan.scale[j] = element::make_class_scale(options_.quantizer, coder.plan.width[j],
                                                         element::magnitude_of_key(e.allocation.low_key[j]),
@@ -397,7 +400,10 @@ class JointSqEncoder final : public MethodEncoder {
     }
   }
 
+  /// Small pools, and searches for an error, are tallied in full. Otherwise classes are counted and what the sample knows
+  /// of magnitudes stands in for the whole, every symbol being given a chance.
   void tally_pool(Evaluation& e) const {
+    const bool in_full = small() || measure_errors_;
     struct Block {
       size_t tensor;
       uint64_t first;
@@ -409,19 +415,33 @@ class JointSqEncoder final : public MethodEncoder {
       const uint64_t n = pool_.tensors()[t].info->elements();
       for (uint64_t first = 0; first < n; first += length) blocks.push_back({t, first, size_t(std::min(length, n - first))});
     }
-    std::vector<BlockSums> sums(blocks.size());
+    std::vector<BlockSums> sums(in_full ? blocks.size() : 0);
     tbb::enumerable_thread_specific<ClassTally> tallies;
     tbb::parallel_for(size_t(0), blocks.size(), [&](size_t i) {
       static thread_local std::vector<float> scratch;
       const Block& block = blocks[i];
       const PoolTensor& tensor = pool_.tensors()[block.tensor];
       const std::span<const float> values = pool_.read(block.tensor, block.first, block.count, scratch);
-      e.stored.coder.tally(values, tensor.first + block.first, block.first, tensor.number, tensor.info->dtype, tallies.local(), sums[i]);
+      const ClassCoder& coder = e.stored.coder;
+      if (in_full) coder.tally(values, tensor.first + block.first, block.first, tensor.number, tensor.info->dtype, tallies.local(), sums[i]);
+      else coder.count(values, tensor.first + block.first, tallies.local());
     });
     for (const ClassTally& tally : tallies) e.tally.merge(tally);
-    e.tensor_sums.assign(pool_.tensors().size(), {});
-    for (size_t i = 0; i < blocks.size(); ++i) e.tensor_sums[blocks[i].tensor].add(sums[i]);
-    for (const BlockSums& tensor : e.tensor_sums) e.sums.add(tensor);
+    for (const BlockSums& block : sums) e.sums.add(block);
+    if (!in_full) borrow_magnitudes(e);
+  }
+
+  void borrow_magnitudes(Evaluation& e) const {
+    const ClassTally& known = sample_choice_->tally;
+    e.tally.rice_bits = uint64_t(double(known.rice_bits) * sample_.scale);
+    for (uint32_t j = 0; j < e.stored.coder.plan.classes; ++j) {
+      if (e.tally.members[j] == 0) continue;
+      const uint32_t symbols = 1u << element::coded_magnitude_bits(e.stored.coder.plan.width[j]);
+      const double scale = known.members[j] ? double(e.tally.members[j]) / double(known.members[j]) : 0.0;
+      for (uint32_t b = 0; b < element::max_activity_buckets; ++b)
+        for (uint32_t s = 0; s < symbols; ++s)
+          e.tally.entropy.magnitude[j][b][s] = uint64_t(double(known.entropy.magnitude[j][b][s]) * scale) + 1;
+    }
   }
 
   /// Picks the map packer (the smallest, unless one is asked for), the value coders, and what they are expected to take.
@@ -483,12 +503,13 @@ class JointSqEncoder final : public MethodEncoder {
   /// The evaluation with the largest payload budget whose `size` is at most `wanted`, within `slack` of it where the size
   /// can be reached; or the smallest budget when none fits. Deterministic; about six evaluations from a fair guess.
   template <class Size>
-  Evaluation largest_within(bool on_sample, double extra_bits, double wanted, double slack, Size size, uint64_t guess) {
+  Evaluation largest_within(bool on_sample, double extra_bits, double wanted, double slack, Size size, uint64_t guess,
+                            int rounds = 40) {
     const uint64_t least = least_bits(on_sample), most = most_bits(on_sample);
     uint64_t low = least, high = most;  // sizes at `low` fit (or low is the least), at `high` do not (or high is the most)
     std::optional<Evaluation> fits, exceeds;
     uint64_t next = std::clamp(guess > 0 ? guess : uint64_t(wanted * 8 / (on_sample ? sample_.scale : 1.0) * 0.6), least, most);
-    for (int round = 0; round < 40; ++round) {
+    for (int round = 0; round < rounds; ++round) {
       Evaluation e = evaluate(on_sample, next, extra_bits);
       if (size(e) <= wanted) {
         const bool close = size(e) >= wanted * (1 - slack);
@@ -542,18 +563,20 @@ class JointSqEncoder final : public MethodEncoder {
 
   void finish() {
     dropped_ = false;
-    chosen_->stored.coder.prepare_encoding();
+    coder_ = chosen_->stored.coder;
+    coder_.prepare_encoding();
     parameters_ = write_parameters(chosen_->stored, chosen_->present);
   }
 
+  /// Nothing fits: every element in a class of width 0, which takes no bytes.
   uint64_t drop_all() {
     dropped_ = true;
     StoredParameters nothing;
     nothing.coder.plan.classes = 1;
     nothing.coder.map = MapPacker::raw;
     nothing.coder.lanes = 1;
-    nothing.coder.model = EntropyModel{};
     parameters_ = write_parameters(nothing, {});
+    coder_ = nothing.coder;
     return parameters_.size();
   }
 
@@ -565,7 +588,9 @@ class JointSqEncoder final : public MethodEncoder {
   MagnitudeIndex sample_index_;
   MagnitudeIndex index_;
   std::optional<Evaluation> sample_choice_, chosen_;
+  ClassCoder coder_;
   double aimed_ = 0;
+  bool by_threshold_ = false, measure_errors_ = false;
   std::string parameters_;
   uint8_t block_log2_ = 16;
   uint32_t lanes_ = 8;

@@ -10,6 +10,7 @@
 
 #include "jsq/compress.hpp"
 #include "jsq/method.hpp"
+#include "lib/core/block_sums.hpp"
 #include "lib/core/pool.hpp"
 
 namespace jsq {
@@ -36,12 +37,13 @@ class MethodEncoder {
   /// Bytes that a decoder needs beside the blocks; stored once for the pool.
   virtual std::string parameters() const = 0;
   virtual uint8_t block_log2() const = 0;
-  /// Appends the block that starts at element `first` of pool tensor t; nothing appended means all zeros. Thread-safe.
-  virtual void encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out) const = 0;
+  /// Appends the block that starts at element `first` of pool tensor t; nothing appended means all zeros. `sums` receives
+  /// the errors of the decoded values, rounded to the tensor's stored dtype. Thread-safe.
+  virtual void encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out,
+                            BlockSums& sums) const = 0;
 
-  virtual PoolReport report() const = 0;
-  /// Error of tensor t's decoded values.
-  virtual Distortion distortion_of(size_t t) const = 0;
+  /// `total`: the sums of all blocks.
+  virtual PoolReport report(const BlockSums& total) const = 0;
 };
 
 class MethodDecoder {

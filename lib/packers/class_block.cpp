@@ -30,7 +30,7 @@ uint32_t magnitude_table(uint32_t index, uint32_t bucket) {
 
 /// Buffers of one block, reused by a thread from block to block.
 struct Scratch {
-  std::vector<uint8_t> classes, buckets, codes;
+  std::vector<uint8_t> classes, buckets, codes, run_counts;
   std::vector<uint32_t> kept;
   std::vector<uint16_t> activity_ids, token_ids, magnitude_ids;
   std::string rans, bits;
@@ -43,6 +43,7 @@ struct Scratch {
       codes.resize(padded);
       kept.resize(padded + 1);
       buckets.resize(padded / run_length);
+      run_counts.resize(padded / run_length * (max_classes - 1));
     }
   }
 };
@@ -103,6 +104,41 @@ uint32_t get_class(BitReader& in, uint32_t classes) {
   return index;
 }
 
+/// A decoded value as the dump's element type will hold it.
+float round_to_dtype(DType dtype, float value) {
+  if (dtype == DType::f16) return element::f16_to_f32(element::f32_to_f16_saturating(value));
+  if (dtype == DType::bf16) return element::bf16_to_f32(element::f32_to_bf16_saturating(value));
+  return value;
+}
+
+/// Adds the errors of a quantized block. Kept elements add in index order, dropped ones in the kernel's lane order.
+void sum_errors(const element::ClassPlan& plan, std::span<const float> values, DType dtype, const Scratch& s, BlockSums& sums) {
+  cpu::DroppedSums dropped;
+  if (plan.width[0] == 0) dropped = cpu::sum_dropped(values, std::span<const uint8_t>(s.classes.data(), values.size()));
+  std::array<std::array<float, 256>, max_classes> points;
+  for (uint32_t j = 0; j < plan.classes; ++j)
+    for (uint32_t code = 0; plan.width[j] > 0 && code < (1u << plan.width[j]); ++code)
+      points[j][code] = round_to_dtype(dtype, element::dequantize_in_class(plan.quantizer, plan.width[j], plan.scale[j], code));
+  double squared_error = 0, dot = 0, decoded_energy = 0, error_sum = 0;
+  double max_error = 0;
+  for (size_t k = 0; k < s.kept_count; ++k) {
+    const uint32_t i = s.kept[k], c = s.classes[i];
+    const double g = values[i], decoded = points[c][s.codes[k]], error = decoded - g;
+    sums.class_energy[c] += g * g;
+    squared_error += error * error;
+    dot += g * decoded;
+    decoded_energy += decoded * decoded;
+    error_sum += error;
+    max_error = std::max(max_error, error < 0 ? -error : error);
+  }
+  sums.class_energy[0] += dropped.energy;
+  sums.squared_error += dropped.energy + squared_error;
+  sums.dot += dot;
+  sums.decoded_energy += decoded_energy;
+  sums.error_sum += error_sum - dropped.sum;
+  sums.max_error = std::max(sums.max_error, std::max(float(max_error), dropped.max_magnitude));
+}
+
 uint32_t rice_parameter(size_t n, size_t kept) {
   // The mean gap's magnitude, less one bit where the mantissa is small: within 0.03 bit of the best parameter.
   if (kept == 0) return 0;
@@ -110,13 +146,6 @@ uint32_t rice_parameter(size_t n, size_t kept) {
   if (mean <= 1) return 0;
   const uint32_t whole = uint32_t(std::bit_width(mean)) - 1;
   return (mean << 2) >= (uint64_t(7) << whole) ? whole : whole - 1 + (mean >= 2 && (mean << 2) >= (uint64_t(5) << whole) ? 1 : 0);
-}
-
-/// A decoded value as the dump's element type will hold it.
-float round_to_dtype(DType dtype, float value) {
-  if (dtype == DType::f16) return element::f16_to_f32(element::f32_to_f16_saturating(value));
-  if (dtype == DType::bf16) return element::bf16_to_f32(element::f32_to_bf16_saturating(value));
-  return value;
 }
 
 [[noreturn]] void damaged(std::string_view what, const std::string& found) {
@@ -131,15 +160,6 @@ void ClassTally::merge(const ClassTally& other) {
   for (uint32_t j = 0; j < max_classes; ++j) members[j] += other.members[j];
   entropy.merge(other.entropy);
   rice_bits += other.rice_bits;
-}
-
-void BlockSums::add(const BlockSums& next) {
-  for (uint32_t j = 0; j < max_classes; ++j) class_energy[j] += next.class_energy[j];
-  squared_error += next.squared_error;
-  dot += next.dot;
-  decoded_energy += next.decoded_energy;
-  error_sum += next.error_sum;
-  max_error = std::max(max_error, next.max_error);
 }
 
 void ClassCoder::prepare_encoding() {
@@ -161,11 +181,12 @@ void ClassCoder::prepare_encoding() {
       for (uint32_t b = 0; b < max_activity_buckets; ++b) fill(magnitude_table(j, b), model.magnitude_frequencies(j, b));
 }
 
-void ClassCoder::encode(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element,
-                        uint32_t tensor, std::string& out) const {
+void ClassCoder::encode(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element, uint32_t tensor,
+                        DType dtype, std::string& out, BlockSums& sums) const {
   Scratch& s = scratch();
   const size_t n = values.size();
   quantize_block(plan, values, first_pool_index, first_element, tensor, s);
+  sum_errors(plan, values, dtype, s, sums);
   if (s.kept_count == 0) return;  // an empty block is all zeros
   const uint8_t* classes = s.classes.data();
 
@@ -462,80 +483,59 @@ void ClassCoder::decode(std::string_view block, std::span<float> values, std::st
   if (at != block.size()) damaged(what, "expected " + std::to_string(at) + " bytes, found " + std::to_string(block.size()));
 }
 
+namespace {
+
+/// Classes and activities of a classified block.
+void count_classes(const element::ClassPlan& plan, size_t n, Scratch& s, ClassTally& counts) {
+  const size_t runs = runs_of(n);
+  const uint32_t joined = classes_per_token(plan.classes);
+  cpu::count_runs(std::span<const uint8_t>(s.classes.data(), n), plan.classes, s.run_counts);
+  uint32_t previous = 0;
+  for (size_t r = 0; r < runs; ++r) {
+    uint32_t activity = 0;
+    for (uint32_t j = 1; j < plan.classes; ++j) activity += s.run_counts[(j - 1) * runs + r];
+    const uint32_t bucket = uint32_t(std::bit_width(activity));
+    s.buckets[r] = uint8_t(bucket);
+    ++counts.entropy.activity[previous][bucket];
+    previous = bucket;
+    const size_t in_run = std::min<size_t>(run_length, n - r * run_length);
+    uint32_t above = uint32_t(in_run);
+    for (uint32_t j = 0; j < plan.classes; ++j) {
+      const uint32_t next = j + 1 < plan.classes ? s.run_counts[j * runs + r] : 0;
+      counts.members[j] += above - next;
+      counts.entropy.classes[bucket][j] += above - next;
+      above = next;
+    }
+    counts.entropy.classes[bucket][0] += (joined - in_run % joined) % joined;
+  }
+}
+
+}  // namespace
+
+void ClassCoder::count(std::span<const float> values, uint64_t first_pool_index, ClassTally& counts) const {
+  Scratch& s = scratch();
+  s.resize(values.size());
+  cpu::classify(values, first_pool_index, plan, std::span(s.classes.data(), values.size()));
+  count_classes(plan, values.size(), s, counts);
+}
+
 void ClassCoder::tally(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element, uint32_t tensor,
                        DType dtype, ClassTally& counts, BlockSums& sums) const {
   Scratch& s = scratch();
   const size_t n = values.size();
   quantize_block(plan, values, first_pool_index, first_element, tensor, s);
-  const uint8_t* classes = s.classes.data();
-
-  const uint32_t joined = classes_per_token(plan.classes);
-  uint32_t previous = 0;
-  for (size_t r = 0; r < runs_of(n); ++r) {
-    const uint32_t bucket = s.buckets[r];
-    ++counts.entropy.activity[previous][bucket];
-    previous = bucket;
-    if (bucket == 0) continue;
-    const size_t in_run = std::min<size_t>(run_length, n - r * run_length);
-    const uint8_t* run = classes + r * run_length;
-    SymbolCounts& tokens = counts.entropy.token[bucket];
-    for (size_t i = 0; i < in_run; i += joined) {
-      uint32_t token = 0;
-      for (uint32_t m = joined; m-- > 0;) token = token * plan.classes + run[i + m];
-      ++tokens[token];
-    }
-  }
-
-  double dropped = 0, squared_error = 0, dot = 0, decoded_energy = 0, error_sum = 0;
-  float max_error = 0;
-  if (plan.width[0] == 0) {
-    // Dropped energy with the defined lane order of kernels/cpu/summary.
-    double lanes_energy[16] = {}, lanes_sum[16] = {};
-    float lanes_max[16] = {};
-    for (size_t i = 0; i < n; ++i) {
-      const float g = classes[i] ? 0.0f : values[i];
-      lanes_energy[i % 16] += double(g) * g;
-      lanes_sum[i % 16] -= g;
-      const float magnitude = g < 0 ? -g : g;
-      lanes_max[i % 16] = std::max(lanes_max[i % 16], magnitude);
-    }
-    for (size_t half = 8; half > 0; half /= 2)
-      for (size_t l = 0; l < half; ++l) {
-        lanes_energy[l] += lanes_energy[l + half];
-        lanes_sum[l] += lanes_sum[l + half];
-        lanes_max[l] = std::max(lanes_max[l], lanes_max[l + half]);
-      }
-    dropped = lanes_energy[0];
-    error_sum = lanes_sum[0];
-    max_error = lanes_max[0];
-    counts.members[0] += n - s.kept_count;
-  }
+  count_classes(plan, n, s, counts);
+  sum_errors(plan, values, dtype, s, sums);
   const uint32_t parameter = rice_parameter(n, s.kept_count);
   uint64_t rice_bits = 0, expected = 0;
   for (size_t k = 0; k < s.kept_count; ++k) {
-    const uint32_t i = s.kept[k], c = classes[i], width = plan.width[c], code = s.codes[k];
-    ++counts.members[c];
-    const uint32_t magnitude = element::magnitude_of_code(plan.quantizer, width, code);
+    const uint32_t i = s.kept[k], c = s.classes[i], width = plan.width[c];
+    const uint32_t magnitude = element::magnitude_of_code(plan.quantizer, width, s.codes[k]);
     ++counts.entropy.magnitude[c][s.buckets[i / run_length]][magnitude >> element::raw_magnitude_bits(width)];
-    const double g = values[i];
-    const double decoded =
-        round_to_dtype(dtype, element::dequantize_in_class(plan.quantizer, width, plan.scale[c], code));
-    sums.class_energy[c] += g * g;
-    squared_error += (g - decoded) * (g - decoded);
-    dot += g * decoded;
-    decoded_energy += decoded * decoded;
-    error_sum += decoded - g;
-    max_error = std::max(max_error, float(g < decoded ? decoded - g : g - decoded));
     rice_bits += ((i - expected) >> parameter) + 1 + parameter + std::min(c, plan.classes - 2);
     expected = i + 1;
   }
   counts.rice_bits += rice_bits + 40 + 7;
-  sums.class_energy[0] += dropped;
-  sums.squared_error += dropped + squared_error;
-  sums.dot += dot;
-  sums.decoded_energy += decoded_energy;
-  sums.error_sum += error_sum;
-  sums.max_error = std::max(sums.max_error, max_error);
 }
 
 }  // namespace jsq

@@ -104,7 +104,7 @@ void EntropyCounts::merge(const EntropyCounts& other) {
   for (uint32_t b = 0; b < max_activity_buckets; ++b)
     for (uint32_t s = 0; s < max_symbols; ++s) {
       activity[b][s] += other.activity[b][s];
-      token[b][s] += other.token[b][s];
+      classes[b][s] += other.classes[b][s];
       for (uint32_t j = 0; j < max_classes; ++j) magnitude[j][b][s] += other.magnitude[j][b][s];
     }
 }
@@ -209,11 +209,32 @@ uint64_t EntropyModel::table_bits() const {
   return bits;
 }
 
+namespace {
+
+/// Expected bits of the tokens whose classes were counted, as if the classes of a token were independent (as the token's
+/// frequency assumes, so that the expectation over tokens is nearly the truth). Fixed point, deterministic.
+uint64_t tokens_cost(const SymbolCounts& class_counts, uint32_t classes, const SymbolFrequencies& frequencies) {
+  uint64_t total = 0;
+  for (uint64_t c : class_counts) total += c;
+  if (total == 0) return 0;
+  const uint32_t joined = classes_per_token(classes);
+  const double tokens = double(total) / joined;
+  double bits = 0;
+  for (uint32_t token = 0; token < token_symbols(classes); ++token) {
+    double share = 1;
+    for (uint32_t i = 0, rest = token; i < joined; ++i, rest /= classes) share *= double(class_counts[rest % classes]) / double(total);
+    if (share > 0) bits += tokens * share * code_lengths()[frequencies[token]];
+  }
+  return uint64_t(bits);
+}
+
+}  // namespace
+
 EntropyModel::Cost EntropyModel::cost(const EntropyCounts& counts) const {
   Cost cost;
   if (map_coded) {
     for (uint32_t b = 0; b < buckets; ++b) cost.map_q16 += cost_of(counts.activity[b], activity_frequencies(b));
-    for (uint32_t b = 1; b < buckets; ++b) cost.map_q16 += cost_of(counts.token[b], token_frequencies(b));
+    for (uint32_t b = 1; b < buckets; ++b) cost.map_q16 += tokens_cost(counts.classes[b], classes, token_frequencies(b));
   }
   for (uint32_t j = 1; j < classes; ++j) {
     const bool coded = magnitudes_coded >> (j - 1) & 1;
@@ -279,13 +300,7 @@ EntropyModel fit_entropy_model(const EntropyCounts& counts, uint32_t classes,
       if (counts.activity[b][s]) model.buckets = std::max(model.buckets, std::max(b, s) + 1);
   if (code_map) {
     for (uint32_t b = 0; b < model.buckets; ++b) model.activity[b] = weights_of(counts.activity[b]);
-    for (uint32_t b = 1; b < model.buckets; ++b) {
-      SymbolCounts classes_seen{};
-      for (uint32_t token = 0; token < token_symbols(classes); ++token)
-        for (uint32_t i = 0, rest = token; i < classes_per_token(classes); ++i, rest /= classes)
-          classes_seen[rest % classes] += counts.token[b][token];
-      model.class_weight[b] = weights_of(classes_seen);
-    }
+    for (uint32_t b = 1; b < model.buckets; ++b) model.class_weight[b] = weights_of(counts.classes[b]);
   }
   if (code_magnitudes)
     for (uint32_t j = 1; j < classes; ++j) fit_magnitudes(model, counts, j);

@@ -29,7 +29,7 @@ constexpr uint32_t token_symbols(uint32_t classes) {
 /// What a pass over the data counts, in every context that a table can have. Mergeable by addition.
 struct EntropyCounts {
   std::array<SymbolCounts, element::max_activity_buckets> activity{};  ///< [previous][this]
-  std::array<SymbolCounts, element::max_activity_buckets> token{};     ///< [activity][token]
+  std::array<SymbolCounts, element::max_activity_buckets> classes{};   ///< [activity][class], padding of a last token included
   std::array<std::array<SymbolCounts, element::max_activity_buckets>, element::max_classes> magnitude{};  ///< [class][activity][coded bits]
   void merge(const EntropyCounts& other);
 };
