@@ -83,7 +83,7 @@ struct FrameReader::State {
 
   /// Calls use(b, first element, values) for the blocks that hold [first, first + count), decoded.
   template <class Use>
-  void for_blocks(size_t t, uint64_t first, uint64_t count, Use use) const {
+  void for_blocks(size_t t, uint64_t first, uint64_t count, unsigned threads, Use use) const {
     const FrameTensor& tensor = directory.tensors[t];
     const uint64_t elements = tensor.info.elements();
     if (first > elements || count > elements - first)
@@ -98,10 +98,17 @@ struct FrameReader::State {
       offsets[b - begin] = at;
       if (tensor.block_bytes[b]) at += tensor.block_bytes[b] + wire::checksum_bytes;
     }
-    tbb::parallel_for(begin, end, [&](size_t b) {
+    const auto one = [&](size_t b) {
       const uint64_t start = uint64_t(b) * length;
       use(b, start, size_t(std::min(length, elements - start)), offsets[b - begin]);
-    });
+    };
+    if (threads == 1 || end - begin == 1) {
+      for (size_t b = begin; b < end; ++b) one(b);
+    } else if (threads == 0) {
+      tbb::parallel_for(begin, end, one);
+    } else {
+      tbb::task_arena(int(threads)).execute([&] { tbb::parallel_for(begin, end, one); });
+    }
   }
 };
 
@@ -180,9 +187,9 @@ size_t FrameReader::find(std::string_view wanted) const {
 
 std::string FrameReader::method_of(size_t tensor) const { return state_->decoder(tensors()[tensor].parameter_set).describe(); }
 
-void FrameReader::read(size_t t, uint64_t first, std::span<float> values) const {
+void FrameReader::read(size_t t, uint64_t first, std::span<float> values, unsigned threads) const {
   const State& state = *state_;
-  state.for_blocks(t, first, values.size(), [&](size_t b, uint64_t start, size_t count, uint64_t offset) {
+  state.for_blocks(t, first, values.size(), threads, [&](size_t b, uint64_t start, size_t count, uint64_t offset) {
     if (start >= first && start + count <= first + values.size()) {
       state.decode_block(t, b, offset, values.subspan(size_t(start - first), count));
       return;
@@ -209,11 +216,11 @@ void FrameReader::read(size_t t, uint64_t first, std::span<float> values) const 
   }
 }
 
-void FrameReader::read_stored(size_t t, uint64_t first, uint64_t count, std::span<std::byte> out) const {
+void FrameReader::read_stored(size_t t, uint64_t first, uint64_t count, std::span<std::byte> out, unsigned threads) const {
   const State& state = *state_;
   const DType dtype = tensors()[t].info.dtype;
   const size_t size = dtype_bytes(dtype);
-  state.for_blocks(t, first, count, [&](size_t b, uint64_t start, size_t n, uint64_t offset) {
+  state.for_blocks(t, first, count, threads, [&](size_t b, uint64_t start, size_t n, uint64_t offset) {
     static thread_local std::vector<float> block;
     block.resize(n);
     state.decode_block(t, b, offset, block);
@@ -228,7 +235,6 @@ void FrameReader::read_stored(size_t t, uint64_t first, uint64_t count, std::spa
 }
 
 void FrameReader::write_dump(size_t d, GradientSink& sink, unsigned threads) const {
-  const State& state = *state_;
   const FrameDump& dump = dumps()[d];
   tbb::task_arena arena(threads ? int(threads) : tbb::task_arena::automatic);
   struct Piece {
@@ -261,14 +267,13 @@ void FrameReader::write_dump(size_t d, GradientSink& sink, unsigned threads) con
                 tbb::filter_mode::parallel,
                 [&](std::shared_ptr<Piece> piece) {
                   piece->stored.resize(size_t(piece->count) * dtype_bytes(tensors()[piece->tensor].info.dtype));
-                  read_stored(piece->tensor, piece->first, piece->count, piece->stored);
+                  read_stored(piece->tensor, piece->first, piece->count, piece->stored, 1);
                   return piece;
                 }) &
             tbb::make_filter<std::shared_ptr<Piece>, void>(tbb::filter_mode::serial_in_order, [&](std::shared_ptr<Piece> piece) {
               sink.write(piece->tensor - dump.first_tensor, piece->stored);
             }));
   });
-  (void)state;
 }
 
 std::vector<BlockDamage> FrameReader::test(bool quick, unsigned threads) const {

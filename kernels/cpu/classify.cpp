@@ -60,16 +60,19 @@ void count_whole_runs(const uint8_t* classes, size_t runs, uint32_t class_count,
   }
 }
 
-void sum_class_zero(const float* values, const uint8_t* classes, size_t count, DroppedSums& sums) {
+void sum_below(const float* values, size_t count, uint32_t threshold, DroppedSums& sums) {
   constexpr size_t lanes = 16;
   double sum[lanes] = {}, energy[lanes] = {};
-  float largest[lanes] = {};
-  const auto add = [&](size_t i, size_t l) {
-    const float g = classes[i] == 0 ? values[i] : 0.0f;
-    const float magnitude = g < 0 ? -g : g;
-    sum[l] += double(g);
-    energy[l] += double(g) * double(g);
-    largest[l] = magnitude > largest[l] ? magnitude : largest[l];
+  uint32_t largest[lanes] = {};
+  const uint32_t* bits = reinterpret_cast<const uint32_t*>(values);
+  const auto limit = int32_t(threshold);
+  const auto add = [&](size_t i, size_t l) __attribute__((always_inline)) {
+    const uint32_t key = bits[i] & element::magnitude_mask;
+    const uint32_t keep = int32_t(key) < limit ? ~0u : 0u;
+    const double g = element::bits_as<float>(bits[i] & keep);
+    sum[l] += g;
+    energy[l] += g * g;
+    largest[l] = largest[l] > (key & keep) ? largest[l] : (key & keep);
   };
   size_t i = 0;
   for (; i + lanes <= count; i += lanes)
@@ -81,7 +84,32 @@ void sum_class_zero(const float* values, const uint8_t* classes, size_t count, D
       energy[l] += energy[l + half];
       largest[l] = largest[l] > largest[l + half] ? largest[l] : largest[l + half];
     }
-  sums = {sum[0], energy[0], largest[0]};
+  sums = {sum[0], energy[0], element::magnitude_of_key(largest[0])};
+}
+
+size_t list_nonzero_indices(const uint8_t* classes, size_t count, uint32_t* indices) {
+  size_t k = 0, i = 0;
+#if HWY_TARGET <= HWY_AVX3
+  // Only AVX-512 compresses in hardware; below it the scalar loop is faster than Highway's emulation.
+  namespace hn = hwy::HWY_NAMESPACE;
+  const hn::CappedTag<uint32_t, 16> d32;
+  const hn::Rebind<uint8_t, decltype(d32)> d8;
+  const size_t lanes = hn::Lanes(d32);
+  auto index = hn::Iota(d32, 0);
+  const auto step = hn::Set(d32, uint32_t(lanes));
+  for (; i + lanes <= count; i += lanes) {
+    const auto kept = hn::Ne(hn::PromoteTo(d32, hn::LoadU(d8, classes + i)), hn::Zero(d32));
+    // Compressing in a register and storing whole: compressing stores are microcoded on some processors.
+    hn::StoreU(hn::Compress(index, kept), d32, indices + k);
+    k += hn::CountTrue(d32, kept);
+    index = hn::Add(index, step);
+  }
+#endif
+  for (; i < count; ++i) {
+    indices[k] = uint32_t(i);
+    k += classes[i] != 0;
+  }
+  return k;
 }
 
 }  // namespace jsq::cpu::HWY_NAMESPACE
@@ -96,7 +124,8 @@ namespace jsq::cpu {
 HWY_EXPORT(classify_keys);
 HWY_EXPORT(sum_runs);
 HWY_EXPORT(count_whole_runs);
-HWY_EXPORT(sum_class_zero);
+HWY_EXPORT(sum_below);
+HWY_EXPORT(list_nonzero_indices);
 
 namespace {
 
@@ -110,18 +139,30 @@ void classify_stretch(std::span<const float> values, uint64_t first_index, const
 
 }  // namespace
 
-void classify(std::span<const float> values, uint64_t first_index, const element::ClassPlan& plan,
-              std::span<uint8_t> classes) {
+namespace {
+
+/// Calls use(offset, count) for the stretches of a block in which no threshold's cutoff lies.
+template <class Use>
+void for_stretches(size_t count, uint64_t first_index, const element::ClassPlan& plan, Use use) {
   size_t done = 0;
-  while (done < values.size()) {
-    size_t end = values.size();
+  while (done < count) {
+    size_t end = count;
     for (uint32_t j = 1; j < plan.classes; ++j) {
       const uint64_t at = first_index + done;
       if (plan.cutoff[j] > at && plan.cutoff[j] - first_index < end) end = size_t(plan.cutoff[j] - first_index);
     }
-    classify_stretch(values.subspan(done, end - done), first_index + done, plan, classes.data() + done);
+    use(done, end - done);
     done = end;
   }
+}
+
+}  // namespace
+
+void classify(std::span<const float> values, uint64_t first_index, const element::ClassPlan& plan,
+              std::span<uint8_t> classes) {
+  for_stretches(values.size(), first_index, plan, [&](size_t offset, size_t count) {
+    classify_stretch(values.subspan(offset, count), first_index + offset, plan, classes.data() + offset);
+  });
 }
 
 void run_activities(std::span<const uint8_t> classes, std::span<uint8_t> buckets) {
@@ -151,10 +192,22 @@ void count_runs(std::span<const uint8_t> classes, uint32_t class_count, std::spa
   }
 }
 
-DroppedSums sum_dropped(std::span<const float> values, std::span<const uint8_t> classes) {
-  DroppedSums sums;
-  HWY_DYNAMIC_DISPATCH(sum_class_zero)(values.data(), classes.data(), values.size(), sums);
-  return sums;
+DroppedSums sum_dropped(std::span<const float> values, uint64_t first_index, const element::ClassPlan& plan) {
+  DroppedSums total;
+  for_stretches(values.size(), first_index, plan, [&](size_t offset, size_t count) {
+    const uint32_t threshold =
+        plan.classes > 1 ? element::effective_threshold(plan, 1, first_index + offset) : element::first_nonfinite_key;
+    DroppedSums sums;
+    HWY_DYNAMIC_DISPATCH(sum_below)(values.data() + offset, count, threshold, sums);
+    total.sum += sums.sum;
+    total.energy += sums.energy;
+    total.max_magnitude = std::max(total.max_magnitude, sums.max_magnitude);
+  });
+  return total;
+}
+
+size_t list_nonzero(std::span<const uint8_t> classes, uint32_t* indices) {
+  return HWY_DYNAMIC_DISPATCH(list_nonzero_indices)(classes.data(), classes.size(), indices);
 }
 
 }  // namespace jsq::cpu

@@ -42,14 +42,32 @@ RansDecoder::RansDecoder(std::string_view stream, uint32_t lanes)
   at_ = lanes * sizeof(uint32_t);
 }
 
-void RansDecoder::next_many(const RansSlot* table, uint8_t* symbols, size_t count) {
-  size_t i = 0;
-  if (lane_ == 0 && lanes_ % 8 == 0) {
-    for (; i + lanes_ <= count; i += lanes_)
-      for (uint32_t group = 0; group < lanes_; group += 8)
-        for (uint32_t l = group; l < group + 8; ++l) symbols[i + l] = uint8_t(step(states_[l], table));
+void RansDecoder::next_groups(const RansSlot* base, std::span<const uint32_t> offsets, size_t each, uint8_t* symbols) {
+  if (lane_ == 0 && lanes_ == 8 && each % 8 == 0) {
+    uint32_t states[8];
+    std::copy(states_, states_ + 8, states);
+    for (uint32_t offset : offsets) {
+      const RansSlot* table = base + offset;
+      for (size_t i = 0; i < each; i += 8, symbols += 8)
+        for (uint32_t l = 0; l < 8; ++l) symbols[l] = uint8_t(step(states[l], table));
+    }
+    std::copy(states, states + 8, states_);
+    return;
   }
-  for (; i < count; ++i) symbols[i] = uint8_t(next(table));
+  for (uint32_t offset : offsets)
+    for (size_t i = 0; i < each; ++i) *symbols++ = uint8_t(next(base + offset));
+}
+
+void RansDecoder::next_indexed(const RansSlot* base, const uint32_t* offsets, uint8_t* symbols, size_t count) {
+  size_t i = 0;
+  if (lane_ == 0 && lanes_ == 8) {
+    uint32_t states[8];
+    std::copy(states_, states_ + 8, states);
+    for (; i + 8 <= count; i += 8)
+      for (uint32_t l = 0; l < 8; ++l) symbols[i + l] = uint8_t(step(states[l], base + offsets[i + l]));
+    std::copy(states, states + 8, states_);
+  }
+  for (; i < count; ++i) symbols[i] = uint8_t(next(base + offsets[i]));
 }
 
 bool RansDecoder::finished() const {

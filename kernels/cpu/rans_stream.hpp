@@ -48,8 +48,10 @@ class RansDecoder {
     lane_ = lane_ + 1 == lanes_ ? 0 : lane_ + 1;
     return symbol;
   }
-  /// `count` symbols with one table into `symbols`.
-  void next_many(const element::RansSlot* table, uint8_t* symbols, size_t count);
+  /// For each table base + offsets[r], `each` symbols with it; all into `symbols`, one after another.
+  void next_groups(const element::RansSlot* base, std::span<const uint32_t> offsets, size_t each, uint8_t* symbols);
+  /// symbols[i] decoded with the table at base + offsets[i]; begins where the last symbol ended.
+  void next_indexed(const element::RansSlot* base, const uint32_t* offsets, uint8_t* symbols, size_t count);
   /// Every word consumed, every lane back at the encoder's start.
   bool finished() const;
 

@@ -3,7 +3,7 @@
 //
 //   cell    sign + index of one of 2^(w-1) equal cells of [low, high]; decodes to the cell's centre (deterministic)
 //   offmag  sign + one of 2^(w-1) magnitudes equispaced on [low, high]; stochastic rounding, unbiased
-//   mid     one of 2^w points equispaced on [-high, high]; stochastic rounding, unbiased
+//   mid     one of 2^w points equispaced on [-high, high], no zero; stochastic rounding, unbiased
 //   sym     two's complement level in {-s..s}, s = 2^(w-1)-1, of step high/s; stochastic rounding, unbiased
 //
 // With nearest rounding (u = 0.5) the three stochastic ones become deterministic and biased.
@@ -18,13 +18,12 @@ namespace jsq::element {
 
 enum class ClassQuantizer : uint8_t { cell = 0, mid = 1, offmag = 2, sym = 3 };
 
-/// One class: its width in bits (1..8) and what its quantizer needs, derived from the range by make_class_scale.
+/// One class: its magnitude range and what its quantizer derives from it (make_class_scale).
 struct ClassScale {
-  float low = 0;       ///< smallest magnitude of the class
-  float high = 0;      ///< largest magnitude of the class
-  float step = 0;      ///< distance of neighbouring reconstruction points
-  float inverse = 0;   ///< 1 / step, or 0 when the class has a single point
-  uint32_t points = 1; ///< number of magnitude points (cell, offmag), of points (mid), or s (sym)
+  float low = 0;      ///< smallest magnitude of the class
+  float high = 0;     ///< largest magnitude of the class
+  float step = 0;     ///< distance of neighbouring points; for mid half of it
+  float divisor = 1;  ///< step, or 1 when the class has a single point
 };
 
 /// The scale of a class of `width` bits on [low, high].
@@ -33,28 +32,21 @@ JSQ_HD ClassScale make_class_scale(ClassQuantizer quantizer, uint32_t width, flo
   scale.low = low;
   scale.high = high;
   const uint32_t half = 1u << (width - 1);
-  float span = high - low;
-  float intervals = float(half);
-  scale.points = half;
+  float span = high, intervals = 0;
   switch (quantizer) {
-    case ClassQuantizer::cell: break;
-    case ClassQuantizer::offmag: intervals = float(half - 1); break;
-    case ClassQuantizer::mid:
-      scale.points = 2 * half;
-      span = 2.0f * high;
-      // 2 * high may overflow for magnitudes near the top of the range; halve before scaling instead.
-      if (!(span < magnitude_of_key(first_nonfinite_key))) span = magnitude_of_key(first_nonfinite_key - 1);
-      intervals = float(2 * half - 1);
+    case ClassQuantizer::cell:
+      span = high - low;
+      intervals = float(half);
       break;
-    case ClassQuantizer::sym:
-      scale.points = half - 1;
-      span = high;
+    case ClassQuantizer::offmag:
+      span = high - low;
       intervals = float(half - 1);
       break;
+    case ClassQuantizer::mid: intervals = float(2 * half - 1); break;
+    case ClassQuantizer::sym: intervals = float(half - 1); break;
   }
   scale.step = intervals > 0.0f ? span / intervals : 0.0f;
-  const float inverse = 1.0f / scale.step;
-  scale.inverse = scale.step > 0.0f && inverse < magnitude_of_key(first_nonfinite_key) ? inverse : 0.0f;
+  scale.divisor = scale.step > 0.0f ? scale.step : 1.0f;
   return scale;
 }
 
@@ -73,47 +65,43 @@ JSQ_HD uint32_t quantize_in_class(ClassQuantizer quantizer, uint32_t width, cons
   const uint32_t half = 1u << (width - 1);
   switch (quantizer) {
     case ClassQuantizer::cell: {
-      const float y = (magnitude - scale.low) * scale.inverse;
+      const float y = (magnitude - scale.low) / scale.divisor;
       const uint32_t index = y < float(half - 1) ? uint32_t(y) : half - 1;
       return negative * half + index;
     }
     case ClassQuantizer::offmag: {
-      const float y = (magnitude - scale.low) * scale.inverse;
+      const float y = (magnitude - scale.low) / scale.divisor;
       return negative * half + round_stochastic(y, u, half - 1);
     }
     case ClassQuantizer::mid: {
-      const float y = (g + scale.high) * scale.inverse;
+      const float y = (g / scale.divisor + float(2 * half - 1)) * 0.5f;
       return round_stochastic(y > 0.0f ? y : 0.0f, u, 2 * half - 1);
     }
     case ClassQuantizer::sym: {
-      const uint32_t level = round_stochastic(magnitude * scale.inverse, u, half - 1);
+      const uint32_t level = round_stochastic(magnitude / scale.divisor, u, half - 1);
       return negative && level > 0 ? 2 * half - level : level;
     }
   }
   return 0;
 }
 
-/// The value a code word stands for.  \pre code < 2^width.
+/// The value a code word stands for; never beyond the class's range.  \pre code < 2^width.
 JSQ_HD float dequantize_in_class(ClassQuantizer quantizer, uint32_t width, const ClassScale& scale, uint32_t code) {
   const uint32_t half = 1u << (width - 1);
   const uint32_t index = code & (half - 1);
-  const bool negative = code >= half;
+  bool negative = code >= half;
+  float magnitude = 0;
   switch (quantizer) {
-    case ClassQuantizer::cell: {
-      const float value = scale.low + (float(index) + 0.5f) * scale.step;
-      return negative ? -value : value;
-    }
-    case ClassQuantizer::offmag: {
-      const float value = scale.low + float(index) * scale.step;
-      return negative ? -value : value;
-    }
-    case ClassQuantizer::mid: return float(code) * scale.step - scale.high;
-    case ClassQuantizer::sym: {
-      if (!negative) return float(index) * scale.step;
-      return -(float(2 * half - code) * scale.step);
-    }
+    case ClassQuantizer::cell: magnitude = scale.low + (float(index) + 0.5f) * scale.step; break;
+    case ClassQuantizer::offmag: magnitude = scale.low + float(index) * scale.step; break;
+    case ClassQuantizer::mid:
+      negative = !negative;
+      magnitude = float(negative ? 2 * half - 1 - 2 * code : 2 * code - (2 * half - 1)) * scale.step;
+      break;
+    case ClassQuantizer::sym: magnitude = float(negative ? 2 * half - code : index) * scale.step; break;
   }
-  return 0.0f;
+  if (magnitude > scale.high) magnitude = scale.high;
+  return negative ? -magnitude : magnitude;
 }
 
 /// Splits a code word into a sign bit and a magnitude index of width - 1 bits, so that equal magnitudes share a symbol

@@ -112,16 +112,20 @@ constexpr uint64_t core_items = 64;  ///< items on either side of the greedy's e
 /// that the profit of the core is the best for its capacity. Changes only `taken`.
 void settle_core(std::vector<ItemGroup>& groups, const std::vector<Increment>& increments, uint64_t left_bits) {
   std::vector<CoreItem> core;
-  uint64_t capacity = left_bits;
+  uint64_t taken_bits = 0, open_bits = 0;
   uint64_t gathered = 0;
   for (size_t g = groups.size(); g-- > 0 && gathered < core_items;)
     for (uint64_t t = groups[g].taken; t-- > 0 && gathered < core_items; ++gathered) {
       core.push_back({g, t});
-      capacity += increments[groups[g].increment].bits;
+      taken_bits += increments[groups[g].increment].bits;
     }
   gathered = 0;
-  for (size_t g = 0; g < groups.size() && gathered < core_items; ++g)
-    for (uint64_t t = groups[g].taken; t < groups[g].count && gathered < core_items; ++t, ++gathered) core.push_back({g, t});
+  for (size_t g = 0; g < groups.size() && gathered < core_items && groups[g].density > 0; ++g)
+    for (uint64_t t = groups[g].taken; t < groups[g].count && gathered < core_items; ++t, ++gathered) {
+      core.push_back({g, t});
+      open_bits += increments[groups[g].increment].bits;
+    }
+  const uint64_t capacity = taken_bits + std::min(left_bits, open_bits);
   if (core.empty()) return;
 
   // Items of one element in increment order.

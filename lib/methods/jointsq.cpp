@@ -245,6 +245,7 @@ class JointSqEncoder final : public MethodEncoder {
         best = std::move(e);
       }
       sample_choice_ = std::move(best);
+      calibrate();
     }
     aimed_ = wanted;
     const auto scaled = uint64_t(double(sample_choice_->payload_bits) * sample_.scale);
@@ -400,8 +401,8 @@ class JointSqEncoder final : public MethodEncoder {
     }
   }
 
-  /// Small pools, and searches for an error, are tallied in full. Otherwise classes are counted and what the sample knows
-  /// of magnitudes stands in for the whole, every symbol being given a chance.
+  /// Small pools, and searches for an error, are tallied in full. Otherwise classes are counted everywhere, and magnitudes
+  /// in blocks at even distances that stand in for the whole, every symbol being given a chance.
   void tally_pool(Evaluation& e) const {
     const bool in_full = small() || measure_errors_;
     struct Block {
@@ -415,25 +416,39 @@ class JointSqEncoder final : public MethodEncoder {
       const uint64_t n = pool_.tensors()[t].info->elements();
       for (uint64_t first = 0; first < n; first += length) blocks.push_back({t, first, size_t(std::min(length, n - first))});
     }
-    std::vector<BlockSums> sums(in_full ? blocks.size() : 0);
-    tbb::enumerable_thread_specific<ClassTally> tallies;
+    constexpr uint64_t tallied_elements = uint64_t(1) << 21;
+    const size_t stride = in_full ? 1 : size_t(std::max<uint64_t>(1, pool_.summary().elements / tallied_elements));
+    std::vector<BlockSums> sums(blocks.size());
+    struct Tallies {
+      ClassTally counted, tallied;
+    };
+    tbb::enumerable_thread_specific<Tallies> tallies;
     tbb::parallel_for(size_t(0), blocks.size(), [&](size_t i) {
       static thread_local std::vector<float> scratch;
       const Block& block = blocks[i];
       const PoolTensor& tensor = pool_.tensors()[block.tensor];
       const std::span<const float> values = pool_.read(block.tensor, block.first, block.count, scratch);
       const ClassCoder& coder = e.stored.coder;
-      if (in_full) coder.tally(values, tensor.first + block.first, block.first, tensor.number, tensor.info->dtype, tallies.local(), sums[i]);
-      else coder.count(values, tensor.first + block.first, tallies.local());
+      Tallies& local = tallies.local();
+      if (i % stride == 0)
+        coder.tally(values, tensor.first + block.first, block.first, tensor.number, tensor.info->dtype, local.tallied, sums[i]);
+      else
+        coder.count(values, tensor.first + block.first, local.counted);
     });
-    for (const ClassTally& tally : tallies) e.tally.merge(tally);
+    ClassTally tallied;
+    for (const Tallies& local : tallies) {
+      tallied.merge(local.tallied);
+      e.tally.merge(local.counted);
+    }
     for (const BlockSums& block : sums) e.sums.add(block);
-    if (!in_full) borrow_magnitudes(e);
+    e.tally.merge(tallied);
+    if (stride > 1) extrapolate_magnitudes(e, tallied);
   }
 
-  void borrow_magnitudes(Evaluation& e) const {
-    const ClassTally& known = sample_choice_->tally;
-    e.tally.rice_bits = uint64_t(double(known.rice_bits) * sample_.scale);
+  void extrapolate_magnitudes(Evaluation& e, const ClassTally& known) const {
+    uint64_t known_elements = 0;
+    for (uint64_t members : known.members) known_elements += members;
+    e.tally.rice_bits = uint64_t(double(known.rice_bits) * double(pool_.summary().elements) / double(std::max<uint64_t>(1, known_elements)));
     for (uint32_t j = 0; j < e.stored.coder.plan.classes; ++j) {
       if (e.tally.members[j] == 0) continue;
       const uint32_t symbols = 1u << element::coded_magnitude_bits(e.stored.coder.plan.width[j]);
@@ -483,7 +498,7 @@ class JointSqEncoder final : public MethodEncoder {
       candidate.map = map;
       candidate.model = model;
       const double parameter_bytes = double(write_parameters({candidate, e.stored.widths, e.stored.provenance}, e.present).size());
-      const double bytes = (map_bits + value_bits) / 8 + block_bytes * blocks + parameter_bytes;
+      const double bytes = calibration_ * (map_bits + value_bits) / 8 + block_bytes * blocks + parameter_bytes;
       if (bytes >= best) continue;
       best = bytes;
       e.expected_bytes = bytes;
@@ -492,6 +507,22 @@ class JointSqEncoder final : public MethodEncoder {
       coder.map = map;
       coder.model = model;
     }
+  }
+
+  /// Codes the sample with the choice made on it: what a coded bit really takes, beside what the model expects of it.
+  void calibrate() {
+    ClassCoder coder = sample_choice_->stored.coder;
+    coder.prepare_encoding();
+    std::string coded;
+    const std::span<const float> values = sample_.values;
+    double blocks = 0;
+    for (size_t at = 0; at < values.size(); at += sample_block, ++blocks) {
+      BlockSums sums;
+      coder.encode(values.subspan(at, std::min(sample_block, values.size() - at)), at, at, 0, DType::f32, coded, sums);
+    }
+    const double expected = (sample_choice_->map_bits + sample_choice_->value_bits) / 8 / sample_.scale;
+    const double measured = double(coded.size()) - blocks * (coder.model.uses_rans() ? 3.0 + 2.0 * coder.lanes : 1.0);
+    if (expected > 0 && measured > 0) calibration_ = std::clamp(measured / expected, 0.95, 1.05);
   }
 
   std::array<uint8_t, element::max_classes> widths_array() const {
@@ -528,11 +559,12 @@ class JointSqEncoder final : public MethodEncoder {
       if (fits && exceeds && size(*fits) > 0 && low > 0) {
         const double slope = std::log(double(high) / double(low)) / std::log(size(*exceeds) / size(*fits));
         estimate = double(low) * std::exp(std::clamp(slope * std::log(aim / size(*fits)), -3.0, 3.0));
+        if (high < low * 5 / 4) elasticity_ = std::clamp(slope, 0.5, 3.0);
         if (round % 4 == 3) estimate = 0.5 * (double(low) + double(high));
       } else if (fits) {
-        estimate = double(low) * std::clamp(aim / std::max(size(*fits), 1.0), 1.01, 4.0) + 2;
+        estimate = double(low) * std::clamp(std::pow(aim / std::max(size(*fits), 1.0), elasticity_), 1.0001, 8.0) + 2;
       } else {
-        estimate = double(high) * std::clamp(aim / size(*exceeds), 0.1, 0.99) - 2;
+        estimate = double(high) * std::clamp(std::pow(aim / size(*exceeds), elasticity_), 0.05, 0.9999) - 2;
       }
       const uint64_t rounded = estimate < double(least) ? least : estimate > double(most) ? most : uint64_t(estimate);
       next = std::clamp(rounded, fits ? low + 1 : least, exceeds ? high - 1 : most);
@@ -590,6 +622,8 @@ class JointSqEncoder final : public MethodEncoder {
   std::optional<Evaluation> sample_choice_, chosen_;
   ClassCoder coder_;
   double aimed_ = 0;
+  double calibration_ = 1;  ///< coded bytes / expected bytes, from the sample
+  double elasticity_ = 1.2; ///< d log(payload bits) / d log(bytes) near the last aim
   bool by_threshold_ = false, measure_errors_ = false;
   std::string parameters_;
   uint8_t block_log2_ = 16;

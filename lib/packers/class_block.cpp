@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <bit>
+#include <numeric>
+#include <type_traits>
 
 #include "jsq/error.hpp"
 #include "kernels/cpu/bit_io.hpp"
 #include "kernels/cpu/classify.hpp"
+#include "kernels/cpu/quantize.hpp"
 #include "kernels/cpu/rans_stream.hpp"
 #include "kernels/element/philox.hpp"
 #include "lib/core/bytes.hpp"
@@ -30,8 +33,8 @@ uint32_t magnitude_table(uint32_t index, uint32_t bucket) {
 
 /// Buffers of one block, reused by a thread from block to block.
 struct Scratch {
-  std::vector<uint8_t> classes, buckets, codes, run_counts;
-  std::vector<uint32_t> kept;
+  std::vector<uint8_t> classes, buckets, codes, kept_classes, run_counts, tokens;
+  std::vector<uint32_t> kept, offsets;
   std::vector<uint16_t> activity_ids, token_ids, magnitude_ids;
   std::string rans, bits;
   size_t kept_count = 0;
@@ -41,14 +44,17 @@ struct Scratch {
     if (classes.size() < padded) {
       classes.resize(padded);
       codes.resize(padded);
-      kept.resize(padded + 1);
+      kept_classes.resize(padded);
+      offsets.resize(padded);
+      kept.resize(padded + 16);
       buckets.resize(padded / run_length);
       run_counts.resize(padded / run_length * (max_classes - 1));
     }
   }
 };
 
-Scratch& scratch() {
+/// Not inlined: the compiler would otherwise look the thread's copy up again inside the loops.
+[[gnu::noinline]] Scratch& scratch() {
   static thread_local Scratch buffers;
   return buffers;
 }
@@ -57,39 +63,108 @@ size_t runs_of(size_t n) { return (n + run_length - 1) / run_length; }
 
 /// Lists the indices of the elements whose class has a width above 0.
 void list_kept(const element::ClassPlan& plan, size_t n, Scratch& s) {
-  size_t k = 0;
-  uint32_t* kept = s.kept.data();
-  const uint8_t* classes = s.classes.data();
-  if (plan.width[0] > 0) {
-    for (size_t i = 0; i < n; ++i) kept[i] = uint32_t(i);
-    k = n;
-  } else {
-    for (size_t i = 0; i < n; ++i) {
-      kept[k] = uint32_t(i);
-      k += classes[i] != 0;
-    }
+  if (plan.width[0] == 0) {
+    s.kept_count = cpu::list_nonzero(std::span<const uint8_t>(s.classes.data(), n), s.kept.data());
+    return;
   }
-  s.kept_count = k;
+  std::iota(s.kept.begin(), s.kept.begin() + std::ptrdiff_t(n), 0u);
+  s.kept_count = n;
 }
 
-/// Classes, activities and code words of a block.
-void quantize_block(const element::ClassPlan& plan, std::span<const float> values, uint64_t first_pool_index,
-                    uint64_t first_element, uint32_t tensor, Scratch& s) {
+/// Calls use(std::integral_constant<ClassQuantizer, Q>) so that loops are compiled for one quantizer each.
+template <class Use>
+void with_quantizer(element::ClassQuantizer quantizer, Use use) {
+  using element::ClassQuantizer;
+  switch (quantizer) {
+    case ClassQuantizer::cell: use(std::integral_constant<ClassQuantizer, ClassQuantizer::cell>()); break;
+    case ClassQuantizer::mid: use(std::integral_constant<ClassQuantizer, ClassQuantizer::mid>()); break;
+    case ClassQuantizer::offmag: use(std::integral_constant<ClassQuantizer, ClassQuantizer::offmag>()); break;
+    case ClassQuantizer::sym: use(std::integral_constant<ClassQuantizer, ClassQuantizer::sym>()); break;
+  }
+}
+
+/// Classes of a block and the list of its kept elements.
+void classify_block(const element::ClassPlan& plan, std::span<const float> values, uint64_t first_pool_index, Scratch& s) {
   const size_t n = values.size();
   s.resize(n);
   cpu::classify(values, first_pool_index, plan, std::span(s.classes.data(), n));
   std::fill(s.classes.begin() + std::ptrdiff_t(n), s.classes.begin() + std::ptrdiff_t(runs_of(n) * run_length), uint8_t(0));
-  cpu::run_activities(std::span<const uint8_t>(s.classes.data(), n), std::span(s.buckets.data(), runs_of(n)));
   list_kept(plan, n, s);
-  for (size_t k = 0; k < s.kept_count; ++k) {
-    const uint32_t i = s.kept[k];
-    const uint32_t c = s.classes[i];
-    float u = 0.5f;
-    if (plan.stochastic)
-      u = element::uniform_of_word(
-          element::random_word(plan.seed, first_element + i, tensor, element::RandomPurpose::rounding));
-    s.codes[k] = uint8_t(element::quantize_in_class(plan.quantizer, plan.width[c], plan.scale[c], values[i], u));
-  }
+}
+
+/// Where a block's elements stand: for tie cutoffs, and for random numbers.
+struct Position {
+  uint64_t first_pool_index = 0;
+  uint64_t first_element = 0;
+  uint32_t tensor = 0;
+};
+
+/// A decoded value as the dump's element type will hold it.
+float round_to_dtype(DType dtype, float value) {
+  if (dtype == DType::f16) return element::f16_to_f32(element::f32_to_f16_saturating(value));
+  if (dtype == DType::bf16) return element::bf16_to_f32(element::f32_to_bf16_saturating(value));
+  return value;
+}
+
+/// Code words of the kept elements by the element functions, one by one, with their errors. The lanes and their folding are
+/// those of cpu::quantize_cells.
+cpu::KeptSums quantize_one_by_one(const element::ClassPlan& plan, std::span<const float> values, const Position& position,
+                                  DType dtype, Scratch& s) {
+  constexpr size_t lanes = 16;
+  cpu::KeptSums lane[lanes];
+  std::vector<std::array<float, 256>> points(plan.classes);
+  for (uint32_t j = 0; j < plan.classes; ++j)
+    for (uint32_t code = 0; plan.width[j] > 0 && code < (1u << plan.width[j]); ++code)
+      points[j][code] = round_to_dtype(dtype, element::dequantize_in_class(plan.quantizer, plan.width[j], plan.scale[j], code));
+  with_quantizer(plan.quantizer, [&](auto quantizer) {
+    for (size_t k = 0; k < s.kept_count; ++k) {
+      const uint32_t i = s.kept[k], c = s.classes[i];
+      float u = 0.5f;
+      if (plan.stochastic)
+        u = element::uniform_of_word(
+            element::random_word(plan.seed, position.first_element + i, position.tensor, element::RandomPurpose::rounding));
+      const uint32_t code = element::quantize_in_class(quantizer(), plan.width[c], plan.scale[c], values[i], u);
+      s.codes[k] = uint8_t(code);
+      s.kept_classes[k] = uint8_t(c);
+      cpu::KeptSums& sums = lane[k % lanes];
+      const double g = values[i], decoded = points[c][code], error = decoded - g;
+      sums.class_energy[c] += g * g;
+      sums.squared_error += error * error;
+      sums.dot += g * decoded;
+      sums.decoded_energy += decoded * decoded;
+      sums.error_sum += error;
+      sums.max_error = std::max(sums.max_error, error < 0 ? -error : error);
+    }
+  });
+  for (size_t half = lanes / 2; half > 0; half /= 2)
+    for (size_t l = 0; l < half; ++l) {
+      for (uint32_t j = 0; j < max_classes; ++j) lane[l].class_energy[j] += lane[l + half].class_energy[j];
+      lane[l].squared_error += lane[l + half].squared_error;
+      lane[l].dot += lane[l + half].dot;
+      lane[l].decoded_energy += lane[l + half].decoded_energy;
+      lane[l].error_sum += lane[l + half].error_sum;
+      lane[l].max_error = std::max(lane[l].max_error, lane[l + half].max_error);
+    }
+  return lane[0];
+}
+
+/// Code words and classes of the kept elements into the scratch; errors of the whole block into `sums`.
+void quantize_block(const element::ClassPlan& plan, std::span<const float> values, const Position& position, DType dtype,
+                    Scratch& s, BlockSums& sums) {
+  const bool vectorised = plan.quantizer == element::ClassQuantizer::cell && (dtype == DType::f32 || dtype == DType::f64);
+  const cpu::KeptSums kept =
+      vectorised ? cpu::quantize_cells(plan, values.data(), s.classes.data(), std::span<const uint32_t>(s.kept.data(), s.kept_count),
+                                       s.kept_classes.data(), s.codes.data())
+                 : quantize_one_by_one(plan, values, position, dtype, s);
+  cpu::DroppedSums dropped;
+  if (plan.width[0] == 0) dropped = cpu::sum_dropped(values, position.first_pool_index, plan);
+  for (uint32_t j = 0; j < max_classes; ++j) sums.class_energy[j] += kept.class_energy[j];
+  sums.class_energy[0] += dropped.energy;
+  sums.squared_error += dropped.energy + kept.squared_error;
+  sums.dot += kept.dot;
+  sums.decoded_energy += kept.decoded_energy;
+  sums.error_sum += kept.error_sum - dropped.sum;
+  sums.max_error = std::max(sums.max_error, std::max(float(kept.max_error), dropped.max_magnitude));
 }
 
 void put_class(BitWriter& out, uint32_t index, uint32_t classes) {
@@ -102,41 +177,6 @@ uint32_t get_class(BitReader& in, uint32_t classes) {
   uint32_t index = 1;
   while (index + 1 < classes && in.bit()) ++index;
   return index;
-}
-
-/// A decoded value as the dump's element type will hold it.
-float round_to_dtype(DType dtype, float value) {
-  if (dtype == DType::f16) return element::f16_to_f32(element::f32_to_f16_saturating(value));
-  if (dtype == DType::bf16) return element::bf16_to_f32(element::f32_to_bf16_saturating(value));
-  return value;
-}
-
-/// Adds the errors of a quantized block. Kept elements add in index order, dropped ones in the kernel's lane order.
-void sum_errors(const element::ClassPlan& plan, std::span<const float> values, DType dtype, const Scratch& s, BlockSums& sums) {
-  cpu::DroppedSums dropped;
-  if (plan.width[0] == 0) dropped = cpu::sum_dropped(values, std::span<const uint8_t>(s.classes.data(), values.size()));
-  std::array<std::array<float, 256>, max_classes> points;
-  for (uint32_t j = 0; j < plan.classes; ++j)
-    for (uint32_t code = 0; plan.width[j] > 0 && code < (1u << plan.width[j]); ++code)
-      points[j][code] = round_to_dtype(dtype, element::dequantize_in_class(plan.quantizer, plan.width[j], plan.scale[j], code));
-  double squared_error = 0, dot = 0, decoded_energy = 0, error_sum = 0;
-  double max_error = 0;
-  for (size_t k = 0; k < s.kept_count; ++k) {
-    const uint32_t i = s.kept[k], c = s.classes[i];
-    const double g = values[i], decoded = points[c][s.codes[k]], error = decoded - g;
-    sums.class_energy[c] += g * g;
-    squared_error += error * error;
-    dot += g * decoded;
-    decoded_energy += decoded * decoded;
-    error_sum += error;
-    max_error = std::max(max_error, error < 0 ? -error : error);
-  }
-  sums.class_energy[0] += dropped.energy;
-  sums.squared_error += dropped.energy + squared_error;
-  sums.dot += dot;
-  sums.decoded_energy += decoded_energy;
-  sums.error_sum += error_sum - dropped.sum;
-  sums.max_error = std::max(sums.max_error, std::max(float(max_error), dropped.max_magnitude));
 }
 
 uint32_t rice_parameter(size_t n, size_t kept) {
@@ -185,10 +225,50 @@ void ClassCoder::encode(std::span<const float> values, uint64_t first_pool_index
                         DType dtype, std::string& out, BlockSums& sums) const {
   Scratch& s = scratch();
   const size_t n = values.size();
-  quantize_block(plan, values, first_pool_index, first_element, tensor, s);
-  sum_errors(plan, values, dtype, s, sums);
-  if (s.kept_count == 0) return;  // an empty block is all zeros
+  classify_block(plan, values, first_pool_index, s);
   const uint8_t* classes = s.classes.data();
+  if (model.needs_activities())
+    cpu::run_activities(std::span<const uint8_t>(classes, n), std::span(s.buckets.data(), runs_of(n)));
+  const bool split = model.magnitudes_coded != 0;
+
+  quantize_block(plan, values, {first_pool_index, first_element, tensor}, dtype, s, sums);
+
+  // Symbols of the coded magnitudes, and their raw bits.
+  s.magnitude_ids.resize(s.kept_count);
+  s.bits.clear();
+  BitWriter raw(s.bits);
+  size_t coded = 0;
+  if (split) {
+    uint16_t first_id[max_classes] = {};
+    uint8_t raw_bits[max_classes] = {}, is_coded[max_classes] = {}, widths[max_classes] = {};
+    uint16_t id_step[max_classes] = {};  // between the tables of neighbouring activities; 0 with one table for all
+    for (uint32_t j = 1; j < plan.classes; ++j) {
+      widths[j] = uint8_t(plan.width[j]);
+      first_id[j] = symbol_id(magnitude_table(j, 0), 0);
+      raw_bits[j] = uint8_t(element::raw_magnitude_bits(plan.width[j]));
+      is_coded[j] = model.magnitudes_coded >> (j - 1) & 1;
+      id_step[j] = model.magnitudes_by_activity >> (j - 1) & 1 ? uint16_t(max_symbols) : uint16_t(0);
+    }
+    uint16_t* ids = s.magnitude_ids.data();
+    const uint8_t* codes = s.codes.data();
+    const uint8_t* kept_classes = s.kept_classes.data();
+    const uint8_t* buckets = s.buckets.data();
+    const uint32_t* kept = s.kept.data();
+    const size_t count = s.kept_count;
+    with_quantizer(plan.quantizer, [&](auto quantizer) {
+      for (size_t k = 0; k < count; ++k) {
+        const uint32_t c = kept_classes[k], code = codes[k];
+        if (!is_coded[c]) continue;
+        const uint32_t magnitude = element::magnitude_of_code(quantizer(), widths[c], code);
+        ids[coded++] = uint16_t(first_id[c] + buckets[kept[k] / run_length] * id_step[c] + (magnitude >> raw_bits[c]));
+        raw.put((element::sign_of_code(quantizer(), widths[c], code) << raw_bits[c]) | (magnitude & ((1u << raw_bits[c]) - 1)),
+                1u + raw_bits[c]);
+      }
+    });
+  }
+  raw.align();
+  s.magnitude_ids.resize(coded);
+  if (s.kept_count == 0) return;  // an empty block is all zeros
 
   BitWriter map_bits(out);
   switch (map) {
@@ -220,11 +300,9 @@ void ClassCoder::encode(std::span<const float> values, uint64_t first_pool_index
   }
   map_bits.align();
 
-  const bool split = model.magnitudes_coded != 0;
   if (model.uses_rans()) {
     s.activity_ids.clear();
     s.token_ids.clear();
-    s.magnitude_ids.clear();
     if (model.map_coded) {
       const uint32_t joined = classes_per_token(plan.classes);
       const size_t runs = runs_of(n);
@@ -251,19 +329,6 @@ void ClassCoder::encode(std::span<const float> values, uint64_t first_pool_index
         }
       }
     }
-    if (split) {
-      s.magnitude_ids.resize(s.kept_count);
-      size_t coded = 0;
-      for (size_t k = 0; k < s.kept_count; ++k) {
-        const uint32_t i = s.kept[k];
-        const uint32_t c = classes[i];
-        const uint32_t magnitude = element::magnitude_of_code(plan.quantizer, plan.width[c], s.codes[k]);
-        s.magnitude_ids[coded] = symbol_id(magnitude_table(std::max(c, 1u), s.buckets[i / run_length]),
-                                           magnitude >> element::raw_magnitude_bits(plan.width[c]));
-        coded += c != 0 && (model.magnitudes_coded >> (c - 1) & 1);
-      }
-      s.magnitude_ids.resize(coded);
-    }
     cpu::RansEncoder encoder(lanes, s.activity_ids.size() + s.token_ids.size() + s.magnitude_ids.size());
     encoder.encode_section(s.magnitude_ids, symbols_.data());
     encoder.encode_section(s.token_ids, symbols_.data());
@@ -283,18 +348,7 @@ void ClassCoder::encode(std::span<const float> values, uint64_t first_pool_index
       if (classes[s.kept[k]] == j) plane.put(s.codes[k], plan.width[j]);
     plane.align();
   }
-  if (split) {
-    BitWriter raw(out);
-    for (size_t k = 0; k < s.kept_count; ++k) {
-      const uint32_t c = classes[s.kept[k]];
-      if (c == 0 || !(model.magnitudes_coded >> (c - 1) & 1)) continue;
-      const uint32_t width = plan.width[c], raw_bits = element::raw_magnitude_bits(width), code = s.codes[k];
-      const uint32_t magnitude = element::magnitude_of_code(plan.quantizer, width, code);
-      raw.put((element::sign_of_code(plan.quantizer, width, code) << raw_bits) | (magnitude & ((1u << raw_bits) - 1)),
-              1 + raw_bits);
-    }
-    raw.align();
-  }
+  if (split) out.append(s.bits);
 }
 
 void ClassCoder::prepare_decoding() {
@@ -344,6 +398,7 @@ void ClassCoder::decode(std::string_view block, std::span<float> values, std::st
   size_t at = 0;
 
   if (map != MapPacker::entropy) {
+    if (plan.classes < 2 && map != MapPacker::raw) damaged(what, "a map of kept elements with a single class");
     BitReader in(block);
     const bool base_kept = plan.width[0] > 0;
     switch (map) {
@@ -404,25 +459,36 @@ void ClassCoder::decode(std::string_view block, std::span<float> values, std::st
       if (previous >= model.buckets) damaged(what, "an activity beyond the last");
       s.buckets[r] = uint8_t(previous);
     }
+    // Tokens of the whole runs, then of a short last one, then from tokens to classes.
     decoder.begin_section();
+    const size_t whole = n / run_length, each = run_length / joined;
+    uint32_t* offsets = s.offsets.data();
+    size_t active = 0;
+    for (size_t r = 0; r < whole; ++r) {
+      offsets[active] = map_slots_[token_table_offset + s.buckets[r]];
+      active += s.buckets[r] != 0;
+    }
+    const size_t last = runs > whole && s.buckets[whole] != 0 ? (n - whole * run_length + joined - 1) / joined : 0;
+    if (s.tokens.size() < active * each + last) s.tokens.resize(active * each + last);
+    decoder.next_groups(slots_.data(), std::span<const uint32_t>(offsets, active), each, s.tokens.data());
+    const uint8_t* tokens = s.tokens.data();
+    if (last) {
+      offsets[0] = map_slots_[token_table_offset + s.buckets[whole]];
+      decoder.next_groups(slots_.data(), std::span<const uint32_t>(offsets, 1), last, s.tokens.data() + active * each);
+    }
     for (size_t r = 0; r < runs; ++r) {
       uint8_t* run = classes + r * run_length;
-      const uint32_t bucket = s.buckets[r];
-      if (bucket == 0) {
-        std::memset(run, 0, run_length);
-        continue;
-      }
-      const size_t in_run = std::min<size_t>(run_length, n - r * run_length);
-      const size_t tokens = (in_run + joined - 1) / joined;
-      uint8_t symbols[run_length];
-      decoder.next_many(slots_.data() + map_slots_[token_table_offset + bucket], symbols, tokens);
+      if (s.buckets[r] == 0 || r == whole) std::memset(run, 0, run_length);
+      if (s.buckets[r] == 0) continue;
+      const size_t count = r == whole ? last : each;
       if (joined == 2) {
-        for (size_t t = 0; t < tokens; ++t) std::memcpy(run + 2 * t, &token_classes_[symbols[t] * 4], 2);
+        for (size_t t = 0; t < count; ++t) std::memcpy(run + 2 * t, &token_classes_[tokens[t] * 4], 2);
       } else if (joined == 4) {
-        for (size_t t = 0; t < tokens; ++t) std::memcpy(run + 4 * t, &token_classes_[symbols[t] * 4], 4);
+        for (size_t t = 0; t < count; ++t) std::memcpy(run + 4 * t, &token_classes_[tokens[t] * 4], 4);
       } else {
-        std::memcpy(run, symbols, tokens);
+        std::memcpy(run, tokens, count);
       }
+      tokens += count;
     }
     for (size_t i = n; i < (n + joined - 1) / joined * joined; ++i)
       if (classes[i]) damaged(what, "padding classes are not zero");
@@ -432,50 +498,76 @@ void ClassCoder::decode(std::string_view block, std::span<float> values, std::st
   }
 
   list_kept(plan, n, s);
-  std::array<uint64_t, max_classes> members{};
-  for (size_t k = 0; k < s.kept_count; ++k) ++members[classes[s.kept[k]]];
+  const uint32_t* kept = s.kept.data();
+  const size_t count = s.kept_count;
+  std::fill(values.begin(), values.end(), 0.0f);
+  float* out = values.data();
 
-  // Magnitude indices of the coded classes, in index order.
+  // Magnitude indices of the coded classes, in index order; the planes lie between them and the sign bits.
   const bool split = model.magnitudes_coded != 0;
   if (split) {
     decoder.begin_section();
-    for (size_t k = 0; k < s.kept_count; ++k) {
-      const uint32_t i = s.kept[k], c = classes[i];
-      if (c == 0 || !(model.magnitudes_coded >> (c - 1) & 1)) continue;
-      const uint32_t bucket = model.magnitudes_by_activity >> (c - 1) & 1 ? s.buckets[i / run_length] : 0;
-      s.codes[k] = uint8_t(decoder.next(slots_.data() + magnitude_slots_[c][bucket]));
+    uint32_t tables[max_classes][max_activity_buckets] = {};
+    bool is_coded[max_classes] = {};
+    for (uint32_t j = 1; j < plan.classes; ++j) {
+      is_coded[j] = model.magnitudes_coded >> (j - 1) & 1;
+      const bool by_activity = model.magnitudes_by_activity >> (j - 1) & 1;
+      for (uint32_t b = 0; b < max_activity_buckets; ++b) tables[j][b] = magnitude_slots_[j][by_activity ? b : 0];
     }
+    const bool needs_activities = model.magnitudes_by_activity != 0;
+    const uint8_t* buckets = s.buckets.data();
+    uint32_t* offsets = s.offsets.data();
+    size_t coded = 0;
+    for (size_t k = 0; k < count; ++k) {
+      const uint32_t i = kept[k], c = classes[i];
+      offsets[coded] = tables[c][needs_activities ? buckets[i / run_length] : 0];
+      coded += is_coded[c];
+    }
+    decoder.next_indexed(slots_.data(), offsets, s.codes.data(), coded);
   }
   if (model.uses_rans() && !decoder.finished()) damaged(what, "the entropy-coded stream does not end where it should");
 
-  std::fill(values.begin(), values.end(), 0.0f);
   for (uint32_t j = 0; j < plan.classes; ++j) {
     const uint32_t width = plan.width[j];
-    if (width == 0 || members[j] == 0 || (j > 0 && (model.magnitudes_coded >> (j - 1) & 1))) continue;
-    const uint64_t plane_bytes = (members[j] * width + 7) / 8;
+    if (width == 0 || (j > 0 && (model.magnitudes_coded >> (j - 1) & 1))) continue;
+    const auto members = uint64_t(std::count(classes, classes + n, uint8_t(j)));
+    if (members == 0) continue;
+    const uint64_t plane_bytes = (members * width + 7) / 8;
     if (plane_bytes > block.size() - at) damaged(what, "a value plane is truncated");
     BitReader plane(block.substr(at, size_t(plane_bytes)));
-    for (size_t k = 0; k < s.kept_count; ++k) {
-      const uint32_t i = s.kept[k];
-      if (classes[i] != j) continue;
-      const uint32_t code = plane.get(width);
-      const uint32_t half = 1u << (width - 1);
-      values[i] = points_[j][element::sign_of_code(plan.quantizer, width, code) * half +
-                             element::magnitude_of_code(plan.quantizer, width, code)];
-    }
+    const uint32_t half = 1u << (width - 1);
+    with_quantizer(plan.quantizer, [&](auto quantizer) {
+      for (size_t k = 0; k < count; ++k) {
+        const uint32_t i = kept[k];
+        if (classes[i] != j) continue;
+        const uint32_t code = plane.get(width);
+        out[i] = points_[j][element::sign_of_code(quantizer(), width, code) * half +
+                            element::magnitude_of_code(quantizer(), width, code)];
+      }
+    });
     if (!plane.align()) damaged(what, "padding bits are not zero");
     at += size_t(plane_bytes);
   }
   if (split) {
     BitReader raw(block.substr(at));
-    for (size_t k = 0; k < s.kept_count; ++k) {
-      const uint32_t i = s.kept[k], c = classes[i];
-      if (c == 0 || !(model.magnitudes_coded >> (c - 1) & 1)) continue;
-      const uint32_t width = plan.width[c], raw_bits = element::raw_magnitude_bits(width), half = 1u << (width - 1);
-      const uint32_t bits = raw.get(1 + raw_bits);
-      const uint32_t magnitude = (uint32_t(s.codes[k]) << raw_bits) | (bits & ((1u << raw_bits) - 1));
-      if (magnitude >= half) damaged(what, "a magnitude beyond the last");
-      values[i] = points_[c][(bits >> raw_bits) * half + magnitude];
+    const float* points[max_classes] = {};
+    uint8_t raw_bits[max_classes] = {};
+    uint32_t half[max_classes] = {};
+    bool is_coded[max_classes] = {};
+    for (uint32_t j = 1; j < plan.classes; ++j) {
+      points[j] = points_[j].data();
+      raw_bits[j] = uint8_t(element::raw_magnitude_bits(plan.width[j]));
+      half[j] = plan.width[j] ? 1u << (plan.width[j] - 1) : 0;
+      is_coded[j] = model.magnitudes_coded >> (j - 1) & 1;
+    }
+    const uint8_t* codes = s.codes.data();
+    for (size_t k = 0; k < count; ++k) {
+      const uint32_t i = kept[k], c = classes[i];
+      if (!is_coded[c]) continue;
+      const uint32_t bits = raw.get(1u + raw_bits[c]);
+      const uint32_t magnitude = (uint32_t(*codes++) << raw_bits[c]) | (bits & ((1u << raw_bits[c]) - 1));
+      if (magnitude >= half[c]) damaged(what, "a magnitude beyond the last");
+      out[i] = points[c][(bits >> raw_bits[c]) * half[c] + magnitude];
     }
     if (!raw.align() || raw.overrun()) damaged(what, "the sign bits are truncated or their padding is not zero");
     at += raw.consumed();
@@ -523,18 +615,20 @@ void ClassCoder::tally(std::span<const float> values, uint64_t first_pool_index,
                        DType dtype, ClassTally& counts, BlockSums& sums) const {
   Scratch& s = scratch();
   const size_t n = values.size();
-  quantize_block(plan, values, first_pool_index, first_element, tensor, s);
+  classify_block(plan, values, first_pool_index, s);
   count_classes(plan, n, s, counts);
-  sum_errors(plan, values, dtype, s, sums);
+  quantize_block(plan, values, {first_pool_index, first_element, tensor}, dtype, s, sums);
   const uint32_t parameter = rice_parameter(n, s.kept_count);
   uint64_t rice_bits = 0, expected = 0;
-  for (size_t k = 0; k < s.kept_count; ++k) {
-    const uint32_t i = s.kept[k], c = s.classes[i], width = plan.width[c];
-    const uint32_t magnitude = element::magnitude_of_code(plan.quantizer, width, s.codes[k]);
-    ++counts.entropy.magnitude[c][s.buckets[i / run_length]][magnitude >> element::raw_magnitude_bits(width)];
-    rice_bits += ((i - expected) >> parameter) + 1 + parameter + std::min(c, plan.classes - 2);
-    expected = i + 1;
-  }
+  with_quantizer(plan.quantizer, [&](auto quantizer) {
+    for (size_t k = 0; k < s.kept_count; ++k) {
+      const uint32_t i = s.kept[k], c = s.kept_classes[k], width = plan.width[c];
+      const uint32_t magnitude = element::magnitude_of_code(quantizer(), width, s.codes[k]);
+      ++counts.entropy.magnitude[c][s.buckets[i / run_length]][magnitude >> element::raw_magnitude_bits(width)];
+      rice_bits += ((i - expected) >> parameter) + 1 + parameter + std::min(c, plan.classes - 2);
+      expected = i + 1;
+    }
+  });
   counts.rice_bits += rice_bits + 40 + 7;
 }
 

@@ -70,10 +70,11 @@ class JSQ_API FrameReader {
   std::string method_of(size_t tensor) const;
 
   /// Values [first, first + values.size()) of a tensor, storage order, decoded from the blocks that hold them.
-  /// Non-finite elements that were kept are restored. O(blocks touched).  \throws Error damaged.
-  void read(size_t tensor, uint64_t first, std::span<float> values) const;
+  /// Non-finite elements that were kept are restored. `threads`: at most that many, 0 for all cores. O(blocks touched).
+  /// \throws Error damaged, usage (beyond the tensor).
+  void read(size_t tensor, uint64_t first, std::span<float> values, unsigned threads = 0) const;
   /// The same as little-endian stored bytes of the tensor's dtype; kept non-finite elements with every bit.
-  void read_stored(size_t tensor, uint64_t first, uint64_t count, std::span<std::byte> out) const;
+  void read_stored(size_t tensor, uint64_t first, uint64_t count, std::span<std::byte> out, unsigned threads = 0) const;
 
   /// Writes dump `dump` to `sink` with several threads and bounded memory.
   void write_dump(size_t dump, GradientSink& sink, unsigned threads = 0) const;
