@@ -107,6 +107,7 @@ struct CoreItem {
 };
 
 constexpr uint64_t core_items = 64;  ///< items on either side of the greedy's end that the core may exchange
+constexpr uint64_t core_ties = 8;    ///< of which equal ones; more could not be exchanged with profit
 
 /// Exchanges items around the greedy's end by dynamic programming over elements (each takes a prefix of its items), so
 /// that the profit of the core is the best for its capacity. Changes only `taken`.
@@ -115,13 +116,14 @@ void settle_core(std::vector<ItemGroup>& groups, const std::vector<Increment>& i
   uint64_t taken_bits = 0, open_bits = 0;
   uint64_t gathered = 0;
   for (size_t g = groups.size(); g-- > 0 && gathered < core_items;)
-    for (uint64_t t = groups[g].taken; t-- > 0 && gathered < core_items; ++gathered) {
+    for (uint64_t t = groups[g].taken, ties = 0; t-- > 0 && ties < core_ties && gathered < core_items; ++gathered, ++ties) {
       core.push_back({g, t});
       taken_bits += increments[groups[g].increment].bits;
     }
   gathered = 0;
   for (size_t g = 0; g < groups.size() && gathered < core_items && groups[g].density > 0; ++g)
-    for (uint64_t t = groups[g].taken; t < groups[g].count && gathered < core_items; ++t, ++gathered) {
+    for (uint64_t t = groups[g].taken, ties = 0; t < groups[g].count && ties < core_ties && gathered < core_items;
+         ++t, ++gathered, ++ties) {
       core.push_back({g, t});
       open_bits += increments[groups[g].increment].bits;
     }
@@ -168,6 +170,34 @@ void settle_core(std::vector<ItemGroup>& groups, const std::vector<Increment>& i
     }
   }
   for (size_t g = 0; g < groups.size(); ++g) groups[g].taken += chosen[g];
+}
+
+/// Bits that ties kept from being spent near the greedy's end buy the best single increments that fit.
+void spend_rest(MagnitudeIndex& index, const std::vector<Increment>& increments, uint64_t left, std::vector<uint64_t>& taken) {
+  for (;;) {
+    std::vector<uint64_t> ranks;
+    std::vector<size_t> candidates;
+    for (size_t s = 0; s < increments.size(); ++s) {
+      const uint64_t available = s == 0 ? index.elements() : taken[s - 1];
+      if (increments[s].bits > left || taken[s] >= available) continue;
+      candidates.push_back(s);
+      ranks.push_back(taken[s] + 1);
+    }
+    if (candidates.empty()) return;
+    const std::vector<uint32_t> keys = index.keys_of_ranks(ranks);
+    size_t best = increments.size();
+    double best_profit = 0;
+    for (size_t i = 0; i < candidates.size(); ++i) {
+      const double profit = increments[candidates[i]].profit * energy_of_key(keys[i]);
+      if (profit > best_profit) {
+        best_profit = profit;
+        best = candidates[i];
+      }
+    }
+    if (best == increments.size()) return;
+    ++taken[best];
+    left -= increments[best].bits;
+  }
 }
 
 }  // namespace
@@ -229,7 +259,10 @@ ClassCounts allocate_exact(MagnitudeIndex& index, const WidthSet& widths, uint64
   }
   // Charged map bits make lambda a price of the whole file, not of the payload: then the greedy's order is the answer.
   if (first_extra_bits == 0) settle_core(groups, search.increments(), left);
+  uint64_t spent = 0;
   for (const ItemGroup& group : groups) taken[group.increment] += group.taken;
+  for (size_t s = 0; s < taken.size(); ++s) spent += taken[s] * search.increments()[s].bits;
+  if (first_extra_bits == 0) spend_rest(index, search.increments(), budget - spent, taken);
   for (size_t s = 0; s < taken.size(); ++s)
     for (uint32_t j = search.increments()[s].from + 1; j <= search.increments()[s].to; ++j) counts[j] = taken[s];
   return counts;
