@@ -212,7 +212,7 @@ class Compressor {
     const int attempts = elements_ <= (uint64_t(1) << 22) ? 10 : 4;
     double largest_body = HUGE_VAL;
     for (int attempt = 0; attempt < attempts || (!best && attempt < 24); ++attempt) {
-      aim(body, budget);
+      const double expected = aim(body);
       Encoded encoded = encode();
       const uint64_t total = encoded.total();
       if (total <= budget) {
@@ -220,6 +220,7 @@ class Compressor {
         const uint64_t before = first ? 0 : best->total();
         if (better) best = std::move(encoded);
         if (double(total) >= enough * double(budget)) break;
+        if (expected < 0.97 * body && total + uint64_t(0.02 * double(budget)) < budget) break;  // the method wants no more
         if (!first && total <= before) break;  // the method has nothing between
         body = std::min(body + double(budget - total) * 0.98, (body + largest_body) / 2);
       } else {
@@ -233,14 +234,14 @@ class Compressor {
     return *std::move(best);
   }
 
-  void aim(double body, uint64_t budget) {
-    if (pools_.size() == 1) {
-      pools_[0].encoder->aim_bytes(uint64_t(body));
-      return;
+  /// Aims every pool at its share of the bytes; returns what is expected in all.
+  double aim(double body) {
+    double expected = 0;
+    for (Pool& pool : pools_) {
+      const double share = pools_.size() == 1 ? 1.0 : double(pool.input_bytes) / double(std::max<uint64_t>(1, input_bytes_));
+      expected += double(pool.encoder->aim_bytes(uint64_t(body * share)));
     }
-    (void)budget;
-    for (Pool& pool : pools_)
-      pool.encoder->aim_bytes(uint64_t(body * double(pool.input_bytes) / double(std::max<uint64_t>(1, input_bytes_))));
+    return expected;
   }
 
   Encoded encode_once() {

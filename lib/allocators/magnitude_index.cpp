@@ -102,12 +102,6 @@ void MagnitudeIndex::split(std::span<const size_t> chosen, bool once) {
   }
 }
 
-void MagnitudeIndex::split_all() {
-  std::vector<size_t> all(cells_.size());
-  for (size_t i = 0; i < all.size(); ++i) all[i] = i;
-  split(all);
-}
-
 size_t MagnitudeIndex::cell_of_rank(uint64_t rank) const {
   return size_t(std::upper_bound(before_.begin(), before_.end(), rank - 1) - before_.begin()) - 1;
 }

@@ -37,8 +37,6 @@ class MagnitudeIndex {
   /// Splits the listed cells (indices, ascending) until they are single keys or, with `once`, 256-fold. One pass over the
   /// population for each level of splitting.
   void split(std::span<const size_t> cells, bool once = false);
-  /// Makes every cell a single key.
-  void split_all();
 
   /// The key of each rank (1..elements).
   std::vector<uint32_t> keys_of_ranks(std::span<const uint64_t> ranks);

@@ -89,9 +89,8 @@ ClassCounts reallocate(MagnitudeIndex& index, const WidthSet& widths, ClassCount
                        uint32_t rounds, std::vector<ReallocationStep>* log) {
   if (widths.widths() != std::vector<uint32_t>{0, 2, 4, 8})
     throw Error(Errc::usage, "reallocation is defined for the widths 0,2,4,8 only; use realloc=none with other widths");
-  // Small populations are walked exactly; large ones with the histogram's 1/128 octave, far finer than a class.
-  constexpr uint64_t exact_elements = 1u << 20;
-  if (index.elements() <= exact_elements) index.split_all();
+  // Small populations are indexed key by key and walked exactly; large ones with the histogram's 1/128 octave, far finer
+  // than a class.
   const uint64_t bits = payload_bits_of(widths, start);
   if (bits == 0) return start;
   const ClassCounts first = start;

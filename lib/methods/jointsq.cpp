@@ -229,7 +229,7 @@ class JointSqEncoder final : public MethodEncoder {
  public:
   JointSqEncoder(const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
       : pool_(pool), options_(parse_options(spec, context)), seed_(context.seed),
-        sample_(sample_pool(pool, pool.summary().elements <= whole_elements ? whole_elements : sample_elements)), sample_population_(sample_.values), sample_index_(sample_population_),
+        sample_(sample_pool(pool, pool.summary().elements <= own_sample_elements ? own_sample_elements : sample_elements)), sample_population_(sample_.values), sample_index_(sample_population_),
         index_(pool) {}
 
   uint64_t aim_bytes(uint64_t body_bytes) override {
@@ -240,16 +240,26 @@ class JointSqEncoder final : public MethodEncoder {
     if (!sample_choice_ || std::abs(wanted - aimed_) > 0.05 * aimed_) {
       std::optional<Evaluation> best;
       for (double extra : options_.extra_bits) {
-        Evaluation e = largest_within(true, extra, wanted, 0.005, bytes, best ? best->payload_bits : 0);
+        Evaluation e = least_error_below(largest_within(true, extra, wanted, 0.005, bytes, best ? best->payload_bits : 0));
         if (best && e.sums.squared_error >= best->sums.squared_error) break;
         best = std::move(e);
       }
       sample_choice_ = std::move(best);
+      below_budget_ = sample_choice_->expected_bytes < 0.97 * wanted;
       calibrate();
     }
     aimed_ = wanted;
     const auto scaled = uint64_t(double(sample_choice_->payload_bits) * sample_.scale);
     const uint64_t guess = chosen_ ? uint64_t(double(chosen_->payload_bits) * wanted / chosen_->expected_bytes) : scaled;
+    if (below_budget_) {
+      // More bits would add error here: the best allocation that fits is not the fullest.
+      by_threshold_ = false;
+      chosen_ = evaluate(false, scaled, sample_choice_->extra_bits);
+      if (chosen_->expected_bytes <= wanted) {
+        finish();
+        return uint64_t(std::ceil(chosen_->expected_bytes));
+      }
+    }
     by_threshold_ = !small() && options_.allocation.allocator == AllocatorKind::exact &&
                     options_.allocation.reallocation == ReallocationKind::none;
     chosen_ = largest_within(false, sample_choice_->extra_bits, wanted, small() ? 0.0005 : 0.004, bytes, guess, by_threshold_ ? 5 : 40);
@@ -331,8 +341,9 @@ class JointSqEncoder final : public MethodEncoder {
   }
 
  private:
-  static constexpr size_t sample_elements = 1u << 17;
-  static constexpr size_t whole_elements = MagnitudeIndex::sorted_elements;  ///< pools up to this size are their own sample
+  static constexpr size_t sample_elements = 1u << 16;
+  static constexpr size_t own_sample_elements = 1u << 17;                    ///< pools up to this size are their own sample
+  static constexpr size_t whole_elements = MagnitudeIndex::sorted_elements;  ///< pools up to this size are tallied in full
   static constexpr size_t sample_block = 1u << 16;
 
   bool small() const { return pool_.summary().elements <= whole_elements; }
@@ -573,6 +584,18 @@ class JointSqEncoder final : public MethodEncoder {
     return fits ? *std::move(fits) : *std::move(exceeds);
   }
 
+  /// A class quantizer's real error does not always fall with the payload: a widest class that reaches far down has coarse
+  /// cells. Follows the error downwards from the largest budget that fits, while it falls.
+  Evaluation least_error_below(Evaluation fullest) {
+    Evaluation best = std::move(fullest);
+    for (double share = 0.85; share > 0.1; share *= 0.85) {
+      Evaluation e = evaluate(true, uint64_t(double(best.payload_bits) * 0.85), best.extra_bits);
+      if (e.sums.squared_error >= best.sums.squared_error) break;
+      best = std::move(e);
+    }
+    return best;
+  }
+
   /// The evaluation with the fewest payload bits whose error is at most `target`.  \pre the most bits reach it.
   template <class Metric>
   Evaluation smallest_within(double extra_bits, double target, Metric metric) {
@@ -624,6 +647,7 @@ class JointSqEncoder final : public MethodEncoder {
   double aimed_ = 0;
   double calibration_ = 1;  ///< coded bytes / expected bytes, from the sample
   double elasticity_ = 1.2; ///< d log(payload bits) / d log(bytes) near the last aim
+  bool below_budget_ = false;  ///< the least error lies well below the byte budget
   bool by_threshold_ = false, measure_errors_ = false;
   std::string parameters_;
   uint8_t block_log2_ = 16;
