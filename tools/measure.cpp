@@ -1,0 +1,157 @@
+// Block-wise comparison of a frame with its dumps.
+#include "measure.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+
+#include "inputs.hpp"
+#include "jsq/error.hpp"
+#include "jsq/tensor.hpp"
+#include "parallel.hpp"
+#include "report.hpp"
+
+namespace jsq::tools {
+namespace {
+
+constexpr uint8_t policy_kept = 2;
+
+/// One run of elements, from both sides.
+struct Run {
+  const FrameReader& frame;
+  const GradientSource& source;
+  size_t tensor, source_tensor;
+  uint64_t first;
+  size_t count;
+};
+
+/// Takes the non-finite elements of the source out of the sums.
+void settle_nonfinite(const Run& run, std::vector<float>& original, std::vector<float>& decoded,
+                      const std::vector<std::byte>& decoded_stored) {
+  const FrameTensor& tensor = run.frame.tensors()[run.tensor];
+  const size_t bytes = dtype_bytes(tensor.info.dtype);
+  std::vector<std::byte> original_stored;
+  for (size_t i = 0; i < original.size(); ++i) {
+    if (std::isfinite(original[i])) continue;
+    original[i] = 0;
+    if (tensor.nonfinite_policy != policy_kept) continue;
+    decoded[i] = 0;
+    if (original_stored.empty()) {
+      original_stored.resize(run.count * bytes);
+      run.source.read_stored(run.source_tensor, run.first, run.count, original_stored.data());
+    }
+    if (std::memcmp(original_stored.data() + i * bytes, decoded_stored.data() + i * bytes, bytes) != 0)
+      throw Error(Errc::assertion_failed, fmt::format("{}: non-finite element {} did not keep its bits",
+                                                      tensor.info.name, run.first + i));
+  }
+}
+
+Distortion measure_run(const Run& run) {
+  const DType dtype = run.frame.tensors()[run.tensor].info.dtype;
+  std::vector<float> scratch;
+  const std::span<const float> view = run.source.read(run.source_tensor, run.first, run.count, scratch);
+  std::vector<std::byte> stored(run.count * dtype_bytes(dtype));
+  run.frame.read_stored(run.tensor, run.first, run.count, stored);
+  std::vector<float> decoded(run.count);
+  decode_elements(dtype, false, stored.data(), decoded);
+  if (std::all_of(view.begin(), view.end(), [](float value) { return std::isfinite(value); }))
+    return distortion(view, decoded);
+  std::vector<float> original(view.begin(), view.end());
+  settle_nonfinite(run, original, decoded, stored);
+  return distortion(original, decoded);
+}
+
+[[noreturn]] void differ(const std::string& where, const std::string& expected, const std::string& found) {
+  throw Error(Errc::assertion_failed,
+              fmt::format("{}: the original has {}, the frame {}", where, expected, found));
+}
+
+void check_tensor(const TensorInfo& original, const TensorInfo& frame, size_t index) {
+  const std::string where = fmt::format("tensor {} '{}'", index, original.name);
+  if (original.name != frame.name) differ(where, "name '" + original.name + "'", "'" + frame.name + "'");
+  if (original.shape != frame.shape)
+    differ(where, "shape " + shape_text(original.shape), shape_text(frame.shape));
+  if (original.fortran_order != frame.fortran_order)
+    differ(where, original.fortran_order ? "Fortran order" : "C order",
+           frame.fortran_order ? "Fortran order" : "C order");
+  if (original.dtype != frame.dtype)
+    differ(where, "dtype " + std::string(dtype_name(original.dtype)), std::string(dtype_name(frame.dtype)));
+}
+
+bool agree(double reported, double measured, double scale) {
+  constexpr double tolerance = 1e-12;
+  return std::fabs(reported - measured) <= tolerance * scale;
+}
+
+}  // namespace
+
+Distortion measure_tensor(const FrameReader& frame, size_t tensor, const GradientSource& source,
+                          size_t source_tensor, unsigned threads) {
+  const FrameTensor& coded = frame.tensors()[tensor];
+  const uint64_t elements = coded.info.elements();
+  const uint64_t block = uint64_t(1) << coded.block_log2;
+  // In batches, so that a tensor of any size needs a bounded number of partial sums.
+  constexpr uint64_t blocks_per_batch = 1024;
+  Distortion total;
+  for (uint64_t first = 0; first < elements; first += blocks_per_batch * block) {
+    const uint64_t here = std::min(elements - first, blocks_per_batch * block);
+    std::vector<Distortion> parts(size_t((here + block - 1) / block));
+    parallel_for(threads, parts.size(), [&](size_t b) {
+      const uint64_t at = b * block;
+      parts[b] = measure_run({.frame = frame,
+                              .source = source,
+                              .tensor = tensor,
+                              .source_tensor = source_tensor,
+                              .first = first + at,
+                              .count = size_t(std::min(block, here - at))});
+    });
+    for (const Distortion& part : parts) total.add(part);
+  }
+  return total;
+}
+
+std::vector<Distortion> measure_dump(const FrameReader& frame, size_t dump, const InputDump& original,
+                                     unsigned threads) {
+  const FrameDump& coded = frame.dumps()[dump];
+  const std::vector<size_t> taken = taken_tensors(original);
+  if (taken.size() != coded.tensor_count)
+    differ("'" + coded.path + "'", fmt::format("{} tensors", taken.size()),
+           std::to_string(coded.tensor_count));
+  for (size_t i = 0; i < taken.size(); ++i)
+    check_tensor(original.source->tensors()[taken[i]], frame.tensors()[coded.first_tensor + i].info, i);
+  std::vector<Distortion> errors;
+  for (size_t i = 0; i < taken.size(); ++i)
+    errors.push_back(measure_tensor(frame, coded.first_tensor + i, *original.source, taken[i], threads));
+  return errors;
+}
+
+void verify_frame(const FrameReader& frame, const std::vector<InputDump>& inputs,
+                  const CompressReport& report, unsigned threads) {
+  if (frame.dumps().size() != inputs.size())
+    throw Error(Errc::assertion_failed, fmt::format("--verify: {} dumps were written, {} were given",
+                                                    frame.dumps().size(), inputs.size()));
+  size_t index = 0;
+  for (size_t d = 0; d < inputs.size(); ++d) {
+    for (const Distortion& measured : measure_dump(frame, d, inputs[d], threads)) {
+      const TensorReport& tensor = report.tensors.at(index++);
+      const Distortion& told = tensor.distortion;
+      const bool same = told.elements == measured.elements &&
+                        agree(told.energy, measured.energy, told.energy) &&
+                        agree(told.squared_error, measured.squared_error, told.squared_error) &&
+                        told.max_error == measured.max_error;
+      if (!same)
+        throw Error(
+            Errc::assertion_failed,
+            fmt::format(
+                "--verify: {} tensor '{}': reported squared error {} of energy {}, decoding gives {} of {}; "
+                "the output was removed, please report this",
+                inputs[d].path, tensor.name, told.squared_error, told.energy, measured.squared_error,
+                measured.energy));
+    }
+  }
+}
+
+}  // namespace jsq::tools

@@ -1,0 +1,160 @@
+// The models through jsq::allocate and jsq::analyze_noise, the measurements through round_trip.
+#include "noise_study.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "jsq/error.hpp"
+
+namespace jsq::tools {
+
+namespace {
+
+constexpr AllocatorKind allocators[] = {AllocatorKind::exact, AllocatorKind::literal, AllocatorKind::sampled};
+constexpr size_t block_elements = 65536;
+
+bool has_option(const MethodSpec& spec, std::string_view key) {
+  const auto options = method_named(spec.name).options;
+  return std::any_of(options.begin(), options.end(),
+                     [&](const MethodOption& option) { return option.name == key; });
+}
+
+MethodSpec with_allocator(MethodSpec spec, std::string_view allocator) {
+  for (auto& [key, value] : spec.options) {
+    if (key != "alloc") continue;
+    value = allocator;
+    return spec;
+  }
+  spec.options.emplace_back("alloc", std::string(allocator));
+  return spec;
+}
+
+double number_option(const MethodSpec& spec, std::string_view key, double fallback) {
+  if (!has_option(spec, key)) return fallback;
+  const std::string_view text = spec.option(key);
+  double value = fallback;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
+/// The method's own allocation options, without the map bits that an index-aware method charges: h' alone is
+/// minimised.
+AllocationOptions allocation_options(const MethodSpec& spec, AllocatorKind allocator, uint64_t seed) {
+  AllocationOptions options;
+  options.allocator = allocator;
+  options.rounds = uint32_t(number_option(spec, "rounds", options.rounds));
+  options.sample_ratio = number_option(spec, "sample", options.sample_ratio);
+  options.seed = seed;
+  if (!has_option(spec, "realloc")) return options;
+  for (ReallocationKind kind : {ReallocationKind::none, ReallocationKind::paper, ReallocationKind::hill})
+    if (spec.option("realloc") == reallocation_name(kind)) options.reallocation = kind;
+  return options;
+}
+
+/// The tensors of a dump in memory, one after the other.
+struct Population {
+  std::vector<float> values;
+  std::vector<uint64_t> sizes;
+};
+
+Population load(const InputDump& input, uint64_t memory_limit_bytes) {
+  const auto& tensors = input.source->tensors();
+  std::vector<size_t> chosen = input.tensors;
+  if (input.all)
+    for (size_t t = 0; t < tensors.size(); ++t) chosen.push_back(t);
+  Population population;
+  uint64_t elements = 0;
+  for (size_t t : chosen) {
+    population.sizes.push_back(tensors[t].elements());
+    elements += population.sizes.back();
+  }
+  constexpr uint64_t bytes_per_element = sizeof(float) + sizeof(uint8_t);
+  if (memory_limit_bytes > 0 && elements > memory_limit_bytes / bytes_per_element)
+    throw Error(Errc::limit, input.path + ": --noise holds all " + std::to_string(elements) +
+                                 " elements in memory, " + std::to_string(elements * bytes_per_element) +
+                                 " bytes, and --memory-limit allows " + std::to_string(memory_limit_bytes) +
+                                 "; raise the limit or name fewer tensors");
+  population.values.reserve(elements);
+  std::vector<float> scratch;
+  for (size_t i = 0; i < chosen.size(); ++i)
+    for (uint64_t first = 0; first < population.sizes[i]; first += block_elements) {
+      const size_t count = size_t(std::min<uint64_t>(block_elements, population.sizes[i] - first));
+      const auto block = input.source->read(chosen[i], first, count, scratch);
+      population.values.insert(population.values.end(), block.begin(), block.end());
+    }
+  return population;
+}
+
+/// The allocation's noise tensor by tensor, each in units of its own |g|^2.
+std::vector<ModelNoise> noise_by_tensor(const Population& population, const Allocation& allocation) {
+  const std::vector<uint8_t> classes = class_map(population.values, allocation);
+  std::vector<ModelNoise> tensors;
+  uint64_t at = 0;
+  for (uint64_t size : population.sizes) {
+    std::vector<uint64_t> members(allocation.widths.size());
+    std::vector<double> energy(allocation.widths.size());
+    ModelNoise tensor;
+    for (const uint64_t end = at + size; at < end; ++at) {
+      const double g = double(population.values[at]);
+      ++members[classes[at]];
+      energy[classes[at]] += g * g;
+      tensor.payload_bits += allocation.widths[classes[at]];
+    }
+    tensor.noise = noise_of_classes(allocation.widths, members, energy);
+    tensors.push_back(tensor);
+  }
+  return tensors;
+}
+
+CodedNoise coded_noise(const RoundTrip& trip) {
+  CodedNoise coded;
+  coded.file_ratio = trip.file_ratio();
+  for (const PoolReport& pool : trip.report.pools) coded.payload_bits += pool.payload_bits;
+  coded.hprime = trip.report.hprime();
+  coded.distortion = trip.distortion;
+  coded.tensors = trip.tensors;
+  return coded;
+}
+
+}  // namespace
+
+NoiseStudy study_noise(const InputDump& input, const CompressOptions& options, uint64_t memory_limit_bytes) {
+  if (!has_option(options.method, "alloc"))
+    throw Error(Errc::usage,
+                "method '" + options.method.name +
+                    "' does not allocate bits, so it has no h'; use a jointsq method with --noise, or 'jsq "
+                    "compare' for measured errors alone");
+  const Population population = load(input, memory_limit_bytes);
+  const RoundTrip as_given = measure_round_trip({input}, options, 1);
+
+  NoiseStudy study;
+  study.target = to_string(options.target);
+  study.elements = population.values.size();
+  if (as_given.report.pools.empty()) return study;
+  study.payload_bits = coded_noise(as_given).payload_bits;
+  const WidthSet widths(as_given.report.pools.front().widths);
+
+  for (AllocatorKind kind : allocators) {
+    AllocatorStudy result;
+    result.allocator = std::string(allocator_name(kind));
+    const Allocation allocation = allocate(population.values, widths, study.payload_bits,
+                                           allocation_options(options.method, kind, options.seed));
+    result.model = {allocation.payload_bits, analyze_noise(population.values, allocation)};
+    result.tensors = noise_by_tensor(population, allocation);
+    CompressOptions coding = options;
+    coding.method = with_allocator(options.method, result.allocator);
+    try {
+      result.coded = coded_noise(options.method.option("alloc") == result.allocator
+                                     ? as_given
+                                     : measure_round_trip({input}, coding, 1));
+    } catch (const Error& error) {
+      if (error.code() != Errc::unreachable_target) throw;
+      result.problem = error.what();
+    }
+    study.allocators.push_back(std::move(result));
+  }
+  return study;
+}
+
+}  // namespace jsq::tools

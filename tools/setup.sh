@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Installs the Debian 12 packages that jsq needs, and only those that are missing. It changes nothing else.
+#
+#   tools/setup.sh build   what building and running jsq needs
+#   tools/setup.sh test    what the tests need beside that
+#   tools/setup.sh         both
+set -euo pipefail
+
+build_packages=(
+  g++ cmake ninja-build pkg-config                  # compiler and build
+  libcli11-dev libfmt-dev nlohmann-json3-dev        # command line, messages, JSON
+  libhdf5-dev libzip-dev                            # dumps: HDF5, npz
+  libzstd-dev libxxhash-dev libtbb-dev libhwy-dev   # frames, checksums, threads, SIMD
+  scdoc                                             # man pages
+)
+test_packages=(
+  libgtest-dev librapidcheck-dev librandom123-dev   # unit and property tests, known answers of Philox
+  bats shellcheck mandoc                            # the program, the scripts, the man pages
+  python3 python3-numpy python3-h5py                # fixtures made by someone else's code
+  python3-xxhash python3-zstandard python3-jsonschema  # the independent decoder, the JSON schemas
+  hdf5-tools binutils                               # h5dump and h5diff, nm
+)
+
+usage() { sed -n '2,6s/^# \{0,1\}//p' "$0"; }
+
+installed() { dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
+
+case "${1-all}" in
+  build) wanted=("${build_packages[@]}") ;;
+  test) wanted=("${test_packages[@]}") ;;
+  all) wanted=("${build_packages[@]}" "${test_packages[@]}") ;;
+  -h | --help) usage; exit 0 ;;
+  *) usage >&2; exit 2 ;;
+esac
+
+if ! command -v dpkg-query >/dev/null; then
+  echo "setup.sh: this is not Debian; install the counterparts of these packages yourself: ${wanted[*]}" >&2
+  exit 1
+fi
+
+missing=()
+for package in "${wanted[@]}"; do
+  installed "$package" || missing+=("$package")
+done
+if [ ${#missing[@]} -eq 0 ]; then
+  echo "setup.sh: all ${#wanted[@]} packages (${1-all}) are installed; nothing to do"
+  exit 0
+fi
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  if ! command -v sudo >/dev/null; then
+    echo "setup.sh: neither root nor sudo here; ask an administrator for: apt-get install ${missing[*]}" >&2
+    exit 1
+  fi
+  as_root=(sudo)
+fi
+
+echo "setup.sh: installing ${missing[*]}"
+"${as_root[@]}" apt-get update -q
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
