@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# From a fresh checkout to a compressed gradient: installs what is missing, builds jsq into build/, and tours the
+# program on two real dumps of samples/, in a temporary folder that is removed at the end.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+bash "$root/tools/setup.sh" build
+cmake -S "$root" -B "$root/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DJSQ_BUILD_TESTS=OFF
+cmake --build "$root/build"
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cp "$root/samples/resnet20_mid.npy" "$root/samples/vit2_early.h5" "$scratch"
+cd "$scratch"
+
+show() {
+  printf '\n$ jsq %s\n' "$*"
+  "$root/build/tools/jsq" "$@"
+}
+
+show --version
+show compress resnet20_mid.npy vit2_early.h5
+show list resnet20_mid.npy.jsq
+show test resnet20_mid.npy.jsq vit2_early.h5.jsq
+show analyze --noise resnet20_mid.npy
+show compare resnet20_mid.npy -m all -t ratio=32
+show decompress vit2_early.h5.jsq -o restored.h5
+printf '\nDone. The program is %s\n' "$root/build/tools/jsq"

@@ -1,0 +1,153 @@
+# jsq analyze: statistics that numpy agrees with, JointSQ's noise models from their formulas, errors of real decodes.
+bats_require_minimum_version 1.5.0
+load helper.bash
+
+noise_model() { python "$BATS_TEST_DIRNAME/noise_model.py" "$@"; }
+
+@test "statistics of real dumps are numpy's, one by one and pooled" {
+  expect 0 jsq analyze --json "$samples/resnet20_mid.npy" "$samples/resnet20_late_fc.weight.npy"
+  echo "$output" >report.json
+  noise_model statistics report.json "$samples/resnet20_mid.npy" "$samples/resnet20_late_fc.weight.npy"
+  expect 0 jsq analyze --json --per-tensor "$samples/vit2_early.h5"
+  echo "$output" >report.json
+  noise_model statistics report.json "$samples/vit2_early.h5"
+}
+
+@test "statistics of zeros, constants, one element, a large mean, half precision and non-finite values are numpy's" {
+  python - <<'PYTHON'
+import numpy as np
+rng = np.random.default_rng(5)
+np.save("zeros.npy", np.zeros(70000, "f4"))
+np.save("constant.npy", np.full(70000, -0.25, "f4"))
+np.save("one.npy", np.array([3.5], "f4"))
+np.save("offset.npy", (1000 + rng.standard_normal(200000)).astype("f4"))
+np.save("half.npy", (rng.standard_normal(70000) * rng.random(70000) ** 4).astype("f2"))
+np.save("double.npy", rng.standard_normal((50, 70)))
+values = rng.standard_normal(140000).astype("f4")
+values[[3, 70000]] = np.nan, -np.inf
+np.save("nonfinite.npy", values)
+PYTHON
+  for name in zeros constant one offset half double nonfinite; do
+    expect 0 jsq analyze --json $name.npy
+    echo "$output" >report.json
+    noise_model statistics report.json $name.npy
+  done
+}
+
+@test "h', Eq. 3 and Eq. 6 of the exact and the literal allocator are those of their formulas" {
+  expect 0 jsq analyze --json --noise -t ratio=32 -t ratio=8 -t ratio=200 "$samples/resnet20_mid.npy"
+  echo "$output" >report.json
+  [ "$(jq '.rows[0].noise | length' report.json)" -eq 9 ]
+  noise_model models report.json "$samples/resnet20_mid.npy"
+}
+
+@test "h' of what is coded is that of its formula at the payload bits it tells" {
+  expect 0 jsq analyze --json --noise -m jointsq:aware=0 -t ratio=16 "$samples/resnet20_mid.npy"
+  echo "$output" >report.json
+  noise_model coded-model report.json "$samples/resnet20_mid.npy" exact
+  noise_model coded-model report.json "$samples/resnet20_mid.npy" literal
+  holds "np.isclose($(jq '.rows[0].noise[0].coded_hprime' report.json), $(jq '.rows[0].noise[0].hprime' report.json), rtol=1e-9)"
+}
+
+@test "no allocator has less noise than the exact one at the same payload bits" {
+  expect 0 jsq analyze --json --noise -t ratio=8 -t ratio=32 -t ratio=500 "$samples/vit2_early.h5"
+  [ "$(jq '[.rows[0].noise | group_by(.target)[] | (map(select(.allocator == "exact"))[0].hprime) <= (map(.hprime) | min)] | all' <<<"$output")" = true ]
+}
+
+@test "measured errors are those of compress and decompress with the same allocator" {
+  dump=$samples/resnet20_mid.npy
+  expect 0 jsq analyze --json --noise -t ratio=24 "$dump"
+  echo "$output" >report.json
+  index=0
+  for allocator in exact literal sampled; do
+    [ "$(jq -r ".rows[0].noise[$index].allocator" report.json)" = $allocator ]
+    jsq -q compress -f -m jointsq:alloc=$allocator -t ratio=24 "$dump" -o grad.npy.jsq
+    jsq -q decompress -f grad.npy.jsq
+    noise_model errors report.json $index "$dump" grad.npy grad.npy.jsq
+    index=$((index + 1))
+  done
+}
+
+@test "--per-tensor shows each tensor's noise under the allocation of the whole" {
+  expect 0 jsq analyze --json --noise --per-tensor -t ratio=16 "$samples/vit2_early.h5"
+  echo "$output" >report.json
+  noise_model tensors report.json "$samples/vit2_early.h5"
+  [ "$(jq '[.rows[:-1][].noise[] | .h_eq3, .coded_file_ratio] | unique == [null]' report.json)" = true ]
+}
+
+@test "text, CSV, Markdown and JSON say the same" {
+  for format in json csv text md; do
+    jsq --format $format analyze --noise -t ratio=16 -t ratio=64 "$samples/resnet20_mid.npy" >report.$format 2>/dev/null
+  done
+  noise_model forms report.json report.csv report.text report.md
+}
+
+@test "a measured error of more than twice the model's is warned about" {
+  expect 0 jsq analyze --noise "$samples/resnet20_mid.npy"
+  contains "$stderr" "alloc=literal: measured nmse"
+  lacks "$stderr" "alloc=exact"
+  expect 0 jsq --json analyze --noise "$samples/resnet20_mid.npy"
+  contains "$(jq -r .warning <<<"$stderr")" "more than twice"
+  expect 0 jsq -q analyze --noise "$samples/resnet20_mid.npy"
+  [ -z "$stderr" ]
+}
+
+@test "each model says what it counts" {
+  expect 0 jsq analyze --noise "$samples/resnet20_mid.npy"
+  contains "$output" "h'         noise per element, sum 4^-b g^2 / |g|^2"
+  contains "$output" "h Eq.3     k / 4^b of the best co-compressor"
+  contains "$output" "h' Eq.6"
+  contains "$output" "Eq.6 k0=1"
+}
+
+@test "a method without allocators, an unknown one and a bad target are usage errors before any work" {
+  expect "$EXIT_USAGE" jsq analyze --noise -m nosuch "$samples/resnet20_mid.npy"
+  contains "$stderr" "jsq methods"
+  expect "$EXIT_USAGE" jsq analyze --noise -t ratio=much "$samples/resnet20_mid.npy"
+  expect "$EXIT_USAGE" jsq analyze
+}
+
+@test "a target out of reach is exit status 8, non-finite values are 4, and the statistics of such a dump stay" {
+  expect "$EXIT_TARGET" jsq analyze --noise -t ratio=100000 "$samples/resnet20_late_fc.weight.npy"
+  dumps make nonfinite bad.npy
+  expect "$EXIT_UNSUPPORTED" jsq analyze --noise bad.npy
+  expect 0 jsq --json analyze bad.npy
+  [ "$(jq .rows[0].nonfinite <<<"$output")" -eq 3 ]
+}
+
+@test "a bad input does not stop the others" {
+  expect "$EXIT_SOME" jsq --json analyze missing.npy "$samples/resnet20_mid.npy"
+  [ "$(jq '.rows | length' <<<"$output")" -eq 1 ]
+  contains "$stderr" missing.npy
+}
+
+@test "statistics need one block of memory, --noise says what it needs" {
+  dumps make large big.npy
+  expect 0 jsq --memory-limit 40MiB --threads 1 analyze big.npy
+  expect "$EXIT_LIMIT" jsq --memory-limit 40MiB --threads 1 analyze --noise big.npy
+  contains "$stderr" "--memory-limit"
+}
+
+@test "an empty tensor, an all-zero dump and a scalar are analyzed" {
+  python -c "
+import numpy as np
+np.savez('edge.npz', empty=np.zeros((0, 5), 'f4'), zero=np.zeros(100, 'f4'), scalar=np.float32(2.5))"
+  expect 0 jsq --json analyze --per-tensor --noise -t ratio=0.5 edge.npz
+  [ "$(jq -c '[.rows[].elements]' <<<"$output")" = '[0,100,1,101]' ]
+  [ "$(jq -c '[.rows[].l2_norm]' <<<"$output" | sed 's/\.0\b//g')" = '[0,0,2.5,2.5]' ]
+}
+
+@test "JSON follows its schema" {
+  for format in json jsonl; do
+    jsq --format $format analyze --per-tensor --noise -t ratio=16 "$samples/vit2_early.h5" "$samples/resnet20_late_fc.weight.npy" >report 2>/dev/null
+    frames validate "$JSQ_SOURCE/tools/schema/jsq.analyze-1.json" report
+    jsq --format $format analyze "$samples/resnet20_mid.npy" >report
+    frames validate "$JSQ_SOURCE/tools/schema/jsq.analyze-1.json" report
+  done
+}
+
+@test "the same figures for any number of threads" {
+  jsq --json --threads 1 analyze --noise "$samples/vit2_early.h5" >one 2>/dev/null
+  jsq --json --threads 3 analyze --noise "$samples/vit2_early.h5" >three 2>/dev/null
+  cmp one three
+}

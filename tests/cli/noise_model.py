@@ -1,0 +1,254 @@
+"""JointSQ's noise models and measured errors, computed by numpy from the formulas alone.
+
+The paper's items have the profit densities D g^2 with D = 15/32, 15/512 and 255/262144 and the weights 2, 2 and 4 bits;
+the best allocation of c bits takes them by falling density, which keeps each element's items in order. Where the last
+step leaves two bits, it either takes the next item of weight 2, or the one of weight 4 in exchange for the worst of
+weight 2. Noise counts 4^-b g^2 for an element of b bits.
+"""
+
+import csv
+import json
+import math
+import pathlib
+import sys
+
+import h5py
+import numpy as np
+
+TOLERANCE = 1e-6
+WIDTHS = np.array([0, 2, 4, 8])
+DENSITY = np.array([15 / 32, 15 / 512, 255 / 262144])
+WEIGHT = np.array([2, 2, 4])
+
+
+def close(found, expected, what, tolerance=TOLERANCE):
+    if not math.isclose(found, expected, rel_tol=tolerance, abs_tol=1e-300):
+        sys.exit(f"{what}: {found!r} was reported, {expected!r} was expected")
+
+
+# --- Allocations: the class of every element --------------------------------------------------------------------------
+
+
+def optimum(values, bits):
+    energy = values.astype(np.float64) ** 2
+    bits = min(bits, 8 * values.size) // 2 * 2
+    key = (energy[:, None] * DENSITY).ravel()  # element-major: item = 3 element + level
+    weight = np.tile(WEIGHT, values.size)
+    order = np.argsort(-key, kind="stable")
+    spent = np.cumsum(weight[order])
+    taken = int(np.searchsorted(spent, bits, side="right"))
+    classes = np.bincount(order[:taken] // 3, minlength=values.size)
+    left = bits - (int(spent[taken - 1]) if taken else 0)
+    if left == 2 and taken < order.size:
+        stopped = order[taken]  # of weight 4, or it would have been taken
+        later = order[taken:][weight[order[taken:]] == 2]
+        gain = 2 * key[later[0]] if later.size else -1.0
+        exchange, removed = -1.0, None
+        for item in order[:taken][::-1]:
+            element, level = divmod(int(item), 3)
+            if weight[item] == 2 and classes[element] == level + 1 and element != stopped // 3:
+                exchange, removed = 4 * key[stopped] - 2 * key[item], element
+                break
+        if exchange > gain:
+            classes[removed] -= 1
+            classes[stopped // 3] += 1
+        elif gain > 0:
+            classes[later[0] // 3] += 1
+    assert WIDTHS[classes].sum() <= bits
+    return classes
+
+
+def literal(values, bits):
+    """The paper's text: the first item of a group excludes its others, so the c / 2 largest get two bits."""
+    classes = np.zeros(values.size, dtype=int)
+    classes[np.argsort(-np.abs(values), kind="stable")[: bits // 2]] = 1
+    return classes
+
+
+# --- Noise ------------------------------------------------------------------------------------------------------------
+
+
+def noise(values, classes):
+    """h' for each element, Eq. 6, and Eq. 6 with the dropped class counted once."""
+    energy = np.array([(values[classes == j].astype(np.float64) ** 2).sum() for j in range(4)])
+    share = energy / energy.sum() * 4.0 ** -WIDTHS
+    members = np.bincount(classes, minlength=4)
+    return share.sum(), (share * members).sum(), (share * np.where(WIDTHS > 0, members, 1)).sum()
+
+
+def co_compressor(elements, bits):
+    """Eq. 3: the least k / 4^b with k b <= c, and its b."""
+    return min((min(elements, bits // b) / 4.0**b, b) for b in range(1, 9) if bits // b > 0)
+
+
+def errors(original, decoded):
+    g, d = original.ravel().astype(np.float64), decoded.ravel().astype(np.float64)
+    return {
+        "nmse": ((d - g) ** 2).sum() / (g**2).sum(),
+        "cosine": (d @ g) / math.sqrt((d @ d) * (g @ g)),
+        "max_error": np.abs(d - g).max(),
+        "bias": abs((d - g).sum()) / g.size,
+    }
+
+
+# --- Reports against them ---------------------------------------------------------------------------------------------
+
+
+def check_models(report_path, dump_path):
+    """Every model of `analyze --noise` on one npy."""
+    values = np.load(dump_path).ravel()
+    rows = json.loads(pathlib.Path(report_path).read_text())["rows"]
+    assert len(rows) == 1 and rows[0]["noise"], "expected the noise of one dump"
+    seen = set()
+    for row in rows[0]["noise"]:
+        seen.add(row["allocator"])
+        what = f"{row['target']} {row['allocator']}"
+        bits = row["payload_bits"]
+        h3, b = co_compressor(values.size, bits)
+        close(row["h_eq3"], h3, f"{what}: Eq. 3")
+        assert row["h_eq3_bits"] == b, f"{what}: Eq. 3's width {row['h_eq3_bits']}, expected {b}"
+        if row["allocator"] == "sampled":
+            best = noise(values, optimum(values, bits))[0]
+            assert best * (1 - TOLERANCE) <= row["hprime"] <= 1.05 * best, f"{what}: h' {row['hprime']}, optimum {best}"
+            continue
+        allocate = {"exact": optimum, "literal": literal}[row["allocator"]]
+        for key, expected in zip(("hprime", "h_eq6", "h_eq6_nz"), noise(values, allocate(values, bits))):
+            close(row[key], expected, f"{what}: {key}")
+    assert seen == {"exact", "literal", "sampled"}, seen
+    for target in {row["target"] for row in rows[0]["noise"]}:
+        spent = {row["allocator"]: row["payload_bits"] for row in rows[0]["noise"] if row["target"] == target}
+        assert abs(spent["exact"] - spent["sampled"]) < 4, f"{target}: allocators at unequal cost: {spent}"
+        # The literal text gives nobody more than two bits, so it cannot spend more than two an element.
+        assert abs(min(spent["exact"], 2 * values.size) - spent["literal"]) < 4, f"{target}: unequal cost: {spent}"
+
+
+def check_tensors(report_path, dump_path):
+    """h' of every tensor of an HDF5 dump, and of all, under one allocation of the whole."""
+    rows = json.loads(pathlib.Path(report_path).read_text())["rows"]
+    with h5py.File(dump_path) as file:
+        tensors = [file[row["tensor"]][()].ravel() for row in rows if row["tensor"] is not None]
+    values = np.concatenate(tensors)
+    whole = rows[-1]["noise"][0]
+    assert whole["allocator"] == "exact" and rows[-1]["tensor"] is None
+    classes = optimum(values, whole["payload_bits"])
+    close(whole["hprime"], noise(values, classes)[0], "all tensors: h'")
+    at = 0
+    for row, tensor in zip(rows, tensors):
+        own = classes[at : at + tensor.size]
+        at += tensor.size
+        if not tensor.any():
+            continue
+        close(row["noise"][0]["hprime"], noise(tensor, own)[0], f"{row['tensor']}: h'", 1e-4)  # ties may fall elsewhere
+        assert abs(row["noise"][0]["payload_bits"] - WIDTHS[own].sum()) <= 8, row["tensor"]
+    assert len(tensors) > 1 and at == rows[-1]["elements"]
+
+
+def check_coded_model(report_path, dump_path, alloc):
+    """h' of what compare or analyze coded, at the payload bits it tells, for a method without map charges."""
+    values = np.load(dump_path).ravel()
+    document = json.loads(pathlib.Path(report_path).read_text())
+    allocate = {"exact": optimum, "literal": literal}[alloc]
+    for row in document["rows"]:
+        if "noise" in row:
+            row = next(line for line in row["noise"] if line["allocator"] == alloc)
+            bits, found = row["coded_payload_bits"], row["coded_hprime"]
+        else:
+            bits, found = 32 * values.size / row["payload_ratio"], row["hprime"]
+            assert abs(bits - round(bits)) < 1e-3, f"payload ratio {row['payload_ratio']} is no whole number of bits"
+        close(found, noise(values, allocate(values, round(bits)))[0], f"{row['target']}: coded h'")
+
+
+def check_errors(report_path, index, dump_path, decoded_path, frame_path):
+    """Row `index` of compare (or noise line of analyze) against a dump decoded by the program's other commands."""
+    row = json.loads(pathlib.Path(report_path).read_text())["rows"]
+    row = row[0]["noise"][int(index)] if "noise" in row[0] else row[int(index)]
+    original = np.load(dump_path)
+    for key, expected in errors(original, np.load(decoded_path)).items():
+        if key in row:
+            close(row[key], expected, f"row {index}: {key}", 1e-6 if key != "bias" else 1e-5)
+    size = pathlib.Path(frame_path).stat().st_size
+    close(row.get("file_ratio", row.get("coded_file_ratio")), original.nbytes / size, f"row {index}: ratio")
+    if "file_bytes" in row:
+        assert row["file_bytes"] == size, f"row {index}: {row['file_bytes']} bytes, the file has {size}"
+        close(row["bits_per_element"], 8 * size / original.size, f"row {index}: bits per element")
+
+
+def check_statistics(report_path, *dump_paths):
+    """The rows of analyze: one for each npy, then all; or one for each tensor of an HDF5 dump, then all."""
+    rows = json.loads(pathlib.Path(report_path).read_text())["rows"]
+    populations = []
+    for path in dump_paths:
+        if path.endswith(".npy"):
+            populations.append(np.load(path).ravel())
+            continue
+        with h5py.File(path) as file:
+            populations += [file[row["tensor"]][()].ravel() for row in rows if row["tensor"] is not None]
+    if len(populations) > 1:
+        populations.append(np.concatenate(populations))
+    assert len(rows) == len(populations), f"{len(rows)} rows for {len(populations)} populations"
+    for row, stored in zip(rows, populations):
+        with np.errstate(over="ignore"):
+            g = stored.astype(np.float32).astype(np.float64)
+        what = f"{row['input']} {row['tensor']}"
+        finite = g[np.isfinite(g)]
+        assert row["elements"] == g.size and row["nonfinite"] == g.size - finite.size, what
+        close(row["l2_norm"], math.sqrt((finite**2).sum()), f"{what}: l2 norm")
+        close(row["max_magnitude"], np.abs(finite).max(), f"{what}: max")
+        assert abs(row["mean"] - finite.mean()) <= 1e-12 * np.abs(finite).max(), f"{what}: mean {row['mean']}, {finite.mean()}"
+        close(row["zero_share"], (g == 0).sum() / g.size, f"{what}: zeros")
+        centred = finite - finite.mean()
+        variance = (centred**2).mean()
+        if variance > 0:
+            close(row["kurtosis"], (centred**4).mean() / variance**2, f"{what}: kurtosis")
+        else:
+            assert row["kurtosis"] is None, what
+        falling = np.sort(finite**2)[::-1]
+        for one_in in (1000, 100, 10):
+            if falling.sum() == 0:
+                continue
+            expected = falling[: math.ceil(finite.size / one_in)].sum() / falling.sum()
+            assert abs(row[f"energy_top_1_in_{one_in}"] - expected) < 0.02 * expected, f"{what}: top 1 in {one_in}"
+
+
+def check_forms(json_path, csv_path, text_path, md_path):
+    """CSV has the values of JSON; text and Markdown have them rounded. Speeds differ from run to run."""
+    rows = json.loads(pathlib.Path(json_path).read_text())["rows"]
+    if "noise" in rows[0]:
+        rows = [line for row in rows for line in row["noise"]]
+    with open(csv_path, newline="") as file:
+        table = list(csv.DictReader(file))
+    assert len(rows) == len(table) > 0, (len(rows), len(table))
+    shown = [key for key in rows[0] if isinstance(rows[0][key], float) and not key.endswith("per_s")]
+    assert len(shown) >= 7, shown
+    for row, line in zip(rows, table):
+        for key in shown:
+            assert float(line[key]) == row[key], (key, line[key], row[key])
+    for path in (text_path, md_path):
+        text = pathlib.Path(path).read_text()
+        for row in rows:
+            words = {"method": row.get("method"), "allocator": row.get("allocator"), "target": row["target"]}
+            wanted = [word for word in words.values() if word]
+            lines = [line.replace("|", " ") for line in text.splitlines()]
+            lines = [line for line in lines if all(f" {word} " in f" {line} " for word in wanted)]
+            assert len(lines) == 1, (path, wanted, lines)
+            numbers = []
+            for token in lines[0].split():
+                try:
+                    numbers.append(float(token.rstrip("x")))
+                except ValueError:
+                    pass
+            for key in shown:
+                near = [n for n in numbers if math.isclose(n, row[key], rel_tol=5.1e-3)]
+                assert near, f"{path}: {key} {row[key]} is not in: {lines[0]}"
+
+
+if __name__ == "__main__":
+    checks = {
+        "models": check_models,
+        "tensors": check_tensors,
+        "coded-model": check_coded_model,
+        "errors": check_errors,
+        "statistics": check_statistics,
+        "forms": check_forms,
+    }
+    checks[sys.argv[1]](*sys.argv[2:])

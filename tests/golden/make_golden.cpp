@@ -1,0 +1,323 @@
+// Writes the golden frames: small frames that cover what an encoder can write, through the public API alone.
+// What they decode to is not said here: an independent decoder computes that (make_golden.sh).
+//
+//   make_golden OUT_FOLDER SAMPLES_FOLDER
+#include <algorithm>
+#include <cstring>
+#include <exception>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iostream>
+#include <limits>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "jsq/compress.hpp"
+#include "jsq/gradients.hpp"
+#include "jsq/method.hpp"
+#include "jsq/target.hpp"
+#include "jsq/tensor.hpp"
+
+namespace {
+
+/// A dump in memory, its elements as stored bytes, so that every element type and every bit pattern is
+/// possible.
+class MemoryDump final : public jsq::GradientSource {
+ public:
+  explicit MemoryDump(jsq::DumpFormat format) { dump_.format = format; }
+
+  MemoryDump& add(jsq::TensorInfo info, std::vector<std::byte> stored_le) {
+    tensors_.push_back(std::move(info));
+    stored_.push_back(std::move(stored_le));
+    return *this;
+  }
+  void attach(std::string attachment) { dump_.attachment = std::move(attachment); }
+
+  const jsq::DumpInfo& dump() const override { return dump_; }
+  const std::vector<jsq::TensorInfo>& tensors() const override { return tensors_; }
+  std::span<const float> read(size_t t, uint64_t first, size_t count,
+                              std::vector<float>& scratch) const override {
+    scratch.resize(count);
+    jsq::decode_elements(tensors_[t].dtype, false,
+                         stored_[t].data() + first * jsq::dtype_bytes(tensors_[t].dtype), scratch);
+    return scratch;
+  }
+  void read_stored(size_t t, uint64_t first, size_t count, std::byte* out) const override {
+    const size_t size = jsq::dtype_bytes(tensors_[t].dtype);
+    if (count > 0) std::memcpy(out, stored_[t].data() + first * size, count * size);
+  }
+
+ private:
+  jsq::DumpInfo dump_;
+  std::vector<jsq::TensorInfo> tensors_;
+  std::vector<std::vector<std::byte>> stored_;
+};
+
+using Dump = std::shared_ptr<MemoryDump>;
+
+std::vector<std::byte> stored(jsq::DType dtype, std::span<const float> values) {
+  std::vector<std::byte> bytes(values.size() * jsq::dtype_bytes(dtype));
+  jsq::encode_elements(dtype, values, bytes.data());
+  return bytes;
+}
+
+/// Overwrites element `index` with the low bytes of `bits`.
+void poke(std::vector<std::byte>& bytes, jsq::DType dtype, size_t index, uint64_t bits) {
+  std::memcpy(bytes.data() + index * jsq::dtype_bytes(dtype), &bits, jsq::dtype_bytes(dtype));
+}
+
+jsq::TensorInfo info(std::string name, std::vector<uint64_t> shape, jsq::DType dtype = jsq::DType::f32) {
+  jsq::TensorInfo tensor;
+  tensor.name = std::move(name);
+  tensor.shape = std::move(shape);
+  tensor.dtype = dtype;
+  return tensor;
+}
+
+Dump npy(jsq::TensorInfo tensor, std::vector<std::byte> bytes) {
+  auto dump = std::make_shared<MemoryDump>(jsq::DumpFormat::npy);
+  dump->add(std::move(tensor), std::move(bytes));
+  return dump;
+}
+Dump npy(jsq::TensorInfo tensor, std::span<const float> values) {
+  const jsq::DType dtype = tensor.dtype;
+  return npy(std::move(tensor), stored(dtype, values));
+}
+Dump npy(std::span<const float> values) {
+  return npy(info("", {values.size()}), values);
+}
+
+/// A real gradient (a ResNet-20 in mid-training), of which most frames hold a slice.
+std::vector<float> read_sample(const std::string& path) {
+  const auto source = jsq::open_gradients(path);
+  std::vector<float> scratch;
+  const auto values = source->read(0, 0, size_t(source->tensors()[0].elements()), scratch);
+  return {values.begin(), values.end()};
+}
+
+class Golden {
+ public:
+  Golden(std::filesystem::path folder, std::vector<float> real)
+      : folder_(std::move(folder)), real_(std::move(real)) {}
+
+  std::span<const float> real(size_t first, size_t count) const {
+    return std::span(real_).subspan(first, count);
+  }
+
+  using Tweak = std::function<void(jsq::CompressOptions&)>;
+  void frame(const std::string& name, const std::string& method, const std::string& target,
+             std::vector<jsq::InputDump> inputs, const Tweak& tweak = {}) const {
+    jsq::CompressOptions options;
+    options.method = jsq::parse_method(method);
+    options.target = jsq::parse_target(target);
+    options.seed = 20;
+    if (tweak) tweak(options);
+    jsq::MemorySink sink;
+    jsq::compress(inputs, options, sink);
+    std::ofstream file(folder_ / (name + ".jsq"), std::ios::binary);
+    file.write(sink.bytes.data(), std::streamsize(sink.bytes.size()));
+    file.close();
+    if (!file) throw std::runtime_error("cannot write " + (folder_ / name).string());
+  }
+  /// One dump.
+  void frame(const std::string& name, const std::string& method, const std::string& target, Dump dump,
+             const Tweak& tweak = {}) const {
+    frame(name, method, target, std::vector<jsq::InputDump>{{"grad.npy", std::move(dump)}}, tweak);
+  }
+
+ private:
+  std::filesystem::path folder_;
+  std::vector<float> real_;
+};
+
+void element_types(const Golden& golden) {
+  for (const jsq::DType dtype : {jsq::DType::f16, jsq::DType::bf16, jsq::DType::f32, jsq::DType::f64})
+    for (const bool big_endian : {false, true})
+      for (const bool fortran : {false, true}) {
+        jsq::TensorInfo tensor = info("", {12, 5, 8}, dtype);
+        tensor.big_endian = big_endian;
+        tensor.fortran_order = fortran;
+        golden.frame("dtype_" + std::string(jsq::dtype_name(dtype)) + (big_endian ? "_big" : "_little") +
+                         (fortran ? "_fortran" : "_c"),
+                     "jointsq", "bpw=4", npy(tensor, golden.real(1000, 480)));
+      }
+}
+
+void shapes(const Golden& golden) {
+  const std::vector<float> one = {-0.0078125f};
+  golden.frame("shape_scalar", "jointsq", "bytes=200", npy(info("", {}), one));
+  golden.frame("shape_one", "jointsq", "bytes=200", npy(info("", {1}), one));
+  golden.frame("shape_empty", "jointsq", "bytes=200", npy(info("", {0, 5}), std::span<const float>()));
+  golden.frame("shape_8d", "jointsq", "bytes=200",
+               npy(info("", {1, 2, 3, 1, 2, 5, 1, 1}), golden.real(5000, 60)));
+  golden.frame("two_blocks", "jointsq", "bpw=2.1", npy(golden.real(100000, 70000)));
+  golden.frame("two_blocks_planes", "jointsq:map=rice,values=planes", "bpw=2.1",
+               npy(golden.real(100000, 70000)));
+  golden.frame("large_blocks", "jointsq", "ratio=700", npy(golden.real(0, 269722)));
+}
+
+void dumps(const Golden& golden) {
+  const std::vector<float> zeros(200), scalar = {0.125f};
+  auto several = std::make_shared<MemoryDump>(jsq::DumpFormat::npz);
+  jsq::TensorInfo fortran = info("conv.weight", {10, 30}, jsq::DType::f16);
+  fortran.fortran_order = true;
+  several->add(fortran, stored(fortran.dtype, golden.real(20000, 300)));
+  several->add(info("empty", {3, 0}), {});
+  several->add(info("scale", {}), stored(jsq::DType::f32, scalar));
+  several->add(info("frozen", {200}), stored(jsq::DType::f32, zeros));
+  jsq::TensorInfo deflated = info("fc.weight", {10, 20}, jsq::DType::f64);
+  deflated.attachment = std::string(1, '\x01');  // a deflated member
+  several->add(deflated, stored(deflated.dtype, golden.real(30000, 200)));
+  several->attach(std::string("\x06golden", 7));  // an archive comment
+
+  golden.frame("several_tensors", "jointsq", "ratio=3", {{"step.npz", several}});
+  golden.frame("several_dumps", "jointsq", "ratio=4",
+               {{"a/grad.npy", npy(golden.real(0, 400))},
+                {"b/grad.npy", npy(golden.real(400, 400))},
+                {"step.npz", several},
+                {"c.npy", npy(info("", {20, 20}, jsq::DType::bf16), golden.real(800, 400))}});
+  golden.frame("chosen_tensors", "jointsq", "ratio=2",
+               std::vector<jsq::InputDump>{{"step.npz", several, {0, 4}, false}});
+  golden.frame("scope_tensor", "jointsq", "ratio=2.5",
+               {{"a.npy", npy(golden.real(0, 600))}, {"b.npy", npy(golden.real(200000, 500))}},
+               [](jsq::CompressOptions& o) { o.scope = jsq::Scope::tensor; });
+  golden.frame("metadata", "jointsq", "ratio=3", npy(golden.real(3000, 300)), [](jsq::CompressOptions& o) {
+    o.metadata = {{"step", "12"}, {"model", "ResNet-20"}, {"empty", ""}, {"text", "\xc3\xa9t\xc3\xa9"}};
+    o.seed = 0xfedcba9876543210u;
+  });
+
+  auto many = std::make_shared<MemoryDump>(jsq::DumpFormat::npz);
+  for (size_t layer = 0; layer < 40; ++layer)
+    many->add(info("features.layer" + std::to_string(layer) + ".weight", {8, 8}),
+              stored(jsq::DType::f32, golden.real(layer * 5000, 64)));
+  golden.frame("many_tensors", "jointsq", "ratio=6", {{"step.npz", many}});
+}
+
+void packers(const Golden& golden) {
+  for (const std::string map : {"raw", "bitmap", "rice", "entropy"})
+    for (const std::string values : {"planes", "entropy"})
+      golden.frame("map_" + map + "_values_" + values, "jointsq:map=" + map + ",values=" + values, "ratio=5",
+                   npy(golden.real(50000, 900)));
+  // Lanes depend on the size of a block: 1, 2, 4 or 8.
+  for (const size_t count : {size_t(500), size_t(1500), size_t(5000), size_t(16000)})
+    golden.frame("lanes_" + std::to_string(count), "jointsq:map=entropy,values=entropy", "bpw=3",
+                 npy(golden.real(60000, count)));
+}
+
+void quantizers(const Golden& golden) {
+  for (const std::string quantizer : {"cell", "mid", "offmag", "sym"})
+    for (const std::string values : {"planes", "entropy"})
+      for (const jsq::Rounding rounding : {jsq::Rounding::nearest, jsq::Rounding::stochastic}) {
+        if (quantizer == "cell" && rounding == jsq::Rounding::stochastic) continue;
+        golden.frame("quant_" + quantizer + "_" + values +
+                         (rounding == jsq::Rounding::nearest ? "_nearest" : "_stochastic"),
+                     "jointsq:quant=" + quantizer + ",values=" + values, "bpw=5",
+                     npy(golden.real(70000, 700)), [&](jsq::CompressOptions& o) { o.rounding = rounding; });
+      }
+  for (const std::string widths : {"0248", "0", "012345678", "248", "08", "4", "1", "34"})
+    for (const std::string values : {"planes", "entropy"})
+      golden.frame("widths_" + widths + "_" + values, "jointsq:widths=" + widths + ",values=" + values,
+                   "bpw=10", npy(golden.real(80000, 600)));
+  golden.frame("widths_248_mid_entropy_map", "jointsq:widths=248,quant=mid,map=entropy", "bpw=6",
+               npy(golden.real(80000, 600)));
+  golden.frame("widths_4_entropy_map", "jointsq:widths=4,map=entropy", "bpw=8", npy(golden.real(80000, 300)));
+}
+
+void allocators(const Golden& golden) {
+  for (const std::string allocator : {"exact", "literal", "sampled"})
+    golden.frame("alloc_" + allocator, "jointsq:sample=0.2,alloc=" + allocator, "ratio=8",
+                 npy(golden.real(90000, 1200)));
+  for (const std::string reallocation : {"paper", "hill"})
+    golden.frame("realloc_" + reallocation, "jointsq:realloc=" + reallocation, "ratio=8",
+                 npy(golden.real(90000, 1200)));
+}
+
+void special_values(const Golden& golden) {
+  const std::vector<float> zeros(1000), constant(777, 0.25f);
+  golden.frame("values_zero", "jointsq", "ratio=40", npy(zeros));
+  golden.frame("values_constant", "jointsq", "ratio=8", npy(constant));
+  std::vector<float> signs(300), subnormal(300), huge(300);
+  const float top = std::numeric_limits<float>::max(), tiny = std::numeric_limits<float>::denorm_min();
+  for (size_t i = 0; i < signs.size(); ++i) {
+    signs[i] = i % 3 == 0 ? 0.0f : i % 3 == 1 ? -0.0f : i % 2 ? 1.0f : -1.0f;
+    subnormal[i] = tiny * float(i * i % 97) * (i % 2 ? 1.0f : -1.0f);
+    huge[i] = top / float(1 + i % 7) * (i % 2 ? 1.0f : -1.0f);
+  }
+  golden.frame("values_signs", "jointsq", "bpw=6", npy(signs));
+  for (const std::string quantizer : {"cell", "mid", "offmag", "sym"}) {
+    golden.frame("values_subnormal_" + quantizer, "jointsq:quant=" + quantizer, "bpw=9", npy(subnormal));
+    golden.frame("values_huge_" + quantizer, "jointsq:quant=" + quantizer, "bpw=9", npy(huge));
+  }
+  std::vector<float> largest(100);
+  for (const jsq::DType dtype : {jsq::DType::f16, jsq::DType::bf16}) {
+    const float limit = dtype == jsq::DType::f16 ? 65504.0f : 3.38953139e38f;
+    for (size_t i = 0; i < largest.size(); ++i)
+      largest[i] = limit * (i % 2 ? -1.0f : 1.0f) / float(1 + i % 3);
+    golden.frame("values_largest_" + std::string(jsq::dtype_name(dtype)), "jointsq:quant=offmag", "bpw=16",
+                 npy(info("", {100}, dtype), largest));
+  }
+}
+
+void non_finite(const Golden& golden) {
+  struct Case {
+    jsq::DType dtype;
+    std::vector<uint64_t> bits;  // quiet and signalling NaN with payloads, both infinities
+  };
+  const std::vector<Case> cases = {
+      {jsq::DType::f16, {0x7e01, 0xfd55, 0x7c00, 0xfc00}},
+      {jsq::DType::bf16, {0x7fc1, 0xffa5, 0x7f80, 0xff80}},
+      {jsq::DType::f32, {0x7fc12345, 0xff812345, 0x7f800000, 0xff800000}},
+      {jsq::DType::f64, {0x7ff8000000012345, 0xfff0123456789abc, 0x7ff0000000000000, 0xfff0000000000000}},
+  };
+  for (const Case& c : cases)
+    for (const auto policy : {jsq::NonFinitePolicy::zero, jsq::NonFinitePolicy::keep}) {
+      std::vector<std::byte> bytes = stored(c.dtype, golden.real(40000, 400));
+      const size_t where[] = {0, 1, 63, 399};  // the ends and two neighbours
+      for (size_t i = 0; i < 4; ++i) poke(bytes, c.dtype, where[i], c.bits[i]);
+      golden.frame("nonfinite_" + std::string(policy == jsq::NonFinitePolicy::zero ? "zero_" : "keep_") +
+                       std::string(jsq::dtype_name(c.dtype)),
+                   "jointsq", "bpw=5", npy(info("", {400}, c.dtype), bytes),
+                   [&](jsq::CompressOptions& o) { o.nonfinite = policy; });
+    }
+  golden.frame("nonfinite_only", "jointsq", "bytes=200",
+               npy(std::vector<float>(5, std::numeric_limits<float>::infinity())),
+               [](jsq::CompressOptions& o) { o.nonfinite = jsq::NonFinitePolicy::keep; });
+}
+
+/// The frame that section 9 of SPEC.md explains byte by byte.
+void spec_example(const Golden& golden) {
+  const std::vector<float> values = {0.5f, -0.125f, 0.0f,    1.0f, -2.0f,  0.25f,
+                                     0.0f, -0.5f,   0.0625f, 3.0f, -0.25f, 0.75f};
+  golden.frame("spec_example", "jointsq:map=raw,values=planes", "ratio=8", npy(info("", {3, 4}), values),
+               [](jsq::CompressOptions& o) {
+                 o.ratio_kind = jsq::RatioKind::payload;
+                 o.seed = 7;
+               });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  if (argc != 3) {
+    std::cerr << "usage: make_golden OUT_FOLDER SAMPLES_FOLDER\n";
+    return 2;
+  }
+  const Golden golden(argv[1], read_sample(std::string(argv[2]) + "/resnet20_mid.npy"));
+  element_types(golden);
+  shapes(golden);
+  dumps(golden);
+  packers(golden);
+  quantizers(golden);
+  allocators(golden);
+  special_values(golden);
+  non_finite(golden);
+  spec_example(golden);
+  return 0;
+} catch (const std::exception& error) {
+  std::cerr << "make_golden: " << error.what() << "\n";
+  return 1;
+}

@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Installs a build to a scratch prefix, moves the tree elsewhere, and uses it as strangers would: a CMake project, a
+# pkg-config compile, the program, the manual, the completions, numpy through the C interface. Also: the library shows
+# only its own symbols.
+#
+#   tests/install/install_test.sh BUILD SOURCE
+set -euo pipefail
+build=$(realpath "$1")
+source=$(realpath "$2")
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+prefix="$scratch/moved here"
+
+fail() {
+  echo "install_test.sh: $*" >&2
+  exit 1
+}
+step() { echo "== $*"; }
+
+step "install"
+cmake --install "$build" --prefix "$scratch/prefix" >"$scratch/install.log" || { cat "$scratch/install.log"; exit 1; }
+mv "$scratch/prefix" "$prefix"
+libdir=$(dirname "$(find "$prefix" -name 'libjsq.so')")
+for file in bin/jsq include/jsq/jsq.h include/jsq/frame.hpp share/doc/jsq/SPEC.md \
+  share/bash-completion/completions/jsq share/zsh/site-functions/_jsq share/fish/vendor_completions.d/jsq.fish; do
+  [ -s "$prefix/$file" ] || fail "$file was not installed"
+done
+[ "$(readlink "$libdir/libjsq.so")" = libjsq.so.0 ] || fail "libjsq.so does not lead to libjsq.so.0"
+for header in "$source"/lib/include/jsq/*; do
+  cmp "$header" "$prefix/include/jsq/$(basename "$header")"
+done
+for schema in "$source"/tools/schema/*; do
+  cmp "$schema" "$prefix/share/jsq/schema/$(basename "$schema")"
+done
+
+step "symbols"
+nm -D --defined-only "$libdir/libjsq.so" | awk '{ print $3 }' | sed 's/@.*//' >"$scratch/symbols"
+foreign=$(grep -vE '^(jsq_|_ZNK?3jsq|_ZT[ISV]N3jsq)' "$scratch/symbols" || true)
+[ -z "$foreign" ] || fail "libjsq.so shows symbols that are not its own:"$'\n'"$foreign"
+grep -oE '\bjsq_[a-z_]+\(' "$source/lib/include/jsq/jsq.h" | tr -d '(' | sort -u >"$scratch/declared"
+grep '^jsq_' "$scratch/symbols" | sort -u | diff "$scratch/declared" - || fail "the C symbols are not those of jsq.h"
+
+step "a CMake project"
+cmake -S "$source/tests/install" -B "$scratch/consumer" -G Ninja -DCMAKE_BUILD_TYPE=Release \
+  "-DCMAKE_PREFIX_PATH=$prefix" "-DJSQ_SAMPLES=$source/samples" >"$scratch/configure.log" ||
+  { cat "$scratch/configure.log"; exit 1; }
+cmake --build "$scratch/consumer" --verbose >"$scratch/build.log" || { cat "$scratch/build.log"; exit 1; }
+"$scratch/consumer/minimal_cpp"
+"$scratch/consumer/minimal_c"
+if cmake -S "$source/tests/install" -B "$scratch/newer" -G Ninja -DJSQ_SAMPLES="$source/samples" \
+  "-Djsq_DIR=$libdir/cmake/jsq" -DJSQ_WANTED=0.2 >"$scratch/newer.log" 2>&1; then
+  fail "find_package(jsq 0.2) accepted this 0.1"
+fi
+
+step "pkg-config"
+export PKG_CONFIG_PATH="$libdir/pkgconfig"
+[ "$(pkg-config --modversion jsq)" = "$(sed -n 's/^project(jsq VERSION \([0-9.]*\).*/\1/p' "$source/CMakeLists.txt")" ] ||
+  fail "pkg-config and CMakeLists.txt disagree on the version"
+pkg-config --cflags --libs jsq >"$scratch/flags"  # a response file: the prefix has a space, which pkg-config escapes
+c++ -std=c++20 "$source/samples/minimal.cpp" -o "$scratch/minimal_cpp" "@$scratch/flags"
+cc -std=c99 "$source/samples/minimal_c.c" -o "$scratch/minimal_c" "@$scratch/flags" -lm
+LD_LIBRARY_PATH="$libdir" "$scratch/minimal_cpp"
+LD_LIBRARY_PATH="$libdir" "$scratch/minimal_c"
+
+step "the program"
+"$prefix/bin/jsq" --version
+"$prefix/bin/jsq" -q compress "$source/samples/resnet20_mid.npy" -o "$scratch/mid.jsq"
+JSQ_LIBRARY="$libdir/libjsq.so.0" /usr/bin/python3 -B - "$source/samples" "$scratch/mid.jsq" <<'PYTHON'
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from read_with_python import Frame
+original = np.load(sys.argv[1] + "/resnet20_mid.npy")
+with Frame(sys.argv[2]) as frame:
+    decoded = frame.read(0)
+assert decoded.shape == original.shape, decoded.shape
+nmse = np.sum((decoded - original) ** 2.0) / np.sum(original**2.0)
+print(f"numpy reads {decoded.size} values through the C interface, nmse {nmse:.4g}")
+assert 0 < nmse < 0.5, nmse
+PYTHON
+
+step "the manual"
+pages=0
+for page in "$prefix"/share/man/man[15]/*; do
+  mandoc -T lint -W error "$page" || fail "mandoc finds errors in $(basename "$page")"
+  mandoc -T ascii "$page" | grep -q . || fail "$(basename "$page") renders to nothing"
+  pages=$((pages + 1))
+done
+[ -s "$prefix/share/man/man1/jsq.1" ] || fail "there is no jsq.1"
+echo "$pages pages"
+bash -n "$prefix/share/bash-completion/completions/jsq"

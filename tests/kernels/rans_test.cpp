@@ -1,0 +1,200 @@
+// The rANS coder: exact reciprocals, one step and its inverse, and interleaved streams that end where they should.
+#include "kernels/element/rans.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "kernels/cpu/rans_stream.hpp"
+#include "tests/kernels/data.hpp"
+
+namespace jsq {
+namespace {
+
+using element::make_rans_symbol;
+using element::RansSlot;
+using element::RansSymbol;
+
+TEST(RansSymbol, ReciprocalGivesExactQuotientsForEveryFrequencyAtExtremeStates) {
+  test::Random random(1);
+  for (uint32_t f = 1; f <= element::rans_total; ++f) {
+    const RansSymbol symbol = make_rans_symbol(0, f);
+    const uint64_t limit = uint64_t(f) << 20;  // states that are pushed are below this
+    const auto check = [&](uint64_t x) {
+      if (x >= limit || x > UINT32_MAX) return;
+      const uint64_t expected = ((x / f) << 12) + x % f;
+      ASSERT_EQ(element::rans_push(uint32_t(x), symbol), uint32_t(expected)) << f << ' ' << x;
+    };
+    for (uint64_t x : {uint64_t(0), uint64_t(1), uint64_t(65535), uint64_t(65536), uint64_t(65537), limit - 1, limit - 2}) check(x);
+    for (uint64_t quotient : {uint64_t(1), uint64_t(2), limit / f - 1, limit / f, uint64_t(65536) / f})
+      for (int64_t d : {-1, 0, 1}) check(quotient * f + uint64_t(d));
+    for (int i = 0; i < 50; ++i) check(random.below(limit));
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST(RansStep, AdvanceUndoesPushAndStatesStayInRange) {
+  test::Random random(2);
+  for (int i = 0; i < 300000; ++i) {
+    const uint32_t frequency = 1 + uint32_t(random.below(element::rans_total));
+    const uint32_t start = uint32_t(random.below(element::rans_total - frequency + 1));
+    const uint32_t state = uint32_t(element::rans_lower_bound + random.below((1ull << 32) - element::rans_lower_bound));
+    const bool word = element::rans_needs_word(state, frequency);
+    const uint32_t reduced = word ? state >> 16 : state;
+    ASSERT_FALSE(element::rans_needs_word(reduced, frequency));
+    const uint32_t pushed = element::rans_push(reduced, make_rans_symbol(start, frequency));
+    ASSERT_GE(pushed, element::rans_lower_bound);
+    const uint32_t offset = (pushed & 4095) - start;
+    ASSERT_LT(offset, frequency);
+    const RansSlot slot = element::make_rans_slot(11, frequency, offset);
+    ASSERT_EQ(element::rans_slot_symbol(slot), 11u);
+    const uint32_t popped = element::rans_advance(pushed, slot);
+    ASSERT_EQ(popped, reduced);
+    ASSERT_EQ(popped < element::rans_lower_bound, word);
+  }
+}
+
+/// A table of random frequencies over a random alphabet, as encode symbols and as decode slots.
+struct Table {
+  std::vector<uint32_t> alphabet;
+  std::vector<RansSymbol> symbols = std::vector<RansSymbol>(16);
+  std::vector<RansSlot> slots;
+  uint32_t frequency[16] = {};
+};
+
+Table random_table(test::Random& random) {
+  Table table;
+  const uint32_t size = 1 + uint32_t(random.below(16));
+  while (table.alphabet.size() < size) {
+    const auto symbol = uint32_t(random.below(16));
+    if (!table.frequency[symbol]) table.alphabet.push_back(symbol), table.frequency[symbol] = 1;
+  }
+  uint32_t left = element::rans_total - size;
+  for (uint32_t symbol : table.alphabet) {
+    const auto more = uint32_t(random.below(left + 1));
+    table.frequency[symbol] += more;
+    left -= more;
+  }
+  table.frequency[table.alphabet[0]] += left;
+  uint32_t start = 0;
+  for (uint32_t symbol = 0; symbol < 16; ++symbol) {
+    table.symbols[symbol] = make_rans_symbol(start, table.frequency[symbol]);
+    for (uint32_t i = 0; i < table.frequency[symbol]; ++i) table.slots.push_back(element::make_rans_slot(symbol, table.frequency[symbol], i));
+    start += table.frequency[symbol];
+  }
+  return table;
+}
+
+struct Stream {
+  std::vector<Table> tables;
+  std::vector<std::vector<uint16_t>> sections;
+  std::string bytes;
+  double ideal_bits = 0;
+};
+
+Stream random_stream(test::Random& random, uint32_t lanes, size_t most_symbols = 700) {
+  Stream stream;
+  size_t symbols = 0;
+  const size_t sections = 1 + random.below(4);
+  for (size_t s = 0; s < sections; ++s) {
+    stream.tables.push_back(random_table(random));
+    const Table& table = stream.tables.back();
+    std::vector<uint16_t> ids(random.below(4) == 0 ? 0 : random.below(most_symbols));
+    for (uint16_t& id : ids) {
+      // By frequency, so that the length can be held against the entropy.
+      auto slot = uint32_t(random.below(element::rans_total));
+      id = uint16_t(element::rans_slot_symbol(table.slots[slot]));
+      stream.ideal_bits -= std::log2(double(table.frequency[id]) / 4096);
+    }
+    symbols += ids.size();
+    stream.sections.push_back(std::move(ids));
+  }
+  cpu::RansEncoder encoder(lanes, symbols);
+  for (size_t s = sections; s-- > 0;) encoder.encode_section(stream.sections[s], stream.tables[s].symbols.data());
+  encoder.finish(stream.bytes);
+  return stream;
+}
+
+/// Decodes `bytes` and returns whether it ended as it should; fills what was read.
+bool decode(const Stream& stream, std::string_view bytes, uint32_t lanes, bool many, std::vector<std::vector<uint16_t>>& read) {
+  cpu::RansDecoder decoder(bytes, lanes);
+  read.clear();
+  for (size_t s = 0; s < stream.sections.size(); ++s) {
+    decoder.begin_section();
+    std::vector<uint16_t> ids(stream.sections[s].size());
+    if (many) {
+      std::vector<uint8_t> symbols(ids.size());
+      decoder.next_many(stream.tables[s].slots.data(), symbols.data(), symbols.size());
+      std::copy(symbols.begin(), symbols.end(), ids.begin());
+    } else {
+      for (uint16_t& id : ids) id = uint16_t(decoder.next(stream.tables[s].slots.data()));
+    }
+    read.push_back(std::move(ids));
+  }
+  return decoder.finished();
+}
+
+class RansStream : public testing::TestWithParam<uint32_t> {};
+
+TEST_P(RansStream, DecodesWhatWasEncodedSymbolBySymbolAndInBulk) {
+  test::Random random(GetParam());
+  for (int round = 0; round < 300; ++round) {
+    const Stream stream = random_stream(random, GetParam());
+    std::vector<std::vector<uint16_t>> read;
+    for (bool many : {false, true}) {
+      ASSERT_TRUE(decode(stream, stream.bytes, GetParam(), many, read));
+      ASSERT_EQ(read, stream.sections);
+    }
+  }
+}
+
+TEST_P(RansStream, TakesItsEntropyAndAtMostItsStatesMore) {
+  test::Random random(50 + GetParam());
+  for (int round = 0; round < 20; ++round) {
+    const Stream stream = random_stream(random, GetParam(), 30000);
+    const double bits = 8.0 * double(stream.bytes.size());
+    ASSERT_GE(bits, 0.999 * stream.ideal_bits);
+    ASSERT_LE(bits, 1.001 * stream.ideal_bits + 32.0 * GetParam());
+  }
+}
+
+TEST_P(RansStream, IsNotFinishedWhenTruncatedOrExtended) {
+  test::Random random(100 + GetParam());
+  for (int round = 0; round < 20; ++round) {
+    const Stream stream = random_stream(random, GetParam());
+    std::vector<std::vector<uint16_t>> read;
+    for (size_t size = 0; size < stream.bytes.size(); ++size)
+      ASSERT_FALSE(decode(stream, std::string_view(stream.bytes).substr(0, size), GetParam(), false, read)) << size;
+    for (size_t more = 1; more < 6; ++more)
+      ASSERT_FALSE(decode(stream, stream.bytes + std::string(more, '\0'), GetParam(), false, read)) << more;
+  }
+}
+
+TEST_P(RansStream, WithoutSymbolsIsTheStatesAlone) {
+  cpu::RansEncoder encoder(GetParam(), 0);
+  encoder.encode_section({}, nullptr);
+  std::string bytes;
+  encoder.finish(bytes);
+  std::string expected;
+  for (uint32_t lane = 0; lane < GetParam(); ++lane) expected += std::string("\0\0\1\0", 4);
+  EXPECT_EQ(bytes, expected);
+  EXPECT_TRUE(cpu::RansDecoder(bytes, GetParam()).finished());
+}
+
+TEST_P(RansStream, SurvivesAnyBytes) {
+  test::Random random(200 + GetParam());
+  Stream stream = random_stream(random, GetParam());
+  std::vector<std::vector<uint16_t>> read;
+  for (int round = 0; round < 300; ++round) {
+    std::string bytes(random.below(200), '\0');
+    for (char& byte : bytes) byte = char(random.word());
+    decode(stream, bytes, GetParam(), round % 2, read);
+    for (const auto& section : read)
+      for (uint16_t id : section) ASSERT_LT(id, 16);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Lanes, RansStream, testing::Values(1, 2, 4, 8, 16));
+
+}  // namespace
+}  // namespace jsq

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Builds jsq and runs every test: Release in build/, and once more with sanitizers in build-asan/. The last lines are
+# ctest's own summary. A second run installs nothing and rebuilds only what changed.
+#
+#   tests/run.sh [--long] [CTEST-OPTION...]    --long: also the tests labelled long; `-L unit` as for ctest
+#
+# Environment: JSQ_SHARED, a folder with real gradient dumps (gradients/*.npy, *.h5); the project's ../shared when there.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+selection=(-LE long)
+if [ "${1-}" = --long ]; then
+  selection=()
+  shift
+fi
+if [ -z "${JSQ_SHARED-}" ] && [ -d ../shared ]; then
+  JSQ_SHARED=$(cd ../shared && pwd)
+fi
+export JSQ_SHARED=${JSQ_SHARED-}
+
+bash tools/setup.sh build
+bash tools/setup.sh test
+
+configure=(-G Ninja -DJSQ_WERROR=ON "-DJSQ_SHARED_DIR=$JSQ_SHARED")
+if command -v ccache >/dev/null; then
+  configure+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+fi
+cmake -S . -B build-asan "${configure[@]}" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+  "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1" -DJSQ_SANITIZE=address,undefined -DJSQ_CUDA=OFF
+cmake -S . -B build "${configure[@]}" -DCMAKE_BUILD_TYPE=Release "-DJSQ_SANITIZED_BUILD=$PWD/build-asan"
+
+cmake --build build
+cmake --build build-asan --target jsq_sanitized_tests
+ctest --test-dir build -j "${JSQ_TEST_JOBS:-2}" --output-on-failure "${selection[@]}" "$@"
