@@ -106,7 +106,9 @@ TEST(MagnitudeIndex, SplitsAllCellsToSingleKeysWithoutLosingAnElement) {
   const std::vector<float> values = test::make_data(test::Kind::f16_grid, MagnitudeIndex::sorted_elements + 5);
   const SpanPopulation population(values);
   MagnitudeIndex index(population);
-  index.split_all();
+  std::vector<size_t> all(index.cells().size());
+  for (size_t i = 0; i < all.size(); ++i) all[i] = i;
+  index.split(all);
   const std::vector<uint32_t> sorted = keys_descending(values);
   size_t rank = 0;
   for (const MagnitudeIndex::Cell& cell : index.cells()) {

@@ -1,0 +1,400 @@
+// Class blocks: what goes in comes out as the quantizer alone would give it, whatever the map packer, value coder, widths, length and
+// data; the tally says what coding would do; damage is refused or decodes to something, never worse.
+#include "lib/packers/class_block.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <optional>
+
+#include "jsq/allocation.hpp"
+#include "jsq/error.hpp"
+#include "kernels/element/philox.hpp"
+#include "tests/kernels/data.hpp"
+
+namespace jsq {
+namespace {
+
+using element::ClassQuantizer;
+using test::Kind;
+using test::make_data;
+using test::Random;
+
+struct Setup {
+  MapPacker map = MapPacker::entropy;
+  ClassQuantizer quantizer = ClassQuantizer::cell;
+  WidthSet widths;
+  bool code_values = true;
+  bool stochastic = false;
+  uint32_t lanes = 8;
+  double bits_an_element = 1.5;
+};
+
+bool exists(const Setup& setup) {
+  const auto& widths = setup.widths.widths();
+  if (setup.quantizer == ClassQuantizer::sym && std::count(widths.begin(), widths.end(), 1u)) return false;
+  return widths[0] == 0 || setup.map == MapPacker::raw || setup.map == MapPacker::entropy;
+}
+
+std::string text_of(const Setup& setup) {
+  std::string text = "map " + std::to_string(uint32_t(setup.map)) + " quantizer " + std::to_string(uint32_t(setup.quantizer)) + " widths ";
+  for (uint32_t w : setup.widths.widths()) text += std::to_string(w);
+  return text + (setup.code_values ? " coded" : " planes") + (setup.stochastic ? " stochastic" : "") + " lanes " +
+         std::to_string(setup.lanes) + " bits " + std::to_string(setup.bits_an_element);
+}
+
+element::ClassPlan plan_of(const Setup& setup, const Allocation& allocation) {
+  element::ClassPlan plan;
+  plan.classes = setup.widths.size();
+  plan.quantizer = setup.quantizer;
+  plan.stochastic = setup.stochastic;
+  plan.seed = 77;
+  for (uint32_t j = 0; j < plan.classes; ++j) {
+    plan.width[j] = setup.widths[j];
+    plan.threshold[j] = allocation.threshold_key[j];
+    plan.cutoff[j] = allocation.cutoff_index[j];
+    if (plan.width[j] > 0)
+      plan.scale[j] = element::make_class_scale(setup.quantizer, plan.width[j], element::magnitude_of_key(allocation.low_key[j]),
+                                                element::magnitude_of_key(allocation.high_key[j]));
+  }
+  return plan;
+}
+
+/// A coder whose tables fit a tensor, and what it counted there.
+struct Fitted {
+  ClassCoder coder;
+  Allocation allocation;
+  ClassTally tally;
+  BlockSums sums;
+};
+
+Fitted fit(const Setup& setup, std::span<const float> values, DType dtype = DType::f32, uint64_t first_element = 0, uint32_t tensor = 0) {
+  Fitted fitted;
+  const auto budget = uint64_t(setup.bits_an_element * double(values.size())) + values.size() * setup.widths[0];
+  fitted.allocation = allocate(values, setup.widths, budget);
+  ClassCoder& coder = fitted.coder;
+  coder.plan = plan_of(setup, fitted.allocation);
+  coder.map = setup.map;
+  coder.lanes = setup.lanes;
+  coder.tally(values, 0, first_element, tensor, dtype, fitted.tally, fitted.sums);
+  std::array<uint8_t, element::max_classes> width{};
+  for (uint32_t j = 0; j < setup.widths.size(); ++j) width[j] = uint8_t(setup.widths[j]);
+  coder.model = fit_entropy_model(fitted.tally.entropy, setup.widths.size(), width, setup.map == MapPacker::entropy, setup.code_values);
+  coder.prepare_encoding();
+  coder.prepare_decoding();
+  return fitted;
+}
+
+/// Element by element, without any packer.
+std::vector<float> reconstruction(const Fitted& fitted, std::span<const float> values, uint64_t first_element = 0, uint32_t tensor = 0) {
+  const element::ClassPlan& plan = fitted.coder.plan;
+  const std::vector<uint8_t> map = class_map(values, fitted.allocation);
+  std::vector<float> expected(values.size());
+  for (size_t i = 0; i < values.size(); ++i) {
+    const uint32_t width = plan.width[map[i]];
+    if (width == 0) continue;
+    float u = 0.5f;
+    if (plan.stochastic)
+      u = element::uniform_of_word(element::random_word(plan.seed, first_element + i, tensor, element::RandomPurpose::rounding));
+    const uint32_t code = element::quantize_in_class(plan.quantizer, width, plan.scale[map[i]], values[i], u);
+    expected[i] = element::dequantize_in_class(plan.quantizer, width, plan.scale[map[i]], code);
+  }
+  return expected;
+}
+
+std::vector<float> decoded(const ClassCoder& coder, const std::string& block, size_t n) {
+  std::vector<float> values(n, 42.0f);
+  coder.decode(block, values, "block");
+  return values;
+}
+
+void expect_same_bits(const std::vector<float>& values, const std::vector<float>& expected) {
+  ASSERT_EQ(values.size(), expected.size());
+  for (size_t i = 0; i < values.size(); ++i)
+    ASSERT_EQ(std::bit_cast<uint32_t>(values[i]), std::bit_cast<uint32_t>(expected[i])) << i << ": " << values[i] << ' ' << expected[i];
+}
+
+void expect_round_trip(const Setup& setup, const std::vector<float>& values) {
+  const Fitted fitted = fit(setup, values);
+  std::string block;
+  BlockSums sums;
+  fitted.coder.encode(values, 0, 0, 0, DType::f32, block, sums);
+  const std::vector<float> expected = reconstruction(fitted, values);
+  if (block.empty()) {  // all dropped
+    for (float g : expected) ASSERT_EQ(g, 0.0f);
+  } else {
+    expect_same_bits(decoded(fitted.coder, block, values.size()), expected);
+  }
+}
+
+const WidthSet width_sets[] = {{0, 2, 4, 8}, {0, 1, 2, 3, 4, 5, 6, 7, 8}, {0, 1, 3}, {0, 8}, {2, 4, 8}, {0, 3, 5, 6}, {5}, {0}};
+constexpr ClassQuantizer all_quantizers[] = {ClassQuantizer::cell, ClassQuantizer::mid, ClassQuantizer::offmag, ClassQuantizer::sym};
+constexpr MapPacker all_maps[] = {MapPacker::raw, MapPacker::bitmap, MapPacker::rice, MapPacker::entropy};
+
+TEST(ClassBlock, DecodesToTheQuantizersReconstructionForEveryCompositionLengthAndKindOfData) {
+  Random random(1);
+  size_t round = 0;
+  for (size_t n : {1, 2, 31, 32, 33, 63, 64, 65, 1000})
+    for (Kind kind : test::all_kinds) {
+      const std::vector<float> values = make_data(kind, n);
+      for (MapPacker map : all_maps)
+        for (ClassQuantizer quantizer : all_quantizers)
+          for (const WidthSet& widths : width_sets)
+            for (bool code_values : {false, true}) {
+              ++round;
+              const Setup setup{map, quantizer, widths, code_values, quantizer != ClassQuantizer::cell && round % 2 == 0, 1u << random.below(5),
+                                0.2 + 4 * random.uniform()};
+              if (!exists(setup)) continue;
+              expect_round_trip(setup, values);
+              if (HasFatalFailure()) {
+                FAIL() << text_of(setup) << " n " << n << ' ' << test::kind_name(kind);
+              }
+            }
+    }
+}
+
+TEST(ClassBlock, DecodesWholeBlocksOf65536Too) {
+  Random random(2);
+  for (int round = 0; round < 90; ++round) {
+    const Kind kind = test::all_kinds[random.below(std::size(test::all_kinds))];
+    Setup setup{all_maps[random.below(4)],      all_quantizers[random.below(4)], width_sets[random.below(std::size(width_sets))],
+                random.below(2) == 0,           random.below(2) == 0,            1u << random.below(5),
+                std::exp(random.uniform() * 6 - 4)};
+    if (setup.quantizer == ClassQuantizer::cell) setup.stochastic = false;
+    if (!exists(setup)) continue;
+    expect_round_trip(setup, make_data(kind, 65536, uint64_t(round)));
+    if (HasFatalFailure()) FAIL() << text_of(setup) << ' ' << test::kind_name(kind);
+  }
+}
+
+TEST(ClassBlock, StandsAtItsPlaceInThePoolAndInItsTensor) {
+  // Ties are cut by pool index, random numbers drawn by element: three blocks of a pool, coded one by one.
+  for (Kind kind : {Kind::ternary, Kind::heavy}) {
+    const std::vector<float> pool = make_data(kind, 3000);
+    const Setup setup{.quantizer = ClassQuantizer::offmag, .stochastic = true};
+    const Fitted fitted = fit(setup, pool, DType::f32, 5000, 3);
+    const std::vector<float> expected = reconstruction(fitted, pool, 5000, 3);
+    std::vector<float> found;
+    for (size_t at : {0, 1000, 2000}) {
+      std::string block;
+      BlockSums sums;
+      fitted.coder.encode(std::span(pool).subspan(at, 1000), at, 5000 + at, 3, DType::f32, block, sums);
+      const std::vector<float> part = decoded(fitted.coder, block, 1000);
+      found.insert(found.end(), part.begin(), part.end());
+    }
+    expect_same_bits(found, expected);
+  }
+}
+
+double rounded(DType dtype, float value) {
+  if (dtype == DType::f16) return double(element::f16_to_f32(element::f32_to_f16_saturating(value)));
+  if (dtype == DType::bf16) return double(element::bf16_to_f32(element::f32_to_bf16_saturating(value)));
+  return double(value);
+}
+
+TEST(ClassBlock, TallyAndEncodeGiveTheErrorsOfTheDecodedValuesAsStored) {
+  Random random(3);
+  for (int round = 0; round < 300; ++round) {
+    const Kind kind = test::all_kinds[random.below(std::size(test::all_kinds))];
+    const DType dtype = DType(1 + random.below(4));
+    Setup setup{.quantizer = all_quantizers[random.below(4)], .widths = width_sets[random.below(std::size(width_sets))],
+                .bits_an_element = 4 * random.uniform()};
+    setup.stochastic = setup.quantizer != ClassQuantizer::cell && round % 2;
+    if (!exists(setup)) continue;
+    const std::vector<float> values = make_data(kind, 1 + random.below(3000), uint64_t(round));
+    const Fitted fitted = fit(setup, values, dtype);
+    std::string block;
+    BlockSums sums;
+    fitted.coder.encode(values, 0, 0, 0, dtype, block, sums);
+    const std::vector<float> g = block.empty() ? std::vector<float>(values.size()) : decoded(fitted.coder, block, values.size());
+    const std::vector<uint8_t> map = class_map(values, fitted.allocation);
+    double squared = 0, dot = 0, energy = 0, sum = 0, absolute = 0, largest = 0;
+    double class_energy[element::max_classes] = {};
+    for (size_t i = 0; i < values.size(); ++i) {
+      const double original = double(values[i]), value = rounded(dtype, g[i]), error = value - original;
+      squared += error * error;
+      dot += original * value;
+      energy += value * value;
+      sum += error;
+      absolute += std::fabs(error);
+      largest = std::max(largest, std::fabs(error));
+      class_energy[map[i]] += original * original;
+    }
+    SCOPED_TRACE(text_of(setup) + ' ' + test::kind_name(kind) + " dtype " + std::to_string(uint32_t(dtype)));
+    for (const BlockSums& measured : {fitted.sums, sums}) {
+      ASSERT_NEAR(measured.squared_error, squared, 1e-12 * squared);
+      ASSERT_NEAR(measured.dot, dot, 1e-12 * (energy + squared));
+      ASSERT_NEAR(measured.decoded_energy, energy, 1e-12 * energy);
+      ASSERT_NEAR(measured.error_sum, sum, 1e-12 * absolute);
+      ASSERT_NEAR(double(measured.max_error), largest, 1e-7 * largest);
+      for (uint32_t j = 0; j < setup.widths.size(); ++j) ASSERT_NEAR(measured.class_energy[j], class_energy[j], 1e-12 * class_energy[j]);
+    }
+    ASSERT_EQ(fitted.sums.squared_error, sums.squared_error);
+    ASSERT_EQ(fitted.sums.dot, sums.dot);
+    ASSERT_EQ(fitted.sums.max_error, sums.max_error);
+    for (uint32_t j = 0; j < setup.widths.size(); ++j) ASSERT_EQ(fitted.tally.members[j], fitted.allocation.members(j));
+  }
+}
+
+TEST(ClassBlock, CountIsTheTallyWithoutMagnitudes) {
+  for (Kind kind : test::all_kinds)
+    for (size_t n : {1, 33, 1000, 65536})
+      for (const WidthSet& widths : width_sets) {
+        const std::vector<float> values = make_data(kind, n);
+        const Fitted fitted = fit({.widths = widths}, values);
+        ClassTally counts;
+        fitted.coder.count(values, 0, counts);
+        ASSERT_EQ(counts.members, fitted.tally.members);
+        ASSERT_EQ(counts.entropy.activity, fitted.tally.entropy.activity);
+        ASSERT_EQ(counts.entropy.classes, fitted.tally.entropy.classes);
+      }
+}
+
+TEST(ClassBlock, TallyCountsActivitiesClassesAndMagnitudesByTheirDefinitions) {
+  const std::vector<float> values = make_data(Kind::heavy, 1010);  // the last run has 18 elements
+  const Fitted fitted = fit({}, values);
+  const std::vector<uint8_t> map = class_map(values, fitted.allocation);
+  EntropyCounts expected;
+  uint32_t previous = 0;
+  for (size_t run = 0; run < values.size(); run += 32) {
+    uint32_t activity = 0;
+    for (size_t i = run; i < std::min(values.size(), run + 32); ++i) activity += map[i];
+    const auto bucket = uint32_t(std::bit_width(activity));
+    ++expected.activity[previous][bucket];
+    previous = bucket;
+    for (size_t i = run; i < std::min(values.size(), run + 32); ++i) {
+      ++expected.classes[bucket][map[i]];
+      const uint32_t width = fitted.coder.plan.width[map[i]];
+      if (width == 0) continue;
+      const uint32_t code = element::quantize_in_class(ClassQuantizer::cell, width, fitted.coder.plan.scale[map[i]], values[i], 0.5f);
+      ++expected.magnitude[map[i]][bucket][(code & ((1u << (width - 1)) - 1)) >> (width > 5 ? width - 5 : 0)];
+    }
+  }
+  EXPECT_EQ(fitted.tally.entropy.activity, expected.activity);
+  EXPECT_EQ(fitted.tally.entropy.classes, expected.classes);
+  EXPECT_EQ(fitted.tally.entropy.magnitude, expected.magnitude);
+}
+
+TEST(ClassBlock, CostsWhatItsModelExpectsWithinOnePercent) {
+  for (Kind kind : {Kind::heavy, Kind::gauss, Kind::sparse, Kind::f16_grid})
+    for (double bits : {0.05, 0.5, 1.5, 4.0}) {
+      const std::vector<float> values = make_data(kind, 65536);
+      const Fitted fitted = fit({.bits_an_element = bits}, values);
+      std::string block;
+      BlockSums sums;
+      fitted.coder.encode(values, 0, 0, 0, DType::f32, block, sums);
+      const EntropyModel::Cost cost = fitted.coder.model.cost(fitted.tally.entropy);
+      const double expected = double(cost.map_q16 + cost.magnitudes_q16) / 65536 / 8;
+      const double states = 2.0 * fitted.coder.lanes + 3;
+      EXPECT_NEAR(double(block.size()), expected + states, 0.01 * expected + states) << test::kind_name(kind) << bits;
+    }
+}
+
+TEST(ClassBlock, TakesTheSizesOfItsUncodedPackersExactly) {
+  for (Kind kind : test::all_kinds)
+    for (size_t n : {1, 33, 1000, 30000}) {
+      const std::vector<float> values = make_data(kind, n);
+      for (MapPacker map : {MapPacker::raw, MapPacker::bitmap, MapPacker::rice}) {
+        const Fitted fitted = fit({.map = map, .code_values = false}, values);
+        const std::array<uint64_t, element::max_classes>& members = fitted.tally.members;
+        std::string block;
+        BlockSums sums;
+        fitted.coder.encode(values, 0, 0, 0, DType::f32, block, sums);
+        const uint64_t planes = (members[1] * 2 + 7) / 8 + (members[2] * 4 + 7) / 8 + members[3];
+        // Classes 1, 2, 3 as 0, 10, 11.
+        const uint64_t map_bytes = map == MapPacker::raw      ? (2 * n + 7) / 8
+                                   : map == MapPacker::bitmap ? (n + 7) / 8 + (members[1] + 2 * members[2] + 2 * members[3] + 7) / 8
+                                                              : fitted.tally.rice_bits / 8;
+        EXPECT_EQ(block.size(), planes == 0 ? 0 : planes + map_bytes) << test::kind_name(kind) << n << ' ' << uint32_t(map);
+      }
+    }
+}
+
+// G8 of the worked vector: raw mask 0x01 0x6B, then the planes of 2, 4 and 8 bits.
+TEST(ClassBlock, PacksTheWorkedVectorAsPublished) {
+  const std::vector<float> g8 = {0.04f, -0.08f, 0.16f, -0.3f, 0.6f, -1.2f, 2.5f, -5.0f};
+  const Fitted fitted = fit({.map = MapPacker::raw, .code_values = false, .bits_an_element = 2.5}, g8);
+  std::string block;
+  BlockSums sums;
+  fitted.coder.encode(g8, 0, 0, 0, DType::f32, block, sums);
+  EXPECT_EQ(block, "\x01\x6B\x90\x87\x80");
+  double energy = 0;
+  for (float g : g8) energy += double(g) * double(g);
+  EXPECT_NEAR(sums.squared_error / energy, 0.00174998, 5e-9);
+}
+
+TEST(ClassBlock, RefusesOrDecodesDamagedBlocksAndNothingWorse) {
+  Random random(4);
+  size_t refused = 0, accepted = 0;
+  for (int round = 0; round < 250; ++round) {
+    const Kind kind = test::all_kinds[random.below(std::size(test::all_kinds))];
+    const Setup setup{all_maps[random.below(4)], all_quantizers[random.below(4)], width_sets[random.below(std::size(width_sets))],
+                      random.below(2) == 0,      false,                           1u << random.below(5),
+                      4 * random.uniform()};
+    if (!exists(setup)) continue;
+    const std::vector<float> values = make_data(kind, 1 + random.below(600), uint64_t(round));
+    const Fitted fitted = fit(setup, values);
+    std::string block;
+    BlockSums sums;
+    fitted.coder.encode(values, 0, 0, 0, DType::f32, block, sums);
+    for (int damage = 0; damage < 60; ++damage) {
+      std::string bad = block;
+      switch (random.below(5)) {
+        case 0: bad.resize(random.below(bad.size() + 1)); break;
+        case 1: bad.append(1 + random.below(20), char(random.word())); break;
+        case 2:
+          for (char& byte : bad) byte = char(random.word());
+          break;
+        case 3: bad.assign(random.below(100), char(0xFF)); break;
+        default:
+          for (int flips = 0; flips < 3 && !bad.empty(); ++flips) bad[random.below(bad.size())] ^= char(1 << random.below(8));
+          break;
+      }
+      // A reader may also claim another length.
+      const size_t n = random.below(4) ? values.size() : 1 + random.below(1500);
+      if (bad.empty()) continue;  // an empty block is zeros and never comes here
+      try {
+        decoded(fitted.coder, bad, n);
+        ++accepted;
+      } catch (const Error& error) {
+        ASSERT_EQ(error.code(), Errc::damaged) << error.what();
+        ASSERT_EQ(std::string(error.what()).rfind("block", 0), 0u) << error.what();
+        ++refused;
+      }
+    }
+  }
+  EXPECT_GT(refused, accepted);
+}
+
+TEST(ClassBlock, RefusesEveryTruncationAndEveryTrailingByteOfAnEntropyCodedBlock) {
+  for (bool code_values : {false, true})
+    for (MapPacker map : all_maps) {
+      const std::vector<float> values = make_data(Kind::heavy, 900);
+      const Fitted fitted = fit({.map = map, .code_values = code_values}, values);
+      std::string block;
+      BlockSums sums;
+      fitted.coder.encode(values, 0, 0, 0, DType::f32, block, sums);
+      for (size_t size = 0; size < block.size(); ++size) EXPECT_THROW(decoded(fitted.coder, block.substr(0, size), 900), Error) << size;
+      for (size_t more = 1; more <= 64; ++more) EXPECT_THROW(decoded(fitted.coder, block + std::string(more, '\0'), 900), Error) << more;
+    }
+}
+
+TEST(ClassTally, MergesByAddition) {
+  const std::vector<float> values = make_data(Kind::heavy, 4000);
+  const Fitted fitted = fit({}, values);
+  ClassTally a, b;
+  BlockSums sums;
+  fitted.coder.tally(std::span(values).first(1500), 0, 0, 0, DType::f32, a, sums);
+  fitted.coder.tally(std::span(values).subspan(1500), 1500, 1500, 0, DType::f32, b, sums);
+  a.merge(b);
+  for (uint32_t j = 0; j < 4; ++j) EXPECT_EQ(a.members[j], fitted.tally.members[j]);
+  EXPECT_NEAR(sums.squared_error, fitted.sums.squared_error, 1e-12 * sums.squared_error);
+}
+
+TEST(RawMap, TakesTheBitsOfTheHighestClass) {
+  for (const auto& [classes, bits] : {std::pair(1u, 0u), {2u, 1u}, {3u, 2u}, {4u, 2u}, {5u, 3u}, {8u, 3u}, {9u, 4u}})
+    EXPECT_EQ(raw_map_bits(classes), bits);
+}
+
+}  // namespace
+}  // namespace jsq
