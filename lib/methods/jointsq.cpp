@@ -240,7 +240,10 @@ class JointSqEncoder final : public MethodEncoder {
     if (!sample_choice_ || std::abs(wanted - aimed_) > 0.05 * aimed_) {
       std::optional<Evaluation> best;
       for (double extra : options_.extra_bits) {
-        Evaluation e = least_error_below(largest_within(true, extra, wanted, 0.005, bytes, best ? best->payload_bits : 0));
+        Evaluation e = largest_within(true, extra, wanted, 0.005, bytes, best ? best->payload_bits : 0);
+        // Faithful variants spend the whole budget, also where that adds error; the default composition need not.
+        if (options_.allocation.allocator == AllocatorKind::exact && options_.quantizer == ClassQuantizer::cell)
+          e = least_error_below(std::move(e));
         if (best && e.sums.squared_error >= best->sums.squared_error) break;
         best = std::move(e);
       }
@@ -282,29 +285,37 @@ class JointSqEncoder final : public MethodEncoder {
 
   void aim_error(const Target& target) override {
     by_threshold_ = false;
+    measure_errors_ = true;
+    set_block_size(double(pool_.summary().elements) / 4);
     const auto metric = [&](const Evaluation& e) {
-      const double energy = pool_.summary().energy;
+      double energy = 0;
+      for (double class_energy : e.sums.class_energy) energy += class_energy;
       switch (target.kind) {
         case TargetKind::maxabs: return double(e.sums.max_error);
         case TargetKind::hprime: return noise_of(e.tally, e.sums).per_element;
         default: return energy > 0 ? e.sums.squared_error / energy : (e.sums.squared_error > 0 ? HUGE_VAL : 0.0);
       }
     };
-    set_block_size(double(pool_.summary().elements) / 4);
-    measure_errors_ = true;
-    const double least = metric(evaluate(false, most_bits(false), 0));
-    if (least > target.value)
-      throw Error(Errc::unreachable_target,
-                  fmt::format("{} is not reachable with widths up to {} bits; the nearest is {}={:.6g}", to_string(target),
-                              options_.widths.widest(), to_string(target).substr(0, to_string(target).find('=')), least));
+    // The sample tells which charge q meets the target in the fewest bytes, and about how many bits that takes.
     std::optional<Evaluation> best;
     for (double extra : options_.extra_bits) {
-      Evaluation e = smallest_within(extra, target.value, metric);
+      const uint64_t most = target.kind == TargetKind::hprime
+                                ? most_bits(true)
+                                : least_error_below(evaluate(true, most_bits(true), extra)).payload_bits;
+      Evaluation e = smallest_within(true, extra, target.value, metric, least_bits(true), most);
       if (best && e.expected_bytes >= best->expected_bytes) break;
       best = std::move(e);
     }
-    set_block_size(best->expected_bytes);
-    chosen_ = evaluate(false, best->payload_bits, best->extra_bits);
+    sample_choice_ = std::move(best);
+    const double extra = sample_choice_->extra_bits;
+    const auto guess = uint64_t(double(sample_choice_->payload_bits) * sample_.scale);
+    chosen_ = meet_error(extra, target.value, metric, guess);
+    if (metric(*chosen_) > target.value)
+      throw Error(Errc::unreachable_target,
+                  fmt::format("{} is not reachable by jointsq with widths up to {} bits; the nearest is {}={:.6g}", to_string(target),
+                              options_.widths.widest(), to_string(target).substr(0, to_string(target).find('=')), metric(*chosen_)));
+    set_block_size(chosen_->expected_bytes);
+    chosen_ = evaluate(false, chosen_->payload_bits, extra);
     measure_errors_ = false;
     finish();
   }
@@ -596,16 +607,17 @@ class JointSqEncoder final : public MethodEncoder {
     return best;
   }
 
-  /// The evaluation with the fewest payload bits whose error is at most `target`.  \pre the most bits reach it.
+  /// The evaluation with the fewest payload bits in [low, high] whose error is at most `target`, to one part in 1,024;
+  /// that at `high` when none is.
   template <class Metric>
-  Evaluation smallest_within(double extra_bits, double target, Metric metric) {
-    uint64_t low = least_bits(false), high = most_bits(false);
-    Evaluation best = evaluate(false, low, extra_bits);
+  Evaluation smallest_within(bool on_sample, double extra_bits, double target, Metric metric, uint64_t low, uint64_t high) {
+    Evaluation best = evaluate(on_sample, low, extra_bits);
     if (metric(best) <= target) return best;
-    best = evaluate(false, high, extra_bits);
-    while (high - low > std::max<uint64_t>(1, high / 4096)) {
-      const uint64_t middle = low > 0 ? uint64_t(std::sqrt(double(low) * double(high))) : high / 16;
-      Evaluation e = evaluate(false, std::clamp(middle, low + 1, high - 1), extra_bits);
+    best = evaluate(on_sample, high, extra_bits);
+    if (metric(best) > target) return best;
+    while (high - low > std::max<uint64_t>(1, high / 1024)) {
+      const uint64_t middle = low > 0 && high / low < 4 ? low + (high - low) / 2 : std::max(low + 1, high / 4);
+      Evaluation e = evaluate(on_sample, std::clamp(middle, low + 1, high - 1), extra_bits);
       if (metric(e) <= target) {
         high = e.payload_bits;
         best = std::move(e);
@@ -614,6 +626,29 @@ class JointSqEncoder final : public MethodEncoder {
       }
     }
     return best;
+  }
+
+  /// Brackets the target around the sample's answer on the whole pool, then bisects. Where nothing meets the target, the
+  /// evaluation with the least error that was met.
+  template <class Metric>
+  Evaluation meet_error(double extra_bits, double target, Metric metric, uint64_t guess) {
+    const uint64_t least = least_bits(false), most = most_bits(false);
+    uint64_t low = least, high = std::clamp(guess + guess / 50 + 1, least, most);
+    Evaluation nearest = evaluate(false, high, extra_bits);
+    while (metric(nearest) > target && high < most) {
+      low = high;
+      high = std::min(most, high + high / 8 + 1);
+      Evaluation e = evaluate(false, high, extra_bits);
+      if (metric(e) >= metric(nearest)) break;  // more bits do not help any more
+      nearest = std::move(e);
+    }
+    if (metric(nearest) > target) return nearest;
+    high = nearest.payload_bits;
+    if (low == least && high > 64) {
+      const uint64_t below = std::max(least, high - high / 12);
+      if (metric(evaluate(false, below, extra_bits)) > target) low = below;
+    }
+    return smallest_within(false, extra_bits, target, metric, low, high);
   }
 
   void finish() {
