@@ -73,7 +73,10 @@ FrameTensor read_tensor(ByteReader& in, size_t sets) {
     if (tensor.nonfinite_policy < 1 || tensor.nonfinite_policy > 2) in.damaged("unknown treatment of non-finite elements");
     tensor.nonfinite_count = in.uvarint(info.elements());
     if (tensor.nonfinite_count == 0) in.damaged("non-finite elements announced and none counted");
-    if (tensor.nonfinite_policy == 2) tensor.exception_bytes = in.uvarint();
+    if (tensor.nonfinite_policy == 2) {
+      tensor.exception_bytes = in.uvarint();
+      if (tensor.exception_bytes == 0) in.damaged("kept non-finite elements announced and none stored");
+    }
   }
   return tensor;
 }
@@ -88,6 +91,10 @@ std::string unpack(std::string_view stored, std::string_view what) {
   if (size > std::max<uint64_t>(smallest_bomb, 64 * packed.size()))
     throw Error(Errc::limit, std::string(what) + ": the directory claims to unpack to " + std::to_string(size) + " bytes from " +
                                  std::to_string(packed.size()) + "; this is not a plausible frame");
+  // Exactly one frame, of zstd's own kind, that states this size.
+  if (packed.size() < 4 || packed.substr(0, 4) != "\x28\xb5\x2f\xfd" ||
+      ZSTD_findFrameCompressedSize(packed.data(), packed.size()) != packed.size())
+    in.damaged("not a single zstd frame");
   if (ZSTD_getFrameContentSize(packed.data(), packed.size()) != size) in.damaged("the directory's size is not what it says");
   std::string raw(size_t(size), '\0');
   const size_t got = ZSTD_decompress(raw.data(), raw.size(), packed.data(), packed.size());

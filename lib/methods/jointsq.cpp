@@ -181,6 +181,8 @@ StoredParameters read_parameters(std::string_view bytes, std::string_view what) 
   const uint8_t map = in.u8();
   if ((map & 15) > 3 || map >> 4 > 4) in.damaged("unknown class map packer " + std::to_string(map));
   coder.map = MapPacker(map & 15);
+  if ((coder.map == MapPacker::bitmap || coder.map == MapPacker::rice) && (stored.widths[0] != 0 || stored.widths.size() < 2))
+    in.damaged("a map of kept elements without a class of width 0 beside another");
   coder.lanes = 1u << (map >> 4);
   coder.model.classes = coder.plan.classes;
   coder.model.map_coded = coder.map == MapPacker::entropy;
@@ -276,6 +278,10 @@ class JointSqEncoder final : public MethodEncoder {
   }
 
   void aim_payload_bits(uint64_t payload_bits) override {
+    if (payload_bits < least_bits(false))
+      throw Error(Errc::unreachable_target,
+                  fmt::format("a payload of {} bits is below the {} bits that width {} takes for {} elements; add width 0 or allow more",
+                              payload_bits, least_bits(false), options_.widths[0], pool_.summary().elements));
     set_block_size(double(payload_bits) / 8);
     by_threshold_ = false;
     sample_choice_ = evaluate(true, uint64_t(double(payload_bits) / sample_.scale), 0);

@@ -81,11 +81,12 @@ MethodSpec parse_method(std::string_view text) {
   spec.name = std::string(text.substr(0, colon));
   const MethodInfo& info = method_named(spec.name);
   if (colon == std::string_view::npos) return spec;
-  std::string_view rest = text.substr(colon + 1);
-  while (!rest.empty()) {
+  // Every part between commas is an option, also the last: "jointsq:" and a trailing comma are refused.
+  for (std::string_view rest = text.substr(colon);;) {
+    rest = rest.substr(1);
     const size_t comma = std::min(rest.find(','), rest.size());
     const std::string_view item = rest.substr(0, comma);
-    rest = rest.substr(std::min(comma + 1, rest.size()));
+    rest = rest.substr(comma);
     const size_t equals = item.find('=');
     if (equals == std::string_view::npos || equals == 0 || equals + 1 == item.size())
       throw Error(Errc::usage, "method '" + std::string(text) + "': expected key=value, found '" + std::string(item) + "'");
@@ -98,8 +99,8 @@ MethodSpec parse_method(std::string_view text) {
     for (const auto& [seen, value] : spec.options)
       if (seen == key) throw Error(Errc::usage, "method '" + std::string(text) + "': option '" + key + "' is given twice");
     spec.options.emplace_back(key, std::string(item.substr(equals + 1)));
+    if (rest.empty()) return spec;
   }
-  return spec;
 }
 
 std::string to_string(const MethodSpec& spec) {

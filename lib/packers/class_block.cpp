@@ -398,9 +398,7 @@ void ClassCoder::decode(std::string_view block, std::span<float> values, std::st
   size_t at = 0;
 
   if (map != MapPacker::entropy) {
-    if (plan.classes < 2 && map != MapPacker::raw) damaged(what, "a map of kept elements with a single class");
     BitReader in(block);
-    const bool base_kept = plan.width[0] > 0;
     switch (map) {
       case MapPacker::raw: {
         const uint32_t bits = raw_map_bits(plan.classes);
@@ -411,14 +409,12 @@ void ClassCoder::decode(std::string_view block, std::span<float> values, std::st
         break;
       }
       case MapPacker::bitmap:
-        if (base_kept) damaged(what, "a bitmap without a 0-bit class");
         for (size_t i = 0; i < n; ++i) classes[i] = uint8_t(in.bit());
         if (!in.align()) damaged(what, "padding bits are not zero");
         for (size_t i = 0; i < n; ++i)
           if (classes[i]) classes[i] = uint8_t(get_class(in, plan.classes));
         break;
       default: {
-        if (base_kept) damaged(what, "gaps without a 0-bit class");
         const uint32_t parameter = in.get(8);
         const uint64_t kept = in.get(32);
         if (parameter > 31 || kept > n) damaged(what, "impossible gap parameter or count");

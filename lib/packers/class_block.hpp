@@ -36,7 +36,7 @@ struct ClassTally {
 class ClassCoder {
  public:
   element::ClassPlan plan;
-  MapPacker map = MapPacker::entropy;
+  MapPacker map = MapPacker::entropy;  ///< bitmap and rice need a class of width 0 and another
   uint32_t lanes = 8;
   EntropyModel model;
 

@@ -194,7 +194,7 @@ bool EntropyModel::read(cpu::BitReader& in) {
   buckets = 0;
   if (needs_activities()) {
     buckets = in.get(4);
-    if (buckets > max_activity_buckets) return false;
+    if (buckets > max_activity_buckets || (magnitudes_by_activity && buckets < 2)) return false;
   }
   bool possible = true;
   for_each_table(*this, [&](SymbolWeights& weights, uint32_t symbols) {
