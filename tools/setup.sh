@@ -14,11 +14,11 @@ build_packages=(
   scdoc                                             # man pages
 )
 test_packages=(
-  libgtest-dev librapidcheck-dev librandom123-dev   # unit and property tests, known answers of Philox
-  bats shellcheck mandoc                            # the program, the scripts, the man pages
-  python3 python3-numpy python3-h5py                # fixtures made by someone else's code
+  libgtest-dev librandom123-dev                        # unit tests, known answers of Philox
+  bats jq bsdextrautils shellcheck mandoc zsh fish     # the program, the scripts, the manual, the completions
+  python3 python3-numpy python3-h5py                   # fixtures made by someone else's code
   python3-xxhash python3-zstandard python3-jsonschema  # the independent decoder, the JSON schemas
-  hdf5-tools binutils                               # h5dump and h5diff, nm
+  binutils                                             # nm
 )
 
 usage() { sed -n '2,6s/^# \{0,1\}//p' "$0"; }

@@ -4,8 +4,9 @@
     check_help_against_man.py JSQ MAN_FOLDER
 
 For the program and each command: the options of --help are those of the page's OPTIONS section, with the same names and
-the same "(default: ...)". Every command has a page and stands in jsq.1; every method stands in jsq-methods.1; the exit codes of the help are
-those of jsq.1. Before that it makes sure that it sees a difference. Exits 1 and prints what differs.
+the same "(default: ...)". Every command has a page and stands in jsq.1; every method stands in jsq-methods.1; the exit
+codes of the help are those of jsq.1. Before that it makes sure that it sees a difference. Exits 1 and prints what
+differs.
 """
 import json
 import pathlib
@@ -123,7 +124,7 @@ def main(arguments):
     for method in json.loads(run(program, "methods", "--json"))["methods"]:
         if not re.search(rf"\b{re.escape(method['name'])}\b", methods_page):
             found.append(f"method {method['name']}: is not in jsq-methods.1")
-    help_codes = re.findall(r"(?:^|[ /])(\d+)(?= [a-z])|(?<= )(\d+)(?=/)", help_text.partition("Exit codes:")[2])
+    help_codes = re.findall(r"(?:^|[ /])(\d+)(?= [a-z])|(?<= )(\d+)(?=/)", help_text.partition("Exit codes:")[2], re.MULTILINE)
     help_codes = {first or second for first, second in help_codes}
     page_codes = set(re.findall(r"^ +(\d+) ", "\n".join(main_page["EXIT STATUS"]), re.MULTILINE))
     if not help_codes or help_codes != page_codes:

@@ -41,7 +41,8 @@ noise_model() { python "$BATS_TEST_DIRNAME/noise_model.py" "$@"; }
   expect 0 jsq --json compare "$samples/resnet20_mid.npy"
   [ "$(jq -c '[.rows[].method]' <<<"$output")" = '["jointsq","jointsq:quant=mid","jointsq:quant=sym","jointsq:alloc=literal"]' ]
   [ "$(jq -c '[.rows[].target] | unique' <<<"$output")" = '["ratio=32"]' ]
-  [ "$(jq '[.rows[] | .file_ratio >= 32 and .file_ratio < 32.33] | all' <<<"$output")" = true ]
+  [ "$(jq '[.rows[].file_ratio >= 32] | all' <<<"$output")" = true ]
+  [ "$(jq '[.rows[:3][].file_ratio < 32.33] | all' <<<"$output")" = true ]
 }
 
 @test "-m all is every registered method with its defaults" {

@@ -122,6 +122,16 @@ load helper.bash
   holds "np.array_equal(__import__('h5py').File('grad.h5')['arr_0'][()], np.load('f32.npy'))"
 }
 
+@test "without --to the ending of -o decides the format" {
+  dumps make npy grad.npy
+  expect 0 jsq compress -r 8 grad.npy
+  expect 0 jsq decompress -o f32.npy grad.npy.jsq
+  expect 0 jsq decompress -o out.npz grad.npy.jsq
+  holds "np.array_equal(np.load('out.npz')['arr_0'], np.load('f32.npy'))"
+  expect 0 jsq decompress -o any.name grad.npy.jsq
+  cmp any.name f32.npy
+}
+
 @test "--to npz turns the datasets of an HDF5 file into members, and a single tensor fits an npy" {
   dumps make h5 grads.h5
   expect 0 jsq compress -r 8 grads.h5

@@ -47,6 +47,16 @@ load helper.bash
   expect "$EXIT_USAGE" jsq list --sort colour grads.h5.jsq
 }
 
+@test "the method's options are shown with -v, and in data always" {
+  dumps make small a.npy
+  jsq compress -q -r 8 -m jointsq:quant=sym a.npy
+  expect 0 jsq list a.npy.jsq
+  lacks "$output" "quant="
+  expect 0 jsq list -v a.npy.jsq
+  contains "$output" "quant=sym"
+  contains "$(jsq list --json a.npy.jsq | jq -r '.frames[0].tensors[0].method')" "quant=sym"
+}
+
 @test "-v shows the bytes of each block, the seed and what --meta stored" {
   python -c "import numpy as np; np.save('big.npy', np.random.default_rng(1).standard_normal(150000).astype('f4'))"
   jsq --seed 42 compress -q -r 8 --meta step=7 big.npy
