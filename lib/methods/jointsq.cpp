@@ -302,24 +302,35 @@ class JointSqEncoder final : public MethodEncoder {
         default: return energy > 0 ? e.sums.squared_error / energy : (e.sums.squared_error > 0 ? HUGE_VAL : 0.0);
       }
     };
-    // The sample tells which charge q meets the target in the fewest bytes, and about how many bits that takes.
-    std::optional<Evaluation> best;
+    // The sample tells which charges q meet the target, in how few bytes, and about how many bits that takes.
+    std::vector<Evaluation> candidates;
     for (double extra : options_.extra_bits) {
       const uint64_t most = target.kind == TargetKind::hprime
                                 ? most_bits(true)
-                                : least_error_below(evaluate(true, most_bits(true), extra)).payload_bits;
-      Evaluation e = smallest_within(true, extra, target.value, metric, least_bits(true), most);
-      if (best && e.expected_bytes >= best->expected_bytes) break;
-      best = std::move(e);
+                                : least_error_below(evaluate(true, most_bits(true), extra), 0.95).payload_bits;
+      candidates.push_back(smallest_within(true, extra, target.value, metric, least_bits(true), most));
     }
-    sample_choice_ = std::move(best);
-    const double extra = sample_choice_->extra_bits;
-    const auto guess = uint64_t(double(sample_choice_->payload_bits) * sample_.scale);
-    chosen_ = meet_error(extra, target.value, metric, guess);
+    const auto rank = [&](const Evaluation& e) {
+      const bool meets = metric(e) <= target.value;
+      return std::pair(!meets, meets ? e.expected_bytes : metric(e));
+    };
+    std::stable_sort(candidates.begin(), candidates.end(),
+                     [&](const Evaluation& a, const Evaluation& b) { return rank(a) < rank(b); });
+    chosen_.reset();
+    for (Evaluation& candidate : candidates) {
+      Evaluation e = meet_error(candidate.extra_bits, target.value, metric,
+                                uint64_t(double(candidate.payload_bits) * sample_.scale));
+      if (!chosen_ || metric(e) < metric(*chosen_)) {
+        chosen_ = std::move(e);
+        sample_choice_ = std::move(candidate);
+      }
+      if (metric(*chosen_) <= target.value) break;
+    }
     if (metric(*chosen_) > target.value)
       throw Error(Errc::unreachable_target,
                   fmt::format("{} is not reachable by jointsq with widths up to {} bits; the nearest is {}={:.6g}", to_string(target),
                               options_.widths.widest(), to_string(target).substr(0, to_string(target).find('=')), metric(*chosen_)));
+    const double extra = chosen_->extra_bits;
     set_block_size(chosen_->expected_bytes);
     chosen_ = evaluate(false, chosen_->payload_bits, extra);
     measure_errors_ = false;
@@ -603,10 +614,11 @@ class JointSqEncoder final : public MethodEncoder {
 
   /// A class quantizer's real error does not always fall with the payload: a widest class that reaches far down has coarse
   /// cells. Follows the error downwards from the largest budget that fits, while it falls.
-  Evaluation least_error_below(Evaluation fullest) {
+  Evaluation least_error_below(Evaluation fullest, double step = 0.85) {
     Evaluation best = std::move(fullest);
-    for (double share = 0.85; share > 0.1; share *= 0.85) {
-      Evaluation e = evaluate(true, uint64_t(double(best.payload_bits) * 0.85), best.extra_bits);
+    const double end = 0.1 * double(best.payload_bits);
+    while (double(best.payload_bits) > end) {
+      Evaluation e = evaluate(true, uint64_t(double(best.payload_bits) * step), best.extra_bits);
       if (e.sums.squared_error >= best.sums.squared_error) break;
       best = std::move(e);
     }
