@@ -19,10 +19,11 @@ show() {
 }
 
 show --version
-show compress resnet20_mid.npy vit2_early.h5
+show compress --output-dir . resnet20_mid.npy vit2_early.h5
 show list resnet20_mid.npy.jsq
 show test resnet20_mid.npy.jsq vit2_early.h5.jsq
 show analyze --noise resnet20_mid.npy
-show compare resnet20_mid.npy -m all -t ratio=32
+show list -v --explain-size resnet20_mid.npy.jsq
+show compare resnet20_mid.npy -t ratio=8 -t ratio=32 -t ratio=1000
 show decompress vit2_early.h5.jsq -o restored.h5
 printf '\nDone. The program is %s\n' "$root/build/tools/jsq"
