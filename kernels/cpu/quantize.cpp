@@ -13,6 +13,7 @@ namespace jsq::cpu::HWY_NAMESPACE {
 constexpr size_t lanes = 16;
 
 struct Lanes {
+  uint32_t members[element::max_classes][lanes] = {};
   double class_energy[element::max_classes][lanes] = {};
   double squared_error[lanes] = {}, dot[lanes] = {}, decoded_energy[lanes] = {}, error_sum[lanes] = {}, max_error[lanes] = {};
 };
@@ -54,6 +55,8 @@ HWY_INLINE void quantize_sixteen(const Tables& t, uint32_t class_count, const fl
       const double value = double(g[l]) * weight[l];
       sums.class_energy[j][l] += c[l] == int32_t(j) ? value * value : 0.0;
     }
+  for (uint32_t j = 0; j < class_count; ++j)
+    for (size_t l = 0; l < lanes; ++l) sums.members[j][l] += c[l] == int32_t(j) && l < n ? 1u : 0u;
 }
 
 void quantize_all(const element::ClassPlan& plan, const float* values, const uint8_t* classes, const uint32_t* kept, size_t count,
@@ -89,7 +92,10 @@ void quantize_all(const element::ClassPlan& plan, const float* values, const uin
       for (size_t l = 0; l < half; ++l) lane[l] += lane[l + half];
     return lane[0];
   };
-  for (uint32_t j = 0; j < plan.classes; ++j) result.class_energy[j] = fold(sums.class_energy[j]);
+  for (uint32_t j = 0; j < plan.classes; ++j) {
+    result.class_energy[j] = fold(sums.class_energy[j]);
+    for (size_t l = 0; l < lanes; ++l) result.members[j] += sums.members[j][l];
+  }
   result.squared_error = fold(sums.squared_error);
   result.dot = fold(sums.dot);
   result.decoded_energy = fold(sums.decoded_energy);

@@ -10,6 +10,7 @@ namespace jsq::cpu {
 
 /// Sums over kept elements, in double: 16 lanes (kept element k on lane k mod 16), folded by halving.
 struct KeptSums {
+  uint64_t members[element::max_classes] = {};
   double class_energy[element::max_classes] = {};
   double squared_error = 0, dot = 0, decoded_energy = 0, error_sum = 0, max_error = 0;
 };

@@ -10,6 +10,7 @@ namespace jsq {
 
 /// Sums of one block; they are added blocks left to right, so that every thread count gives the same figures.
 struct BlockSums {
+  std::array<uint64_t, element::max_classes> members{};     ///< kept elements of each class
   std::array<double, element::max_classes> class_energy{};  ///< sum of g^2 (methods without classes use none)
   double squared_error = 0;   ///< sum of (g - g^)^2, dropped elements included
   double dot = 0;             ///< sum of g g^
@@ -18,7 +19,10 @@ struct BlockSums {
   float max_error = 0;
 
   void add(const BlockSums& next) {
-    for (size_t j = 0; j < class_energy.size(); ++j) class_energy[j] += next.class_energy[j];
+    for (size_t j = 0; j < class_energy.size(); ++j) {
+      members[j] += next.members[j];
+      class_energy[j] += next.class_energy[j];
+    }
     squared_error += next.squared_error;
     dot += next.dot;
     decoded_energy += next.decoded_energy;

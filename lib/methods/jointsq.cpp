@@ -350,13 +350,13 @@ class JointSqEncoder final : public MethodEncoder {
     const uint32_t classes = options_.widths.size();
     PoolReport report;
     report.widths = options_.widths.widths();
-    ClassTally tally = chosen_->tally;
-    if (dropped_) {
-      tally.members = {};
-      tally.members[0] = pool_.summary().elements;
-    }
-    report.members.assign(tally.members.begin(), tally.members.begin() + classes);
-    report.noise = noise_of(tally, total);
+    // Counted while coding; what was not kept is in class 0.
+    report.members.assign(total.members.begin(), total.members.begin() + classes);
+    uint64_t kept = 0;
+    for (uint64_t members : report.members) kept += members;
+    report.members[0] += pool_.summary().elements - kept;
+    report.noise = noise_of_classes(options_.widths, report.members,
+                                    std::vector<double>(total.class_energy.begin(), total.class_energy.begin() + classes));
     for (uint32_t j = 0; j < classes; ++j) report.payload_bits += report.members[j] * options_.widths[j];
     if (!dropped_) {
       report.entropy_bits = chosen_->map_bits + chosen_->value_bits;
@@ -440,8 +440,9 @@ class JointSqEncoder final : public MethodEncoder {
     }
   }
 
-  /// Small pools, and searches for an error, are tallied in full. Otherwise classes are counted everywhere, and magnitudes
-  /// in blocks at even distances that stand in for the whole, every symbol being given a chance.
+  /// Small pools, and searches for an error, are tallied in full. Otherwise classes are counted in every block, or in a part
+  /// of the blocks at even distances where that is plenty, and magnitudes in fewer; both stand in for the whole, every
+  /// symbol being given a chance.
   void tally_pool(Evaluation& e) const {
     const bool in_full = small() || measure_errors_;
     struct Block {
@@ -456,14 +457,17 @@ class JointSqEncoder final : public MethodEncoder {
       for (uint64_t first = 0; first < n; first += length) blocks.push_back({t, first, size_t(std::min(length, n - first))});
     }
     constexpr uint64_t tallied_elements = uint64_t(1) << 21;
-    const size_t stride = in_full ? 1 : size_t(std::max<uint64_t>(1, pool_.summary().elements / tallied_elements));
+    const uint64_t elements = pool_.summary().elements;
+    const size_t count_stride = in_full || elements < 8 * tallied_elements ? 1 : 4;
+    const size_t stride = in_full ? 1 : count_stride * size_t(std::max<uint64_t>(1, elements / (count_stride * tallied_elements)));
     std::vector<BlockSums> sums(blocks.size());
     struct Tallies {
       ClassTally counted, tallied;
     };
     tbb::enumerable_thread_specific<Tallies> tallies;
-    tbb::parallel_for(size_t(0), blocks.size(), [&](size_t i) {
+    tbb::parallel_for(size_t(0), (blocks.size() + count_stride - 1) / count_stride, [&](size_t counted) {
       static thread_local std::vector<float> scratch;
+      const size_t i = counted * count_stride;
       const Block& block = blocks[i];
       const PoolTensor& tensor = pool_.tensors()[block.tensor];
       const std::span<const float> values = pool_.read(block.tensor, block.first, block.count, scratch);
@@ -481,7 +485,22 @@ class JointSqEncoder final : public MethodEncoder {
     }
     for (const BlockSums& block : sums) e.sums.add(block);
     e.tally.merge(tallied);
+    if (count_stride > 1) extrapolate_classes(e);
     if (stride > 1) extrapolate_magnitudes(e, tallied);
+  }
+
+  void extrapolate_classes(Evaluation& e) const {
+    const uint32_t classes = e.stored.coder.plan.classes;
+    uint64_t known = 0;
+    for (uint64_t members : e.tally.members) known += members;
+    const double scale = double(pool_.summary().elements) / double(std::max<uint64_t>(1, known));
+    const auto extend = [&](uint64_t& count) { count = uint64_t(double(count) * scale) + 1; };
+    for (uint32_t j = 0; j < classes; ++j) extend(e.tally.members[j]);
+    const uint32_t buckets = element::activity_bucket(element::run_length * (classes - 1)) + 1;
+    for (uint32_t b = 0; b < buckets; ++b) {
+      for (uint32_t next = 0; next < buckets; ++next) extend(e.tally.entropy.activity[b][next]);
+      for (uint32_t j = 0; j < classes; ++j) extend(e.tally.entropy.classes[b][j]);
+    }
   }
 
   void extrapolate_magnitudes(Evaluation& e, const ClassTally& known) const {

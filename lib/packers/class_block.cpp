@@ -128,6 +128,7 @@ cpu::KeptSums quantize_one_by_one(const element::ClassPlan& plan, std::span<cons
       s.kept_classes[k] = uint8_t(c);
       cpu::KeptSums& sums = lane[k % lanes];
       const double g = values[i], decoded = points[c][code], error = decoded - g;
+      ++sums.members[c];
       sums.class_energy[c] += g * g;
       sums.squared_error += error * error;
       sums.dot += g * decoded;
@@ -138,7 +139,10 @@ cpu::KeptSums quantize_one_by_one(const element::ClassPlan& plan, std::span<cons
   });
   for (size_t half = lanes / 2; half > 0; half /= 2)
     for (size_t l = 0; l < half; ++l) {
-      for (uint32_t j = 0; j < max_classes; ++j) lane[l].class_energy[j] += lane[l + half].class_energy[j];
+      for (uint32_t j = 0; j < max_classes; ++j) {
+        lane[l].members[j] += lane[l + half].members[j];
+        lane[l].class_energy[j] += lane[l + half].class_energy[j];
+      }
       lane[l].squared_error += lane[l + half].squared_error;
       lane[l].dot += lane[l + half].dot;
       lane[l].decoded_energy += lane[l + half].decoded_energy;
@@ -158,7 +162,10 @@ void quantize_block(const element::ClassPlan& plan, std::span<const float> value
                  : quantize_one_by_one(plan, values, position, dtype, s);
   cpu::DroppedSums dropped;
   if (plan.width[0] == 0) dropped = cpu::sum_dropped(values, position.first_pool_index, plan);
-  for (uint32_t j = 0; j < max_classes; ++j) sums.class_energy[j] += kept.class_energy[j];
+  for (uint32_t j = 0; j < max_classes; ++j) {
+    sums.members[j] += kept.members[j];
+    sums.class_energy[j] += kept.class_energy[j];
+  }
   sums.class_energy[0] += dropped.energy;
   sums.squared_error += dropped.energy + kept.squared_error;
   sums.dot += kept.dot;
@@ -353,10 +360,14 @@ void ClassCoder::encode(std::span<const float> values, uint64_t first_pool_index
 
 void ClassCoder::prepare_decoding() {
   // Table 0 stands in for tables that a damaged model lacks, so that every offset is valid.
-  slots_.assign(element::rans_total, element::make_rans_slot(0, element::rans_total, 0));
+  // Symbol 0 has all its slots, and leaves the states as they are.
+  slots_.clear();
+  for (uint32_t slot = 0; slot < element::rans_total; ++slot)
+    slots_.push_back(element::make_rans_slot(0, element::rans_total, slot));
   auto add = [&](const SymbolFrequencies& frequencies) {
+    if (frequencies == SymbolFrequencies{}) return 0u;
     const auto offset = uint32_t(slots_.size());
-    slots_.resize(offset + element::rans_total, element::make_rans_slot(0, element::rans_total, 0));
+    slots_.resize(offset + element::rans_total);
     uint32_t slot = offset;
     for (uint32_t symbol = 0; symbol < max_symbols; ++symbol)
       for (uint32_t i = 0; i < frequencies[symbol]; ++i) slots_[slot++] = element::make_rans_slot(symbol, frequencies[symbol], i);
