@@ -396,8 +396,10 @@ class ClassParameters:
         self.quantizer, self.packer, self.lanes = quantizer & 15, packer & 15, 1 << (packer >> 4)
         if quantizer >> 5 or self.quantizer > SYM or self.quantizer == SYM and 1 in self.widths:
             reader.damaged(f"quantizer {quantizer:#x}")
-        if self.packer > ENTROPY or self.lanes > 16 or self.packer in (BITMAP, RICE) and (widths & 1 == 0 or widths == 1):
+        if self.packer > ENTROPY or self.lanes > 16:
             reader.damaged(f"map packer {packer:#x}")
+        if self.packer in (BITMAP, RICE) and (self.widths[0] != 0 or len(self.widths) == 1):
+            reader.damaged("a map of kept elements without classes 0 and 1")
         if allocator & 15 > 2 or allocator >> 4 > 2:
             reader.damaged(f"allocator {allocator:#x}")
         classes = len(self.widths)
@@ -415,7 +417,7 @@ class ClassParameters:
             if width and members >> j & 1:
                 low = reader.f32() if self.quantizer in (CELL, OFFMAG) else low
                 high = reader.f32()
-                if not 0 <= low <= high < np.inf:
+                if not (np.isfinite(low) and np.isfinite(high) and 0 <= low <= high):
                     reader.damaged(f"range {low}..{high}")
             self.values.append(class_values(self.quantizer, width, low, high))
         self.read_tables(BitReader(reader))
@@ -554,7 +556,6 @@ def token_weights(weights, group):
     """Tokens of 4.4: the weight of every `group` consecutive classes, the first class varying fastest."""
     if weights is None:
         return None
-    weights = weights if len(weights) > 1 else weights + [0]
     products = [1]
     for _ in range(group):
         products = [product * weight for weight in weights for product in products]
@@ -655,7 +656,7 @@ def decode_activities(parameters, stream, runs):
 def decode_classes(parameters, stream, activities, count):
     """Section 2 of 4.6."""
     stream.begin_section()
-    base = max(2, len(parameters.widths))
+    base = len(parameters.widths)
     classes = np.zeros(len(activities) * RUN, np.int64)
     for run, activity in enumerate(activities):
         if activity == 0:
@@ -694,6 +695,8 @@ def main():
     output.add_argument("-o", dest="output", metavar="OUT.npy", help="write the only tensor")
     output.add_argument("--npz", metavar="OUT.npz", help="write all tensors")
     arguments = parser.parse_args()
+    if arguments.list and (arguments.output or arguments.npz):
+        parser.error("--list decodes nothing that could be written")
     try:
         with open(arguments.frame, "rb") as file:
             data = file.read()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the ```bash blocks of a README one after another in one shell, in a scratch folder with a copy of samples/, the
-# built program first in PATH. Blocks of any other kind (```sh, ```console) are only for reading.
+# Runs the ```bash blocks of a README one after another in one shell, in a scratch folder with the dumps of samples/, the
+# built program first in PATH. Blocks of any other kind are only for reading.
 #
 #   tests/readme_blocks.sh README.md JSQ SAMPLES
 set -euo pipefail
@@ -16,7 +16,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 mkdir "$scratch/bin" "$scratch/tour"
 ln -s "$program" "$scratch/bin/jsq"
-cp -r "$samples" "$scratch/tour/samples"
+cp "$samples"/*.npy "$samples"/*.h5 "$scratch/tour"
 
 awk '/^```bash[ \t]*$/ { inside = 1; ++blocks; print "echo \"== block " blocks ", line " NR + 1 " ==\""; next }
      /^```/ { inside = 0; next }

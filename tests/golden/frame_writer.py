@@ -239,7 +239,7 @@ def tokens(p, classes, activities):
         mine = mine + [0] * (-len(mine) % p.group)
         if activity:
             for at in range(0, len(mine), p.group):
-                symbol = sum(c * max(2, len(p.widths)) ** k for k, c in enumerate(mine[at : at + p.group]))
+                symbol = sum(c * len(p.widths) ** k for k, c in enumerate(mine[at : at + p.group]))
                 section.append((p.tokens[activity], symbol))
     return section
 

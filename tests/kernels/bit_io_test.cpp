@@ -68,10 +68,13 @@ TEST(BitReader, ReadsBackAnySequenceOfFieldsAndAlignments) {
     for (Field& field : fields) {
       field.unary = random.below(10) == 0;
       field.count = uint32_t(random.below(33));
-      field.value = field.unary ? uint32_t(random.below(90)) : uint32_t(random.word() & ((1ull << field.count) - 1));
+      field.value =
+          field.unary ? uint32_t(random.below(90)) : uint32_t(random.word() & ((1ull << field.count) - 1));
       field.align = random.below(8) == 0;
-      if (field.unary) out.put_unary(field.value);
-      else out.put(field.value, field.count);
+      if (field.unary)
+        out.put_unary(field.value);
+      else
+        out.put(field.value, field.count);
       bits += field.unary ? field.value + 1 : field.count;
       if (field.align) {
         out.align();

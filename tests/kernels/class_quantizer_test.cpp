@@ -1,4 +1,5 @@
-// The quantizers inside a class: the worked vector of the design, and what each quantizer promises on any range.
+// The quantizers inside a class: the worked vector of the design, and what each quantizer promises on any
+// range.
 #include "kernels/element/class_quantizer.hpp"
 
 #include <gtest/gtest.h>
@@ -20,18 +21,26 @@ std::string name_of(Q quantizer) {
   constexpr const char* names[] = {"cell", "mid", "offmag", "sym"};
   return names[uint32_t(quantizer)];
 }
-bool exists(Q quantizer, uint32_t width) { return quantizer != Q::sym || width > 1; }
+bool exists(Q quantizer, uint32_t width) {
+  return quantizer != Q::sym || width > 1;
+}
 /// The two's complement word -2^(w-1), which sym does not use.
-bool is_code(Q quantizer, uint32_t width, uint32_t code) { return quantizer != Q::sym || code != 1u << (width - 1); }
+bool is_code(Q quantizer, uint32_t width, uint32_t code) {
+  return quantizer != Q::sym || code != 1u << (width - 1);
+}
 
 /// Distance of neighbouring points by the table of the quantizers, in double.
 double step_of(Q quantizer, uint32_t width, double low, double high) {
   const double h = std::ldexp(1.0, int(width) - 1);
   switch (quantizer) {
-    case Q::cell: return (high - low) / h;
-    case Q::mid: return 2 * high / (2 * h - 1);
-    case Q::offmag: return h > 1 ? (high - low) / (h - 1) : high - low;
-    case Q::sym: return high / (h - 1);
+    case Q::cell:
+      return (high - low) / h;
+    case Q::mid:
+      return 2 * high / (2 * h - 1);
+    case Q::offmag:
+      return h > 1 ? (high - low) / (h - 1) : high - low;
+    case Q::sym:
+      return high / (h - 1);
   }
   return 0;
 }
@@ -41,16 +50,22 @@ double value_of(Q quantizer, uint32_t width, double low, double high, uint32_t c
   const uint32_t h = 1u << (width - 1);
   const double step = step_of(quantizer, width, low, high);
   switch (quantizer) {
-    case Q::cell: return (code < h ? 1 : -1) * (low + (code % h + 0.5) * step);
-    case Q::offmag: return (code < h ? 1 : -1) * (low + (h > 1 ? code % h * step : 0.0));
-    case Q::mid: return code * step - high;
-    case Q::sym: return (code < h ? double(code) : double(code) - 2 * h) * step;
+    case Q::cell:
+      return (code < h ? 1 : -1) * (low + (code % h + 0.5) * step);
+    case Q::offmag:
+      return (code < h ? 1 : -1) * (low + (h > 1 ? code % h * step : 0.0));
+    case Q::mid:
+      return code * step - high;
+    case Q::sym:
+      return (code < h ? double(code) : double(code) - 2 * h) * step;
   }
   return 0;
 }
 
 /// What f32 arithmetic may add: a few units in the last place of the largest magnitude.
-double slack(double high) { return high * 0x1p-21 + 4 * double(FLT_TRUE_MIN); }
+double slack(double high) {
+  return high * 0x1p-21 + 4 * double(FLT_TRUE_MIN);
+}
 
 // The worked vector: G8 = .04 -.08 .16 -.3 .6 -1.2 2.5 -5 with widths 0 0 0 2 2 4 4 8.
 constexpr float g8[] = {0.04f, -0.08f, 0.16f, -0.3f, 0.6f, -1.2f, 2.5f, -5.0f};
@@ -72,7 +87,8 @@ const WorkedVector worked[] = {
 TEST(ClassQuantizer, GivesTheCodesBytesAndValuesOfTheWorkedVector) {
   for (const WorkedVector& vector : worked) {
     SCOPED_TRACE(name_of(vector.quantizer));
-    const ClassScale scales[] = {make_class_scale(vector.quantizer, 2, 0.3f, 0.6f), make_class_scale(vector.quantizer, 4, 1.2f, 2.5f),
+    const ClassScale scales[] = {make_class_scale(vector.quantizer, 2, 0.3f, 0.6f),
+                                 make_class_scale(vector.quantizer, 4, 1.2f, 2.5f),
                                  make_class_scale(vector.quantizer, 8, 5.0f, 5.0f)};
     std::string bytes;
     double error = 0, energy = 0;
@@ -99,9 +115,9 @@ TEST(ClassQuantizer, GivesTheCodesBytesAndValuesOfTheWorkedVector) {
 struct Range {
   float low, high;
 };
-const Range ordinary_ranges[] = {{0.0f, 1.0f},     {0.3f, 0.6f},    {1.2f, 2.5f},   {5.0f, 5.0f},    {1e-3f, 1.0f},
-                                 {0.999f, 1.0f},   {0.0f, 1e-30f},  {1e-30f, 3e-30f}, {0.0f, 1e30f}, {1e20f, 2e20f},
-                                 {0.1f, 0.1000001f}};
+const Range ordinary_ranges[] = {{0.0f, 1.0f},  {0.3f, 0.6f},   {1.2f, 2.5f},      {5.0f, 5.0f},
+                                 {1e-3f, 1.0f}, {0.999f, 1.0f}, {0.0f, 1e-30f},    {1e-30f, 3e-30f},
+                                 {0.0f, 1e30f}, {1e20f, 2e20f}, {0.1f, 0.1000001f}};
 const Range extreme_ranges[] = {{0.0f, FLT_MAX},
                                 {FLT_MAX / 2, FLT_MAX},
                                 {FLT_MAX, FLT_MAX},
@@ -134,20 +150,26 @@ void for_each_class(const Ranges& ranges, F f) {
     for (uint32_t width = 1; width <= 8; ++width)
       for (const Range& range : ranges) {
         if (!exists(quantizer, width)) continue;
-        SCOPED_TRACE(name_of(quantizer) + " " + std::to_string(width) + " bits on [" + std::to_string(range.low) + ", " +
-                     std::to_string(range.high) + "] = key " + std::to_string(magnitude_key(range.low)) + ".." +
+        SCOPED_TRACE(name_of(quantizer) + " " + std::to_string(width) + " bits on [" +
+                     std::to_string(range.low) + ", " + std::to_string(range.high) + "] = key " +
+                     std::to_string(magnitude_key(range.low)) + ".." +
                      std::to_string(magnitude_key(range.high)));
         f(quantizer, width, range);
       }
 }
 
-TEST(ClassQuantizer, CodesStandForTheValuesOfTheTable) { for_each_class(ordinary_ranges, expect_values_of_the_table); }
-TEST(ClassQuantizer, CodesStandForTheValuesOfTheTableOnExtremeRanges) { for_each_class(extreme_ranges, expect_values_of_the_table); }
+TEST(ClassQuantizer, CodesStandForTheValuesOfTheTable) {
+  for_each_class(ordinary_ranges, expect_values_of_the_table);
+}
+TEST(ClassQuantizer, CodesStandForTheValuesOfTheTableOnExtremeRanges) {
+  for_each_class(extreme_ranges, expect_values_of_the_table);
+}
 
 TEST(ClassQuantizer, EveryCodesValueGetsThatCode) {
   for_each_class(ordinary_ranges, [](Q quantizer, uint32_t width, Range range) {
     // Where points are closer than f32 can tell, codes share values.
-    if (step_of(quantizer, width, double(range.low), double(range.high)) < 16 * slack(double(range.high))) return;
+    if (step_of(quantizer, width, double(range.low), double(range.high)) < 16 * slack(double(range.high)))
+      return;
     const ClassScale scale = make_class_scale(quantizer, width, range.low, range.high);
     for (uint32_t code = 0; code < 1u << width; ++code) {
       if (!is_code(quantizer, width, code)) continue;
@@ -184,22 +206,29 @@ void expect_nearest_within_half_a_step(Q quantizer, uint32_t width, Range range)
     const double error = std::fabs(double(dequantize_in_class(quantizer, width, scale, code)) - double(g));
     if (!(error <= worst)) worst = error, worst_member = g;
   });
-  EXPECT_LE(worst, most + slack(double(range.high)) + std::ldexp(double(FLT_TRUE_MIN), int(width))) << worst_member;
+  EXPECT_LE(worst, most + slack(double(range.high)) + std::ldexp(double(FLT_TRUE_MIN), int(width)))
+      << worst_member;
 }
 
-TEST(ClassQuantizer, NearestIsWithinHalfAStep) { for_each_class(ordinary_ranges, expect_nearest_within_half_a_step); }
-TEST(ClassQuantizer, NearestIsWithinHalfAStepOnExtremeRanges) { for_each_class(extreme_ranges, expect_nearest_within_half_a_step); }
+TEST(ClassQuantizer, NearestIsWithinHalfAStep) {
+  for_each_class(ordinary_ranges, expect_nearest_within_half_a_step);
+}
+TEST(ClassQuantizer, NearestIsWithinHalfAStepOnExtremeRanges) {
+  for_each_class(extreme_ranges, expect_nearest_within_half_a_step);
+}
 
 TEST(ClassQuantizer, StochasticRoundingIsWithinOneStepForEveryUniform) {
   for_each_class(ordinary_ranges, [](Q quantizer, uint32_t width, Range range) {
     const ClassScale scale = make_class_scale(quantizer, width, range.low, range.high);
-    const double most = step_of(quantizer, width, double(range.low), double(range.high)) + slack(double(range.high));
+    const double most =
+        step_of(quantizer, width, double(range.low), double(range.high)) + slack(double(range.high));
     test::Random random(3);
     for_each_member(range, width, 100, [&](float g) {
       for (float u : {0.0f, 1.0f - 0x1p-24f, float(random.below(1 << 24)) * 0x1p-24f}) {
         const uint32_t code = quantize_in_class(quantizer, width, scale, g, u);
         ASSERT_LT(code, 1u << width);
-        ASSERT_LE(std::fabs(double(dequantize_in_class(quantizer, width, scale, code)) - double(g)), most) << g << ' ' << u;
+        ASSERT_LE(std::fabs(double(dequantize_in_class(quantizer, width, scale, code)) - double(g)), most)
+            << g << ' ' << u;
       }
     });
   });
@@ -218,8 +247,9 @@ TEST(ClassQuantizer, StochasticRoundingIsUnbiasedWithAtMostAQuarterStepSquaredOf
       double sum = 0, squares = 0;
       for (int i = 0; i < draws; ++i) {
         const float u = uniform_of_word(random_word(11, uint64_t(i), tensor, RandomPurpose::rounding));
-        const double error =
-            double(dequantize_in_class(quantizer, width, scale, quantize_in_class(quantizer, width, scale, g, u))) - double(g);
+        const double error = double(dequantize_in_class(quantizer, width, scale,
+                                                        quantize_in_class(quantizer, width, scale, g, u))) -
+                             double(g);
         sum += error / step;
         squares += error / step * (error / step);
       }
@@ -240,7 +270,9 @@ TEST(ClassQuantizer, VarianceIsTheClosedFormOfStochasticRounding) {
     double squares = 0;
     for (uint32_t k = 0; k < 4096; ++k) {
       const float u = (float(k) + 0.5f) / 4096.0f;
-      const double error = double(dequantize_in_class(Q::sym, 4, scale, quantize_in_class(Q::sym, 4, scale, g, u))) - double(g);
+      const double error =
+          double(dequantize_in_class(Q::sym, 4, scale, quantize_in_class(Q::sym, 4, scale, g, u))) -
+          double(g);
       squares += error * error;
     }
     EXPECT_DOUBLE_EQ(squares / 4096, f * (1 - f)) << g;
@@ -251,9 +283,11 @@ TEST(ClassQuantizer, ACellsErrorIsNeverMoreThanHalfAStep) {
   for_each_class(ordinary_ranges, [](Q quantizer, uint32_t width, Range range) {
     if (quantizer != Q::cell) return;
     const ClassScale scale = make_class_scale(quantizer, width, range.low, range.high);
-    const double most = step_of(quantizer, width, double(range.low), double(range.high)) / 2 + slack(double(range.high));
+    const double most =
+        step_of(quantizer, width, double(range.low), double(range.high)) / 2 + slack(double(range.high));
     for_each_member(range, 99, 2000, [&](float g) {
-      const float value = dequantize_in_class(quantizer, width, scale, quantize_in_class(quantizer, width, scale, g, 0.5f));
+      const float value =
+          dequantize_in_class(quantizer, width, scale, quantize_in_class(quantizer, width, scale, g, 0.5f));
       ASSERT_LE(std::fabs(double(value) - double(g)), most) << g;
       ASSERT_EQ(std::signbit(value), std::signbit(g));
     });
@@ -266,7 +300,9 @@ TEST(ClassQuantizer, AClassOfOneMagnitudeIsRestoredExactly) {
       for (uint32_t width = 1; width <= 8; ++width) {
         const ClassScale scale = make_class_scale(quantizer, width, magnitude, magnitude);
         for (float g : {magnitude, -magnitude})
-          EXPECT_EQ(dequantize_in_class(quantizer, width, scale, quantize_in_class(quantizer, width, scale, g, 0.5f)), g)
+          EXPECT_EQ(dequantize_in_class(quantizer, width, scale,
+                                        quantize_in_class(quantizer, width, scale, g, 0.5f)),
+                    g)
               << name_of(quantizer) << width;
       }
 }
@@ -280,12 +316,14 @@ TEST(ClassQuantizer, SplitAndJoinAreInversesAndMirroredCodesShareAMagnitude) {
       const ClassScale scale = make_class_scale(quantizer, width, 1.0f, 2.0f);
       for (uint32_t code = 0; code < 2 * half; ++code) {
         if (!is_code(quantizer, width, code)) continue;
-        const uint32_t sign = sign_of_code(quantizer, width, code), magnitude = magnitude_of_code(quantizer, width, code);
+        const uint32_t sign = sign_of_code(quantizer, width, code),
+                       magnitude = magnitude_of_code(quantizer, width, code);
         ASSERT_LT(sign, 2u);
         ASSERT_LT(magnitude, half);
         ASSERT_EQ(join_code(quantizer, width, sign, magnitude), code);
         const float value = dequantize_in_class(quantizer, width, scale, code);
-        const float mirrored = dequantize_in_class(quantizer, width, scale, join_code(quantizer, width, 1 - sign, magnitude));
+        const float mirrored =
+            dequantize_in_class(quantizer, width, scale, join_code(quantizer, width, 1 - sign, magnitude));
         ASSERT_NEAR(value, -mirrored, 2e-6);
         ASSERT_TRUE(value == 0 || std::signbit(value) == (sign == 1));
       }
@@ -297,7 +335,8 @@ TEST(ClassQuantizer, GridPointsOfSymDoNotMoveWhateverTheUniform) {
   const ClassScale scale = make_class_scale(Q::sym, 8, 0.0f, 127.0f);
   for (int level = -127; level <= 127; ++level)
     for (float u : {0.0f, 0.5f, 1.0f - 0x1p-24f})
-      EXPECT_EQ(dequantize_in_class(Q::sym, 8, scale, quantize_in_class(Q::sym, 8, scale, float(level), u)), float(level));
+      EXPECT_EQ(dequantize_in_class(Q::sym, 8, scale, quantize_in_class(Q::sym, 8, scale, float(level), u)),
+                float(level));
 }
 
 TEST(RoundStochastic, RoundsUpExactlyWhenTheUniformIsBelowTheFraction) {

@@ -1,4 +1,5 @@
-// Classification, run activities and the sums over dropped elements against the definitions, on every SIMD level.
+// Classification, run activities and the sums over dropped elements against the definitions, on every SIMD
+// level.
 #include "kernels/cpu/classify.hpp"
 
 #include <gtest/gtest.h>
@@ -12,17 +13,22 @@
 namespace jsq::cpu {
 namespace {
 
-uint32_t key_of(float g) { return std::bit_cast<uint32_t>(std::fabs(g)); }
+uint32_t key_of(float g) {
+  return std::bit_cast<uint32_t>(std::fabs(g));
+}
 
-/// The definition: class j or above when the key is above threshold[j], or equal with an index below cutoff[j].
+/// The definition: class j or above when the key is above threshold[j], or equal with an index below
+/// cutoff[j].
 uint8_t class_of(const element::ClassPlan& plan, float g, uint64_t index) {
   uint8_t c = 0;
   for (uint32_t j = 1; j < plan.classes; ++j)
-    if (key_of(g) > plan.threshold[j] || (key_of(g) == plan.threshold[j] && index < plan.cutoff[j])) c = uint8_t(j);
+    if (key_of(g) > plan.threshold[j] || (key_of(g) == plan.threshold[j] && index < plan.cutoff[j]))
+      c = uint8_t(j);
   return c;
 }
 
-/// Ascending thresholds taken from the values themselves, so that ties are met; cutoffs inside and outside the stretch.
+/// Ascending thresholds taken from the values themselves, so that ties are met; cutoffs inside and outside
+/// the stretch.
 element::ClassPlan random_plan(test::Random& random, const std::vector<float>& values, uint64_t first) {
   element::ClassPlan plan;
   plan.classes = 1 + uint32_t(random.below(element::max_classes));
@@ -32,10 +38,12 @@ element::ClassPlan random_plan(test::Random& random, const std::vector<float>& v
   for (uint32_t j = 1; j < plan.classes; ++j) {
     plan.threshold[j] = keys[j - 1];
     plan.width[j] = j;
-    const uint64_t cutoffs[] = {0, UINT64_MAX, first, first + random.below(values.size() + 1), first + values.size(), first / 2};
+    const uint64_t cutoffs[] = {
+        0, UINT64_MAX, first, first + random.below(values.size() + 1), first + values.size(), first / 2};
     plan.cutoff[j] = cutoffs[random.below(6)];
     // Equal thresholds are one tie: a higher class never takes more of it.
-    if (j > 1 && plan.threshold[j] == plan.threshold[j - 1]) plan.cutoff[j] = std::min(plan.cutoff[j], plan.cutoff[j - 1]);
+    if (j > 1 && plan.threshold[j] == plan.threshold[j - 1])
+      plan.cutoff[j] = std::min(plan.cutoff[j], plan.cutoff[j - 1]);
   }
   return plan;
 }
@@ -50,7 +58,8 @@ TEST(Classify, FollowsTheDefinitionWithTiesSplitAtAnyIndex) {
       const element::ClassPlan plan = random_plan(random, values, first);
       std::vector<uint8_t> classes(values.size(), 99);
       classify(values, first, plan, classes);
-      for (size_t i = 0; i < values.size(); ++i) ASSERT_EQ(classes[i], class_of(plan, values[i], first + i)) << i;
+      for (size_t i = 0; i < values.size(); ++i)
+        ASSERT_EQ(classes[i], class_of(plan, values[i], first + i)) << i;
     }
   });
 }
@@ -77,7 +86,9 @@ TEST(RunActivities, AreTheBitLengthsOfTheSumsOfRunsOf32) {
     for (size_t n : {1, 31, 32, 33, 64, 65, 1000, 16384, 16385, 70000})
       for (uint32_t class_count : {1u, 2u, 4u, 9u}) {
         std::vector<uint8_t> classes = random_classes(random, n, class_count);
-        if (n > 40) std::fill(classes.begin(), classes.begin() + 32, uint8_t(class_count - 1));  // the most a run can have
+        if (n > 40)
+          std::fill(classes.begin(), classes.begin() + 32,
+                    uint8_t(class_count - 1));  // the most a run can have
         std::vector<uint8_t> buckets((n + 31) / 32, 99);
         run_activities(classes, buckets);
         for (size_t r = 0; r < buckets.size(); ++r) {
@@ -122,7 +133,8 @@ TEST(SumDropped, SumsTheElementsOfClassZeroInTheDefinedOrder) {
         // Stretches end at the cutoffs; each has 16 lanes folded by halving.
         std::vector<size_t> ends{n};
         for (uint32_t j = 1; j < plan.classes; ++j)
-          if (plan.cutoff[j] > first && plan.cutoff[j] - first < n) ends.push_back(size_t(plan.cutoff[j] - first));
+          if (plan.cutoff[j] > first && plan.cutoff[j] - first < n)
+            ends.push_back(size_t(plan.cutoff[j] - first));
         std::sort(ends.begin(), ends.end());
         double sum = 0, energy = 0;
         float largest = 0;
@@ -136,7 +148,8 @@ TEST(SumDropped, SumsTheElementsOfClassZeroInTheDefinedOrder) {
             if (dropped) largest = std::max(largest, std::fabs(values[i]));
           }
           for (size_t half = 8; half > 0; half /= 2)
-            for (size_t l = 0; l < half; ++l) lane_sum[l] += lane_sum[l + half], lane_energy[l] += lane_energy[l + half];
+            for (size_t l = 0; l < half; ++l)
+              lane_sum[l] += lane_sum[l + half], lane_energy[l] += lane_energy[l + half];
           sum += lane_sum[0];
           energy += lane_energy[0];
         }

@@ -1,4 +1,5 @@
-// Data for the tests: a small generator of its own, and the kinds of gradients that the promises name. No expectations live here.
+// Data for the tests: a small generator of its own, and the kinds of gradients that the promises name. No
+// expectations live here.
 #pragma once
 
 #include <bit>
@@ -47,14 +48,28 @@ class Random {
 };
 
 enum class Kind {
-  zeros, negative_zeros, constant, one_nonzero, signed_zeros, subnormal, near_max, one_outlier, heavy, gauss, ternary, f16_grid, sparse
+  zeros,
+  negative_zeros,
+  constant,
+  one_nonzero,
+  signed_zeros,
+  subnormal,
+  near_max,
+  one_outlier,
+  heavy,
+  gauss,
+  ternary,
+  f16_grid,
+  sparse
 };
-constexpr Kind all_kinds[] = {Kind::zeros,    Kind::negative_zeros, Kind::constant,    Kind::one_nonzero, Kind::signed_zeros,
-                              Kind::subnormal, Kind::near_max,       Kind::one_outlier, Kind::heavy,       Kind::gauss,
-                              Kind::ternary,  Kind::f16_grid,       Kind::sparse};
+constexpr Kind all_kinds[] = {Kind::zeros,        Kind::negative_zeros, Kind::constant, Kind::one_nonzero,
+                              Kind::signed_zeros, Kind::subnormal,      Kind::near_max, Kind::one_outlier,
+                              Kind::heavy,        Kind::gauss,          Kind::ternary,  Kind::f16_grid,
+                              Kind::sparse};
 inline const char* kind_name(Kind kind) {
-  constexpr const char* names[] = {"zeros",     "negative_zeros", "constant", "one_nonzero", "signed_zeros", "subnormal", "near_max",
-                                   "one_outlier", "heavy",          "gauss",    "ternary",     "f16_grid",     "sparse"};
+  constexpr const char* names[] = {
+      "zeros",       "negative_zeros", "constant", "one_nonzero", "signed_zeros", "subnormal", "near_max",
+      "one_outlier", "heavy",          "gauss",    "ternary",     "f16_grid",     "sparse"};
   return names[size_t(kind)];
 }
 
@@ -64,19 +79,47 @@ inline std::vector<float> make_data(Kind kind, size_t n, uint64_t seed = 1) {
   const size_t place = n ? size_t(random.below(n)) : 0;
   for (size_t i = 0; i < n; ++i) {
     switch (kind) {
-      case Kind::zeros: values[i] = 0.0f; break;
-      case Kind::negative_zeros: values[i] = -0.0f; break;
-      case Kind::constant: values[i] = 0.37f; break;
-      case Kind::one_nonzero: values[i] = i == place ? -2.5f : 0.0f; break;
-      case Kind::signed_zeros: values[i] = random.below(2) ? 0.0f : -0.0f; if (i == place) values[i] = 1; break;
-      case Kind::subnormal: values[i] = std::bit_cast<float>(uint32_t(random.below(0x800000) | (random.below(2) << 31))); break;
-      case Kind::near_max: values[i] = float((random.uniform() * 2 - 1) * double(FLT_MAX)); if (i == place) values[i] = FLT_MAX; break;
-      case Kind::one_outlier: values[i] = i == place ? 3.0e30f : float(random.normal()); break;
-      case Kind::heavy: values[i] = random.heavy(); break;
-      case Kind::gauss: values[i] = float(random.normal()); break;
-      case Kind::ternary: values[i] = float(int(random.below(3)) - 1) * 0.25f; break;
-      case Kind::f16_grid: values[i] = float(std::round(random.normal() * 64) / 1024); break;
-      case Kind::sparse: values[i] = random.below(50) == 0 ? random.heavy() : 0.0f; break;
+      case Kind::zeros:
+        values[i] = 0.0f;
+        break;
+      case Kind::negative_zeros:
+        values[i] = -0.0f;
+        break;
+      case Kind::constant:
+        values[i] = 0.37f;
+        break;
+      case Kind::one_nonzero:
+        values[i] = i == place ? -2.5f : 0.0f;
+        break;
+      case Kind::signed_zeros:
+        values[i] = random.below(2) ? 0.0f : -0.0f;
+        if (i == place) values[i] = 1;
+        break;
+      case Kind::subnormal:
+        values[i] = std::bit_cast<float>(uint32_t(random.below(0x800000) | (random.below(2) << 31)));
+        break;
+      case Kind::near_max:
+        values[i] = float((random.uniform() * 2 - 1) * double(FLT_MAX));
+        if (i == place) values[i] = FLT_MAX;
+        break;
+      case Kind::one_outlier:
+        values[i] = i == place ? 3.0e30f : float(random.normal());
+        break;
+      case Kind::heavy:
+        values[i] = random.heavy();
+        break;
+      case Kind::gauss:
+        values[i] = float(random.normal());
+        break;
+      case Kind::ternary:
+        values[i] = float(int(random.below(3)) - 1) * 0.25f;
+        break;
+      case Kind::f16_grid:
+        values[i] = float(std::round(random.normal() * 64) / 1024);
+        break;
+      case Kind::sparse:
+        values[i] = random.below(50) == 0 ? random.heavy() : 0.0f;
+        break;
     }
   }
   return values;

@@ -1,4 +1,5 @@
-// Conversions between element types: every pattern of the 16-bit types, and every place where rounding could go wrong.
+// Conversions between element types: every pattern of the 16-bit types, and every place where rounding could
+// go wrong.
 #include "kernels/element/float_bits.hpp"
 
 #include <gtest/gtest.h>
@@ -19,7 +20,8 @@ double value_of_16(uint32_t pattern, int mantissa_bits, int exponent_bits) {
   const int mantissa = int(pattern) & ((1 << mantissa_bits) - 1);
   const double sign = pattern & 0x8000 ? -1.0 : 1.0;
   if (exponent == (1 << exponent_bits) - 1)
-    return mantissa ? std::numeric_limits<double>::quiet_NaN() : sign * std::numeric_limits<double>::infinity();
+    return mantissa ? std::numeric_limits<double>::quiet_NaN()
+                    : sign * std::numeric_limits<double>::infinity();
   if (exponent == 0) return sign * std::ldexp(mantissa, 1 - bias - mantissa_bits);
   return sign * std::ldexp(mantissa + (1 << mantissa_bits), exponent - bias - mantissa_bits);
 }
@@ -66,11 +68,14 @@ TEST(Bf16, EveryPatternComesBackFromF32) {
   }
 }
 
-/// Between two neighbours of a 16-bit type: below the middle rounds down, above it up, the middle to the even pattern.
+/// Between two neighbours of a 16-bit type: below the middle rounds down, above it up, the middle to the even
+/// pattern.
 template <class Narrow>
-void expect_rounding_between_neighbours(uint32_t last_finite, int mantissa_bits, int exponent_bits, Narrow narrow) {
+void expect_rounding_between_neighbours(uint32_t last_finite, int mantissa_bits, int exponent_bits,
+                                        Narrow narrow) {
   for (uint32_t pattern = 0; pattern < last_finite; ++pattern) {
-    const double low = value_of_16(pattern, mantissa_bits, exponent_bits), high = value_of_16(pattern + 1, mantissa_bits, exponent_bits);
+    const double low = value_of_16(pattern, mantissa_bits, exponent_bits),
+                 high = value_of_16(pattern + 1, mantissa_bits, exponent_bits);
     const float middle = float((low + high) / 2);  // exact, except below the smallest f32
     if (double(middle) != (low + high) / 2) continue;
     const uint32_t even = pattern % 2 ? pattern + 1 : pattern;
@@ -123,26 +128,33 @@ TEST(Bf16, KeepsTheTopPayloadBitsOfANanAndMakesItQuiet) {
 
 // numpy.float16(x).view('u2'), numpy 1.24.
 TEST(F16, RoundsAsNumpyDoes) {
-  const std::pair<float, uint32_t> table[] = {{0.1f, 0x2e66},          {-0.1f, 0xae66},        {1.0f / 3, 0x3555},  {65504.0f, 0x7bff},
-                                              {65519.0f, 0x7bff},      {6e-8f, 0x0001},        {2.9e-8f, 0x0000},   {3e-8f, 0x0001},
-                                              {6.1e-5f, 0x03ff},       {6.1035156e-5f, 0x0400}, {1.0004883f, 0x3c00}, {1.0014648f, 0x3c02},
-                                              {3.14159265f, 0x4248},   {-2.7182818f, 0xc170},  {1e-5f, 0x00a8},     {2049.0f, 0x6800},
-                                              {2051.0f, 0x6802},       {0.0f, 0x0000},         {-0.0f, 0x8000}};
+  const std::pair<float, uint32_t> table[] = {
+      {0.1f, 0x2e66},        {-0.1f, 0xae66},         {1.0f / 3, 0x3555},   {65504.0f, 0x7bff},
+      {65519.0f, 0x7bff},    {6e-8f, 0x0001},         {2.9e-8f, 0x0000},    {3e-8f, 0x0001},
+      {6.1e-5f, 0x03ff},     {6.1035156e-5f, 0x0400}, {1.0004883f, 0x3c00}, {1.0014648f, 0x3c02},
+      {3.14159265f, 0x4248}, {-2.7182818f, 0xc170},   {1e-5f, 0x00a8},      {2049.0f, 0x6800},
+      {2051.0f, 0x6802},     {0.0f, 0x0000},          {-0.0f, 0x8000}};
   for (const auto& [value, pattern] : table) EXPECT_EQ(f32_to_f16_saturating(value), pattern) << value;
 }
 
 TEST(Bf16, RoundsAsTheWorkedVectorsSay) {
-  const std::pair<float, float> table[] = {
-      {0.1f, 0.10009765625f}, {3.14159265f, 3.140625f}, {1.00390625f, 1.0f}, {1.01171875f, 1.015625f}, {65519.0f, 65536.0f}};
-  for (const auto& [value, rounded] : table) EXPECT_EQ(bf16_to_f32(f32_to_bf16_saturating(value)), rounded) << value;
+  const std::pair<float, float> table[] = {{0.1f, 0.10009765625f},
+                                           {3.14159265f, 3.140625f},
+                                           {1.00390625f, 1.0f},
+                                           {1.01171875f, 1.015625f},
+                                           {65519.0f, 65536.0f}};
+  for (const auto& [value, rounded] : table)
+    EXPECT_EQ(bf16_to_f32(f32_to_bf16_saturating(value)), rounded) << value;
 }
 
 #if defined(__FLT16_MANT_DIG__)
 TEST(F16, AgreesWithTheCompilersOwnTypeOnAMillionFloats) {
   test::Random random(1);
   for (int i = 0; i < 1000000; ++i) {
-    // Exponents around the range of binary16, so that normal, subnormal, tiny and saturating values all occur.
-    const float g = std::bit_cast<float>(uint32_t((random.word() & 0x807fffffu) | (uint32_t(96 + random.below(50)) << 23)));
+    // Exponents around the range of binary16, so that normal, subnormal, tiny and saturating values all
+    // occur.
+    const float g = std::bit_cast<float>(
+        uint32_t((random.word() & 0x807fffffu) | (uint32_t(96 + random.below(50)) << 23)));
     const _Float16 expected = _Float16(g);
     uint16_t pattern = std::bit_cast<uint16_t>(expected);
     if ((pattern & 0x7fff) == 0x7c00) pattern = uint16_t((pattern & 0x8000) | 0x7bff);  // jsq saturates

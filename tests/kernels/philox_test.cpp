@@ -1,5 +1,5 @@
-// Philox4x32-10 against Random123: its published known answers (kat_vectors of the Random123 1.14 distribution) and, where Debian's
-// librandom123-dev is installed, its own code.
+// Philox4x32-10 against Random123: its published known answers (kat_vectors of the Random123 1.14
+// distribution) and, where Debian's librandom123-dev is installed, its own code.
 #include "kernels/element/philox.hpp"
 
 #include <gtest/gtest.h>
@@ -41,7 +41,8 @@ TEST(Philox, EqualsRandom123OnRandomCountersAndKeys) {
     const philox4x32_ctr_t random123_counter = {{counter[0], counter[1], counter[2], counter[3]}};
     const philox4x32_key_t random123_key = {{key0, key1}};
     const philox4x32_ctr_t expected = philox4x32_R(10, random123_counter, random123_key);
-    ASSERT_EQ(philox(counter, key0, key1), (Words{expected.v[0], expected.v[1], expected.v[2], expected.v[3]}));
+    ASSERT_EQ(philox(counter, key0, key1),
+              (Words{expected.v[0], expected.v[1], expected.v[2], expected.v[3]}));
   }
 }
 #endif
@@ -53,7 +54,8 @@ TEST(RandomWord, IsTheWordAtTheElementsPlaceInTheBlockOfItsQuad) {
     const uint32_t tensor = uint32_t(random.word());
     for (uint32_t purpose : {1u, 2u}) {
       const uint64_t quad = element / 4;
-      const Words block = philox({uint32_t(quad), uint32_t(quad >> 32), tensor, purpose}, uint32_t(seed), uint32_t(seed >> 32));
+      const Words block = philox({uint32_t(quad), uint32_t(quad >> 32), tensor, purpose}, uint32_t(seed),
+                                 uint32_t(seed >> 32));
       ASSERT_EQ(random_word(seed, element, tensor, RandomPurpose(purpose)), block[element % 4]);
     }
   }

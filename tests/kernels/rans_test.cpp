@@ -1,4 +1,5 @@
-// The rANS coder: exact reciprocals, one step and its inverse, and interleaved streams that end where they should.
+// The rANS coder: exact reciprocals, one step and its inverse, and interleaved streams that end where they
+// should.
 #include "kernels/element/rans.hpp"
 
 #include <gtest/gtest.h>
@@ -25,7 +26,9 @@ TEST(RansSymbol, ReciprocalGivesExactQuotientsForEveryFrequencyAtExtremeStates) 
       const uint64_t expected = ((x / f) << 12) + x % f;
       ASSERT_EQ(element::rans_push(uint32_t(x), symbol), uint32_t(expected)) << f << ' ' << x;
     };
-    for (uint64_t x : {uint64_t(0), uint64_t(1), uint64_t(65535), uint64_t(65536), uint64_t(65537), limit - 1, limit - 2}) check(x);
+    for (uint64_t x :
+         {uint64_t(0), uint64_t(1), uint64_t(65535), uint64_t(65536), uint64_t(65537), limit - 1, limit - 2})
+      check(x);
     for (uint64_t quotient : {uint64_t(1), uint64_t(2), limit / f - 1, limit / f, uint64_t(65536) / f})
       for (int64_t d : {-1, 0, 1}) check(quotient * f + uint64_t(d));
     for (int i = 0; i < 50; ++i) check(random.below(limit));
@@ -38,7 +41,8 @@ TEST(RansStep, AdvanceUndoesPushAndStatesStayInRange) {
   for (int i = 0; i < 300000; ++i) {
     const uint32_t frequency = 1 + uint32_t(random.below(element::rans_total));
     const uint32_t start = uint32_t(random.below(element::rans_total - frequency + 1));
-    const uint32_t state = uint32_t(element::rans_lower_bound + random.below((1ull << 32) - element::rans_lower_bound));
+    const uint32_t state =
+        uint32_t(element::rans_lower_bound + random.below((1ull << 32) - element::rans_lower_bound));
     const bool word = element::rans_needs_word(state, frequency);
     const uint32_t reduced = word ? state >> 16 : state;
     ASSERT_FALSE(element::rans_needs_word(reduced, frequency));
@@ -79,57 +83,84 @@ Table random_table(test::Random& random) {
   uint32_t start = 0;
   for (uint32_t symbol = 0; symbol < 16; ++symbol) {
     table.symbols[symbol] = make_rans_symbol(start, table.frequency[symbol]);
-    for (uint32_t i = 0; i < table.frequency[symbol]; ++i) table.slots.push_back(element::make_rans_slot(symbol, table.frequency[symbol], i));
+    for (uint32_t i = 0; i < table.frequency[symbol]; ++i)
+      table.slots.push_back(element::make_rans_slot(symbol, table.frequency[symbol], i));
     start += table.frequency[symbol];
   }
   return table;
 }
 
+/// A section: groups of `each` symbols, every group with a table of its own.
+struct Section {
+  size_t each = 1;
+  std::vector<uint32_t> tables;  // of each group
+  std::vector<uint8_t> symbols;
+};
+
 struct Stream {
-  std::vector<Table> tables;
-  std::vector<std::vector<uint16_t>> sections;
+  std::vector<RansSymbol> symbols;  // 16 of each table
+  std::vector<RansSlot> slots;      // 4096 of each table
+  std::vector<Section> sections;
   std::string bytes;
   double ideal_bits = 0;
 };
 
 Stream random_stream(test::Random& random, uint32_t lanes, size_t most_symbols = 700) {
   Stream stream;
-  size_t symbols = 0;
-  const size_t sections = 1 + random.below(4);
-  for (size_t s = 0; s < sections; ++s) {
-    stream.tables.push_back(random_table(random));
-    const Table& table = stream.tables.back();
-    std::vector<uint16_t> ids(random.below(4) == 0 ? 0 : random.below(most_symbols));
-    for (uint16_t& id : ids) {
-      // By frequency, so that the length can be held against the entropy.
-      auto slot = uint32_t(random.below(element::rans_total));
-      id = uint16_t(element::rans_slot_symbol(table.slots[slot]));
-      stream.ideal_bits -= std::log2(double(table.frequency[id]) / 4096);
-    }
-    symbols += ids.size();
-    stream.sections.push_back(std::move(ids));
+  std::vector<Table> tables(1 + random.below(6));
+  for (Table& table : tables) {
+    table = random_table(random);
+    stream.symbols.insert(stream.symbols.end(), table.symbols.begin(), table.symbols.end());
+    stream.slots.insert(stream.slots.end(), table.slots.begin(), table.slots.end());
   }
-  cpu::RansEncoder encoder(lanes, symbols);
-  for (size_t s = sections; s-- > 0;) encoder.encode_section(stream.sections[s], stream.tables[s].symbols.data());
+  size_t count = 0;
+  stream.sections.resize(1 + random.below(4));
+  std::vector<std::vector<uint16_t>> ids(stream.sections.size());
+  for (size_t s = 0; s < stream.sections.size(); ++s) {
+    Section& section = stream.sections[s];
+    section.each = 1 + random.below(32);
+    section.tables.resize(random.below(4) == 0 ? 0 : random.below(most_symbols / section.each + 1));
+    for (uint32_t& t : section.tables) {
+      t = uint32_t(random.below(tables.size()));
+      for (size_t i = 0; i < section.each; ++i) {
+        // By frequency, so that the length can be held against the entropy.
+        const uint32_t symbol = element::rans_slot_symbol(tables[t].slots[random.below(element::rans_total)]);
+        stream.ideal_bits -= std::log2(double(tables[t].frequency[symbol]) / 4096);
+        section.symbols.push_back(uint8_t(symbol));
+        ids[s].push_back(uint16_t(16 * t + symbol));
+      }
+    }
+    count += section.symbols.size();
+  }
+  cpu::RansEncoder encoder(lanes, count);
+  for (size_t s = ids.size(); s-- > 0;) encoder.encode_section(ids[s], stream.symbols.data());
   encoder.finish(stream.bytes);
   return stream;
 }
 
+enum class How { one_by_one, indexed, groups, mixed };
+
 /// Decodes `bytes` and returns whether it ended as it should; fills what was read.
-bool decode(const Stream& stream, std::string_view bytes, uint32_t lanes, bool many, std::vector<std::vector<uint16_t>>& read) {
+bool decode(const Stream& stream, std::string_view bytes, uint32_t lanes, How how,
+            std::vector<std::vector<uint8_t>>& read) {
   cpu::RansDecoder decoder(bytes, lanes);
   read.clear();
-  for (size_t s = 0; s < stream.sections.size(); ++s) {
+  for (const Section& section : stream.sections) {
     decoder.begin_section();
-    std::vector<uint16_t> ids(stream.sections[s].size());
-    if (many) {
-      std::vector<uint8_t> symbols(ids.size());
-      decoder.next_many(stream.tables[s].slots.data(), symbols.data(), symbols.size());
-      std::copy(symbols.begin(), symbols.end(), ids.begin());
-    } else {
-      for (uint16_t& id : ids) id = uint16_t(decoder.next(stream.tables[s].slots.data()));
+    const size_t n = section.symbols.size();
+    std::vector<uint8_t> symbols(n);
+    std::vector<uint32_t> of_group, of_symbol;
+    for (uint32_t t : section.tables) {
+      of_group.push_back(t * element::rans_total);
+      of_symbol.insert(of_symbol.end(), section.each, t * element::rans_total);
     }
-    read.push_back(std::move(ids));
+    const size_t alone = how == How::one_by_one ? n : how == How::mixed ? n / 3 : 0;
+    for (size_t i = 0; i < alone; ++i) symbols[i] = uint8_t(decoder.next(stream.slots.data() + of_symbol[i]));
+    if (how == How::groups)
+      decoder.next_groups(stream.slots.data(), of_group, section.each, symbols.data());
+    else
+      decoder.next_indexed(stream.slots.data(), of_symbol.data() + alone, symbols.data() + alone, n - alone);
+    read.push_back(std::move(symbols));
   }
   return decoder.finished();
 }
@@ -140,10 +171,10 @@ TEST_P(RansStream, DecodesWhatWasEncodedSymbolBySymbolAndInBulk) {
   test::Random random(GetParam());
   for (int round = 0; round < 300; ++round) {
     const Stream stream = random_stream(random, GetParam());
-    std::vector<std::vector<uint16_t>> read;
-    for (bool many : {false, true}) {
-      ASSERT_TRUE(decode(stream, stream.bytes, GetParam(), many, read));
-      ASSERT_EQ(read, stream.sections);
+    std::vector<std::vector<uint8_t>> read;
+    for (How how : {How::one_by_one, How::indexed, How::groups, How::mixed}) {
+      ASSERT_TRUE(decode(stream, stream.bytes, GetParam(), how, read)) << int(how);
+      for (size_t s = 0; s < read.size(); ++s) ASSERT_EQ(read[s], stream.sections[s].symbols);
     }
   }
 }
@@ -162,11 +193,14 @@ TEST_P(RansStream, IsNotFinishedWhenTruncatedOrExtended) {
   test::Random random(100 + GetParam());
   for (int round = 0; round < 20; ++round) {
     const Stream stream = random_stream(random, GetParam());
-    std::vector<std::vector<uint16_t>> read;
+    std::vector<std::vector<uint8_t>> read;
     for (size_t size = 0; size < stream.bytes.size(); ++size)
-      ASSERT_FALSE(decode(stream, std::string_view(stream.bytes).substr(0, size), GetParam(), false, read)) << size;
+      ASSERT_FALSE(
+          decode(stream, std::string_view(stream.bytes).substr(0, size), GetParam(), How::indexed, read))
+          << size;
     for (size_t more = 1; more < 6; ++more)
-      ASSERT_FALSE(decode(stream, stream.bytes + std::string(more, '\0'), GetParam(), false, read)) << more;
+      ASSERT_FALSE(decode(stream, stream.bytes + std::string(more, '\0'), GetParam(), How::indexed, read))
+          << more;
   }
 }
 
@@ -184,13 +218,13 @@ TEST_P(RansStream, WithoutSymbolsIsTheStatesAlone) {
 TEST_P(RansStream, SurvivesAnyBytes) {
   test::Random random(200 + GetParam());
   Stream stream = random_stream(random, GetParam());
-  std::vector<std::vector<uint16_t>> read;
+  std::vector<std::vector<uint8_t>> read;
   for (int round = 0; round < 300; ++round) {
     std::string bytes(random.below(200), '\0');
     for (char& byte : bytes) byte = char(random.word());
-    decode(stream, bytes, GetParam(), round % 2, read);
+    decode(stream, bytes, GetParam(), How(round % 4), read);
     for (const auto& section : read)
-      for (uint16_t id : section) ASSERT_LT(id, 16);
+      for (uint8_t symbol : section) ASSERT_LT(symbol, 16);
   }
 }
 

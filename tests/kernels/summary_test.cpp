@@ -14,7 +14,9 @@
 namespace jsq {
 namespace {
 
-uint32_t key_of(float g) { return std::bit_cast<uint32_t>(std::fabs(g)); }
+uint32_t key_of(float g) {
+  return std::bit_cast<uint32_t>(std::fabs(g));
+}
 
 /// Sums of one chunk in the order that the interface defines: 16 lanes, folded by halving.
 template <class Term>
@@ -31,7 +33,8 @@ double lane_sum(const std::vector<float>& values, size_t first, size_t count, Te
 template <class Term>
 double chunked_sum(const std::vector<float>& values, Term term) {
   double sum = 0;
-  for (size_t at = 0; at < values.size(); at += 65536) sum += lane_sum(values, at, std::min<size_t>(65536, values.size() - at), term);
+  for (size_t at = 0; at < values.size(); at += 65536)
+    sum += lane_sum(values, at, std::min<size_t>(65536, values.size() - at), term);
   return sum;
 }
 
@@ -83,7 +86,12 @@ TEST(Summary, LeavesNonFiniteElementsOutOfEverythingButTheirCounts) {
     for (size_t n : {1, 17, 5000, 140000}) {
       std::vector<float> values = test::make_data(test::Kind::heavy, n);
       for (size_t k = 0; k < 1 + n / 100; ++k) {
-        const float specials[] = {HUGE_VALF, -HUGE_VALF, NAN, -NAN, std::bit_cast<float>(0x7f800001u), std::bit_cast<float>(0xffffffffu)};
+        const float specials[] = {HUGE_VALF,
+                                  -HUGE_VALF,
+                                  NAN,
+                                  -NAN,
+                                  std::bit_cast<float>(0x7f800001u),
+                                  std::bit_cast<float>(0xffffffffu)};
         values[random.below(n)] = specials[random.below(6)];
       }
       expect_summary(values);
@@ -120,10 +128,12 @@ TEST(RefineRanges, CountsEveryKeyOfEveryRangeOnEverySimdLevel) {
         const uint32_t size = 256u << shift;
         const uint32_t low = key_of(values[random.below(values.size())]) / size * size;
         bool free = low + size <= 0x7f800000u;
-        for (const cpu::KeyRange& other : ranges) free = free && (low + size <= other.low || other.low + (256u << other.shift) <= low);
+        for (const cpu::KeyRange& other : ranges)
+          free = free && (low + size <= other.low || other.low + (256u << other.shift) <= low);
         if (free) ranges.push_back({low, shift});
       }
-      std::vector<uint32_t> counts(256 * ranges.size(), 7), expected(256 * ranges.size(), 7);  // it adds to what is there
+      std::vector<uint32_t> counts(256 * ranges.size(), 7),
+          expected(256 * ranges.size(), 7);  // it adds to what is there
       for (float g : values)
         for (size_t r = 0; r < ranges.size(); ++r)
           if (key_of(g) >= ranges[r].low && key_of(g) - ranges[r].low < 256u << ranges[r].shift)

@@ -12,7 +12,8 @@
 #include "tests/kernels/data.hpp"
 #include "tests/lib/allocators/reference.hpp"
 
-// The largest allocation asked for, so that a test can hold the allocator to memory that does not grow with the budget.
+// The largest allocation asked for, so that a test can hold the allocator to memory that does not grow with
+// the budget.
 namespace {
 size_t largest_request = 0;
 }
@@ -21,14 +22,18 @@ size_t largest_request = 0;
   if (void* memory = std::malloc(size ? size : 1)) return memory;
   throw std::bad_alloc();
 }
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept {
+  std::free(memory);
+}
 
 namespace jsq {
 namespace {
 
-using test::assignment_of;
 using test::Assignment;
+using test::assignment_of;
 using test::Kind;
 using test::make_data;
 using test::Random;
@@ -41,14 +46,17 @@ TEST(ExactAllocator, GivesTheWorkedVector) {
     std::vector<uint32_t> widths;
     double noise;
   };
-  const Row rows[] = {{8, {0, 0, 0, 0, 0, 2, 2, 4}, 0.0320098286},  {12, {0, 0, 0, 0, 2, 2, 4, 4}, 0.0107968479},
-                      {16, {0, 0, 0, 2, 2, 4, 4, 4}, 0.00570997156}, {20, {0, 0, 0, 2, 2, 4, 4, 8}, 0.00277767659},
+  const Row rows[] = {{8, {0, 0, 0, 0, 0, 2, 2, 4}, 0.0320098286},
+                      {12, {0, 0, 0, 0, 2, 2, 4, 4}, 0.0107968479},
+                      {16, {0, 0, 0, 2, 2, 4, 4, 4}, 0.00570997156},
+                      {20, {0, 0, 0, 2, 2, 4, 4, 8}, 0.00277767659},
                       {26, {0, 2, 2, 2, 4, 4, 4, 8}, 0.00123748349}};
   for (const Row& row : rows) {
     const Allocation allocation = allocate(g8, {}, row.budget);
     const Assignment found = assignment_of(g8, allocation);
     EXPECT_EQ(found.widths, row.widths) << row.budget;
-    EXPECT_NEAR(found.noise, row.noise, 1e-7 * row.noise);  // the table is of decimal numbers, the test of f32
+    EXPECT_NEAR(found.noise, row.noise,
+                1e-7 * row.noise);  // the table is of decimal numbers, the test of f32
     EXPECT_EQ(found.bits, row.budget);
     EXPECT_EQ(allocation.payload_bits, row.budget);
     EXPECT_NEAR(analyze_noise(g8, allocation).per_element, row.noise, 1e-7 * row.noise);
@@ -64,8 +72,10 @@ TEST(NoiseReport, GivesEquation6AndTheBestUniformCoCompressorOfTheWorkedVector) 
   EXPECT_DOUBLE_EQ(report.uniform, 2.0 / 65536);
   // Eq. 6 with k_0 := 1, by hand at c = 8: dropped once, 2-bit class twice, 4-bit class once.
   const double energy = 33.1736, dropped = 0.0016 + 0.0064 + 0.0256 + 0.09 + 0.36;
-  EXPECT_NEAR(analyze_noise(g8, allocate(g8, {}, 8)).eq6_nonzero, (dropped + 2 * (1.44 + 6.25) / 16 + 25.0 / 256) / energy, 1e-8);
-  EXPECT_NEAR(analyze_noise(g8, allocate(g8, {}, 8)).eq6, (5 * dropped + 2 * (1.44 + 6.25) / 16 + 25.0 / 256) / energy, 1e-8);
+  EXPECT_NEAR(analyze_noise(g8, allocate(g8, {}, 8)).eq6_nonzero,
+              (dropped + 2 * (1.44 + 6.25) / 16 + 25.0 / 256) / energy, 1e-8);
+  EXPECT_NEAR(analyze_noise(g8, allocate(g8, {}, 8)).eq6,
+              (5 * dropped + 2 * (1.44 + 6.25) / 16 + 25.0 / 256) / energy, 1e-8);
 }
 
 std::vector<float> small_case(Random& random, size_t d) {
@@ -73,13 +83,27 @@ std::vector<float> small_case(Random& random, size_t d) {
   const uint64_t kind = random.below(7);
   for (float& g : values) {
     switch (kind) {
-      case 0: g = float(std::exp(2 * random.normal())); break;
-      case 1: g = float(random.uniform()); break;
-      case 2: g = float(1 + random.below(3)); break;                          // ties
-      case 3: g = random.below(2) ? 0.0f : float(random.normal()); break;     // zeros
-      case 4: g = float(std::exp(4 * random.normal())); break;                // a heavy tail
-      case 5: g = float(int(random.below(3)) - 1); break;                     // ternary
-      default: g = random.laplace(); break;
+      case 0:
+        g = float(std::exp(2 * random.normal()));
+        break;
+      case 1:
+        g = float(random.uniform());
+        break;
+      case 2:
+        g = float(1 + random.below(3));
+        break;  // ties
+      case 3:
+        g = random.below(2) ? 0.0f : float(random.normal());
+        break;  // zeros
+      case 4:
+        g = float(std::exp(4 * random.normal()));
+        break;  // a heavy tail
+      case 5:
+        g = float(int(random.below(3)) - 1);
+        break;  // ternary
+      default:
+        g = random.laplace();
+        break;
     }
     if (random.below(2)) g = -g;
   }
@@ -92,7 +116,8 @@ void expect_optimal(const std::vector<float>& values, const WidthSet& widths) {
   uint64_t nonzero = 0;
   for (float g : values) nonzero += g != 0;
   uint32_t smallest_step = 8;
-  for (uint32_t j = 1; j < widths.size(); ++j) smallest_step = std::min(smallest_step, widths.increment_bits(j));
+  for (uint32_t j = 1; j < widths.size(); ++j)
+    smallest_step = std::min(smallest_step, widths.increment_bits(j));
   for (uint64_t budget = least; budget <= most + 3; ++budget) {
     const Allocation allocation = allocate(values, widths, budget);
     ASSERT_EQ(test::inconsistency(values, allocation), "") << budget;
@@ -102,7 +127,8 @@ void expect_optimal(const std::vector<float>& values, const WidthSet& widths) {
     // Bits are left only where no element that is not zero can use them.
     bool can_use_more = false;
     for (uint32_t j = 1; j < widths.size(); ++j)
-      can_use_more |= allocation.at_least[j] < std::min(nonzero, allocation.at_least[j - 1]) && widths.increment_bits(j) <= budget - found.bits;
+      can_use_more |= allocation.at_least[j] < std::min(nonzero, allocation.at_least[j - 1]) &&
+                      widths.increment_bits(j) <= budget - found.bits;
     ASSERT_FALSE(can_use_more) << "budget " << budget << " uses " << found.bits;
   }
 }
@@ -125,10 +151,13 @@ TEST_P(ExactAllocatorWithWidths, EqualsExhaustiveSearchForUpToEightElementsAndEv
 }
 
 INSTANTIATE_TEST_SUITE_P(Sets, ExactAllocatorWithWidths,
-                         testing::Values(std::vector<uint32_t>{0, 2, 4, 8}, std::vector<uint32_t>{0, 1, 2, 3, 4, 5, 6, 7, 8},
-                                         std::vector<uint32_t>{0, 1, 3}, std::vector<uint32_t>{0, 4, 8}, std::vector<uint32_t>{2, 4, 8},
-                                         std::vector<uint32_t>{0, 8}, std::vector<uint32_t>{0, 1, 8}, std::vector<uint32_t>{3, 4},
-                                         std::vector<uint32_t>{0, 3, 8}, std::vector<uint32_t>{5}, std::vector<uint32_t>{0}),
+                         testing::Values(std::vector<uint32_t>{0, 2, 4, 8},
+                                         std::vector<uint32_t>{0, 1, 2, 3, 4, 5, 6, 7, 8},
+                                         std::vector<uint32_t>{0, 1, 3}, std::vector<uint32_t>{0, 4, 8},
+                                         std::vector<uint32_t>{2, 4, 8}, std::vector<uint32_t>{0, 8},
+                                         std::vector<uint32_t>{0, 1, 8}, std::vector<uint32_t>{3, 4},
+                                         std::vector<uint32_t>{0, 3, 8}, std::vector<uint32_t>{5},
+                                         std::vector<uint32_t>{0}),
                          [](const auto& set) {
                            std::string name;
                            for (uint32_t w : set.param) name += char('0' + w);
@@ -139,7 +168,8 @@ TEST(ExactAllocator, EqualsExhaustiveSearchForHundredsOfElementsToo) {
   Random random(2);
   for (int round = 0; round < 30; ++round) {
     const std::vector<float> values = small_case(random, 100 + random.below(200));
-    for (const WidthSet& widths : {WidthSet(), WidthSet({0, 1, 3}), WidthSet({0, 3, 8}), WidthSet({0, 1, 2, 3, 4, 5, 6, 7, 8})}) {
+    for (const WidthSet& widths :
+         {WidthSet(), WidthSet({0, 1, 3}), WidthSet({0, 3, 8}), WidthSet({0, 1, 2, 3, 4, 5, 6, 7, 8})}) {
       const std::vector<double> best = test::least_noise(values, widths.widths(), 8 * values.size());
       for (int trial = 0; trial < 8; ++trial) {
         const uint64_t budget = random.below(widths.widest() * values.size() + 1);
@@ -185,7 +215,8 @@ TEST(ExactAllocator, IsNeverWorseThanAnyUniformCoCompressorOrTheOtherAllocators)
           ASSERT_LE(noise, uniform * (1 + 1e-9)) << b << " bits on " << k << " of " << d;
         }
         for (AllocatorKind kind : {AllocatorKind::literal, AllocatorKind::sampled})
-          ASSERT_LE(noise, assignment_of(values, allocate(values, {}, budget, {.allocator = kind})).noise * (1 + 1e-9));
+          ASSERT_LE(noise, assignment_of(values, allocate(values, {}, budget, {.allocator = kind})).noise *
+                               (1 + 1e-9));
       }
     }
 }
@@ -238,8 +269,10 @@ TEST(ExactAllocator, UsesTheBudgetExactlyOnHeavilyTiedData) {
 
 TEST(ExactAllocator, GivesTiedElementsOfLowerIndexMore) {
   const std::vector<float> values(10, -0.5f);
-  EXPECT_EQ(assignment_of(values, allocate(values, {}, 6)).widths, (std::vector<uint32_t>{2, 2, 2, 0, 0, 0, 0, 0, 0, 0}));
-  EXPECT_EQ(assignment_of(values, allocate(values, {}, 26)).widths, (std::vector<uint32_t>{4, 4, 4, 2, 2, 2, 2, 2, 2, 2}));
+  EXPECT_EQ(assignment_of(values, allocate(values, {}, 6)).widths,
+            (std::vector<uint32_t>{2, 2, 2, 0, 0, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(assignment_of(values, allocate(values, {}, 26)).widths,
+            (std::vector<uint32_t>{4, 4, 4, 2, 2, 2, 2, 2, 2, 2}));
 }
 
 TEST(ExactAllocator, TakesEmptyZeroAndSaturatedInputs) {
@@ -300,7 +333,8 @@ TEST(WidthSet, RefusesWhatIsNotAscendingWithin0To8) {
 // More than 2^19 elements: the histogram is refined where the threshold may be, not sorted.
 TEST(ExactAllocator, OfALargePopulationEqualsTheReferenceThatSorts) {
   constexpr size_t d = (1u << 19) + 12345;
-  for (Kind kind : {Kind::heavy, Kind::gauss, Kind::f16_grid, Kind::ternary, Kind::sparse, Kind::near_max, Kind::one_outlier}) {
+  for (Kind kind : {Kind::heavy, Kind::gauss, Kind::f16_grid, Kind::ternary, Kind::sparse, Kind::near_max,
+                    Kind::one_outlier}) {
     SCOPED_TRACE(test::kind_name(kind));
     const std::vector<float> values = make_data(kind, d);
     for (double bits : {0.001, 0.0321, 1.0, 3.99}) {

@@ -40,7 +40,8 @@ TEST(LiteralAllocator, GivesTheFirstWidthToTheLargestWhateverTheWidths) {
       const Allocation allocation = allocate(values, widths, budget, {.allocator = AllocatorKind::literal});
       ASSERT_EQ(test::inconsistency(values, allocation), "");
       if (widths.size() == 1) continue;
-      ASSERT_EQ(allocation.at_least[1], std::min<uint64_t>(values.size(), (budget - least) / widths.increment_bits(1)));
+      ASSERT_EQ(allocation.at_least[1],
+                std::min<uint64_t>(values.size(), (budget - least) / widths.increment_bits(1)));
       for (uint32_t j = 2; j < widths.size(); ++j) ASSERT_EQ(allocation.at_least[j], 0u);
     }
   }

@@ -1,4 +1,5 @@
-// Ranks, counts and ties of the magnitude index against a sort, for small populations and for refined histograms.
+// Ranks, counts and ties of the magnitude index against a sort, for small populations and for refined
+// histograms.
 #include "lib/allocators/magnitude_index.hpp"
 
 #include <gtest/gtest.h>
@@ -14,7 +15,9 @@
 namespace jsq {
 namespace {
 
-uint32_t key_of(float g) { return std::bit_cast<uint32_t>(std::fabs(g)); }
+uint32_t key_of(float g) {
+  return std::bit_cast<uint32_t>(std::fabs(g));
+}
 
 std::vector<uint32_t> keys_descending(const std::vector<float>& values) {
   std::vector<uint32_t> keys;
@@ -69,10 +72,12 @@ void expect_ranks_and_counts(const std::vector<float>& values, const Population&
       const auto range = std::equal_range(sorted.begin(), sorted.end(), key, std::greater<>());
       ASSERT_EQ(index.ties(key), uint64_t(range.second - range.first));
     }
-    std::vector<uint32_t> asked = {0, 1, keys[0], keys[0] + 1, keys[1] - (keys[1] > 0), uint32_t(random.below(0x7f800000)), 0x7f800000};
+    std::vector<uint32_t> asked = {
+        0, 1, keys[0], keys[0] + 1, keys[1] - (keys[1] > 0), uint32_t(random.below(0x7f800000)), 0x7f800000};
     const std::vector<uint64_t> counts = index.counts_at_least(asked);
     for (size_t i = 0; i < asked.size(); ++i) {
-      const auto expected = std::upper_bound(sorted.begin(), sorted.end(), asked[i], std::greater<>()) - sorted.begin();
+      const auto expected =
+          std::upper_bound(sorted.begin(), sorted.end(), asked[i], std::greater<>()) - sorted.begin();
       ASSERT_EQ(counts[i], uint64_t(expected)) << asked[i];
     }
     uint64_t before = 0;
@@ -95,7 +100,8 @@ TEST(MagnitudeIndex, OfASmallPopulationRanksAsASortDoes) {
 }
 
 TEST(MagnitudeIndex, OfALargePopulationRanksAsASortDoes) {
-  for (test::Kind kind : {test::Kind::heavy, test::Kind::ternary, test::Kind::f16_grid, test::Kind::subnormal, test::Kind::sparse}) {
+  for (test::Kind kind : {test::Kind::heavy, test::Kind::ternary, test::Kind::f16_grid, test::Kind::subnormal,
+                          test::Kind::sparse}) {
     const std::vector<float> values = test::make_data(kind, MagnitudeIndex::sorted_elements + 1);
     expect_ranks_and_counts(values, SpanPopulation(values));
     expect_ranks_and_counts(values, Scattered(values));
@@ -103,7 +109,8 @@ TEST(MagnitudeIndex, OfALargePopulationRanksAsASortDoes) {
 }
 
 TEST(MagnitudeIndex, SplitsAllCellsToSingleKeysWithoutLosingAnElement) {
-  const std::vector<float> values = test::make_data(test::Kind::f16_grid, MagnitudeIndex::sorted_elements + 5);
+  const std::vector<float> values =
+      test::make_data(test::Kind::f16_grid, MagnitudeIndex::sorted_elements + 5);
   const SpanPopulation population(values);
   MagnitudeIndex index(population);
   std::vector<size_t> all(index.cells().size());
@@ -125,7 +132,8 @@ TEST(Population, FindsTheIndexBehindTheNthTie) {
   std::vector<uint64_t> places;
   for (size_t i = 0; i < values.size(); ++i)
     if (key_of(values[i]) == key) places.push_back(i);
-  for (uint64_t quota : {uint64_t(1), uint64_t(2), uint64_t(70000), uint64_t(150000), uint64_t(places.size())}) {
+  for (uint64_t quota :
+       {uint64_t(1), uint64_t(2), uint64_t(70000), uint64_t(150000), uint64_t(places.size())}) {
     EXPECT_EQ(SpanPopulation(values).index_after_tie(key, quota), places[quota - 1] + 1);
     EXPECT_EQ(Scattered(values).index_after_tie(key, quota), places[quota - 1] + 1);
   }
@@ -141,7 +149,8 @@ TEST(Allocate, DoesNotDependOnHowAPopulationIsVisited) {
         MagnitudeIndex index(population);
         const Allocation scattered = allocate(index, {}, n / 2 * 3 + 1, options);
         const Allocation whole = allocate(values, {}, n / 2 * 3 + 1, options);
-        ASSERT_EQ(scattered.at_least, whole.at_least) << test::kind_name(kind) << n << allocator_name(allocator);
+        ASSERT_EQ(scattered.at_least, whole.at_least)
+            << test::kind_name(kind) << n << allocator_name(allocator);
         ASSERT_EQ(scattered.threshold_key, whole.threshold_key);
         ASSERT_EQ(scattered.cutoff_index, whole.cutoff_index);
         ASSERT_EQ(scattered.low_key, whole.low_key);
@@ -154,7 +163,8 @@ TEST(ModelledNoise, IsTheNoiseOfTheClassSizes) {
   const std::vector<float> values = test::make_data(test::Kind::heavy, 2000);
   const SpanPopulation population(values);
   MagnitudeIndex index(population);
-  for (const ClassCounts& sizes : {ClassCounts{2000, 0, 0, 0}, ClassCounts{2000, 700, 200, 3}, ClassCounts{2000, 2000, 2000, 2000}})
+  for (const ClassCounts& sizes :
+       {ClassCounts{2000, 0, 0, 0}, ClassCounts{2000, 700, 200, 3}, ClassCounts{2000, 2000, 2000, 2000}})
     EXPECT_NEAR(modelled_noise({}, sizes, index), test::noise_of_sizes(values, {0, 2, 4, 8}, sizes), 1e-13);
   EXPECT_EQ(payload_bits_of({}, {2000, 700, 200, 3}), 500u * 2 + 197 * 4 + 3 * 8);
   EXPECT_EQ(payload_bits_of(WidthSet({1, 3}), {10, 4}), 6u + 12);
@@ -170,7 +180,8 @@ TEST(ThresholdAllocator, IsNearItsBudgetAndOptimalForThePayloadItTakes) {
     const test::Assignment found = test::assignment_of(values, allocation);
     EXPECT_NEAR(double(found.bits), double(budget), 0.002 * double(budget));
     EXPECT_NEAR(double(allocation.payload_bits), double(budget), 0.002 * double(budget));
-    EXPECT_NEAR(found.noise, test::assignment_of(values, allocate(values, {}, found.bits)).noise, 1e-5 * found.noise);
+    EXPECT_NEAR(found.noise, test::assignment_of(values, allocate(values, {}, found.bits)).noise,
+                1e-5 * found.noise);
     const std::vector<uint8_t> map = class_map(values, allocation);
     for (size_t i = 0; i < values.size(); ++i) {
       ASSERT_GE(key_of(values[i]), allocation.low_key[map[i]]);

@@ -52,17 +52,21 @@ TEST_P(Reallocation, NeverRaisesTheNoiseAndNeverChangesTheBits) {
   test::Random random(1);
   double before_all = 0, after_all = 0;
   for (int round = 0; round < 150; ++round) {
-    const test::Kind kinds[] = {test::Kind::heavy, test::Kind::gauss, test::Kind::ternary, test::Kind::f16_grid, test::Kind::sparse,
-                                test::Kind::one_outlier, test::Kind::constant};
-    const std::vector<float> values = test::make_data(kinds[random.below(7)], 1 + random.below(2000), uint64_t(round));
+    const test::Kind kinds[] = {test::Kind::heavy,    test::Kind::gauss,  test::Kind::ternary,
+                                test::Kind::f16_grid, test::Kind::sparse, test::Kind::one_outlier,
+                                test::Kind::constant};
+    const std::vector<float> values =
+        test::make_data(kinds[random.below(7)], 1 + random.below(2000), uint64_t(round));
     const uint64_t budget = random.below(6 * values.size());
     for (AllocatorKind allocator : {AllocatorKind::literal, AllocatorKind::sampled, AllocatorKind::exact}) {
       const Allocation start = allocate(values, {}, budget, {.allocator = allocator, .seed = 5});
       std::vector<ReallocationStep> log;
-      const Allocation end = allocate(values, {}, budget, {.allocator = allocator, .reallocation = GetParam(), .seed = 5}, &log);
+      const Allocation end =
+          allocate(values, {}, budget, {.allocator = allocator, .reallocation = GetParam(), .seed = 5}, &log);
       ASSERT_EQ(test::inconsistency(values, end), "");
       ASSERT_EQ(end.payload_bits, start.payload_bits);
-      const double before = test::assignment_of(values, start).noise, after = test::assignment_of(values, end).noise;
+      const double before = test::assignment_of(values, start).noise,
+                   after = test::assignment_of(values, end).noise;
       ASSERT_LE(after, before * (1 + 1e-12));
       if (allocator == AllocatorKind::exact) {
         ASSERT_NEAR(after, before, 1e-11 * before);
@@ -98,8 +102,10 @@ TEST_P(Reallocation, IsForThePapersWidthsOnly) {
 TEST_P(Reallocation, LeavesWhatHasNothingToMove) {
   for (uint64_t budget : {0, 1, 2, 100}) {
     EXPECT_EQ(allocate(std::vector<float>{}, {}, budget, literal_with(GetParam())).payload_bits, 0u);
-    EXPECT_EQ(allocate(std::vector<float>(5, 0.0f), {}, budget, literal_with(GetParam())).payload_bits, std::min<uint64_t>(budget & ~1u, 10));
-    EXPECT_EQ(allocate(std::vector<float>{3.0f}, {}, budget, literal_with(GetParam())).payload_bits, budget < 2 ? 0u : 2u);
+    EXPECT_EQ(allocate(std::vector<float>(5, 0.0f), {}, budget, literal_with(GetParam())).payload_bits,
+              std::min<uint64_t>(budget & ~1u, 10));
+    EXPECT_EQ(allocate(std::vector<float>{3.0f}, {}, budget, literal_with(GetParam())).payload_bits,
+              budget < 2 ? 0u : 2u);
   }
 }
 
@@ -111,7 +117,8 @@ TEST_P(Reallocation, ImprovesALargePopulationToo) {
   EXPECT_LT(test::assignment_of(values, end).noise, test::assignment_of(values, start).noise);
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, Reallocation, testing::Values(ReallocationKind::paper, ReallocationKind::hill),
+INSTANTIATE_TEST_SUITE_P(Kinds, Reallocation,
+                         testing::Values(ReallocationKind::paper, ReallocationKind::hill),
                          [](const auto& kind) { return std::string(reallocation_name(kind.param)); });
 
 }  // namespace

@@ -1,4 +1,5 @@
-// The sampled allocator: within its budget on any data, near the optimum on smooth data, the same for the same seed.
+// The sampled allocator: within its budget on any data, near the optimum on smooth data, the same for the
+// same seed.
 #include <gtest/gtest.h>
 
 #include "jsq/allocation.hpp"
@@ -8,8 +9,10 @@
 namespace jsq {
 namespace {
 
-Allocation sampled(std::span<const float> values, uint64_t budget, double ratio = 0.01, uint64_t seed = 0, const WidthSet& widths = {}) {
-  return allocate(values, widths, budget, {.allocator = AllocatorKind::sampled, .sample_ratio = ratio, .seed = seed});
+Allocation sampled(std::span<const float> values, uint64_t budget, double ratio = 0.01, uint64_t seed = 0,
+                   const WidthSet& widths = {}) {
+  return allocate(values, widths, budget,
+                  {.allocator = AllocatorKind::sampled, .sample_ratio = ratio, .seed = seed});
 }
 
 TEST(SampledAllocator, NeverSpendsMoreThanTheBudgetOnAnyData) {
@@ -19,7 +22,8 @@ TEST(SampledAllocator, NeverSpendsMoreThanTheBudgetOnAnyData) {
     const std::vector<float> values = test::make_data(kind, random.below(3000), uint64_t(round));
     for (const WidthSet& widths : {WidthSet(), WidthSet({0, 1, 3}), WidthSet({2, 4}), WidthSet({0, 8})}) {
       const uint64_t budget = values.size() * widths[0] + random.below(9 * values.size() + 9);
-      const Allocation allocation = sampled(values, budget, 0.001 + 0.2 * random.uniform(), random.word(), widths);
+      const Allocation allocation =
+          sampled(values, budget, 0.001 + 0.2 * random.uniform(), random.word(), widths);
       ASSERT_EQ(test::inconsistency(values, allocation), "") << test::kind_name(kind);
       ASSERT_LE(allocation.payload_bits, budget);
     }
@@ -34,7 +38,8 @@ TEST(SampledAllocator, SpendsNearlyTheWholeBudgetOnSmoothDataAndComesNearTheOpti
       const Allocation allocation = sampled(values, budget);
       EXPECT_GE(double(allocation.payload_bits), 0.999 * double(budget)) << test::kind_name(kind) << bits;
       const double optimum = test::assignment_of(values, allocate(values, {}, budget)).noise;
-      EXPECT_LE(test::assignment_of(values, allocation).noise, 1.15 * optimum) << test::kind_name(kind) << bits;
+      EXPECT_LE(test::assignment_of(values, allocation).noise, 1.15 * optimum)
+          << test::kind_name(kind) << bits;
     }
   }
 }
@@ -48,7 +53,8 @@ TEST(SampledAllocator, OfTheWholePopulationIsTheOptimumUpToItsEnd) {
 
 TEST(SampledAllocator, DependsOnItsSeedAndOnNothingElse) {
   const std::vector<float> values = test::make_data(test::Kind::heavy, 200000);
-  const Allocation a = sampled(values, 100000, 0.01, 3), b = sampled(values, 100000, 0.01, 3), c = sampled(values, 100000, 0.01, 4);
+  const Allocation a = sampled(values, 100000, 0.01, 3), b = sampled(values, 100000, 0.01, 3),
+                   c = sampled(values, 100000, 0.01, 4);
   EXPECT_EQ(a.at_least, b.at_least);
   EXPECT_EQ(a.threshold_key, b.threshold_key);
   EXPECT_EQ(a.cutoff_index, b.cutoff_index);
