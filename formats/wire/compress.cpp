@@ -16,6 +16,7 @@
 #include "kernels/element/float_bits.hpp"
 #include "lib/core/pool.hpp"
 #include "lib/core/spool.hpp"
+#include "lib/core/threads.hpp"
 #include "lib/methods/method.hpp"
 
 namespace jsq {
@@ -411,7 +412,7 @@ class Compressor {
 }  // namespace
 
 CompressReport compress(const std::vector<InputDump>& inputs, const CompressOptions& options, ByteSink& out) {
-  tbb::task_arena arena(options.threads ? int(options.threads) : tbb::task_arena::automatic);
+  tbb::task_arena arena(arena_threads(options.threads));
   return arena.execute([&] { return Compressor(inputs, options).run(out); });
 }
 

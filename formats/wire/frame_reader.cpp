@@ -16,6 +16,7 @@
 #include "formats/wire/exceptions.hpp"
 #include "jsq/error.hpp"
 #include "lib/core/bytes.hpp"
+#include "lib/core/threads.hpp"
 #include "lib/methods/method.hpp"
 
 namespace jsq {
@@ -107,7 +108,7 @@ struct FrameReader::State {
     } else if (threads == 0) {
       tbb::parallel_for(begin, end, one);
     } else {
-      tbb::task_arena(int(threads)).execute([&] { tbb::parallel_for(begin, end, one); });
+      tbb::task_arena(arena_threads(threads)).execute([&] { tbb::parallel_for(begin, end, one); });
     }
   }
 };
@@ -236,7 +237,7 @@ void FrameReader::read_stored(size_t t, uint64_t first, uint64_t count, std::spa
 
 void FrameReader::write_dump(size_t d, GradientSink& sink, unsigned threads) const {
   const FrameDump& dump = dumps()[d];
-  tbb::task_arena arena(threads ? int(threads) : tbb::task_arena::automatic);
+  tbb::task_arena arena(arena_threads(threads));
   struct Piece {
     size_t tensor;
     uint64_t first, count;
@@ -296,7 +297,7 @@ std::vector<BlockDamage> FrameReader::test(bool quick, unsigned threads) const {
     if (tensor.exception_bytes) jobs.push_back({t, tensor.block_bytes.size(), at, tensor.exception_bytes, 0});
   }
   std::vector<std::string> messages(jobs.size());
-  tbb::task_arena arena(threads ? int(threads) : tbb::task_arena::automatic);
+  tbb::task_arena arena(arena_threads(threads));
   arena.execute([&] {
     tbb::parallel_for(size_t(0), jobs.size(), [&](size_t i) {
       const Job& job = jobs[i];
