@@ -1,18 +1,26 @@
 #!/usr/bin/env bash
-# Builds jsq and runs every test: Release in build/, and once more with sanitizers in build-asan/. The last lines are
-# ctest's own summary. A second run installs nothing and rebuilds only what changed.
+# Builds jsq in build/ (Release) and runs every test. The last lines are ctest's own summary. A second run installs
+# nothing and rebuilds only what changed.
 #
-#   tests/run.sh [--long] [CTEST-OPTION...]    --long: also the tests labelled long; `-L unit` as for ctest
+#   tests/run.sh [--long] [--sanitizers] [CTEST-OPTION...]
+#     --long          also the tests labelled long
+#     --sanitizers    also a build with address and undefined-behaviour sanitizers in build-asan/, and its tests
+#     CTEST-OPTION    as for ctest, for instance -L unit
 #
 # Environment: JSQ_SHARED, a folder with real gradient dumps (gradients/*.npy, *.h5); the project's ../shared when there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 selection=(-LE long)
-if [ "${1-}" = --long ]; then
-  selection=()
+sanitizers=no
+while [ $# -gt 0 ]; do
+  case $1 in
+    --long) selection=() ;;
+    --sanitizers) sanitizers=yes ;;
+    *) break ;;
+  esac
   shift
-fi
+done
 if [ -z "${JSQ_SHARED-}" ] && [ -d ../shared ]; then
   JSQ_SHARED=$(cd ../shared && pwd)
 fi
@@ -25,10 +33,16 @@ configure=(-G Ninja -DJSQ_WERROR=ON "-DJSQ_SHARED_DIR=$JSQ_SHARED")
 if command -v ccache >/dev/null; then
   configure+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 fi
-cmake -S . -B build-asan "${configure[@]}" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-  "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1" -DJSQ_SANITIZE=address,undefined -DJSQ_CUDA=OFF
-cmake -S . -B build "${configure[@]}" -DCMAKE_BUILD_TYPE=Release "-DJSQ_SANITIZED_BUILD=$PWD/build-asan"
+sanitized_build=
+if [ "$sanitizers" = yes ]; then
+  sanitized_build=$PWD/build-asan
+  cmake -S . -B build-asan "${configure[@]}" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+    "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1" -DJSQ_SANITIZE=address,undefined -DJSQ_CUDA=OFF
+fi
+cmake -S . -B build "${configure[@]}" -DCMAKE_BUILD_TYPE=Release -DJSQ_BUILD_TESTS=ON "-DJSQ_SANITIZED_BUILD=$sanitized_build"
 
 cmake --build build
-cmake --build build-asan --target jsq_sanitized_tests
+if [ "$sanitizers" = yes ]; then
+  cmake --build build-asan --target jsq_sanitized_tests
+fi
 ctest --test-dir build -j "${JSQ_TEST_JOBS:-2}" --output-on-failure "${selection[@]}" "$@"
