@@ -84,7 +84,8 @@ step "the manual"
 pages=0
 for page in "$prefix"/share/man/man[15]/*; do
   mandoc -T lint -W error "$page" || fail "mandoc finds errors in $(basename "$page")"
-  mandoc -T ascii "$page" | grep -q . || fail "$(basename "$page") renders to nothing"
+  rendered=$(mandoc -T ascii "$page" | col -b)
+  [[ $rendered == *NAME* ]] || fail "$(basename "$page") renders without its NAME section"
   pages=$((pages + 1))
 done
 [ -s "$prefix/share/man/man1/jsq.1" ] || fail "there is no jsq.1"

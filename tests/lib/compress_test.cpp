@@ -362,6 +362,25 @@ TEST(Compress, NamesTheNearestTargetWhenOneCannotBeReached) {
   }
 }
 
+TEST(Compress, TakesTargetsBeyondAllNumbersOfBytes) {
+  const std::vector<float> values = make_data(Kind::heavy, 1000);
+  const auto source = one_tensor(values);
+  const double best = compressed(source, options_for({TargetKind::bytes, 1e6})).report.distortion.nmse();
+  for (RatioKind kind : {RatioKind::file, RatioKind::payload})
+    for (const Target& target : {Target{TargetKind::ratio, 1e-30}, Target{TargetKind::bpw, 1e30},
+                                 Target{TargetKind::bytes, 1e300}}) {
+      CompressOptions options = options_for(target);
+      options.ratio_kind = kind;
+      const Compressed result = compressed(source, options);
+      EXPECT_LT(result.bytes.size(), 2000u);
+      EXPECT_TRUE(kind == RatioKind::payload || result.report.distortion.nmse() <= best * 1.0001)
+          << to_string(target);
+    }
+  for (const Target& target : {Target{TargetKind::nmse, 1e300}, Target{TargetKind::maxabs, 1e300},
+                               Target{TargetKind::hprime, 1e300}})
+    EXPECT_LT(compressed(source, options_for(target)).bytes.size(), 200u);
+}
+
 TEST(Compress, TakesTensorsOfNoAndOneElement) {
   for (const Target& target : {Target{TargetKind::bytes, 4096}, Target{TargetKind::nmse, 0.01}}) {
     const std::vector<float> none, one = {-3.25f};

@@ -136,6 +136,16 @@ TEST(JointSqEncoder, DropsAPoolThatCannotFit) {
   EXPECT_NEAR(report.noise.per_element, 1.0, 1e-12);
 }
 
+TEST(JointSqEncoder, CountsNoPayloadForAPoolItDropsEvenWhereEveryWidthHasBits) {
+  const Encoding encoding(make_data(Kind::heavy, 1000), "jointsq:widths=248");
+  encoding.encoder->aim_bytes(0);
+  BlockSums sums;
+  for (const std::string& block : encoding.blocks(&sums)) EXPECT_TRUE(block.empty());
+  const PoolReport report = encoding.encoder->report(sums);
+  EXPECT_EQ(report.payload_bits, 0u);
+  EXPECT_NEAR(report.noise.per_element, 1.0, 1e-12);
+}
+
 TEST(JointSqEncoder, TakesAtMostThePayloadBitsItIsGiven) {
   for (const char* method :
        {"jointsq", "jointsq:alloc=literal", "jointsq:alloc=sampled", "jointsq:alloc=literal,realloc=hill",

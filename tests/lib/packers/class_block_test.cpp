@@ -357,6 +357,33 @@ TEST(ClassBlock, PacksTheWorkedVectorAsPublished) {
   EXPECT_NEAR(sums.squared_error / energy, 0.00174998, 5e-9);
 }
 
+// The specification gives every word of a plane a value: also the one that sym never writes, which is +0.
+TEST(ClassBlock, DecodesEveryWordOfAPlaneToTheQuantizersValue) {
+  for (ClassQuantizer quantizer : all_quantizers)
+    for (uint32_t width = quantizer == ClassQuantizer::sym ? 2 : 1; width <= 8; ++width) {
+      ClassCoder coder;
+      coder.plan.classes = 1;
+      coder.plan.width[0] = width;
+      coder.plan.quantizer = quantizer;
+      coder.plan.scale[0] = element::make_class_scale(quantizer, width, 1.0f, 3.0f);
+      coder.map = MapPacker::raw;
+      coder.model.width[0] = uint8_t(width);
+      coder.prepare_decoding();
+      std::string plane;
+      cpu::BitWriter out(plane);
+      for (uint32_t code = 0; code < 1u << width; ++code) out.put(code, width);
+      out.align();
+      const std::vector<float> values = decoded(coder, plane, size_t(1) << width);
+      for (uint32_t code = 0; code < 1u << width; ++code) {
+        const bool unused = quantizer == ClassQuantizer::sym && code == 1u << (width - 1);
+        const float expected =
+            unused ? 0.0f : element::dequantize_in_class(quantizer, width, coder.plan.scale[0], code);
+        EXPECT_EQ(std::bit_cast<uint32_t>(values[code]), std::bit_cast<uint32_t>(expected))
+            << uint32_t(quantizer) << ' ' << width << ' ' << code;
+      }
+    }
+}
+
 TEST(ClassBlock, RefusesOrDecodesDamagedBlocksAndNothingWorse) {
   Random random(4);
   size_t refused = 0, accepted = 0;
