@@ -58,6 +58,9 @@ struct Encoded {
   uint64_t total() const { return wire::header_bytes + blocks.size() + stored_directory.size() + wire::footer_bytes; }
 };
 
+/// A size from a target; what is beyond any file stays representable, times 8 too.
+uint64_t whole(double bytes) { return uint64_t(std::min(bytes, 0x1p59)); }
+
 class Compressor {
  public:
   Compressor(const std::vector<InputDump>& inputs, const CompressOptions& options)
@@ -187,9 +190,9 @@ class Compressor {
 
   uint64_t budget_bytes() const {
     switch (options_.target.kind) {
-      case TargetKind::ratio: return uint64_t(double(input_bytes_) / options_.target.value);
-      case TargetKind::bpw: return uint64_t(double(elements_) * options_.target.value / 8);
-      case TargetKind::bytes: return uint64_t(options_.target.value);
+      case TargetKind::ratio: return whole(double(input_bytes_) / options_.target.value);
+      case TargetKind::bpw: return whole(double(elements_) * options_.target.value / 8);
+      case TargetKind::bytes: return whole(options_.target.value);
       default: return 0;
     }
   }

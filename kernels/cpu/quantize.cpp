@@ -23,9 +23,10 @@ struct Tables {
   int32_t half[16] = {};
 };
 
-/// Sixteen elements: g and c in, codes out, sums added for the first `n` of them.
-HWY_INLINE void quantize_sixteen(const Tables& t, uint32_t class_count, const float* g, const int32_t* c, size_t n, int32_t* codes,
-                                 Lanes& sums) {
+/// Sixteen elements: g and c in, codes out, sums added for the first `n` of them (all sixteen when Whole).
+template <bool Whole>
+HWY_INLINE void quantize_sixteen(const Tables& t, uint32_t first_class, uint32_t class_count, const float* g, const int32_t* c,
+                                 size_t n, int32_t* codes, Lanes& sums) {
   float decoded[lanes];
   for (size_t l = 0; l < lanes; ++l) {
     const float magnitude = element::magnitude_of_key(element::magnitude_key(g[l]));
@@ -39,10 +40,11 @@ HWY_INLINE void quantize_sixteen(const Tables& t, uint32_t class_count, const fl
     decoded[l] = negative ? -value : value;
     codes[l] = index + (negative ? t.half[c[l]] : 0);
   }
-  double weight[lanes];
-  for (size_t l = 0; l < lanes; ++l) weight[l] = l < n ? 1.0 : 0.0;
+  double energy[lanes];
   for (size_t l = 0; l < lanes; ++l) {
-    const double value = double(g[l]) * weight[l], point = double(decoded[l]) * weight[l], error = point - value;
+    const bool counts = Whole || l < n;
+    const double value = counts ? double(g[l]) : 0.0, point = counts ? double(decoded[l]) : 0.0, error = point - value;
+    energy[l] = value * value;
     sums.squared_error[l] += error * error;
     sums.dot[l] += value * point;
     sums.decoded_energy[l] += point * point;
@@ -50,13 +52,10 @@ HWY_INLINE void quantize_sixteen(const Tables& t, uint32_t class_count, const fl
     const double magnitude = error < 0 ? -error : error;
     sums.max_error[l] = magnitude > sums.max_error[l] ? magnitude : sums.max_error[l];
   }
-  for (uint32_t j = 0; j < class_count; ++j)
-    for (size_t l = 0; l < lanes; ++l) {
-      const double value = double(g[l]) * weight[l];
-      sums.class_energy[j][l] += c[l] == int32_t(j) ? value * value : 0.0;
-    }
-  for (uint32_t j = 0; j < class_count; ++j)
-    for (size_t l = 0; l < lanes; ++l) sums.members[j][l] += c[l] == int32_t(j) && l < n ? 1u : 0u;
+  for (uint32_t j = first_class; j < class_count; ++j) {
+    for (size_t l = 0; l < lanes; ++l) sums.class_energy[j][l] += c[l] == int32_t(j) ? energy[l] : 0.0;
+    for (size_t l = 0; l < lanes; ++l) sums.members[j][l] += c[l] == int32_t(j) && (Whole || l < n) ? 1u : 0u;
+  }
 }
 
 void quantize_all(const element::ClassPlan& plan, const float* values, const uint8_t* classes, const uint32_t* kept, size_t count,
@@ -72,18 +71,23 @@ void quantize_all(const element::ClassPlan& plan, const float* values, const uin
     tables.last[j] = plan.width[j] ? float(tables.half[j] - 1) : 0.0f;
   }
   Lanes sums;
-  for (size_t k = 0; k < count; k += lanes) {
-    const size_t n = count - k < lanes ? count - k : lanes;
+  const uint32_t first_class = plan.width[0] == 0 ? 1 : 0;  // class 0 is not kept when it has no bits
+  size_t k = 0;
+  for (; k + lanes <= count; k += lanes) {
+    float g[lanes];
+    int32_t c[lanes], code[lanes];
+    for (size_t l = 0; l < lanes; ++l) g[l] = values[kept[k + l]];
+    for (size_t l = 0; l < lanes; ++l) c[l] = classes[kept[k + l]];
+    quantize_sixteen<true>(tables, first_class, plan.classes, g, c, lanes, code, sums);
+    for (size_t l = 0; l < lanes; ++l) kept_classes[k + l] = uint8_t(c[l]);
+    for (size_t l = 0; l < lanes; ++l) codes[k + l] = uint8_t(code[l]);
+  }
+  if (const size_t n = count - k; n > 0) {
     float g[lanes] = {};
     int32_t c[lanes] = {}, code[lanes];
-    if (n == lanes) {
-      for (size_t l = 0; l < lanes; ++l) g[l] = values[kept[k + l]];
-      for (size_t l = 0; l < lanes; ++l) c[l] = classes[kept[k + l]];
-    } else {
-      for (size_t l = 0; l < n; ++l) g[l] = values[kept[k + l]];
-      for (size_t l = 0; l < n; ++l) c[l] = classes[kept[k + l]];
-    }
-    quantize_sixteen(tables, plan.classes, g, c, n, code, sums);
+    for (size_t l = 0; l < n; ++l) g[l] = values[kept[k + l]];
+    for (size_t l = 0; l < n; ++l) c[l] = classes[kept[k + l]];
+    quantize_sixteen<false>(tables, first_class, plan.classes, g, c, n, code, sums);
     for (size_t l = 0; l < n; ++l) kept_classes[k + l] = uint8_t(c[l]);
     for (size_t l = 0; l < n; ++l) codes[k + l] = uint8_t(code[l]);
   }

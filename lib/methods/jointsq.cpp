@@ -357,13 +357,18 @@ class JointSqEncoder final : public MethodEncoder {
     report.members[0] += pool_.summary().elements - kept;
     report.noise = noise_of_classes(options_.widths, report.members,
                                     std::vector<double>(total.class_energy.begin(), total.class_energy.begin() + classes));
-    for (uint32_t j = 0; j < classes; ++j) report.payload_bits += report.members[j] * options_.widths[j];
-    if (!dropped_) {
-      report.entropy_bits = chosen_->map_bits + chosen_->value_bits;
-      report.map_bytes = uint64_t(chosen_->map_bits / 8);
-      report.value_bytes = uint64_t(chosen_->value_bits / 8);
-      report.reallocation = chosen_->log;
+    if (dropped_) {
+      // Everything decodes to zero, whatever the narrowest width is.
+      report.payload_bits = 0;
+      report.noise = {1, double(pool_.summary().elements), 1, 0, 0};
+      report.map_packer = "none";
+      return report;
     }
+    for (uint32_t j = 0; j < classes; ++j) report.payload_bits += report.members[j] * options_.widths[j];
+    report.entropy_bits = chosen_->map_bits + chosen_->value_bits;
+    report.map_bytes = uint64_t(chosen_->map_bits / 8);
+    report.value_bytes = uint64_t(chosen_->value_bits / 8);
+    report.reallocation = chosen_->log;
     report.map_packer = choice_name(coder_.map, map_packers);
     return report;
   }
