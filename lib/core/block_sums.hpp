@@ -16,7 +16,7 @@ struct BlockSums {
   double dot = 0;             ///< sum of g g^
   double decoded_energy = 0;  ///< sum of g^^2
   double error_sum = 0;       ///< sum of g^ - g
-  float max_error = 0;
+  double max_error = 0;
 
   void add(const BlockSums& next) {
     for (size_t j = 0; j < class_energy.size(); ++j) {

@@ -171,7 +171,7 @@ void quantize_block(const element::ClassPlan& plan, std::span<const float> value
   sums.dot += kept.dot;
   sums.decoded_energy += kept.decoded_energy;
   sums.error_sum += kept.error_sum - dropped.sum;
-  sums.max_error = std::max(sums.max_error, std::max(float(kept.max_error), dropped.max_magnitude));
+  sums.max_error = std::max(sums.max_error, std::max(kept.max_error, double(dropped.max_magnitude)));
 }
 
 void put_class(BitWriter& out, uint32_t index, uint32_t classes) {
