@@ -328,13 +328,20 @@ std::string destination_text(const Options& options, const Result& result) {
   return "-> " + (result.job.target == "-" ? "standard output" : result.job.target) + checked;
 }
 
+/// The ratio that the ideal code lengths of the blocks alone would give; infinite when nothing is coded.
+double entropy_ratio(const CompressReport& report) {
+  double bits = 0;
+  for (const PoolReport& pool : report.pools) bits += pool.entropy_bits;
+  return bits > 0 ? 8.0 * double(report.input_bytes) / bits : HUGE_VAL;
+}
+
 std::string summary_text(const Options& options, const CompressOptions& library, const Result& result) {
   const CompressReport& report = result.report;
   const Distortion& error = report.distortion;
-  std::string text = fmt::format("{}  {} -> {}  {} (payload {})  {:.3f} bit/element\n", subject_text(result),
+  std::string text = fmt::format("{}  {} -> {}  {} (payload {}, entropy {})  {:.3f} bit/element\n", subject_text(result),
                                  size_text(report.input_bytes), size_text(report.file_bytes),
                                  ratio_text(report.file_ratio()), ratio_text(report.payload_ratio()),
-                                 report.bits_per_element());
+                                 ratio_text(entropy_ratio(report)), report.bits_per_element());
   text +=
       fmt::format("  {}{}  h' {}  nmse {}  cos {}  {}  {}\n", to_string(library.method), classes_text(report),
                   number_text(report.hprime()), number_text(error.nmse()), number_text(error.cosine()),

@@ -50,7 +50,7 @@ load helper.bash
   expect 0 jsq compress grad.npy
   [ -z "$output" ]
   [ "${#stderr_lines[@]}" -eq 2 ]
-  [[ ${stderr_lines[0]} =~ ^grad\.npy\ \ f32\ \[100,1000\]\ \ 391\ KiB\ -\>\ 12\.2\ KiB\ \ 32\.[01]x\ \(payload\ [0-9.]+x\)\ \ [01]\.[0-9]{3}\ bit/element$ ]]
+  [[ ${stderr_lines[0]} =~ ^grad\.npy\ \ f32\ \[100,1000\]\ \ 391\ KiB\ -\>\ 12\.2\ KiB\ \ 32\.[01]x\ \(payload\ [0-9.]+x,\ entropy\ [0-9.]+x\)\ \ [01]\.[0-9]{3}\ bit/element$ ]]
   [[ ${stderr_lines[1]} =~ ^\ \ jointsq\ 0/2/4/8\ bits\ [0-9./]+\ %\ \ kept\ [0-9.]+\ %\ \ h\'\ 0\.[0-9]+\ \ nmse\ 0\.[0-9]+\ \ cos\ 0\.[0-9]+\ \ [0-9.]+\ [MG]B/s\ \ -\>\ grad\.npy\.jsq$ ]]
 }
 
