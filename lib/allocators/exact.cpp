@@ -270,17 +270,6 @@ ClassCounts allocate_exact(MagnitudeIndex& index, const WidthSet& widths, uint64
 
 namespace {
 
-/// Smallest key whose energy is at least `energy`.
-uint32_t key_of_energy(double energy) {
-  uint32_t low = 1, high = element::first_nonfinite_key;
-  while (low < high) {
-    const uint32_t middle = low + (high - low) / 2;
-    if (energy_of_key(middle) >= energy) high = middle;
-    else low = middle + 1;
-  }
-  return low;
-}
-
 /// Elements with a key of at least `key`, a cell's elements taken as spread evenly over its keys.
 double interpolated_count(const MagnitudeIndex& index, uint32_t key) {
   const auto& cells = index.cells();

@@ -12,6 +12,16 @@ double energy_of_key(uint32_t key) {
   return g * g;
 }
 
+uint32_t key_of_energy(double energy) {
+  uint32_t low = 1, high = element::first_nonfinite_key;
+  while (low < high) {
+    const uint32_t middle = low + (high - low) / 2;
+    if (energy_of_key(middle) >= energy) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
 double MagnitudeIndex::Cell::energy() const { return energy_of_key(low + ((1u << shift) >> 1)); }
 
 namespace {

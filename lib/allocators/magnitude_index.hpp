@@ -55,5 +55,7 @@ class MagnitudeIndex {
 
 /// g^2 of a magnitude key, exact in double.
 double energy_of_key(uint32_t key);
+/// The smallest key above 0 whose energy is at least `energy`; that of infinity when there is none.
+uint32_t key_of_energy(double energy);
 
 }  // namespace jsq

@@ -29,18 +29,6 @@ std::vector<uint32_t> sample_keys(const Population& population, uint64_t stride,
   return keys;
 }
 
-/// Smallest key whose energy reaches `energy`.
-uint32_t key_of_energy(double energy) {
-  if (!(energy > 0)) return 0;
-  uint32_t low = 0, high = element::first_nonfinite_key;
-  while (low < high) {
-    const uint32_t middle = low + (high - low) / 2;
-    if (energy_of_key(middle) >= energy) high = middle;
-    else low = middle + 1;
-  }
-  return low;
-}
-
 }  // namespace
 
 ClassCounts allocate_sampled(MagnitudeIndex& index, const WidthSet& widths, uint64_t payload_bits, double sample_ratio,
@@ -76,7 +64,7 @@ ClassCounts allocate_sampled(MagnitudeIndex& index, const WidthSet& widths, uint
   for (int round = 0; round < 64; ++round, lambda *= 0.8) {
     std::vector<uint32_t> thresholds;
     for (uint32_t j = 1; j < widths.size(); ++j)
-      thresholds.push_back(std::max(1u, key_of_energy(lambda * widths.increment_bits(j) / widths.increment_profit(j))));
+      thresholds.push_back(key_of_energy(lambda * widths.increment_bits(j) / widths.increment_profit(j)));
     const std::vector<uint64_t> at_least = index.counts_at_least(thresholds);
     for (uint32_t j = 1; j < widths.size(); ++j) selected[j] = at_least[j - 1];
     if (payload_bits_of(widths, selected) >= payload_bits) break;
