@@ -83,8 +83,9 @@ void quantize_all(const element::ClassPlan& plan, const float* values, const uin
     for (size_t l = 0; l < lanes; ++l) codes[k + l] = uint8_t(code[l]);
   }
   if (const size_t n = count - k; n > 0) {
-    float g[lanes] = {};
+    float g[lanes];
     int32_t c[lanes] = {}, code[lanes];
+    for (float& unused : g) unused = tables.low[0];  // within class 0, so that no lane converts out of range
     for (size_t l = 0; l < n; ++l) g[l] = values[kept[k + l]];
     for (size_t l = 0; l < n; ++l) c[l] = classes[kept[k + l]];
     quantize_sixteen<false>(tables, first_class, plan.classes, g, c, n, code, sums);
