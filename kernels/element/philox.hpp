@@ -26,7 +26,7 @@ JSQ_HD PhiloxBlock philox4x32_10(PhiloxBlock counter, uint32_t key0, uint32_t ke
 }
 
 /// What a random number is for; part of the counter, so that streams never overlap. Append only.
-enum class RandomPurpose : uint32_t { rounding = 1, sampling = 2 };
+enum class RandomPurpose : uint32_t { rounding = 1, sampling = 2, positions = 3, signs = 4, start = 5, transit = 6, worker = 7 };
 
 /// The random word of one element: word (element mod 4) of the Philox block with counter
 /// (low and high half of element / 4, tensor, purpose) and key (low and high half of seed).
