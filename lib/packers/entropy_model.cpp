@@ -49,53 +49,14 @@ bool any(const SymbolWeights& weights) {
   return std::any_of(weights.begin(), weights.end(), [](uint32_t w) { return w != 0; });
 }
 
-SymbolWeights weights_of(const SymbolCounts& counts) {
-  uint64_t total = 0;
-  for (uint64_t c : counts) total += c;
-  SymbolWeights weights{};
-  for (uint32_t s = 0; s < max_symbols; ++s) weights[s] = symbol_weight(counts[s], total);
-  return weights;
+uint32_t weight_bits(uint32_t weight) {
+  return 4 + std::min(mantissa_bits, weight == 0 ? 0u : uint32_t(std::bit_width(weight)) - 1);
 }
 
 uint64_t cost_of(const SymbolCounts& counts, const SymbolFrequencies& frequencies) {
   uint64_t bits = 0;
   for (uint32_t s = 0; s < max_symbols; ++s) bits += counts[s] * code_lengths()[frequencies[s]];
   return bits;
-}
-
-uint32_t weight_bits(uint32_t weight) {
-  return 4 + std::min(mantissa_bits, weight == 0 ? 0u : uint32_t(std::bit_width(weight)) - 1);
-}
-uint64_t table_bits_of(const SymbolWeights& weights, uint32_t symbols) {
-  if (!any(weights)) return 1;
-  uint64_t bits = 1;
-  for (uint32_t s = 0; s < symbols; ++s) bits += weight_bits(weights[s]);
-  return bits;
-}
-
-void write_table(cpu::BitWriter& out, const SymbolWeights& weights, uint32_t symbols) {
-  out.put(any(weights), 1);
-  if (!any(weights)) return;
-  for (uint32_t s = 0; s < symbols; ++s) {
-    const uint32_t length = uint32_t(std::bit_width(weights[s]));
-    out.put(length, 4);
-    if (length <= 1) continue;
-    const uint32_t stored = std::min(mantissa_bits, length - 1);
-    out.put((weights[s] >> (length - 1 - stored)) & ((1u << stored) - 1), stored);
-  }
-}
-
-bool read_table(cpu::BitReader& in, SymbolWeights& weights, uint32_t symbols) {
-  weights = {};
-  if (!in.bit()) return true;
-  for (uint32_t s = 0; s < symbols; ++s) {
-    const uint32_t length = in.get(4);
-    if (length > 13) return false;
-    if (length == 0) continue;
-    const uint32_t stored = std::min(mantissa_bits, length - 1);
-    weights[s] = ((1u << stored) | in.get(stored)) << (length - 1 - stored);
-  }
-  return any(weights);
 }
 
 }  // namespace
@@ -118,6 +79,14 @@ uint32_t symbol_weight(uint64_t count, uint64_t total) {
   const uint32_t dropped = length - mantissa_bits - 1;
   weight = (weight + (1u << (dropped - 1))) >> dropped << dropped;
   return std::min(weight, weight_total >> 9 << 9);  // rounding up must not reach a fourteenth bit
+}
+
+SymbolWeights symbol_weights(const SymbolCounts& counts) {
+  uint64_t total = 0;
+  for (uint64_t c : counts) total += c;
+  SymbolWeights weights{};
+  for (uint32_t s = 0; s < max_symbols; ++s) weights[s] = symbol_weight(counts[s], total);
+  return weights;
 }
 
 SymbolFrequencies normalise(const std::array<uint64_t, max_symbols>& weights) {
@@ -147,6 +116,38 @@ SymbolFrequencies normalise(const std::array<uint64_t, max_symbols>& weights) {
 }
 
 uint32_t code_length_q16(uint32_t frequency) { return code_lengths()[frequency]; }
+
+uint64_t symbol_table_bits(const SymbolWeights& weights, uint32_t symbols) {
+  if (!any(weights)) return 1;
+  uint64_t bits = 1;
+  for (uint32_t s = 0; s < symbols; ++s) bits += weight_bits(weights[s]);
+  return bits;
+}
+
+void write_symbol_table(cpu::BitWriter& out, const SymbolWeights& weights, uint32_t symbols) {
+  out.put(any(weights), 1);
+  if (!any(weights)) return;
+  for (uint32_t s = 0; s < symbols; ++s) {
+    const uint32_t length = uint32_t(std::bit_width(weights[s]));
+    out.put(length, 4);
+    if (length <= 1) continue;
+    const uint32_t stored = std::min(mantissa_bits, length - 1);
+    out.put((weights[s] >> (length - 1 - stored)) & ((1u << stored) - 1), stored);
+  }
+}
+
+bool read_symbol_table(cpu::BitReader& in, SymbolWeights& weights, uint32_t symbols) {
+  weights = {};
+  if (!in.bit()) return true;
+  for (uint32_t s = 0; s < symbols; ++s) {
+    const uint32_t length = in.get(4);
+    if (length > 13) return false;
+    if (length == 0) continue;
+    const uint32_t stored = std::min(mantissa_bits, length - 1);
+    weights[s] = ((1u << stored) | in.get(stored)) << (length - 1 - stored);
+  }
+  return any(weights);
+}
 
 SymbolFrequencies EntropyModel::activity_frequencies(uint32_t previous) const { return normalise(widen(activity[previous])); }
 
@@ -187,7 +188,7 @@ void for_each_table(Model& model, F f) {
 
 void EntropyModel::write(cpu::BitWriter& out) const {
   if (needs_activities()) out.put(buckets, 4);
-  for_each_table(*this, [&](const SymbolWeights& weights, uint32_t symbols) { write_table(out, weights, symbols); });
+  for_each_table(*this, [&](const SymbolWeights& weights, uint32_t symbols) { write_symbol_table(out, weights, symbols); });
 }
 
 bool EntropyModel::read(cpu::BitReader& in) {
@@ -198,14 +199,14 @@ bool EntropyModel::read(cpu::BitReader& in) {
   }
   bool possible = true;
   for_each_table(*this, [&](SymbolWeights& weights, uint32_t symbols) {
-    possible = possible && read_table(in, weights, symbols);
+    possible = possible && read_symbol_table(in, weights, symbols);
   });
   return possible && !in.overrun();
 }
 
 uint64_t EntropyModel::table_bits() const {
   uint64_t bits = needs_activities() ? 4 : 0;
-  for_each_table(*this, [&](const SymbolWeights& weights, uint32_t symbols) { bits += table_bits_of(weights, symbols); });
+  for_each_table(*this, [&](const SymbolWeights& weights, uint32_t symbols) { bits += symbol_table_bits(weights, symbols); });
   return bits;
 }
 
@@ -266,14 +267,14 @@ void fit_magnitudes(EntropyModel& model, const EntropyCounts& counts, uint32_t j
   for (uint64_t c : pooled) members += c;
   if (members == 0) return;
 
-  const SymbolWeights pooled_weights = weights_of(pooled);
-  const uint64_t pooled_cost = cost_of(pooled, normalise(widen(pooled_weights))) + (table_bits_of(pooled_weights, symbols) << 16);
+  const SymbolWeights pooled_weights = symbol_weights(pooled);
+  const uint64_t pooled_cost = cost_of(pooled, normalise(widen(pooled_weights))) + (symbol_table_bits(pooled_weights, symbols) << 16);
   std::array<SymbolWeights, max_activity_buckets> by_activity{};
   uint64_t by_activity_cost = 0;
   for (uint32_t b = 1; b < model.buckets; ++b) {
-    by_activity[b] = weights_of(counts.magnitude[j][b]);
+    by_activity[b] = symbol_weights(counts.magnitude[j][b]);
     if (any(by_activity[b])) by_activity_cost += cost_of(counts.magnitude[j][b], normalise(widen(by_activity[b])));
-    by_activity_cost += table_bits_of(by_activity[b], symbols) << 16;
+    by_activity_cost += symbol_table_bits(by_activity[b], symbols) << 16;
   }
   const uint64_t plain_cost = (members * coded_bits) << 16;
   // Coding a symbol takes time; it has to save one part in 128 of the plain bits to be worth it.
@@ -299,8 +300,8 @@ EntropyModel fit_entropy_model(const EntropyCounts& counts, uint32_t classes,
     for (uint32_t s = 0; s < max_activity_buckets; ++s)
       if (counts.activity[b][s]) model.buckets = std::max(model.buckets, std::max(b, s) + 1);
   if (code_map) {
-    for (uint32_t b = 0; b < model.buckets; ++b) model.activity[b] = weights_of(counts.activity[b]);
-    for (uint32_t b = 1; b < model.buckets; ++b) model.class_weight[b] = weights_of(counts.classes[b]);
+    for (uint32_t b = 0; b < model.buckets; ++b) model.activity[b] = symbol_weights(counts.activity[b]);
+    for (uint32_t b = 1; b < model.buckets; ++b) model.class_weight[b] = symbol_weights(counts.classes[b]);
   }
   if (code_magnitudes)
     for (uint32_t j = 1; j < classes; ++j) fit_magnitudes(model, counts, j);

@@ -36,10 +36,19 @@ struct EntropyCounts {
 
 /// Weight of a symbol seen `count` times of `total`: 0 for none, otherwise 1..8191 with at most four significant bits.
 uint32_t symbol_weight(uint64_t count, uint64_t total);
+/// The weight of every symbol of a histogram.
+SymbolWeights symbol_weights(const SymbolCounts& counts);
 /// Frequencies that sum to 4096, at least 1 for every weight above 0 (SPEC.md, "Normalisation").  \pre a weight is above 0.
 SymbolFrequencies normalise(const std::array<uint64_t, max_symbols>& weights);
 /// -log2(frequency / 4096) in units of 2^-16 bit, rounded up. Integer arithmetic.
 uint32_t code_length_q16(uint32_t frequency);
+
+/// The stored form of the weights of symbols 0..symbols-1 (SPEC.md, "Entropy model").
+void write_symbol_table(cpu::BitWriter& out, const SymbolWeights& weights, uint32_t symbols);
+/// Reads what write_symbol_table wrote; all weights are 0 for an absent table. Returns false when it is impossible.
+bool read_symbol_table(cpu::BitReader& in, SymbolWeights& weights, uint32_t symbols);
+/// Size of the stored form in bits.
+uint64_t symbol_table_bits(const SymbolWeights& weights, uint32_t symbols);
 
 /// The stored tables and how they are used.
 struct EntropyModel {

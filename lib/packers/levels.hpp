@@ -1,0 +1,60 @@
+// The packers of quantization levels: one block of small signed integers -> bytes, and back. Fixed width,
+// five trits a byte, QSGD's two Elias layouts, and an entropy coder with a table of the block's own. SPEC.md,
+// "Level blocks", defines the bytes; what a level stands for (scales, grids) is the method's matter and not
+// stored here.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace jsq {
+
+/// The numbers are those of the wire format.
+enum class LevelPacker : uint8_t {
+  fixed = 0,         ///< ceil(log2 A) bits a level
+  base243 = 1,       ///< five levels of three in a byte
+  elias_sparse = 2,  ///< gap, sign and magnitude of each level that is not zero (QSGD for few levels)
+  elias_dense = 3,   ///< magnitude and sign of every level (QSGD for many levels)
+  entropy = 4,       ///< rANS-coded magnitude tokens, then signs and low bits
+};
+constexpr uint32_t level_packers = 5;
+
+/// The levels that may occur: A = high - low + 1 of them.  \pre low <= high
+struct LevelRange {
+  int32_t low = 0;
+  int32_t high = 0;
+  uint64_t symbols() const { return uint64_t(int64_t(high) - low) + 1; }
+};
+
+/// Whether the packer can store levels of the range: fixed any; base243 A = 3; the Elias layouts low <= 0 <=
+/// high; entropy low <= 0 <= high with magnitudes up to 16383.
+bool packer_allows(LevelPacker packer, LevelRange range);
+
+/// Appends the block of `levels` to `out`; a block of no levels has no bytes.
+/// \pre packer_allows, every level in range, fewer than 2^32 - 1 levels.  \throws Error internal for the
+/// first two. Deterministic, thread-safe, O(n); elias_sparse O(n) only in its search for what is not zero.
+void pack_levels(LevelPacker packer, std::span<const int32_t> levels, LevelRange range, std::string& out);
+
+/// Size of what pack_levels appends, in bits, before the padding of its last byte. Exact for every packer;
+/// entropy codes the block to know it.
+uint64_t packed_level_bits(LevelPacker packer, std::span<const int32_t> levels, LevelRange range);
+
+/// The allowed packer of the fewest bytes, ties to the lower number. From one histogram of magnitudes and one
+/// of gaps, without coding. The size of entropy is estimated, within one part in 256 and 8 bytes: where two
+/// packers are as close as that, the other one may be the smaller.
+LevelPacker smallest_packer(std::span<const int32_t> levels, LevelRange range);
+
+/// Reads exactly levels.size() levels from exactly `bytes`.
+/// \throws Error damaged, naming `what`, for anything that is not a whole block of levels in range with zero
+/// padding. Thread-safe, O(n + bytes).
+void unpack_levels(LevelPacker packer, std::string_view bytes, LevelRange range, std::span<int32_t> levels,
+                   std::string_view what);
+
+/// n times the empirical entropy of the levels, in bits: what no code of single levels goes below, its table
+/// aside. For reports; not a function of the bytes, since log2 may differ between libraries. O(n), O(n log n)
+/// for wide ranges.
+double level_entropy_bits(std::span<const int32_t> levels);
+
+}  // namespace jsq
