@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <map>
 #include <optional>
 
 #include "formats/wire/directory.hpp"
@@ -112,7 +113,7 @@ class Compressor {
 
   void make_pools() {
     const auto start = std::chrono::steady_clock::now();
-    const EncoderContext context{options_.rounding, options_.seed};
+    const EncoderContext context{options_.rounding, options_.seed, options_.seed, nullptr};
     std::vector<std::vector<PoolTensor>> groups;
     if (options_.scope == Scope::archive || jobs_.empty()) groups.emplace_back();
     for (Job& job : jobs_) {
@@ -132,7 +133,7 @@ class Compressor {
       pools_.push_back(std::move(pool));
     }
     if (options_.nonfinite == NonFinitePolicy::error) refuse_nonfinite();
-    for (Pool& pool : pools_) pool.encoder = row_.make_encoder(*pool.tensors, options_.method, context);
+    for (Pool& pool : pools_) pool.encoder = make_encoder(row_, *pool.tensors, options_.method, context);
     setup_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
 
@@ -250,6 +251,10 @@ class Compressor {
 
   Encoded encode_once() {
     for (Pool& pool : pools_) {
+      if (options_.target.kind == TargetKind::native) {
+        pool.encoder->aim_native();
+        continue;
+      }
       if (!options_.target.is_size()) {
         pool.encoder->aim_error(options_.target);
         continue;
@@ -263,6 +268,7 @@ class Compressor {
   /// Directory bytes before any block is coded, with lengths of two bytes a block.
   uint64_t frame_overhead() const {
     wire::Directory directory = make_directory();
+    for (wire::ParameterSet& set : directory.sets) set.bytes.clear();
     uint64_t checksums = 0;
     for (FrameTensor& tensor : directory.tensors) {
       tensor.block_bytes.assign(size_t(wire::block_count(tensor.info.elements(), tensor.block_log2)), 300);
@@ -276,13 +282,18 @@ class Compressor {
     directory.seed = options_.seed;
     directory.metadata = options_.metadata;
     directory.dumps = dumps_;
-    for (const Pool& pool : pools_) directory.sets.push_back({row_.info.wire_id, pool.encoder->parameters()});
+    std::map<std::pair<uint32_t, std::string>, uint32_t> sets;  // equal ones are stored once
     for (const Job& job : jobs_) {
       FrameTensor tensor;
       tensor.info = *job.pool_tensor.info;
-      tensor.parameter_set = uint32_t(job.pool);
-      tensor.method_id = row_.info.wire_id;
-      tensor.block_log2 = pools_[job.pool].encoder->block_log2();
+      const MethodEncoder& encoder = *pools_[job.pool].encoder;
+      StoredSet stored = encoder.stored_set(job.index_in_pool);
+      tensor.method_id = stored.method_id;
+      const auto [set, fresh] =
+          sets.emplace(std::pair(stored.method_id, std::move(stored.parameters)), uint32_t(directory.sets.size()));
+      if (fresh) directory.sets.push_back({set->first.first, set->first.second});
+      tensor.parameter_set = set->second;
+      tensor.block_log2 = encoder.block_log2(job.index_in_pool);
       const NonFinite& nonfinite = nonfinite_[job.pool_tensor.number];
       if (nonfinite.count > 0) {
         tensor.nonfinite_policy = uint8_t(options_.nonfinite);

@@ -70,7 +70,8 @@ struct FrameReader::State {
       return;
     }
     const std::string what = block_name(t, b);
-    decoder(tensor.parameter_set).decode_block(payload(offset, tensor.block_bytes[b], t, b, what), values, what);
+    const BlockPlace place{uint32_t(t), uint64_t(b) << tensor.block_log2, &tensor.info, directory.seed};
+    decoder(tensor.parameter_set).decode_block(place, payload(offset, tensor.block_bytes[b], t, b, what), values, what);
   }
 
   wire::Exceptions exceptions(size_t t) const {

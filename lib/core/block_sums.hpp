@@ -17,6 +17,9 @@ struct BlockSums {
   double decoded_energy = 0;  ///< sum of g^^2
   double error_sum = 0;       ///< sum of g^ - g
   double max_error = 0;
+  uint64_t nominal_bits = 0;   ///< as the method's paper counts
+  double entropy_bits = 0;     ///< empirical entropy of the symbols, scales included
+  double expected_error = 0;   ///< expectation of squared_error over the rounding, before the stored dtype rounds
 
   void add(const BlockSums& next) {
     for (size_t j = 0; j < class_energy.size(); ++j) {
@@ -28,6 +31,9 @@ struct BlockSums {
     decoded_energy += next.decoded_energy;
     error_sum += next.error_sum;
     max_error = std::max(max_error, next.max_error);
+    nominal_bits += next.nominal_bits;
+    entropy_bits += next.entropy_bits;
+    expected_error += next.expected_error;
   }
 };
 

@@ -16,7 +16,7 @@ constexpr std::pair<std::string_view, TargetKind> kinds[] = {
     {"nmse", TargetKind::nmse},   {"maxabs", TargetKind::maxabs}, {"hprime", TargetKind::hprime}};
 
 [[noreturn]] void bad_target(std::string_view text, std::string_view found) {
-  throw Error(Errc::usage, fmt::format("target '{}': {}; expected ratio=32, bpw=1, bytes=64KiB, nmse=1e-3, maxabs=1e-4 or hprime=0.1",
+  throw Error(Errc::usage, fmt::format("target '{}': {}; expected ratio=32, bpw=1, bytes=64KiB, nmse=1e-3, maxabs=1e-4, hprime=0.1 or native",
                                        text, found));
 }
 
@@ -42,6 +42,7 @@ uint64_t parse_size(std::string_view text, std::string_view what) {
 }
 
 Target parse_target(std::string_view text) {
+  if (text == "native") return {TargetKind::native, 0};
   Target target;
   std::string_view number = text;
   const size_t equals = text.find('=');
@@ -66,6 +67,7 @@ Target parse_target(std::string_view text) {
 }
 
 std::string to_string(const Target& target) {
+  if (target.kind == TargetKind::native) return "native";
   for (const auto& [name, kind] : kinds)
     if (kind == target.kind) return fmt::format("{}={}", name, target.value);
   return {};

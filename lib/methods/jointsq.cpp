@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <charconv>
 #include <cmath>
 #include <optional>
 
@@ -17,6 +16,7 @@
 #include "lib/allocators/allocator.hpp"
 #include "lib/core/bytes.hpp"
 #include "lib/methods/method.hpp"
+#include "lib/methods/options.hpp"
 #include "lib/packers/class_block.hpp"
 
 namespace jsq {
@@ -46,27 +46,6 @@ struct Options {
   std::vector<double> extra_bits;  // candidates for q
 };
 
-[[noreturn]] void bad_option(std::string_view key, std::string_view value, std::string_view expected) {
-  throw Error(Errc::usage, "jointsq: option " + std::string(key) + "=" + std::string(value) + ": expected " + std::string(expected));
-}
-
-double parse_number(std::string_view key, std::string_view text, double low, double high, std::string_view expected) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !(value >= low && value <= high)) bad_option(key, text, expected);
-  return value;
-}
-
-template <class Value, size_t N>
-Value parse_choice(std::string_view key, std::string_view text, const std::pair<std::string_view, Value> (&choices)[N]) {
-  std::string expected;
-  for (const auto& [name, value] : choices) {
-    if (text == name) return value;
-    expected += (expected.empty() ? "" : ", ") + std::string(name);
-  }
-  bad_option(key, text, expected);
-}
-
 constexpr std::pair<std::string_view, ClassQuantizer> quantizers[] = {{"cell", ClassQuantizer::cell},
                                                                       {"mid", ClassQuantizer::mid},
                                                                       {"offmag", ClassQuantizer::offmag},
@@ -74,50 +53,42 @@ constexpr std::pair<std::string_view, ClassQuantizer> quantizers[] = {{"cell", C
 constexpr std::pair<std::string_view, MapPacker> map_packers[] = {
     {"raw", MapPacker::raw}, {"bitmap", MapPacker::bitmap}, {"rice", MapPacker::rice}, {"entropy", MapPacker::entropy}};
 
-template <class Value, size_t N>
-std::string_view choice_name(Value value, const std::pair<std::string_view, Value> (&choices)[N]) {
-  for (const auto& [name, candidate] : choices)
-    if (candidate == value) return name;
-  return "?";
-}
-
 Options parse_options(const MethodSpec& spec, const EncoderContext& context) {
   Options parsed;
+  const OptionReader read(spec);
   const auto value = [&](std::string_view key) { return spec.option(key); };
-  parsed.allocation.allocator = parse_choice<AllocatorKind>(
-      "alloc", value("alloc"),
-      {{"exact", AllocatorKind::exact}, {"literal", AllocatorKind::literal}, {"sampled", AllocatorKind::sampled}});
-  parsed.allocation.reallocation = parse_choice<ReallocationKind>(
-      "realloc", value("realloc"),
-      {{"none", ReallocationKind::none}, {"paper", ReallocationKind::paper}, {"hill", ReallocationKind::hill}});
-  parsed.allocation.rounds = uint32_t(parse_number("rounds", value("rounds"), 0, 1000, "a number of 0..1000"));
-  parsed.allocation.sample_ratio = parse_number("sample", value("sample"), 0.0001, 1, "a share of 0.0001..1");
-  parsed.allocation.seed = context.seed;
+  parsed.allocation.allocator = read.choice<AllocatorKind>(
+      "alloc", {{"exact", AllocatorKind::exact}, {"literal", AllocatorKind::literal}, {"sampled", AllocatorKind::sampled}});
+  parsed.allocation.reallocation = read.choice<ReallocationKind>(
+      "realloc", {{"none", ReallocationKind::none}, {"paper", ReallocationKind::paper}, {"hill", ReallocationKind::hill}});
+  parsed.allocation.rounds = uint32_t(read.integer("rounds", 0, 1000));
+  parsed.allocation.sample_ratio = read.number("sample", 0.0001, 1, "a share of 0.0001..1");
+  parsed.allocation.seed = context.stream;
 
   std::vector<uint32_t> widths;
   for (char digit : value("widths")) {
-    if (digit < '0' || digit > '8') bad_option("widths", value("widths"), "ascending digits of 0..8, such as 0248");
+    if (digit < '0' || digit > '8') read.bad("widths", "ascending digits of 0..8, such as 0248");
     widths.push_back(uint32_t(digit - '0'));
   }
   parsed.widths = WidthSet(widths);
-  parsed.quantizer = parse_choice("quant", value("quant"), quantizers);
+  parsed.quantizer = read.choice("quant", quantizers);
   const bool has_width_1 = std::find(widths.begin(), widths.end(), 1u) != widths.end();
   if (parsed.quantizer == ClassQuantizer::sym && has_width_1)
-    bad_option("quant", "sym", "a quantizer other than sym with width 1, since sym's only 1-bit level is zero");
+    read.bad("quant", "a quantizer other than sym with width 1, since sym's only 1-bit level is zero");
   if (parsed.quantizer == ClassQuantizer::cell && context.rounding == Rounding::stochastic)
     throw Error(Errc::usage, "jointsq: quant=cell is deterministic; for stochastic rounding use quant=mid, offmag or sym");
   parsed.stochastic = parsed.quantizer != ClassQuantizer::cell && context.rounding != Rounding::nearest;
 
-  if (value("map") != "auto") parsed.map = parse_choice("map", value("map"), map_packers);
+  if (value("map") != "auto") parsed.map = read.choice("map", map_packers);
   if (parsed.map && (*parsed.map == MapPacker::bitmap || *parsed.map == MapPacker::rice) && widths[0] != 0)
-    bad_option("map", value("map"), "raw or entropy when no width is 0");
+    read.bad("map", "raw or entropy when no width is 0");
   const std::string_view values = value("values");
-  if (values != "auto" && values != "planes" && values != "entropy") bad_option("values", values, "auto, planes or entropy");
+  if (values != "auto" && values != "planes" && values != "entropy") read.bad("values", "auto, planes or entropy");
   parsed.values_coded = values != "planes";
   if (value("aware") == "auto") {
     parsed.extra_bits = {0, 3, 8, 20};
   } else {
-    parsed.extra_bits = {parse_number("aware", value("aware"), 0, 64, "auto or a number of 0..64")};
+    parsed.extra_bits = {read.number("aware", 0, 64, "auto or a number of 0..64")};
   }
   if (widths[0] != 0 || parsed.allocation.allocator != AllocatorKind::exact) parsed.extra_bits = {0};
   return parsed;
@@ -230,9 +201,13 @@ struct Evaluation {
 class JointSqEncoder final : public MethodEncoder {
  public:
   JointSqEncoder(const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
-      : pool_(pool), options_(parse_options(spec, context)), seed_(context.seed),
+      : pool_(pool), options_(parse_options(spec, context)), seed_(context.stream),
         sample_(sample_pool(pool, pool.summary().elements <= own_sample_elements ? own_sample_elements : sample_elements)), sample_population_(sample_.values), sample_index_(sample_population_),
         index_(pool) {}
+
+  void aim_native() override {
+    throw Error(Errc::usage, "jointsq has no size of its own: give a target, such as ratio=32, bpw=1 or nmse=1e-3");
+  }
 
   uint64_t aim_bytes(uint64_t body_bytes) override {
     set_block_size(double(body_bytes));
@@ -337,8 +312,8 @@ class JointSqEncoder final : public MethodEncoder {
     finish();
   }
 
-  std::string parameters() const override { return parameters_; }
-  uint8_t block_log2() const override { return block_log2_; }
+  StoredSet stored_set(size_t) const override { return {jointsq_row.info.wire_id, parameters_}; }
+  uint8_t block_log2(size_t) const override { return block_log2_; }
 
   void encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out,
                     BlockSums& sums) const override {
@@ -737,7 +712,7 @@ class JointSqDecoder final : public MethodDecoder {
   JointSqDecoder(std::string_view parameters, std::string_view what) : stored_(read_parameters(parameters, what)) {
     stored_.coder.prepare_decoding();
   }
-  void decode_block(std::string_view block, std::span<float> values, std::string_view what) const override {
+  void decode_block(const BlockPlace&, std::string_view block, std::span<float> values, std::string_view what) const override {
     stored_.coder.decode(block, values, what);
   }
   std::string describe() const override {
@@ -761,7 +736,8 @@ const MethodRow jointsq_row = {
      "biased: elements of width 0 are dropped; mid, offmag and sym are unbiased on the others",
      "error feedback to converge", "allgather", "none (cell), one a kept element (mid, offmag, sym)",
      "sum of the widths / elements", "nominal + class map, 1.2 to 1.7 at 8x to 32x, 0.12 at 1000x, less with run activities",
-     "cpu", options},
+     "cpu", options, Sizing::continuous, {}, false, Feedback::residual},
+    nullptr,
     [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context) -> std::unique_ptr<MethodEncoder> {
       return std::make_unique<JointSqEncoder>(pool, spec, context);
     },

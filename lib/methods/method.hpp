@@ -1,5 +1,6 @@
-// What a method implements: an encoder for one pool of tensors under one budget, a decoder from stored parameters.
-// One virtual call a block, never one an element.
+// What a method implements: an encoder for one pool of tensors under one budget, a decoder from stored
+// parameters. One virtual call a block, never one an element. Methods with one size parameter implement
+// Scheme (scheme.hpp) instead.
 #pragma once
 
 #include <cstdint>
@@ -15,10 +16,29 @@
 
 namespace jsq {
 
+class Scheme;
+class State;
+
 /// Beside the method's own options.
 struct EncoderContext {
   Rounding rounding = Rounding::automatic;
-  uint64_t seed = 0;
+  uint64_t seed = 0;             ///< the frame's, which decoders know and all workers share
+  uint64_t stream = 0;           ///< the worker's own, for random numbers that only the encoder needs
+  const State* state = nullptr;  ///< of the step before; null in a single shot
+};
+
+/// What a block's random positions, matrix views and cutoffs depend on.
+struct BlockPlace {
+  uint32_t tensor = 0;               ///< number in the archive
+  uint64_t first = 0;                ///< index of the block's first element, in storage order
+  const TensorInfo* info = nullptr;  ///< of the whole tensor
+  uint64_t seed = 0;                 ///< the frame's
+};
+
+/// What a frame stores beside a tensor's blocks. Tensors with equal sets share one.
+struct StoredSet {
+  uint32_t method_id = 0;
+  std::string parameters;
 };
 
 /// Encodes one pool. Aim first (as often as wanted), then ask for parameters, blocks and the report.
@@ -26,41 +46,55 @@ class MethodEncoder {
  public:
   virtual ~MethodEncoder() = default;
 
-  /// Chooses what is expected to take at most `body_bytes` for blocks and parameters, as close to it as the method can.
-  /// Returns the expected bytes. A pool that cannot fit is dropped (all blocks empty).
+  /// The size that the options name, or the paper's.
+  virtual void aim_native() = 0;
+  /// Chooses what is expected to take at most `body_bytes` for blocks and parameters, as close to it as the
+  /// method can. Returns the expected bytes, which exceed `body_bytes` where nothing fits.
   virtual uint64_t aim_bytes(uint64_t body_bytes) = 0;
   /// The papers' accounting: at most this many payload bits.  \throws Error unreachable_target.
   virtual void aim_payload_bits(uint64_t payload_bits) = 0;
-  /// The fewest bytes whose error is at most `target` (nmse, maxabs or hprime).  \throws Error unreachable_target.
+  /// The fewest bytes whose error is at most `target` (nmse, maxabs or hprime).  \throws Error
+  /// unreachable_target.
   virtual void aim_error(const Target& target) = 0;
 
-  /// Bytes that a decoder needs beside the blocks; stored once for the pool.
-  virtual std::string parameters() const = 0;
-  virtual uint8_t block_log2() const = 0;
-  /// Appends the block that starts at element `first` of pool tensor t; nothing appended means all zeros. `sums` receives
-  /// the errors of the decoded values, rounded to the tensor's stored dtype. Thread-safe.
+  /// What decoders of tensor t need beside its blocks.
+  virtual StoredSet stored_set(size_t t) const = 0;
+  virtual uint8_t block_log2(size_t t) const = 0;
+  /// Appends the block that starts at element `first` of pool tensor t; nothing appended means all zeros.
+  /// `sums` receives the errors of the decoded values, rounded to the tensor's stored dtype. Thread-safe.
   virtual void encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out,
                             BlockSums& sums) const = 0;
 
   /// `total`: the sums of all blocks.
   virtual PoolReport report(const BlockSums& total) const = 0;
+
+  /// Leaves what the next step needs beyond feedback (factors, parity) in `state`.
+  virtual void save(State& state) const;
 };
 
 class MethodDecoder {
  public:
   virtual ~MethodDecoder() = default;
   /// Decodes one non-empty block.  \throws Error damaged, naming `what`. Thread-safe.
-  virtual void decode_block(std::string_view block, std::span<float> values, std::string_view what) const = 0;
+  virtual void decode_block(const BlockPlace& place, std::string_view block, std::span<float> values,
+                            std::string_view what) const = 0;
   /// "jointsq:alloc=exact,quant=cell": the method and the options that its parameters record.
   virtual std::string describe() const = 0;
 };
 
-/// One row of the registry.
+/// One row of the registry. A row has make_scheme or, when it is no such method, its own make_encoder.
 struct MethodRow {
   MethodInfo info;
-  std::unique_ptr<MethodEncoder> (*make_encoder)(const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context);
+  std::unique_ptr<Scheme> (*make_scheme)(const TensorPool& pool, const MethodSpec& spec,
+                                         const EncoderContext& context);
+  std::unique_ptr<MethodEncoder> (*make_encoder)(const TensorPool& pool, const MethodSpec& spec,
+                                                 const EncoderContext& context);
   std::unique_ptr<MethodDecoder> (*make_decoder)(std::string_view parameters, std::string_view what);
 };
+
+/// The row's encoder; a scheme is wrapped by the search for its size.
+std::unique_ptr<MethodEncoder> make_encoder(const MethodRow& row, const TensorPool& pool,
+                                            const MethodSpec& spec, const EncoderContext& context);
 
 /// \throws Error unknown_name.
 const MethodRow& method_row(std::string_view name);
@@ -68,6 +102,6 @@ const MethodRow& method_row(std::string_view name);
 const MethodRow& method_with_id(uint32_t wire_id);
 
 /// The rows' definitions, one file each.
-extern const MethodRow jointsq_row;
+extern const MethodRow jointsq_row, fp32_row, fp16_row, bf16_row, qsgd_row;
 
 }  // namespace jsq

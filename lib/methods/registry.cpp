@@ -9,7 +9,7 @@ namespace jsq {
 namespace {
 
 const std::array registry = {
-    &jointsq_row,
+    &jointsq_row, &fp32_row, &fp16_row, &bf16_row, &qsgd_row,
 };
 
 size_t edit_distance(std::string_view a, std::string_view b) {
@@ -101,6 +101,13 @@ MethodSpec parse_method(std::string_view text) {
     spec.options.emplace_back(key, std::string(item.substr(equals + 1)));
     if (rest.empty()) return spec;
   }
+}
+
+Target default_target(const MethodSpec& spec) {
+  const MethodInfo& info = method_named(spec.name);
+  const bool open = info.size_option.empty() || spec.option(info.size_option) == "auto";
+  if (info.sizing == Sizing::continuous && open) return {};
+  return {TargetKind::native, 0};
 }
 
 std::string to_string(const MethodSpec& spec) {

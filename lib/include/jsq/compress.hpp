@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -70,8 +71,9 @@ JSQ_API Distortion distortion(std::span<const float> original, std::span<const f
 struct PoolReport {
   std::vector<uint32_t> widths;          ///< of the classes
   std::vector<uint64_t> members;         ///< elements of each class
-  NoiseReport noise;                     ///< model noise
-  uint64_t payload_bits = 0;             ///< sum of the widths
+  NoiseReport noise;                     ///< model noise; NaN for methods without width classes
+  uint64_t payload_bits = 0;             ///< nominal: what the method's paper counts (class methods: the sum of the widths)
+  double expected_squared_error = std::numeric_limits<double>::quiet_NaN();  ///< over the rounding; NaN where it has no closed form
   double entropy_bits = 0;               ///< ideal code lengths of everything in the blocks
   uint64_t map_bytes = 0, value_bytes = 0;  ///< split of the blocks, estimated from the ideal code lengths
   std::vector<ReallocationStep> reallocation;

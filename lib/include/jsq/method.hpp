@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "jsq/export.hpp"
+#include "jsq/target.hpp"
 
 namespace jsq {
 
@@ -18,6 +19,21 @@ struct MethodOption {
   std::string_view values;         ///< "exact|literal|sampled", "0..1", "digits 0..8"
   std::string_view default_value;
   std::string_view help;
+};
+
+/// What a target can do with a method.
+enum class Sizing : uint8_t {
+  fixed,       ///< one size: a target is met or not
+  stepped,     ///< a few sizes, or many that lie apart: the largest that a target allows
+  continuous,  ///< any size
+};
+
+/// What a worker keeps from one step to the next (jsq/state.hpp).
+enum class Feedback : uint8_t {
+  none,      ///< nothing: unbiased methods need none
+  residual,  ///< e: what was not sent is added to the next gradient
+  masked,    ///< u, v: momentum correction and masking of what was sent (DGC)
+  momentum,  ///< m: the running mean of gradients is sent instead of the gradient (Signum)
 };
 
 /// One row of the registry.
@@ -34,6 +50,11 @@ struct MethodInfo {
   std::string_view honest_bits;    ///< bits per element as a receiver needs
   std::string_view backends;       ///< "cpu", "cpu, cuda"
   std::span<const MethodOption> options;
+  Sizing sizing = Sizing::fixed;
+  std::string_view size_option = {};  ///< the option that fixes the size; "auto" leaves it to the target
+  bool unbiased = false;              ///< with default options and without feedback: the mean over seeds is the gradient
+  Feedback feedback = Feedback::none; ///< what its paper prescribes for a sequence
+  bool sums = false;                  ///< messages of workers are added in the code domain
 };
 
 /// Every method, in registry order.
@@ -52,5 +73,8 @@ struct JSQ_API MethodSpec {
 /// \throws Error unknown_name (method or option), usage (syntax).  Values are checked when the method is used.
 JSQ_API MethodSpec parse_method(std::string_view text);
 JSQ_API std::string to_string(const MethodSpec& spec);
+/// What a user who names no target gets: ratio=32 where the method reaches any size and the spec leaves it open, otherwise
+/// the method's native size.
+JSQ_API Target default_target(const MethodSpec& spec);
 
 }  // namespace jsq

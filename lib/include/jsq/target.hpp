@@ -16,6 +16,7 @@ enum class TargetKind : uint8_t {
   nmse,    ///< |g^ - g|^2 / |g|^2 at most
   maxabs,  ///< max |g^ - g| at most
   hprime,  ///< model noise h' per element at most
+  native,  ///< no target: the size that the method's options give, or its paper's
 };
 
 /// What a size target counts.
@@ -30,7 +31,7 @@ struct Target {
   bool is_size() const noexcept { return kind <= TargetKind::bytes; }
 };
 
-/// "ratio=32", "bpw=1", "bytes=64KiB" (suffixes B, KB, MB, GB, KiB, MiB, GiB), "nmse=1e-3", "maxabs=1e-4", "hprime=0.1";
+/// "ratio=32", "bpw=1", "bytes=64KiB" (suffixes B, KB, MB, GB, KiB, MiB, GiB), "nmse=1e-3", "maxabs=1e-4", "hprime=0.1", "native";
 /// a bare number is a ratio.  \throws Error usage.
 JSQ_API Target parse_target(std::string_view text);
 /// The reverse: "ratio=32".

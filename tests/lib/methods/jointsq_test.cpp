@@ -35,11 +35,11 @@ struct Encoding {
     tensor.source = source.get();
     tensor.info = &source->tensors()[0];
     pool = std::make_unique<TensorPool>(std::vector<PoolTensor>{tensor});
-    encoder = method_row("jointsq").make_encoder(*pool, parse_method(method), {rounding, seed});
+    encoder = make_encoder(method_row("jointsq"), *pool, parse_method(method), {rounding, seed, seed});
   }
   std::vector<std::string> blocks(BlockSums* total = nullptr) const {
     std::vector<std::string> all;
-    const size_t length = size_t(1) << encoder->block_log2();
+    const size_t length = size_t(1) << encoder->block_log2(0);
     for (size_t at = 0; at < values.size(); at += length) {
       BlockSums sums;
       all.emplace_back();
@@ -50,13 +50,13 @@ struct Encoding {
     return all;
   }
   std::vector<float> decoded() const {
-    const auto decoder = method_row("jointsq").make_decoder(encoder->parameters(), "parameters");
+    const auto decoder = method_row("jointsq").make_decoder(encoder->stored_set(0).parameters, "parameters");
     std::vector<float> out(values.size());
-    const size_t length = size_t(1) << encoder->block_log2();
+    const size_t length = size_t(1) << encoder->block_log2(0);
     size_t at = 0;
     for (const std::string& block : blocks()) {
       const auto part = std::span(out).subspan(at, std::min(length, out.size() - at));
-      if (!block.empty()) decoder->decode_block(block, part, "block");
+      if (!block.empty()) decoder->decode_block({}, block, part, "block");
       at += length;
     }
     return out;
@@ -116,7 +116,7 @@ TEST(JointSqEncoder, ExpectsTheBytesThatItTakesWithinOnePercent) {
       const auto wanted = uint64_t(bits * 300000 / 8);
       const uint64_t expected = encoding.encoder->aim_bytes(wanted);
       EXPECT_LE(expected, wanted);
-      uint64_t real = encoding.encoder->parameters().size();
+      uint64_t real = encoding.encoder->stored_set(0).parameters.size();
       for (const std::string& block : encoding.blocks()) real += block.size();
       EXPECT_NEAR(double(real), double(expected), 0.01 * double(expected) + 20)
           << test::kind_name(kind) << bits;
@@ -181,7 +181,7 @@ TEST(JointSqDecoder, DescribesTheOptionsItsParametersRecord) {
   const Encoding encoding(make_data(Kind::heavy, 3000),
                           "jointsq:alloc=literal,realloc=hill,quant=mid,map=bitmap");
   encoding.encoder->aim_bytes(600);
-  EXPECT_EQ(method_row("jointsq").make_decoder(encoding.encoder->parameters(), "p")->describe(),
+  EXPECT_EQ(method_row("jointsq").make_decoder(encoding.encoder->stored_set(0).parameters, "p")->describe(),
             "jointsq:alloc=literal,realloc=hill,quant=mid,widths=0248,map=bitmap");
 }
 
@@ -193,7 +193,7 @@ TEST(JointSqDecoder, RefusesOrReadsDamagedParametersAndThenDecodesOrRefusesBlock
         "jointsq:widths=012345678", "jointsq:quant=offmag,map=bitmap"}) {
     const Encoding encoding(make_data(Kind::heavy, 3000), method);
     encoding.encoder->aim_bytes(900);
-    const std::string good = encoding.encoder->parameters(), block = encoding.blocks()[0];
+    const std::string good = encoding.encoder->stored_set(0).parameters, block = encoding.blocks()[0];
     std::vector<float> out(3000);
     for (int round = 0; round < 1500; ++round) {
       std::string bad = good;
@@ -214,7 +214,7 @@ TEST(JointSqDecoder, RefusesOrReadsDamagedParametersAndThenDecodesOrRefusesBlock
       try {
         const auto decoder = method_row("jointsq").make_decoder(bad, "parameter set 0");
         decoder->describe();
-        decoder->decode_block(block, out, "block 0");
+        decoder->decode_block({}, block, out, "block 0");
       } catch (const Error& error) {
         ASSERT_EQ(error.code(), Errc::damaged) << error.what();
         ++refused;

@@ -1,0 +1,94 @@
+// What the methods that round every element to a grid share: scales of buckets or of the tensor, levels,
+// level blocks. A method's file says which grid, norm and bucket its paper has; this file codes them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/element/natural.hpp"
+#include "lib/methods/scheme.hpp"
+#include "lib/packers/level_block.hpp"
+
+namespace jsq {
+
+/// The numbers are those of the wire format.
+enum class GridKind : uint8_t {
+  uniform = 0,      ///< scale x level / steps
+  exponential = 1,  ///< scale x {0, 2^-steps, ..., 1/2, 1}
+  natural = 2,      ///< powers of two of a range of exponents, times the scale where there is one
+};
+
+struct Grid {
+  GridKind kind = GridKind::uniform;
+  uint32_t steps = 1;                ///< of uniform and exponential grids
+  element::ExponentRange exponents;  ///< of natural grids
+  uint32_t head_room = 1;  ///< levels of this many workers fit the range when they are added (uniform only)
+
+  LevelRange range() const;
+  /// Levels of values on the grid of one scale; `uniforms` empty: nearest. Returns the expected squared
+  /// error.
+  double quantize(std::span<const float> values, float scale, std::span<const float> uniforms,
+                  std::span<int32_t> levels) const;
+  void dequantize(std::span<const int32_t> levels, float scale, std::span<float> values) const;
+};
+
+enum class ScaleNorm : uint8_t { none, linf, l2 };
+
+/// How one tensor is dithered.
+struct DitherPlan {
+  Grid grid;
+  uint64_t bucket = 0;  ///< elements that share a scale, counted from the start of each block; 0: the tensor
+  ScaleNorm norm = ScaleNorm::linf;
+  std::optional<LevelPacker> packer;  ///< empty: the smallest in each block
+  bool nearest = false;
+  double nominal_bits = 0;         ///< an element, as the paper counts; 0: the packed levels
+  double nominal_scale_bits = 32;  ///< a scale, as the paper counts
+};
+
+class DitherScheme : public Scheme {
+ public:
+  DitherScheme(const TensorPool& pool, const EncoderContext& context, uint32_t wire_id)
+      : pool_(pool), context_(context), wire_id_(wire_id) {}
+
+  StoredSet stored_set(size_t t) const override;
+  void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
+              std::span<float> decoded, BlockSums& sums) const override;
+
+ protected:
+  /// What is coded in place of the values (TernGrad clips); the default leaves them.
+  virtual std::span<const float> prepared(size_t t, std::span<const float> values,
+                                          std::vector<float>& scratch) const;
+  /// Scale of tensor t, for plans without buckets; the default is the plan's norm of the tensor.
+  virtual float tensor_scale(size_t t) const;
+
+  /// Finds the scales of plans without buckets; call when the plan's norm and bucket are set.
+  void prepare_scales();
+
+  DitherPlan plan_;
+  const TensorPool& pool_;
+  EncoderContext context_;
+
+ private:
+  uint32_t wire_id_;
+  std::vector<float> tensor_scales_;
+};
+
+/// The f32 that stands for a norm: rounded, and at most the largest finite number.
+float stored_scale(double norm);
+/// The norm of a bucket as its scale.
+float scale_of(ScaleNorm norm, std::span<const float> values);
+
+/// Decoder of every method that DitherScheme codes. `name` is the method's.
+std::unique_ptr<MethodDecoder> make_dither_decoder(std::string_view name, std::string_view parameters,
+                                                   std::string_view what);
+/// Dithering rows' make_decoder.
+template <const MethodRow& row>
+std::unique_ptr<MethodDecoder> dither_decoder_of(std::string_view parameters, std::string_view what) {
+  return make_dither_decoder(row.info.name, parameters, what);
+}
+
+}  // namespace jsq

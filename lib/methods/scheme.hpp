@@ -1,0 +1,59 @@
+// A method with one size parameter (bits, levels, kept elements, rank), or none: given the size it codes
+// blocks, and sized_encoder.cpp finds the size that a target asks for. What a scheme decodes to is measured,
+// never modelled.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lib/methods/method.hpp"
+
+namespace jsq {
+
+/// The sizes that can be chosen. A larger one means more bytes and less error. The native one is that of the
+/// options, or the paper's where they leave it open.
+struct SizeRange {
+  uint64_t least = 0;
+  uint64_t most = 0;
+  uint64_t native = 0;
+};
+
+/// Some blocks of a pool's tensors, in order.
+struct PoolBlock {
+  size_t tensor = 0;  ///< in the pool
+  uint64_t first = 0;
+  size_t count = 0;
+};
+
+/// Every block, or with `wanted` elements below the pool's every n-th one so that about as many are there.
+std::vector<PoolBlock> pool_blocks(const TensorPool& pool, uint8_t block_log2, uint64_t wanted = UINT64_MAX);
+
+class Scheme {
+ public:
+  virtual ~Scheme() = default;
+  virtual SizeRange sizes() const = 0;
+  /// Prepares coding at `size`. With `draft`, only the blocks of pool_blocks(pool, block_log2(),
+  /// draft_elements) will be encoded, so that statistics may be gathered from them alone.
+  virtual void set_size(uint64_t size, bool draft) = 0;
+  virtual StoredSet stored_set(size_t t) const = 0;
+  /// log2 of the elements in a block, 16..20; may depend on the size.
+  virtual uint8_t block_log2() const { return 16; }
+
+  /// Appends the block's code and writes what a decoder makes of it (before the stored dtype rounds it). Of
+  /// `sums` it adds nominal_bits, entropy_bits and expected_error. Nothing appended means that the block
+  /// decodes to zeros.
+  virtual void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
+                      std::span<float> decoded, BlockSums& sums) const = 0;
+
+  /// What the report of a pool says beyond the sums.
+  virtual void describe(PoolReport& report) const;
+  virtual void save(State& state) const;
+
+  /// Elements that a draft looks at.
+  static constexpr uint64_t draft_elements = 1u << 17;
+};
+
+}  // namespace jsq

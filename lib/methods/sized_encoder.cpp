@@ -1,0 +1,274 @@
+#include "lib/methods/sized_encoder.hpp"
+
+#include <fmt/format.h>
+#include <tbb/parallel_for.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <set>
+
+#include "jsq/error.hpp"
+#include "kernels/cpu/dither.hpp"
+#include "kernels/cpu/error_sums.hpp"
+
+namespace jsq {
+namespace {
+
+/// Values as the dump's element type will hold them.
+void round_to_dtype(DType dtype, std::span<float> values) {
+  if (dtype != DType::f16 && dtype != DType::bf16) return;
+  static thread_local std::vector<std::byte> stored;
+  stored.resize(values.size() * dtype_bytes(dtype));
+  encode_elements(dtype, values, stored.data());
+  decode_elements(dtype, false, stored.data(), values);
+}
+
+}  // namespace
+
+void Scheme::describe(PoolReport&) const {}
+void Scheme::save(State&) const {}
+void MethodEncoder::save(State&) const {}
+
+std::vector<PoolBlock> pool_blocks(const TensorPool& pool, uint8_t block_log2, uint64_t wanted) {
+  std::vector<PoolBlock> blocks;
+  const uint64_t length = uint64_t(1) << block_log2, total = pool.summary().elements;
+  const double share = total > wanted ? double(wanted) / double(total) : 1.0;
+  double quota = 0;
+  for (size_t t = 0; t < pool.tensors().size(); ++t) {
+    const uint64_t elements = pool.tensors()[t].info->elements();
+    for (uint64_t first = 0; first < elements; first += length) {
+      const size_t count = size_t(std::min(length, elements - first));
+      quota += share * double(count);
+      if (share < 1 && quota < double(count) &&
+          !(blocks.empty() && first + length >= elements && t + 1 == pool.tensors().size()))
+        continue;
+      quota -= double(count);
+      blocks.push_back({t, first, count});
+    }
+  }
+  return blocks;
+}
+
+double SizedEncoder::Measurement::nmse() const {
+  if (energy > 0) return sums.squared_error / energy;
+  return sums.squared_error > 0 ? HUGE_VAL : 0.0;
+}
+
+SizedEncoder::SizedEncoder(const TensorPool& pool, std::unique_ptr<Scheme> scheme, std::string name,
+                           const EncoderContext& context)
+    : pool_(pool), scheme_(std::move(scheme)), name_(std::move(name)), context_(context) {
+  whole_draft_ = pool.summary().elements <= Scheme::draft_elements;
+  set(scheme_->sizes().native);
+}
+
+void SizedEncoder::set(uint64_t size) {
+  scheme_->set_size(size, false);
+  size_ = size;
+}
+
+void SizedEncoder::aim_native() {
+  set(scheme_->sizes().native);
+}
+
+uint64_t SizedEncoder::stored_bytes() const {
+  std::set<std::string> seen;
+  uint64_t bytes = 0;
+  for (size_t t = 0; t < pool_.tensors().size(); ++t) {
+    StoredSet set = scheme_->stored_set(t);
+    const uint64_t size = set.parameters.size();
+    if (seen.insert(std::move(set.parameters)).second) bytes += size;
+  }
+  return bytes;
+}
+
+const SizedEncoder::Measurement& SizedEncoder::measure(uint64_t size, bool draft) {
+  if (whole_draft_) draft = false;
+  const auto known = measured_.find({size, draft});
+  if (known != measured_.end()) return known->second;
+  scheme_->set_size(size, draft);
+  const std::vector<PoolBlock> blocks =
+      pool_blocks(pool_, scheme_->block_log2(), draft ? Scheme::draft_elements : UINT64_MAX);
+  struct Part {
+    BlockSums sums;
+    uint64_t bytes = 0;
+    double energy = 0;
+  };
+  std::vector<Part> parts(blocks.size());
+  tbb::parallel_for(size_t(0), blocks.size(), [&](size_t b) {
+    static thread_local std::vector<float> scratch;
+    std::string code;
+    const std::span<const float> values =
+        pool_.read(blocks[b].tensor, blocks[b].first, blocks[b].count, scratch);
+    encode_block(blocks[b].tensor, blocks[b].first, values, code, parts[b].sums);
+    parts[b].bytes = code.size();
+    parts[b].energy = cpu::sum_squares(values);
+  });
+  Measurement total;
+  uint64_t elements = 0;
+  for (size_t b = 0; b < parts.size(); ++b) {
+    total.bytes += double(parts[b].bytes);
+    total.energy += parts[b].energy;
+    total.sums.add(parts[b].sums);
+    elements += blocks[b].count;
+  }
+  const double scale = elements ? double(pool_.summary().elements) / double(elements) : 1.0;
+  total.bytes = total.bytes * scale + double(stored_bytes());
+  total.sums.nominal_bits = uint64_t(double(total.sums.nominal_bits) * scale);
+  return measured_.emplace(std::pair(size, draft), total).first->second;
+}
+
+template <class Amount>
+uint64_t SizedEncoder::largest_within(double wanted, bool draft, Amount amount) {
+  const auto [least, most, native] = scheme_->sizes();
+  if (least == most) return least;
+  const auto at = [&](uint64_t size) { return std::max(amount(measure(size, draft)), 1.0); };
+  uint64_t low = least, high = most;
+  std::optional<double> fits, exceeds;  // amounts at low and high, once they are known
+  uint64_t next = std::clamp(guess_ ? guess_ : std::max(native, uint64_t(1)), least, most);
+  for (int round = 0; round < 64; ++round) {
+    const double found = at(next);
+    if (found <= wanted) {
+      low = next;
+      fits = found;
+      if (next == most || (found >= 0.9995 * wanted && most - least > 64)) return next;
+    } else {
+      high = next;
+      exceeds = found;
+      if (next == least) return least;
+    }
+    if (fits && exceeds && high - low <= 1) return low;
+    // From one side in proportion, between two sides along the chord in logarithms, now and then by halves.
+    double estimate = 0;
+    if (fits && exceeds) {
+      const double slope = std::log(double(high) / std::max(double(low), 0.5)) / std::log(*exceeds / *fits);
+      estimate = std::max(double(low), 0.5) *
+                 std::exp(std::clamp(slope, 0.0, 64.0) * std::log(0.9998 * wanted / *fits));
+      if (round % 3 == 2 || !std::isfinite(estimate)) estimate = double(low) + double(high - low) / 2;
+    } else if (fits) {
+      estimate = double(low) * std::clamp(wanted / *fits, 1.05, 64.0) + 1;
+    } else {
+      estimate = double(high) * std::clamp(wanted / *exceeds, 1.0 / 64, 0.95);
+    }
+    const double bounded = std::clamp(estimate, double(least), double(most));
+    uint64_t rounded = bounded >= double(most) ? most : uint64_t(bounded);
+    next = std::clamp(rounded, fits ? low + 1 : least, exceeds ? high - 1 : most);
+  }
+  return low;
+}
+
+template <class ErrorOf>
+uint64_t SizedEncoder::smallest_within(double target, bool draft, uint64_t low, uint64_t high,
+                                       ErrorOf error) {
+  const auto meets = [&](uint64_t size) { return error(measure(size, draft)) <= target; };
+  if (low == high || meets(low)) return low;
+  if (!meets(high)) return high;
+  while (high - low > std::max<uint64_t>(1, high / 2048)) {
+    const uint64_t middle = low > 0 && high / low < 8 ? low + (high - low) / 2 : std::max(low + 1, high / 8);
+    if (meets(middle))
+      high = middle;
+    else
+      low = middle;
+  }
+  return high;
+}
+
+uint64_t SizedEncoder::aim_bytes(uint64_t body_bytes) {
+  const auto bytes = [](const Measurement& m) { return m.bytes; };
+  const uint64_t size = largest_within(double(body_bytes), true, bytes);
+  guess_ = size;
+  const double expected = measure(size, true).bytes;
+  set(size);
+  return uint64_t(std::ceil(expected));
+}
+
+void SizedEncoder::aim_payload_bits(uint64_t payload_bits) {
+  const auto bits = [](const Measurement& m) { return double(m.sums.nominal_bits); };
+  uint64_t size = largest_within(double(payload_bits), true, bits);
+  const uint64_t least = scheme_->sizes().least;
+  // A draft may have been a little off.
+  for (int round = 0; round < 64 && size > least && bits(measure(size, false)) > double(payload_bits);
+       ++round)
+    size = std::max(least, size - std::max<uint64_t>(1, size / 512));
+  if (bits(measure(size, false)) > double(payload_bits))
+    throw Error(Errc::unreachable_target,
+                fmt::format("a payload of {} bits is below the {:.0f} that {} needs at least for {} "
+                            "elements; ask for less compression",
+                            payload_bits, bits(measure(size, false)), name_, pool_.summary().elements));
+  set(size);
+}
+
+void SizedEncoder::aim_error(const Target& target) {
+  if (target.kind == TargetKind::hprime)
+    throw Error(Errc::usage,
+                fmt::format("{}: hprime is the noise model of methods with width classes, such as jointsq; "
+                            "give {} an nmse or maxabs target",
+                            to_string(target), name_));
+  const auto error = [&](const Measurement& m) {
+    return target.kind == TargetKind::maxabs ? m.sums.max_error : m.nmse();
+  };
+  const auto [least, most, native] = scheme_->sizes();
+  uint64_t high = smallest_within(target.value, true, least, most, error);
+  uint64_t low = high;
+  // The draft's answer, moved until the whole pool meets the target, then back as far as it goes.
+  uint64_t step = std::max<uint64_t>(1, high / 256);
+  while (error(measure(high, false)) > target.value && high < most) {
+    low = high;
+    high = most - high > step ? high + step : most;
+    step *= 4;
+  }
+  if (error(measure(high, false)) > target.value)
+    throw Error(
+        Errc::unreachable_target,
+        fmt::format("{} is not reachable by {}; the nearest is {}={:.6g}", to_string(target), name_,
+                    target.kind == TargetKind::maxabs ? "maxabs" : "nmse", error(measure(high, false))));
+  if (low == high && high > least) {
+    step = std::max<uint64_t>(1, high / 256);
+    low = high - std::min(step, high - least);
+    while (low > least && error(measure(low, false)) <= target.value) {
+      high = low;
+      step *= 4;
+      low = low - std::min(step, low - least);
+    }
+  }
+  set(smallest_within(target.value, false, low, high, error));
+}
+
+void SizedEncoder::encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out,
+                                BlockSums& sums) const {
+  static thread_local std::vector<float> decoded;
+  decoded.resize(values.size());
+  const PoolTensor& tensor = pool_.tensors()[t];
+  const BlockPlace place{tensor.number, first, tensor.info, context_.seed};
+  const size_t before = out.size();
+  scheme_->encode(t, place, values, out, decoded, sums);
+  if (out.size() == before) std::fill(decoded.begin(), decoded.end(), 0.0f);
+  round_to_dtype(tensor.info->dtype, decoded);
+  const cpu::ErrorSums errors = cpu::error_sums(values, decoded);
+  sums.squared_error += errors.squared_error;
+  sums.dot += errors.dot;
+  sums.decoded_energy += errors.decoded_energy;
+  sums.error_sum += errors.error_sum;
+  sums.max_error = std::max(sums.max_error, errors.max_error);
+}
+
+PoolReport SizedEncoder::report(const BlockSums& total) const {
+  PoolReport report;
+  report.noise.per_element = report.noise.eq6 = report.noise.eq6_nonzero = report.noise.uniform =
+      std::numeric_limits<double>::quiet_NaN();
+  report.payload_bits = total.nominal_bits;
+  report.entropy_bits = total.entropy_bits;
+  report.expected_squared_error = total.expected_error;
+  scheme_->describe(report);
+  return report;
+}
+
+std::unique_ptr<MethodEncoder> make_encoder(const MethodRow& row, const TensorPool& pool,
+                                            const MethodSpec& spec, const EncoderContext& context) {
+  if (row.make_encoder) return row.make_encoder(pool, spec, context);
+  return std::make_unique<SizedEncoder>(pool, row.make_scheme(pool, spec, context),
+                                        std::string(row.info.name), context);
+}
+
+}  // namespace jsq

@@ -1,0 +1,30 @@
+// The block of a level-coded method (SPEC.md, "Level blocks"): the packer's number, the scales of the block's
+// buckets, and the packed levels. A block of levels 0 alone, where 0 decodes to zero, is empty.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "lib/packers/levels.hpp"
+
+namespace jsq {
+
+/// Appends the block; `packer` empty: the smallest. O(n).
+void write_level_block(std::span<const float> scales, std::span<const int32_t> levels, LevelRange range,
+                       std::optional<LevelPacker> packer, std::string& out);
+/// Reads exactly scales.size() finite scales of 0 or more and levels.size() levels.  \throws Error damaged,
+/// naming `what`.
+void read_level_block(std::string_view block, LevelRange range, std::span<float> scales,
+                      std::span<int32_t> levels, std::string_view what);
+
+/// "auto" and the packers' names, for options.
+constexpr std::pair<std::string_view, LevelPacker> level_packer_names[] = {
+    {"fixed", LevelPacker::fixed},
+    {"base243", LevelPacker::base243},
+    {"elias-sparse", LevelPacker::elias_sparse},
+    {"elias-dense", LevelPacker::elias_dense},
+    {"entropy", LevelPacker::entropy}};
+
+}  // namespace jsq
