@@ -22,7 +22,7 @@ namespace {
 struct BenchOptions {
   std::string input;
   std::string method = "jointsq";
-  std::string target = "ratio=32";
+  std::string target;  ///< empty: the method's own
   std::string size = "64Mi";
   double min_time_seconds = 1;
 };
@@ -177,7 +177,7 @@ int run_bench(const BenchOptions& options, const GlobalOptions& global) {
   require_backend(global.backend);
   CompressOptions coding;
   coding.method = parse_method(options.method);
-  coding.target = parse_target(options.target);
+  coding.target = options.target.empty() ? default_target(coding.method) : parse_target(options.target);
   coding.seed = global.seed;
   coding.threads = global.threads == 0 ? 1 : global.threads;
   const uint64_t elements = parse_elements(options.size);
@@ -247,7 +247,7 @@ void add_bench(CLI::App& app, const GlobalOptions& global, std::function<int()>&
       ->type_name("");
   command->add_option("-m,--method", options->method, "Method to measure (default: jointsq)")
       ->type_name("METHOD");
-  command->add_option("-t,--target", options->target, "Size or error to code to (default: ratio=32)")
+  command->add_option("-t,--target", options->target, "Size or error to code to, or native (default: ratio=32, native for methods with sizes of their own)")
       ->type_name("TARGET");
   command
       ->add_option("--size", options->size, "Elements to code; suffixes K, M, G, Ki, Mi, Gi (default: 64Mi)")

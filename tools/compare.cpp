@@ -24,7 +24,7 @@ struct CompareOptions {
   std::vector<std::string> inputs;
   std::vector<std::string> methods = {"jointsq", "jointsq:quant=mid", "jointsq:quant=sym",
                                       "jointsq:alloc=literal"};
-  std::vector<std::string> targets = {"ratio=32"};
+  std::vector<std::string> targets;  ///< empty: each method's own
   std::string sort;
   unsigned repeat = 1;
 };
@@ -174,6 +174,9 @@ int run_compare(const CompareOptions& options, const GlobalOptions& global) {
   const std::vector<MethodSpec> methods = parse_methods(options.methods);
   std::vector<Target> targets;
   for (const std::string& text : options.targets) targets.push_back(parse_target(text));
+  const auto targets_of = [&](const MethodSpec& method) {
+    return targets.empty() ? std::vector{default_target(method)} : targets;
+  };
 
   Failures failures(global, options.inputs.size());
   const std::vector<InputFile> files = expand_inputs(options.inputs, failures);
@@ -184,7 +187,7 @@ int run_compare(const CompareOptions& options, const GlobalOptions& global) {
       const InputDump input = open_input(file, TensorFilter());
       std::vector<Outcome> cells;
       for (const MethodSpec& method : methods)
-        for (const Target& target : targets)
+        for (const Target& target : targets_of(method))
           cells.push_back(measure_cell(file, input, method, target, options.repeat, global));
       std::move(cells.begin(), cells.end(), std::back_inserter(outcomes));
       inputs.push_back({{"input", file.argument},
@@ -227,7 +230,7 @@ void add_compare(CLI::App& app, const GlobalOptions& global, std::function<int()
       ->allow_extra_args(false);
   command
       ->add_option("-t,--target", options->targets,
-                   "Size or error to compare at; repeatable (default: ratio=32)")
+                   "Size or error to compare at, or native; repeatable (default: ratio=32, native for methods with sizes of their own)")
       ->type_name("TARGET")
       ->allow_extra_args(false);
   command

@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <map>
@@ -23,6 +24,7 @@
 #include "jsq/frame.hpp"
 #include "measure.hpp"
 #include "progress.hpp"
+#include "jsq/state.hpp"
 #include "report.hpp"
 
 namespace jsq::tools {
@@ -33,7 +35,7 @@ namespace fs = std::filesystem;
 struct Options {
   std::vector<std::string> inputs;
   std::string method = "jointsq";
-  std::string target = "ratio=32";
+  std::string target;
   std::string ratio;
   std::string ratio_kind = "file";
   std::string scope = "archive";
@@ -42,6 +44,7 @@ struct Options {
   std::string nonfinite = "error";
   bool verify = false, dry_run = false;
   std::vector<std::string> metadata;
+  std::string state, state_out, feedback = "auto";
   std::string output, output_folder;
   bool to_stdout = false, force = false, keep = false, remove = false;
 };
@@ -77,10 +80,31 @@ std::vector<std::pair<std::string, std::string>> parse_metadata(const std::vecto
   return metadata;
 }
 
+/// --ef: auto leaves it to the method.
+void parse_feedback(const std::string& text, CompressOptions& options) {
+  if (text == "auto") return;
+  if (text == "none") {
+    options.feedback = Feedback::none;
+  } else if (text == "plain") {
+    options.feedback = Feedback::residual;
+  } else if (text == "momentum" || text.starts_with("momentum:")) {
+    options.feedback = Feedback::masked;
+    if (text.size() <= 9) return;
+    char* end = nullptr;
+    options.momentum = std::strtod(text.c_str() + 9, &end);
+    if (*end != 0 || text.size() == 9 || !(*options.momentum >= 0 && *options.momentum < 1))
+      throw Error(Errc::usage, "--ef '" + text + "': expected momentum:M with M of 0..1, such as momentum:0.9");
+  } else {
+    throw Error(Errc::usage, "--ef '" + text + "': expected auto, none, plain or momentum:0.9");
+  }
+}
+
 CompressOptions library_options(const GlobalOptions& global, const Options& options) {
   CompressOptions result;
   result.method = parse_method(options.method);
-  result.target = parse_target(options.ratio.empty() ? options.target : "ratio=" + options.ratio);
+  result.target = default_target(result.method);
+  if (!options.target.empty()) result.target = parse_target(options.target);
+  if (!options.ratio.empty()) result.target = parse_target("ratio=" + options.ratio);
   result.ratio_kind = options.ratio_kind == "payload" ? RatioKind::payload : RatioKind::file;
   result.scope = options.scope == "tensor" ? Scope::tensor : Scope::archive;
   if (options.rounding == "nearest") result.rounding = Rounding::nearest;
@@ -90,6 +114,7 @@ CompressOptions library_options(const GlobalOptions& global, const Options& opti
   result.seed = global.seed;
   result.threads = global.threads;
   result.metadata = parse_metadata(options.metadata);
+  parse_feedback(options.feedback, result);
   return result;
 }
 
@@ -169,6 +194,10 @@ void check_options(const Options& options) {
     throw Error(Errc::usage, "-c and -o name two outputs; give one of them");
   if (!options.output_folder.empty() && (options.to_stdout || !options.output.empty()))
     throw Error(Errc::usage, "--output-dir goes with neither -o nor -c; give one of them");
+  if (options.state_out.empty() && (!options.state.empty() || options.feedback != "auto"))
+    throw Error(Errc::usage, "--state and --ef need --state-out, where the next step finds what this one leaves");
+  if (!options.state_out.empty() && (!options.output_folder.empty() || options.dry_run))
+    throw Error(Errc::usage, "--state-out goes with one frame that is written, not with --output-dir or --dry-run");
 }
 
 /// --rm deletes only what is in the frame, whole, and in a file.
@@ -223,6 +252,11 @@ class Compressor {
     result.dumps = open_inputs(result.job.files, options_.filter, failures, &opened);
     if (result.dumps.empty()) return result;
     result.job.files = opened;
+    if (!options_.state_out.empty()) {
+      with_state(result);
+      result.warnings = warnings_of(result.report);
+      return result;
+    }
     if (options_.dry_run || result.job.target == "-") {
       to_stream(result);
     } else {
@@ -233,6 +267,20 @@ class Compressor {
   }
 
  private:
+  /// One step of a sequence: the state is replaced only when frame and state are both whole.
+  void with_state(Result& result) const {
+    State state;
+    if (!options_.state.empty()) state = State::load(options_.state);
+    AtomicOutput output(options_.state_out, {.force = options_.force || options_.state == options_.state_out});
+    Compressor step(global_, options_);
+    step.library_.state = &state;
+    if (result.job.target == "-") step.to_stream(result);
+    else step.to_file(result);
+    FileSink sink(output.descriptor(), options_.state_out);
+    state.save(sink);
+    output.commit();
+  }
+
   /// A frame that is checked before anybody sees it goes through an unnamed file.
   void to_stream(Result& result) const {
     if (!options_.dry_run) refuse_terminal("a frame");
@@ -335,6 +383,14 @@ double entropy_ratio(const CompressReport& report) {
   return bits > 0 ? 8.0 * double(report.input_bytes) / bits : HUGE_VAL;
 }
 
+/// The exact expectation over the rounding, where the method has one and rounding is random.
+std::string expected_text(const CompressReport& report) {
+  double expected = 0;
+  for (const PoolReport& pool : report.pools) expected += pool.expected_squared_error;
+  if (std::isnan(expected) || report.distortion.energy <= 0 || expected == 0) return "";
+  return fmt::format(" (expected {})", number_text(expected / report.distortion.energy));
+}
+
 std::string summary_text(const Options& options, const CompressOptions& library, const Result& result) {
   const CompressReport& report = result.report;
   const Distortion& error = report.distortion;
@@ -343,8 +399,9 @@ std::string summary_text(const Options& options, const CompressOptions& library,
                                  ratio_text(report.file_ratio()), ratio_text(report.payload_ratio()),
                                  ratio_text(entropy_ratio(report)), report.bits_per_element());
   text +=
-      fmt::format("  {}{}  h' {}  nmse {}  cos {}  {}  {}\n", to_string(library.method), classes_text(report),
-                  number_text(report.hprime()), number_text(error.nmse()), number_text(error.cosine()),
+      fmt::format("  {}{}{}  nmse {}{}  cos {}  {}  {}\n", to_string(library.method), classes_text(report),
+                  std::isnan(report.hprime()) ? "" : "  h' " + number_text(report.hprime()), number_text(error.nmse()),
+                  expected_text(report), number_text(error.cosine()),
                   rate_text(double(report.input_bytes) / report.seconds), destination_text(options, result));
   return text;
 }
@@ -404,6 +461,7 @@ Json pool_json(const PoolReport& pool) {
           {"h_uniform", json_number(pool.noise.uniform)},
           {"uniform_bits", pool.noise.uniform_bits},
           {"payload_bits", pool.payload_bits},
+          {"expected_squared_error", json_number(pool.expected_squared_error)},
           {"entropy_bits", json_number(pool.entropy_bits)},
           {"map_bytes", pool.map_bytes},
           {"value_bytes", pool.value_bytes},
@@ -435,6 +493,9 @@ Json frame_json(const Options& options, const CompressOptions& library, const Re
   for (size_t i = 0; i < report.tensors.size(); ++i)
     tensors.push_back(tensor_json(report.tensors[i], dumps.at(i)));
   const bool has_output = !options.dry_run;
+  uint64_t nominal_bits = 0, wire_bits = 8 * report.parameter_bytes;
+  for (const PoolReport& pool : report.pools) nominal_bits += pool.payload_bits;
+  for (const TensorReport& tensor : report.tensors) wire_bits += 8 * tensor.code_bytes;
   return {
       {"output", has_output ? Json(result.job.target) : Json(nullptr)},
       {"inputs", std::move(inputs)},
@@ -450,6 +511,8 @@ Json frame_json(const Options& options, const CompressOptions& library, const Re
       {"budget_bytes", report.budget_bytes == 0 ? Json(nullptr) : Json(report.budget_bytes)},
       {"frame_bytes", report.frame_bytes},
       {"parameter_bytes", report.parameter_bytes},
+      {"nominal_bits", nominal_bits},
+      {"wire_bits", wire_bits},
       {"file_ratio", json_number(report.file_ratio())},
       {"payload_ratio", json_number(report.payload_ratio())},
       {"bits_per_element", json_number(report.bits_per_element())},
@@ -555,7 +618,8 @@ void add_compress(CLI::App& app, const GlobalOptions& global, std::function<int(
       command
           ->add_option("-t,--target", options->target,
                        "What to reach: ratio=32 (input bytes / file bytes), bpw=1 (bits per element), "
-                       "bytes=64KiB, nmse=1e-3, maxabs=1e-4, hprime=0.1 (default: ratio=32)")
+                       "bytes=64KiB, nmse=1e-3, maxabs=1e-4, hprime=0.1, or native: the size of the method itself "
+                       "(default: ratio=32; native for methods with a few sizes or a size given in their options)")
           ->type_name("TARGET");
   command->add_option("-r,--ratio", options->ratio, "Short for --target ratio=N (default: 32)")
       ->type_name("N")
@@ -584,6 +648,19 @@ void add_compress(CLI::App& app, const GlobalOptions& global, std::function<int(
                    "NaN and infinities: error, keep (stored exactly) or zero (default: error)")
       ->type_name("POLICY")
       ->check(CLI::IsMember({"error", "keep", "zero"}));
+  command
+      ->add_option("--state", options->state,
+                   "State that the step before left in FILE (default: none, this is the first step)")
+      ->type_name("FILE");
+  command
+      ->add_option("--state-out", options->state_out,
+                   "Code with feedback and write the state for the next step to FILE (default: a single shot)")
+      ->type_name("FILE");
+  command
+      ->add_option("--ef", options->feedback,
+                   "Feedback of a sequence: auto (what the method's paper prescribes), none, plain (error feedback) or "
+                   "momentum:M (momentum correction with masking) (default: auto)")
+      ->type_name("FEEDBACK");
   command->add_flag("--verify", options->verify,
                     "Decode the written frame and compare it with the inputs and the report (default: off)");
   command->add_flag("--dry-run", options->dry_run, "Report only, write nothing (default: off)");

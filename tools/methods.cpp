@@ -33,9 +33,28 @@ constexpr Fact facts[] = {
     {"backends", "backends", &MethodInfo::backends},
 };
 
+constexpr std::string_view sizing_names[] = {"fixed", "stepped", "continuous"};
+constexpr std::string_view feedback_names[] = {"none", "residual", "masked", "momentum"};
+
+/// What a target can do with the method, for people.
+std::string sizing_text(const MethodInfo& info) {
+  const std::string option = info.size_option.empty() ? "" : fmt::format(" (option {})", info.size_option);
+  switch (info.sizing) {
+    case Sizing::fixed: return "one size: a target is met by it or not";
+    case Sizing::stepped: return "in steps, the largest that the target allows" + option;
+    case Sizing::continuous: return "any ratio or error" + option;
+  }
+  return "";
+}
+
 Json method_json(const MethodInfo& info) {
   Json row = {{"name", info.name}, {"wire_id", info.wire_id}};
   for (const Fact& fact : facts) row[fact.key] = info.*fact.value;
+  row["sizing"] = sizing_names[size_t(info.sizing)];
+  row["size_option"] = info.size_option;
+  row["unbiased"] = info.unbiased;
+  row["feedback"] = feedback_names[size_t(info.feedback)];
+  row["sums"] = info.sums;
   row["options"] = Json::array();
   for (const MethodOption& option : info.options)
     row["options"].push_back({{"name", option.name},
@@ -75,6 +94,8 @@ Table options_table(const MethodInfo& info) {
 Table facts_table(const MethodInfo& info) {
   Table table({{"fact", "method", Align::left}, {"value", std::string(info.name), Align::left}});
   for (const Fact& fact : facts) table.add_row({text_cell(fact.title), text_cell(info.*fact.value)});
+  table.add_row({"targets", text_cell(sizing_text(info))});
+  table.add_row({"feedback", text_cell(feedback_names[size_t(info.feedback)])});
   table.add_row({"wire id", text_cell(std::to_string(info.wire_id))});
   return table;
 }

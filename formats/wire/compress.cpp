@@ -14,11 +14,15 @@
 #include "formats/wire/directory.hpp"
 #include "formats/wire/exceptions.hpp"
 #include "jsq/error.hpp"
+#include "jsq/frame.hpp"
+#include "jsq/state.hpp"
 #include "kernels/element/float_bits.hpp"
 #include "lib/core/pool.hpp"
 #include "lib/core/spool.hpp"
 #include "lib/core/threads.hpp"
+#include "lib/methods/feedback.hpp"
 #include "lib/methods/method.hpp"
+#include "lib/methods/seeds.hpp"
 
 namespace jsq {
 namespace {
@@ -71,6 +75,11 @@ class Compressor {
     refuse_nonfinite();
   }
 
+  /// Leaves what encoders keep for the next step.
+  void save(State& state) const {
+    for (const Pool& pool : pools_) pool.encoder->save(state);
+  }
+
   CompressReport run(ByteSink& out) {
     const auto start = std::chrono::steady_clock::now();
     Encoded encoded = options_.target.is_size() && options_.ratio_kind == RatioKind::file ? encode_within_budget() : encode_once();
@@ -111,9 +120,12 @@ class Compressor {
     nonfinite_.resize(jobs_.size());
   }
 
+  /// What all workers draw from in this step, and what decoders know: the user's seed in the first step.
+  uint64_t shared_seed() const { return step_seed(options_.seed, options_.state ? options_.state->step : 0); }
+
   void make_pools() {
     const auto start = std::chrono::steady_clock::now();
-    const EncoderContext context{options_.rounding, options_.seed, options_.seed, nullptr};
+    const EncoderContext context{options_.rounding, shared_seed(), stream_seed(shared_seed(), options_.worker), options_.state};
     std::vector<std::vector<PoolTensor>> groups;
     if (options_.scope == Scope::archive || jobs_.empty()) groups.emplace_back();
     for (Job& job : jobs_) {
@@ -279,7 +291,7 @@ class Compressor {
 
   wire::Directory make_directory() const {
     wire::Directory directory;
-    directory.seed = options_.seed;
+    directory.seed = shared_seed();
     directory.metadata = options_.metadata;
     directory.dumps = dumps_;
     std::map<std::pair<uint32_t, std::string>, uint32_t> sets;  // equal ones are stored once
@@ -400,6 +412,7 @@ class Compressor {
       tensor.dtype = job.pool_tensor.info->dtype;
       tensor.input_bytes = job.pool_tensor.info->stored_bytes();
       tensor.block_bytes = encoded.tensor_bytes[j];
+      for (uint64_t bytes : encoded.directory.tensors[j].block_bytes) tensor.code_bytes += bytes;
       tensor.nonfinite = nonfinite_[j].count;
       tensor.pool = uint32_t(job.pool);
       const BlockSums& sums = encoded.tensor_sums[j];
@@ -423,10 +436,75 @@ class Compressor {
   double setup_seconds_ = 0;
 };
 
+/// A dump whose values are what feedback made of them; everything else is the original's.
+class CodedSource final : public GradientSource {
+ public:
+  CodedSource(std::shared_ptr<const GradientSource> original, size_t tensors) : original_(std::move(original)), coded(tensors) {}
+  const DumpInfo& dump() const override { return original_->dump(); }
+  const std::vector<TensorInfo>& tensors() const override { return original_->tensors(); }
+  std::span<const float> read(size_t t, uint64_t first, size_t count, std::vector<float>&) const override {
+    return std::span<const float>(coded[t]).subspan(size_t(first), count);
+  }
+  void read_stored(size_t t, uint64_t first, size_t count, std::byte* out) const override {
+    original_->read_stored(t, first, count, out);
+  }
+
+ private:
+  std::shared_ptr<const GradientSource> original_;
+
+ public:
+  std::vector<std::vector<float>> coded;  ///< of the tensors that are taken
+};
+
+/// One step of a sequence: feedback, coding, and the state that the next step starts from.
+CompressReport compress_step(const std::vector<InputDump>& inputs, const CompressOptions& options, ByteSink& out) {
+  const FeedbackRule rule = feedback_rule(options);
+  std::vector<std::pair<size_t, size_t>> taken;  // input, tensor of its source
+  std::vector<const TensorInfo*> infos;
+  for (size_t i = 0; i < inputs.size(); ++i)
+    for (size_t k = 0; k < (inputs[i].all ? inputs[i].source->tensors().size() : inputs[i].tensors.size()); ++k) {
+      taken.emplace_back(i, inputs[i].all ? k : inputs[i].tensors[k]);
+      infos.push_back(&inputs[i].source->tensors()[taken.back().second]);
+    }
+  State next = *options.state;
+  next.bind(options.method.name, infos);
+
+  std::vector<InputDump> coded = inputs;
+  std::vector<std::shared_ptr<CodedSource>> sources;
+  for (InputDump& input : coded) {
+    sources.push_back(std::make_shared<CodedSource>(input.source, input.source->tensors().size()));
+    input.source = sources.back();
+  }
+  std::vector<FeedbackStep> steps;
+  std::vector<float> scratch;
+  for (size_t j = 0; j < taken.size(); ++j) {
+    const auto [i, t] = taken[j];
+    const std::span<const float> gradient = inputs[i].source->read(t, 0, size_t(infos[j]->elements()), scratch);
+    steps.push_back(before_coding(rule, next, infos[j]->name, gradient));
+    sources[i]->coded[t] = steps.back().coded;
+  }
+
+  MemorySink frame;
+  Compressor compressor(coded, options);
+  const CompressReport report = compressor.run(frame);
+  const FrameReader reader = FrameReader::from_bytes(frame.bytes);
+  for (size_t j = 0; j < taken.size(); ++j) {
+    std::vector<float> decoded(size_t(infos[j]->elements()));
+    reader.read(j, 0, decoded, options.threads);
+    after_coding(rule, next, infos[j]->name, std::move(steps[j]), decoded);
+  }
+  compressor.save(next);
+  ++next.step;
+  out.write(std::as_bytes(std::span(frame.bytes)));
+  *options.state = std::move(next);
+  return report;
+}
+
 }  // namespace
 
 CompressReport compress(const std::vector<InputDump>& inputs, const CompressOptions& options, ByteSink& out) {
   tbb::task_arena arena(arena_threads(options.threads));
+  if (options.state != nullptr) return arena.execute([&] { return compress_step(inputs, options, out); });
   return arena.execute([&] { return Compressor(inputs, options).run(out); });
 }
 

@@ -170,7 +170,7 @@ CompressOptions compress_options(const jsq_options* given) {
                                  "; expected sizeof(struct jsq_options), " +
                                  std::to_string(sizeof(jsq_options)));
   if (given->method != nullptr) options.method = parse_method(given->method);
-  if (given->target != nullptr) options.target = parse_target(given->target);
+  options.target = given->target != nullptr ? parse_target(given->target) : default_target(options.method);
   if (given->nonfinite != nullptr) options.nonfinite = parse_nonfinite(given->nonfinite);
   options.seed = given->seed;
   options.threads = given->threads;

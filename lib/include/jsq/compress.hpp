@@ -6,6 +6,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -18,6 +19,8 @@
 #include "jsq/target.hpp"
 
 namespace jsq {
+
+class State;
 
 /// One dump to put into an archive. `path` is what decompress writes it as: relative, '/'-separated.
 struct InputDump {
@@ -44,6 +47,12 @@ struct CompressOptions {
   uint64_t seed = 0;
   unsigned threads = 0;  ///< 0: all cores. The bytes do not depend on it.
   std::vector<std::pair<std::string, std::string>> metadata;  ///< stored in the frame
+  /// A step of a sequence: codes with feedback from this state and leaves it for the next step (unchanged when compress
+  /// throws). Arrays of the size of the gradient are held in memory. Reported errors are those of what was coded.
+  State* state = nullptr;
+  std::optional<Feedback> feedback;  ///< with a state; empty: what the method's paper prescribes
+  std::optional<double> momentum;    ///< with a state; empty: the method's option
+  uint32_t worker = 0;               ///< gives workers random numbers of their own
   /// Called from one thread with done and total work in elements; may throw to stop.
   std::function<void(uint64_t done, uint64_t total)> progress;
 };
@@ -86,6 +95,7 @@ struct TensorReport {
   DType dtype = DType::f32;
   uint64_t input_bytes = 0;
   uint64_t block_bytes = 0;  ///< stored blocks with their checksums
+  uint64_t code_bytes = 0;   ///< stored blocks without them
   uint64_t nonfinite = 0;
   uint32_t pool = 0;         ///< index into CompressReport::pools
   Distortion distortion;     ///< of the values as they will be written back, rounded to the stored dtype

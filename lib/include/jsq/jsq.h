@@ -67,7 +67,7 @@ struct jsq_array {
 struct jsq_options {
   size_t size;           /**< sizeof(struct jsq_options): tells jsq which members the caller knows */
   const char* method;    /**< METHOD of jsq(1), "qsgd:bits=4"; NULL is "jointsq" */
-  const char* target;    /**< TARGET of jsq(1), "ratio=32", "nmse=1e-3"; NULL is "ratio=32" */
+  const char* target;    /**< TARGET of jsq(1), "ratio=32", "nmse=1e-3"; NULL: ratio=32, or the method's own size */
   const char* nonfinite; /**< "error", "zero" or "keep"; NULL is "error" */
   uint64_t seed;         /**< of all random numbers; the same seed gives the same bytes */
   unsigned threads;      /**< 0: all cores; the bytes do not depend on it */

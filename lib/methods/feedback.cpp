@@ -1,0 +1,106 @@
+#include "lib/methods/feedback.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "jsq/error.hpp"
+#include "lib/methods/options.hpp"
+
+namespace jsq {
+namespace {
+
+bool has_option(const MethodInfo& info, std::string_view key) {
+  return std::any_of(info.options.begin(), info.options.end(),
+                     [&](const MethodOption& option) { return option.name == key; });
+}
+
+std::vector<float> array_or_zeros(const State& state, const std::string& tensor, const std::string& array,
+                                  size_t elements) {
+  const std::vector<float>* known = state.find(tensor, array);
+  if (known == nullptr) return std::vector<float>(elements, 0.0f);
+  if (known->size() != elements)
+    throw Error(Errc::usage, "state: array '" + array + "' of tensor '" + tensor + "' has " +
+                                 std::to_string(known->size()) + " elements, but the tensor has " +
+                                 std::to_string(elements));
+  return *known;
+}
+
+}  // namespace
+
+FeedbackRule feedback_rule(const CompressOptions& options) {
+  const MethodInfo& info = method_named(options.method.name);
+  FeedbackRule rule;
+  rule.kind = options.feedback ? *options.feedback : info.feedback;
+  const OptionReader read(options.method);
+  if (has_option(info, "momentum")) rule.momentum = read.number("momentum", 0, 1, "a number of 0..1");
+  if (has_option(info, "nesterov")) rule.nesterov = read.flag("nesterov");
+  if (options.momentum) rule.momentum = *options.momentum;
+  return rule;
+}
+
+FeedbackStep before_coding(const FeedbackRule& rule, const State& state, const std::string& tensor,
+                           std::span<const float> gradient) {
+  FeedbackStep step;
+  const size_t n = gradient.size();
+  const auto finite = [&](size_t i) { return std::isfinite(gradient[i]) ? gradient[i] : 0.0f; };
+  const auto m = float(rule.momentum);
+  switch (rule.kind) {
+    case Feedback::none:
+      step.coded.assign(gradient.begin(), gradient.end());
+      return step;
+    case Feedback::residual:
+      step.coded = array_or_zeros(state, tensor, "e", n);
+      for (size_t i = 0; i < n; ++i) step.coded[i] += finite(i);
+      break;
+    case Feedback::momentum:
+      step.coded = array_or_zeros(state, tensor, "m", n);
+      for (size_t i = 0; i < n; ++i) step.coded[i] = m * step.coded[i] + (1 - m) * finite(i);
+      break;
+    case Feedback::masked:
+      step.u = array_or_zeros(state, tensor, "u", n);
+      step.v = array_or_zeros(state, tensor, "v", n);
+      for (size_t i = 0; i < n; ++i) {
+        const float g = finite(i);
+        step.u[i] = rule.nesterov ? m * (step.u[i] + g) : m * step.u[i] + g;
+        step.v[i] += rule.nesterov ? step.u[i] + g : step.u[i];
+      }
+      step.coded = step.v;
+      break;
+  }
+  for (size_t i = 0; i < n; ++i)
+    if (!std::isfinite(gradient[i])) step.coded[i] = gradient[i];
+  return step;
+}
+
+void after_coding(const FeedbackRule& rule, State& state, const std::string& tensor, FeedbackStep step,
+                  std::span<const float> decoded) {
+  const size_t n = decoded.size();
+  switch (rule.kind) {
+    case Feedback::none:
+      return;
+    case Feedback::residual: {
+      const std::vector<float> before = array_or_zeros(state, tensor, "e", n);
+      // A non-finite gradient was sent as it is or dropped; its residual waits.
+      for (size_t i = 0; i < n; ++i)
+        step.coded[i] = std::isfinite(step.coded[i]) && std::isfinite(decoded[i]) ? step.coded[i] - decoded[i]
+                                                                                  : before[i];
+      state.set(tensor, "e", std::move(step.coded));
+      return;
+    }
+    case Feedback::momentum: {
+      const std::vector<float> before = array_or_zeros(state, tensor, "m", n);
+      for (size_t i = 0; i < n; ++i)
+        if (!std::isfinite(step.coded[i])) step.coded[i] = before[i];
+      state.set(tensor, "m", std::move(step.coded));
+      return;
+    }
+    case Feedback::masked:
+      for (size_t i = 0; i < n; ++i)
+        if (decoded[i] != 0 && std::isfinite(step.coded[i])) step.u[i] = step.v[i] = 0;
+      state.set(tensor, "u", std::move(step.u));
+      state.set(tensor, "v", std::move(step.v));
+      return;
+  }
+}
+
+}  // namespace jsq
