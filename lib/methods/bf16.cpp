@@ -1,4 +1,5 @@
 // bfloat16: round to nearest even on the upper 16 bits of an f32, saturating at the largest finite number.
+#include "lib/collectives/dense.hpp"
 #include "lib/methods/dense.hpp"
 
 namespace jsq {
@@ -23,6 +24,9 @@ const MethodRow bf16_row = {
     nullptr,
     [](std::string_view parameters, std::string_view what) {
       return make_dense_decoder(bf16_row.info.name, DType::bf16, parameters, what);
+    },
+    [](const MethodSpec&, const EndpointContext& context, std::span<const float> values) {
+      return make_dense_endpoint(DType::bf16, context, values);
     }};
 
 }  // namespace jsq

@@ -1,4 +1,5 @@
 // Half precision: round to nearest even, finite values beyond 65504 saturate.
+#include "lib/collectives/dense.hpp"
 #include "lib/methods/dense.hpp"
 
 namespace jsq {
@@ -23,6 +24,9 @@ const MethodRow fp16_row = {
     nullptr,
     [](std::string_view parameters, std::string_view what) {
       return make_dense_decoder(fp16_row.info.name, DType::f16, parameters, what);
+    },
+    [](const MethodSpec&, const EndpointContext& context, std::span<const float> values) {
+      return make_dense_endpoint(DType::f16, context, values);
     }};
 
 }  // namespace jsq

@@ -1,4 +1,5 @@
 // S-SGD's message: every element as it is, bit for bit.
+#include "lib/collectives/dense.hpp"
 #include "lib/methods/dense.hpp"
 
 namespace jsq {
@@ -23,6 +24,9 @@ const MethodRow fp32_row = {
     nullptr,
     [](std::string_view parameters, std::string_view what) {
       return make_dense_decoder(fp32_row.info.name, DType::f32, parameters, what);
+    },
+    [](const MethodSpec&, const EndpointContext& context, std::span<const float> values) {
+      return make_dense_endpoint(DType::f32, context, values);
     }};
 
 }  // namespace jsq

@@ -16,8 +16,10 @@
 
 namespace jsq {
 
+class Endpoint;
 class Scheme;
 class State;
+struct EndpointContext;
 
 /// Beside the method's own options.
 struct EncoderContext {
@@ -90,6 +92,10 @@ struct MethodRow {
   std::unique_ptr<MethodEncoder> (*make_encoder)(const TensorPool& pool, const MethodSpec& spec,
                                                  const EncoderContext& context);
   std::unique_ptr<MethodDecoder> (*make_decoder)(std::string_view parameters, std::string_view what);
+  /// One worker's side of the allreduce in the code domain; null: messages are gathered, decoded and
+  /// averaged.
+  std::unique_ptr<Endpoint> (*make_endpoint)(const MethodSpec& spec, const EndpointContext& context,
+                                             std::span<const float> values) = nullptr;
 };
 
 /// The row's encoder; a scheme is wrapped by the search for its size.
