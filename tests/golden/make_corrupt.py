@@ -153,7 +153,7 @@ def directories():
     with_dump("dump_path_long", "a path of 65,536 bytes", path=b"p" * 65536)
     with_dump("dump_tensors_2_63", "2^63 tensors", count=2**63)
     with_dump("dump_tensors_2", "a tensor less than announced", count=2)
-    case("method_2", NEWER, w.frame([good()], [(2, RAW_PARAMETERS)]), "an unknown method")
+    case("method_1000", NEWER, w.frame([good()], [(1000, RAW_PARAMETERS)]), "an unknown method")
     case("method_0", NEWER, w.frame([good()], [(0, RAW_PARAMETERS)]), "method 0")
     case("method_largest", NEWER, w.frame([good()], [(2**32 - 1, RAW_PARAMETERS)]), "the largest method id")
     case("method_2_32", DAMAGED, w.frame([good()], [(2**32 + 1, RAW_PARAMETERS)]), "a method id above 2^32 - 1")
