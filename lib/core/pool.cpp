@@ -100,6 +100,13 @@ TensorPool::TensorPool(std::vector<PoolTensor> tensors) : tensors_(std::move(ten
   summary_.elements = first;
 }
 
+TensorPool::TensorPool(const TensorInfo& info, std::span<const float> values) : TensorPool(source_of(info, values), info) {}
+
+TensorPool::TensorPool(std::shared_ptr<const GradientSource> source, const TensorInfo& info)
+    : TensorPool({PoolTensor{.source = source.get(), .info = &info}}) {
+  owned_ = std::move(source);
+}
+
 std::span<const float> TensorPool::read(size_t t, uint64_t first, size_t count, std::vector<float>& scratch) const {
   const PoolTensor& tensor = tensors_[t];
   const std::span<const float> values = tensor.source->read(tensor.tensor, first, count, scratch);

@@ -35,6 +35,8 @@ class TensorPool final : public Population {
  public:
   /// Takes the tensors in order, fills `first`, and makes the summary in one parallel pass.
   explicit TensorPool(std::vector<PoolTensor> tensors);
+  /// One tensor in memory, which must outlive the pool.
+  TensorPool(const TensorInfo& info, std::span<const float> values);
 
   const Summary& summary() const override { return summary_; }
   const std::vector<PoolTensor>& tensors() const { return tensors_; }
@@ -46,6 +48,8 @@ class TensorPool final : public Population {
   std::span<const float> read(size_t t, uint64_t first, size_t count, std::vector<float>& scratch) const;
 
  private:
+  TensorPool(std::shared_ptr<const GradientSource> source, const TensorInfo& info);
+  std::shared_ptr<const GradientSource> owned_;  ///< the source of a tensor in memory
   std::vector<PoolTensor> tensors_;
   std::vector<TensorStatistics> statistics_;
   Summary summary_;

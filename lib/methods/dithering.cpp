@@ -9,8 +9,10 @@
 
 #include "jsq/error.hpp"
 #include "kernels/cpu/dither.hpp"
+#include "kernels/cpu/error_sums.hpp"
 #include "kernels/cpu/uniforms.hpp"
 #include "lib/core/bytes.hpp"
+#include "lib/methods/options.hpp"
 #include "lib/methods/passes.hpp"
 
 namespace jsq {
@@ -18,10 +20,15 @@ namespace {
 
 constexpr uint64_t block_elements = 65536;
 constexpr uint32_t max_steps = 1u << 20;
-constexpr int32_t smallest_exponent = -149;
+constexpr int32_t smallest_exponent = -149, largest_exponent = 127;
 
 size_t buckets_of(uint64_t bucket, size_t elements) {
   return bucket == 0 ? 0 : size_t((elements + bucket - 1) / bucket);
+}
+
+bool has_workers(GridKind kind) {
+  return kind == GridKind::uniform || kind == GridKind::uniform_undivided ||
+         kind == GridKind::shared_exponential;
 }
 
 /// Stored form: grid, its numbers, bucket, and the tensor's scale where there are no buckets.
@@ -32,41 +39,55 @@ struct StoredDither {
 };
 
 std::string write_parameters(const StoredDither& stored) {
+  const Grid& grid = stored.grid;
   ByteWriter out;
-  out.u8(uint8_t(stored.grid.kind));
-  if (stored.grid.kind == GridKind::natural) {
-    out.uvarint(uint64_t(stored.grid.exponents.lowest - smallest_exponent));
-    out.uvarint(uint64_t(stored.grid.exponents.highest - smallest_exponent));
-  } else {
-    out.uvarint(stored.grid.steps);
+  out.u8(uint8_t(grid.kind));
+  if (grid.kind == GridKind::natural) {
+    out.uvarint(uint64_t(grid.exponents.lowest - smallest_exponent));
+    out.uvarint(uint64_t(grid.exponents.highest - smallest_exponent));
+    return out.take();
   }
-  if (stored.grid.kind == GridKind::uniform) out.uvarint(stored.grid.head_room);
+  out.uvarint(grid.steps);
+  if (has_workers(grid.kind)) out.uvarint(grid.workers);
   out.uvarint(stored.bucket);
   if (stored.bucket == 0) out.f32(stored.scale);
   return out.take();
+}
+
+element::ExponentRange read_exponents(ByteReader& in) {
+  constexpr uint64_t most = uint64_t(largest_exponent - smallest_exponent);
+  element::ExponentRange range;
+  range.lowest = int32_t(in.uvarint(most)) + smallest_exponent;
+  range.highest = int32_t(in.uvarint(most)) + smallest_exponent;
+  if (range.lowest > range.highest) in.damaged("impossible range of exponents");
+  return range;
+}
+
+void read_steps(ByteReader& in, Grid& grid) {
+  const bool is_exponential = grid.kind == GridKind::exponential || grid.kind == GridKind::exponential_pairs;
+  grid.steps = uint32_t(in.uvarint(is_exponential                              ? 126
+                                   : grid.kind == GridKind::shared_exponential ? 127
+                                                                               : max_steps));
+  if (grid.steps == 0 && !is_exponential) in.damaged("a grid without steps");
+  if (!has_workers(grid.kind)) return;
+  grid.workers = uint32_t(in.uvarint(max_steps));
+  if (grid.workers == 0 ||
+      (grid.kind == GridKind::uniform && uint64_t(grid.workers) * grid.steps > max_steps))
+    in.damaged("impossible number of workers");
 }
 
 StoredDither read_parameters(std::string_view bytes, std::string_view what) {
   StoredDither stored;
   ByteReader in(bytes, what);
   const uint8_t kind = in.u8();
-  if (kind > uint8_t(GridKind::natural)) in.damaged("unknown grid " + std::to_string(kind));
+  if (kind > uint8_t(GridKind::shared_exponential)) in.damaged("unknown grid " + std::to_string(kind));
   stored.grid.kind = GridKind(kind);
   if (stored.grid.kind == GridKind::natural) {
-    stored.grid.exponents.lowest = int32_t(in.uvarint(uint64_t(127 - smallest_exponent))) + smallest_exponent;
-    stored.grid.exponents.highest =
-        int32_t(in.uvarint(uint64_t(127 - smallest_exponent))) + smallest_exponent;
-    if (stored.grid.exponents.lowest > stored.grid.exponents.highest)
-      in.damaged("impossible range of exponents");
-  } else {
-    stored.grid.steps = uint32_t(in.uvarint(stored.grid.kind == GridKind::uniform ? max_steps : 126));
-    if (stored.grid.steps == 0) in.damaged("a grid without steps");
+    stored.grid.exponents = read_exponents(in);
+    in.expect_end();
+    return stored;
   }
-  if (stored.grid.kind == GridKind::uniform) {
-    stored.grid.head_room = uint32_t(in.uvarint(max_steps));
-    if (stored.grid.head_room == 0 || uint64_t(stored.grid.head_room) * stored.grid.steps > max_steps)
-      in.damaged("impossible head-room");
-  }
+  read_steps(in, stored.grid);
   stored.bucket = in.uvarint(block_elements);
   if (stored.bucket == 0) {
     stored.scale = in.f32();
@@ -110,20 +131,26 @@ class DitherDecoder final : public MethodDecoder {
   }
 
   std::string describe() const override {
+    const Grid& grid = stored_.grid;
     std::string text = std::string(name_) + ':';
-    switch (stored_.grid.kind) {
-      case GridKind::uniform:
-        text += fmt::format("levels={}", stored_.grid.steps);
+    switch (grid.kind) {
+      case GridKind::natural:
+        text += fmt::format("exponents={}..{}", grid.exponents.lowest, grid.exponents.highest);
         break;
       case GridKind::exponential:
-        text += fmt::format("levels={}", stored_.grid.steps);
+        text += fmt::format("levels={}", grid.steps + 1);
         break;
-      case GridKind::natural:
-        text +=
-            fmt::format("exponents={}..{}", stored_.grid.exponents.lowest, stored_.grid.exponents.highest);
+      case GridKind::exponential_pairs:
+        text += fmt::format("levels={},zero=off", grid.steps + 1);
+        break;
+      case GridKind::uniform:
+      case GridKind::uniform_undivided:
+      case GridKind::shared_exponential:
+        text += fmt::format("levels={}", grid.steps);
         break;
     }
-    if (stored_.grid.head_room > 1) text += fmt::format(",workers={}", stored_.grid.head_room);
+    if (grid.workers > 1) text += fmt::format(",workers={}", grid.workers);
+    if (grid.kind == GridKind::uniform_undivided) text += ",variant=code";
     if (stored_.bucket) text += fmt::format(",bucket={}", stored_.bucket);
     return text;
   }
@@ -134,55 +161,6 @@ class DitherDecoder final : public MethodDecoder {
 };
 
 }  // namespace
-
-LevelRange Grid::range() const {
-  int32_t last = 0;
-  switch (kind) {
-    case GridKind::uniform:
-      last = int32_t(steps * head_room);
-      break;
-    case GridKind::exponential:
-      last = int32_t(steps) + 1;
-      break;
-    case GridKind::natural:
-      last = element::last_natural_level(exponents);
-      break;
-  }
-  return {-last, last};
-}
-
-double Grid::quantize(std::span<const float> values, float scale, std::span<const float> uniforms,
-                      std::span<int32_t> levels) const {
-  switch (kind) {
-    case GridKind::uniform:
-      return cpu::uniform_levels(values, scale, float(steps), uniforms, levels);
-    case GridKind::exponential:
-      return cpu::exponential_levels(values, scale, int32_t(steps), uniforms, levels);
-    case GridKind::natural:
-      break;
-  }
-  if (scale == 1) return cpu::natural_levels(values, exponents, uniforms, levels);
-  static thread_local std::vector<float> relative;
-  relative.resize(values.size());
-  for (size_t i = 0; i < values.size(); ++i) relative[i] = scale > 0 ? values[i] / scale : 0.0f;
-  return double(scale) * double(scale) * cpu::natural_levels(relative, exponents, uniforms, levels);
-}
-
-void Grid::dequantize(std::span<const int32_t> levels, float scale, std::span<float> values) const {
-  switch (kind) {
-    case GridKind::uniform:
-      cpu::uniform_values(levels, scale, float(steps), values);
-      return;
-    case GridKind::exponential:
-      cpu::exponential_values(levels, scale, int32_t(steps), values);
-      return;
-    case GridKind::natural:
-      break;
-  }
-  cpu::natural_values(levels, exponents, values);
-  if (scale == 1) return;
-  for (float& value : values) value *= scale;
-}
 
 float stored_scale(double norm) {
   return norm >= double(FLT_MAX) ? FLT_MAX : float(norm);
@@ -198,6 +176,10 @@ float scale_of(ScaleNorm norm, std::span<const float> values) {
       return stored_scale(std::sqrt(cpu::sum_squares(values)));
   }
   return 1;
+}
+
+Grid DitherScheme::grid_of(size_t) const {
+  return plan_.grid;
 }
 
 std::span<const float> DitherScheme::prepared(size_t, std::span<const float> values,
@@ -218,13 +200,21 @@ void DitherScheme::prepare_scales() {
 
 StoredSet DitherScheme::stored_set(size_t t) const {
   return {wire_id_,
-          write_parameters({plan_.grid, plan_.bucket, plan_.bucket == 0 ? tensor_scales_[t] : 0.0f})};
+          write_parameters({grid_of(t), plan_.bucket, plan_.bucket == 0 ? tensor_scales_[t] : 0.0f})};
 }
 
 void DitherScheme::encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
                           std::span<float> decoded, BlockSums& sums) const {
   Scratch& s = scratch();
   const size_t n = values.size();
+  const double scale_bits = plan_.nominal_scale_bits *
+                            double(plan_.bucket ? buckets_of(plan_.bucket, n) : size_t(place.first == 0));
+  if (plan_.nominal_bits > 0)
+    sums.nominal_bits += uint64_t(std::ceil(plan_.nominal_bits * double(n) + scale_bits));
+  if (cpu::max_magnitude(values) == 0) {
+    std::fill(decoded.begin(), decoded.end(), 0.0f);
+    return;
+  }
   const std::span<const float> coded = prepared(t, values, s.values);
   s.uniforms.resize(plan_.nearest ? 0 : n);
   if (!plan_.nearest)
@@ -234,6 +224,8 @@ void DitherScheme::encode(size_t t, const BlockPlace& place, std::span<const flo
   const std::span<const float> uniforms(s.uniforms);
   const std::span<int32_t> levels(s.levels);
   const size_t bucket = plan_.bucket ? size_t(plan_.bucket) : n;
+  const Grid grid = grid_of(t);
+  double expected_error = 0;
   s.scales.clear();
   for (size_t at = 0; at < n; at += bucket) {
     const size_t count = std::min(bucket, n - at);
@@ -241,19 +233,29 @@ void DitherScheme::encode(size_t t, const BlockPlace& place, std::span<const flo
     const float scale = plan_.bucket ? scale_of(plan_.norm, part) : tensor_scales_[t];
     if (plan_.bucket) s.scales.push_back(scale);
     const std::span<const float> part_uniforms = plan_.nearest ? uniforms : uniforms.subspan(at, count);
-    sums.expected_error += plan_.grid.quantize(part, scale, part_uniforms, levels.subspan(at, count));
-    plan_.grid.dequantize(levels.subspan(at, count), scale, decoded.subspan(at, count));
+    expected_error += grid.quantize(part, scale, part_uniforms, levels.subspan(at, count));
+    grid.dequantize(levels.subspan(at, count), scale, decoded.subspan(at, count));
   }
-  const double scale_bits =
-      double(plan_.bucket ? s.scales.size() : size_t(place.first == 0)) * plan_.nominal_scale_bits;
-  if (plan_.nominal_bits > 0)
-    sums.nominal_bits += uint64_t(std::ceil(plan_.nominal_bits * double(n) + scale_bits));
-  if (std::all_of(levels.begin(), levels.end(), [](int32_t level) { return level == 0; })) return;
+  if (plan_.nearest)
+    expected_error = cpu::error_sums(values, decoded).squared_error;
+  else if (coded.data() != values.data())
+    expected_error += cpu::error_sums(values, coded).squared_error;
+  sums.expected_error += expected_error;
+  if (grid.has_zero() && std::all_of(levels.begin(), levels.end(), [](int32_t level) { return level == 0; }))
+    return;
   const size_t before = out.size();
-  write_level_block(s.scales, levels, plan_.grid.range(), plan_.packer, out);
+  write_level_block(s.scales, levels, grid.range(), plan_.packer, out);
   sums.entropy_bits += level_entropy_bits(levels) + 32.0 * double(s.scales.size());
   if (plan_.nominal_bits == 0)
     sums.nominal_bits += 8 * (out.size() - before - 1 - 4 * s.scales.size()) + uint64_t(scale_bits);
+}
+
+std::optional<LevelPacker> read_coder(const OptionReader& read, bool has_three_levels) {
+  if (read.is("coder", "auto")) return std::nullopt;
+  for (const auto& [name, packer] : level_packer_names)
+    if (read.is("coder", name) && (packer != LevelPacker::base243 || has_three_levels)) return packer;
+  read.bad("coder", has_three_levels ? "auto, fixed, base243, elias-sparse, elias-dense or entropy"
+                                     : "auto, fixed, elias-sparse, elias-dense or entropy");
 }
 
 std::unique_ptr<MethodDecoder> make_dither_decoder(std::string_view name, std::string_view parameters,

@@ -9,32 +9,13 @@
 #include <string>
 #include <vector>
 
-#include "kernels/element/natural.hpp"
 #include "lib/methods/scheme.hpp"
 #include "lib/packers/level_block.hpp"
+#include "lib/quantizers/grid.hpp"
 
 namespace jsq {
 
-/// The numbers are those of the wire format.
-enum class GridKind : uint8_t {
-  uniform = 0,      ///< scale x level / steps
-  exponential = 1,  ///< scale x {0, 2^-steps, ..., 1/2, 1}
-  natural = 2,      ///< powers of two of a range of exponents, times the scale where there is one
-};
-
-struct Grid {
-  GridKind kind = GridKind::uniform;
-  uint32_t steps = 1;                ///< of uniform and exponential grids
-  element::ExponentRange exponents;  ///< of natural grids
-  uint32_t head_room = 1;  ///< levels of this many workers fit the range when they are added (uniform only)
-
-  LevelRange range() const;
-  /// Levels of values on the grid of one scale; `uniforms` empty: nearest. Returns the expected squared
-  /// error.
-  double quantize(std::span<const float> values, float scale, std::span<const float> uniforms,
-                  std::span<int32_t> levels) const;
-  void dequantize(std::span<const int32_t> levels, float scale, std::span<float> values) const;
-};
+class OptionReader;
 
 enum class ScaleNorm : uint8_t { none, linf, l2 };
 
@@ -59,6 +40,8 @@ class DitherScheme : public Scheme {
               std::span<float> decoded, BlockSums& sums) const override;
 
  protected:
+  /// The grid of tensor t; the default is the plan's.
+  virtual Grid grid_of(size_t t) const;
   /// What is coded in place of the values (TernGrad clips); the default leaves them.
   virtual std::span<const float> prepared(size_t t, std::span<const float> values,
                                           std::vector<float>& scratch) const;
@@ -81,6 +64,9 @@ class DitherScheme : public Scheme {
 float stored_scale(double norm);
 /// The norm of a bucket as its scale.
 float scale_of(ScaleNorm norm, std::span<const float> values);
+
+/// The packer that the option `coder` names, empty for auto; base243 only for methods of three levels.
+std::optional<LevelPacker> read_coder(const OptionReader& read, bool has_three_levels = false);
 
 /// Decoder of every method that DitherScheme codes. `name` is the method's.
 std::unique_ptr<MethodDecoder> make_dither_decoder(std::string_view name, std::string_view parameters,

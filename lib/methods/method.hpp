@@ -108,6 +108,7 @@ const MethodRow& method_row(std::string_view name);
 const MethodRow& method_with_id(uint32_t wire_id);
 
 /// The rows' definitions, one file each.
-extern const MethodRow jointsq_row, fp32_row, fp16_row, bf16_row, qsgd_row;
+extern const MethodRow jointsq_row, fp32_row, fp16_row, bf16_row, qsgd_row, nuqsgd_row, natural_row, terngrad_row,
+    signsgd_row, ef_signsgd_row, onebit_row, gqsgd_std_row, gqsgd_exp_row;
 
 }  // namespace jsq

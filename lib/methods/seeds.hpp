@@ -25,4 +25,9 @@ inline uint64_t stream_seed(uint64_t shared, uint32_t worker) {
   return derived_seed(shared, worker, 2);
 }
 
+/// What the addition number `edge` of a reduction tree rounds with.
+inline uint64_t transit_seed(uint64_t shared, uint32_t edge) {
+  return derived_seed(shared, uint64_t(edge) + 1, 3);
+}
+
 }  // namespace jsq

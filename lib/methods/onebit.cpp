@@ -1,0 +1,327 @@
+// 1-bit SGD (Seide et al., Interspeech 2014): p = g + e, one bit [p >= 0] an element; the bits of a group
+// decode to the means of their classes, mu+ = mean{p >= 0} and mu- = mean{p < 0}, which of all pairs makes
+// the squared error of that split least. An empty class has mean 0. The paper's groups are the columns of a
+// weight matrix; a tensor, its rows or buckets serve as well. Not done here: the second quantization of the
+// aggregate.
+//
+// The matrix of a tensor of two or more dimensions is shape[0] x the rest; others are one group. Means of
+// tensors, rows and columns, which cross blocks, are parameters: 8 bytes for each group, which the directory
+// holds. Means of buckets, counted from the start of each block, are in the block. A block of zeros decodes
+// to zeros.
+#include <fmt/format.h>
+#include <tbb/parallel_for.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "jsq/error.hpp"
+#include "kernels/cpu/dither.hpp"
+#include "kernels/cpu/error_sums.hpp"
+#include "lib/core/bytes.hpp"
+#include "lib/methods/options.hpp"
+#include "lib/methods/passes.hpp"
+#include "lib/methods/signs.hpp"
+#include "lib/packers/levels.hpp"
+
+namespace jsq {
+namespace {
+
+constexpr MethodOption options[] = {
+    {"group", "tensor|row|col|bucket", "tensor",
+     "elements that share two means; row, col: of the matrix shape[0] x the rest, 8 bytes each in the "
+     "directory"},
+    {"bucket", "1..65536", "512", "elements of a group, with group=bucket"},
+};
+
+/// The numbers are those of the wire format.
+enum class Grouping : uint8_t { tensor = 0, row = 1, column = 2, bucket = 3 };
+constexpr std::pair<std::string_view, Grouping> grouping_names[] = {{"tensor", Grouping::tensor},
+                                                                    {"row", Grouping::row},
+                                                                    {"col", Grouping::column},
+                                                                    {"bucket", Grouping::bucket}};
+
+constexpr uint64_t most_groups = 1u << 20;  ///< of a tensor, with means in the directory
+constexpr uint64_t most_bucket = 65536;
+
+/// Which group an element belongs to: storage index / period, or with `interleaved` modulo period.
+struct GroupMap {
+  uint64_t groups = 1;
+  uint64_t period = UINT64_MAX;
+  bool interleaved = false;
+};
+
+/// In C order the elements of a row are neighbours and those of a column `columns` apart; in Fortran order
+/// those of a column are neighbours, columns counting as the order stores them, and those of a row are `rows`
+/// apart.
+GroupMap group_map(Grouping grouping, const TensorInfo& info) {
+  const bool is_matrix = info.shape.size() >= 2 && info.elements() > 0;
+  if (!is_matrix || (grouping != Grouping::row && grouping != Grouping::column)) return {};
+  const uint64_t rows = info.shape[0], columns = info.elements() / rows;
+  const uint64_t groups = grouping == Grouping::row ? rows : columns;
+  const bool are_neighbours = (grouping == Grouping::row) != info.fortran_order;
+  return {groups, are_neighbours ? info.elements() / groups : groups, !are_neighbours};
+}
+
+/// The groups of consecutive elements.
+class GroupWalk {
+ public:
+  GroupWalk(const GroupMap& map, uint64_t first)
+      : map_(map), group_(map.interleaved ? 0 : first / map.period), within_(first % map.period) {}
+  uint64_t next() {
+    const uint64_t group = map_.interleaved ? within_ : group_;
+    if (++within_ == map_.period) {
+      within_ = 0;
+      ++group_;
+    }
+    return group;
+  }
+
+ private:
+  const GroupMap& map_;
+  uint64_t group_, within_;
+};
+
+/// The values of one group's bits: of 0 and of 1, which is negative.
+struct ClassMeans {
+  float of[2] = {0, 0};
+};
+
+struct ClassSums {
+  double sum[2] = {0, 0};
+  uint64_t count[2] = {0, 0};
+  void add(float g) {
+    const size_t sign = g < 0 ? 1 : 0;
+    sum[sign] += double(g);
+    ++count[sign];
+  }
+  void add(const ClassSums& next) {
+    for (size_t sign : {0, 1}) {
+      sum[sign] += next.sum[sign];
+      count[sign] += next.count[sign];
+    }
+  }
+  ClassMeans means() const {
+    ClassMeans result;
+    for (size_t sign : {0, 1})
+      if (count[sign]) result.of[sign] = float(sum[sign] / double(count[sign]));
+    return result;
+  }
+};
+
+/// mu- first, as the wire has it.
+void write_means(const ClassMeans& means, ByteWriter& out) {
+  out.f32(means.of[1]);
+  out.f32(means.of[0]);
+}
+
+ClassMeans read_means(ByteReader& in) {
+  ClassMeans means;
+  means.of[1] = in.f32();
+  means.of[0] = in.f32();
+  if (!(means.of[1] <= 0) || !(means.of[0] >= 0) || !std::isfinite(means.of[0]) ||
+      !std::isfinite(means.of[1]))
+    in.damaged("a mean is not finite or has the wrong sign");
+  return means;
+}
+
+/// From sums in storage order; those of one group are formed in stretches of 65,536 elements, added in order.
+std::vector<ClassMeans> means_of(const TensorPool& pool, size_t t, const GroupMap& map) {
+  if (map.groups == 1) {
+    ClassSums total;
+    for (const ClassSums& block : per_block(pool, t, [](uint64_t, std::span<const float> values) {
+           ClassSums sums;
+           for (float g : values) sums.add(g);
+           return sums;
+         }))
+      total.add(block);
+    return {total.means()};
+  }
+  std::vector<ClassSums> sums(size_t(map.groups));
+  std::vector<float> scratch;
+  GroupWalk walk(map, 0);
+  const uint64_t elements = pool.tensors()[t].info->elements();
+  for (uint64_t first = 0; first < elements; first += most_bucket) {
+    const size_t count = size_t(std::min(most_bucket, elements - first));
+    for (float g : pool.read(t, first, count, scratch)) sums[size_t(walk.next())].add(g);
+  }
+  std::vector<ClassMeans> means;
+  for (const ClassSums& group : sums) means.push_back(group.means());
+  return means;
+}
+
+/// Buffers of one block, reused by a thread.
+struct Scratch {
+  std::vector<int32_t> signs;
+  std::vector<ClassMeans> means;
+};
+[[gnu::noinline]] Scratch& scratch() {
+  static thread_local Scratch buffers;
+  return buffers;
+}
+
+void decode_signs(std::span<const int32_t> signs, std::span<const ClassMeans> means, const GroupMap& map,
+                  uint64_t first, std::span<float> values) {
+  if (means.size() == 1) {
+    for (size_t i = 0; i < signs.size(); ++i) values[i] = means[0].of[signs[i]];
+    return;
+  }
+  GroupWalk walk(map, first);
+  for (size_t i = 0; i < signs.size(); ++i) values[i] = means[size_t(walk.next())].of[signs[i]];
+}
+
+class OneBitDecoder final : public MethodDecoder {
+ public:
+  OneBitDecoder(std::string_view parameters, std::string_view what) {
+    ByteReader in(parameters, what);
+    const uint8_t grouping = in.u8();
+    if (grouping > uint8_t(Grouping::bucket)) in.damaged("unknown grouping " + std::to_string(grouping));
+    grouping_ = Grouping(grouping);
+    if (grouping_ == Grouping::bucket) {
+      bucket_ = in.uvarint(most_bucket);
+      if (bucket_ == 0) in.damaged("buckets without elements");
+    } else {
+      const uint64_t groups = in.uvarint(most_groups);
+      if (groups == 0 || in.remaining() != 8 * groups) in.damaged("as many means as groups are expected");
+      means_.resize(size_t(groups));
+      for (ClassMeans& means : means_) means = read_means(in);
+    }
+    in.expect_end();
+  }
+
+  void decode_block(const BlockPlace& place, std::string_view block, std::span<float> values,
+                    std::string_view what) const override {
+    Scratch& s = scratch();
+    ByteReader in(block, what);
+    s.signs.resize(values.size());
+    if (grouping_ == Grouping::bucket) {
+      s.means.resize((values.size() + size_t(bucket_) - 1) / size_t(bucket_));
+      for (ClassMeans& means : s.means) means = read_means(in);
+      read_signs(in.raw(in.remaining()), s.signs, what);
+      decode_signs(s.signs, s.means, {s.means.size(), bucket_, false}, 0, values);
+      return;
+    }
+    GroupMap map;
+    if (grouping_ != Grouping::tensor) map = group_map(grouping_, *place.info);
+    if (map.groups != means_.size())
+      in.damaged(fmt::format("{} groups have means, the tensor has {}", means_.size(), map.groups));
+    read_signs(block, s.signs, what);
+    decode_signs(s.signs, means_, map, place.first, values);
+  }
+
+  std::string describe() const override {
+    std::string text = fmt::format("onebit:group={}", choice_name(grouping_, grouping_names));
+    if (grouping_ == Grouping::bucket) text += fmt::format(",bucket={}", bucket_);
+    return text;
+  }
+
+ private:
+  Grouping grouping_ = Grouping::tensor;
+  uint64_t bucket_ = 0;
+  std::vector<ClassMeans> means_;
+};
+
+class OneBitScheme final : public Scheme {
+ public:
+  OneBitScheme(const TensorPool& pool, const MethodSpec& spec) {
+    const OptionReader read(spec);
+    grouping_ = read.choice("group", grouping_names);
+    bucket_ = read.integer("bucket", 1, most_bucket);
+    if (grouping_ == Grouping::bucket) return;
+    for (const PoolTensor& tensor : pool.tensors()) maps_.push_back(map_of(*tensor.info));
+    means_.resize(maps_.size());
+    tbb::parallel_for(size_t(0), maps_.size(), [&](size_t t) { means_[t] = means_of(pool, t, maps_[t]); });
+  }
+
+  SizeRange sizes() const override { return {}; }
+  void set_size(uint64_t, bool) override {}
+
+  StoredSet stored_set(size_t t) const override {
+    ByteWriter out;
+    out.u8(uint8_t(grouping_));
+    if (grouping_ == Grouping::bucket) {
+      out.uvarint(bucket_);
+    } else {
+      out.uvarint(means_[t].size());
+      for (const ClassMeans& means : means_[t]) write_means(means, out);
+    }
+    return {onebit_row.info.wire_id, out.take()};
+  }
+
+  void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
+              std::span<float> decoded, BlockSums& sums) const override {
+    const bool has_buckets = grouping_ == Grouping::bucket;
+    const size_t buckets = (values.size() + size_t(bucket_) - 1) / size_t(bucket_);
+    const size_t groups = has_buckets ? buckets : place.first == 0 ? means_[t].size() : 0;
+    sums.nominal_bits += values.size() + 64 * groups;
+    if (cpu::max_magnitude(values) == 0) {
+      std::fill(decoded.begin(), decoded.end(), 0.0f);
+      return;
+    }
+    Scratch& s = scratch();
+    s.signs.resize(values.size());
+    signs_of(values, s.signs);
+    if (has_buckets) {
+      find_bucket_means(values, buckets, s.means);
+      ByteWriter head;
+      for (const ClassMeans& means : s.means) write_means(means, head);
+      out.append(head.bytes());
+      decode_signs(s.signs, s.means, {buckets, bucket_, false}, 0, decoded);
+    } else {
+      decode_signs(s.signs, means_[t], maps_[t], place.first, decoded);
+    }
+    write_signs(s.signs, out);
+    sums.entropy_bits += level_entropy_bits(s.signs) + 64.0 * double(groups);
+    sums.expected_error += cpu::error_sums(values, decoded).squared_error;
+  }
+
+ private:
+  GroupMap map_of(const TensorInfo& info) const {
+    const GroupMap map = group_map(grouping_, info);
+    if (map.groups <= most_groups) return map;
+    throw Error(
+        Errc::usage,
+        fmt::format("onebit: tensor '{}' has {} groups with group={}, and 8 bytes would be stored for "
+                    "each; at most {} are possible: use group=bucket",
+                    info.name, map.groups, choice_name(grouping_, grouping_names), most_groups));
+  }
+
+  void find_bucket_means(std::span<const float> values, size_t buckets,
+                         std::vector<ClassMeans>& means) const {
+    std::vector<ClassSums> totals(buckets);
+    for (size_t i = 0; i < values.size(); ++i) totals[i / size_t(bucket_)].add(values[i]);
+    means.clear();
+    for (const ClassSums& total : totals) means.push_back(total.means());
+  }
+
+  Grouping grouping_ = Grouping::tensor;
+  uint64_t bucket_ = 1;
+  std::vector<GroupMap> maps_;
+  std::vector<std::vector<ClassMeans>> means_;
+};
+
+}  // namespace
+
+const MethodRow onebit_row = {
+    {.name = "onebit",
+     .wire_id = 11,
+     .title = "1-bit SGD: one bit an element and two means a group",
+     .source = "Seide et al., 1-Bit Stochastic Gradient Descent and its Application to Data-Parallel "
+               "Distributed Training of Speech DNNs, Interspeech 2014",
+     .bias = "biased; the mean of a group is kept",
+     .needs = "error feedback to converge",
+     .aggregation = "allgather",
+     .random_numbers = "none",
+     .nominal_bits = "1 + 64 a group",
+     .honest_bits = "nominal",
+     .backends = "cpu",
+     .options = options,
+     .feedback = Feedback::residual},
+    [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext&) -> std::unique_ptr<Scheme> {
+      return std::make_unique<OneBitScheme>(pool, spec);
+    },
+    nullptr,
+    [](std::string_view parameters, std::string_view what) -> std::unique_ptr<MethodDecoder> {
+      return std::make_unique<OneBitDecoder>(parameters, what);
+    }};
+
+}  // namespace jsq
