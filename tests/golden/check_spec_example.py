@@ -18,7 +18,7 @@ SOURCE = pathlib.Path(sys.argv.pop(1)).resolve() if len(sys.argv) > 1 else pathl
 def example_rows():
     """The rows of section 9's tables as lists of cells, without heads and rules."""
     spec = (SOURCE / "formats" / "SPEC.md").read_text()
-    section = re.search(r"^## 9\. Example$(.*?)^## 10\.", spec, re.MULTILINE | re.DOTALL).group(1)
+    section = re.search(r"^## 9\. Example$(.*?)^## 10\. Level", spec, re.MULTILINE | re.DOTALL).group(1)
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("|")]
     return [row for row in rows if row[0].isdigit()]
 
