@@ -11,6 +11,7 @@ build_packages=(
   libcli11-dev libfmt-dev nlohmann-json3-dev        # command line, messages, JSON
   libhdf5-dev libzip-dev                            # dumps: HDF5, npz
   libzstd-dev libxxhash-dev libtbb-dev libhwy-dev   # frames, checksums, threads, SIMD
+  libeigen3-dev                                     # matrices of the low-rank methods
   scdoc                                             # man pages
 )
 test_packages=(

@@ -525,6 +525,8 @@ class JointSqEncoder final : public MethodEncoder {
         case MapPacker::bitmap: map_bits = n + prefix_bits + 8 * blocks / scale; break;
         case MapPacker::rice: map_bits = double(e.tally.rice_bits); break;
         case MapPacker::entropy: map_bits = double(cost.map_q16) / 65536; break;
+        case MapPacker::index32:
+        case MapPacker::packed: break;  // not among jointsq's
       }
       double value_bits = double(cost.magnitudes_q16) / 65536;
       if (options_.widths[0] > 0) value_bits += double(e.tally.members[0]) * options_.widths[0];

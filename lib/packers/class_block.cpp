@@ -201,6 +201,8 @@ uint32_t rice_parameter(size_t n, size_t kept) {
 
 }  // namespace
 
+uint32_t packed_index_bits(size_t n) { return n <= 1 ? 0 : uint32_t(std::bit_width(n - 1)); }
+
 uint32_t raw_map_bits(uint32_t classes) { return classes <= 1 ? 0 : uint32_t(std::bit_width(classes - 1)); }
 
 void ClassTally::merge(const ClassTally& other) {
@@ -299,6 +301,16 @@ void ClassCoder::encode(std::span<const float> values, uint64_t first_pool_index
         expected = s.kept[k] + 1;
         map_bits.put_unary(gap >> parameter);
         map_bits.put(uint32_t(gap & ((1ull << parameter) - 1)), parameter);
+        put_class(map_bits, classes[s.kept[k]], plan.classes);
+      }
+      break;
+    }
+    case MapPacker::index32:
+    case MapPacker::packed: {
+      const uint32_t bits = map == MapPacker::packed ? packed_index_bits(n) : 32;
+      map_bits.put(uint32_t(s.kept_count), 32);
+      for (size_t k = 0; k < s.kept_count; ++k) {
+        map_bits.put(s.kept[k], bits);
         put_class(map_bits, classes[s.kept[k]], plan.classes);
       }
       break;
@@ -425,6 +437,21 @@ void ClassCoder::decode(std::string_view block, std::span<float> values, std::st
         for (size_t i = 0; i < n; ++i)
           if (classes[i]) classes[i] = uint8_t(get_class(in, plan.classes));
         break;
+      case MapPacker::index32:
+      case MapPacker::packed: {
+        const uint32_t bits = map == MapPacker::packed ? packed_index_bits(n) : 32;
+        const uint64_t kept = in.get(32);
+        if (kept > n) damaged(what, "more kept elements than elements");
+        std::fill(classes, classes + n, uint8_t(0));
+        uint64_t expected = 0;
+        for (uint64_t k = 0; k < kept; ++k) {
+          const uint64_t index = in.get(bits);
+          if (index < expected || index >= n || in.overrun()) damaged(what, "indices do not ascend or leave the block");
+          classes[index] = uint8_t(get_class(in, plan.classes));
+          expected = index + 1;
+        }
+        break;
+      }
       default: {
         const uint32_t parameter = in.get(8);
         const uint64_t kept = in.get(32);

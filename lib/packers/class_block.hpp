@@ -21,7 +21,13 @@ enum class MapPacker : uint8_t {
   bitmap = 1,   ///< one bit an element, then the kept ones' classes as truncated unary codes
   rice = 2,     ///< Golomb-Rice coded gaps between kept elements, each followed by its class
   entropy = 3,  ///< run activities and class tokens through the entropy model
+  index32 = 4,  ///< a 32-bit index for each kept element, as published code sends them, followed by its class
+  packed = 5,   ///< the same with as many bits an index as the block's elements need
 };
+constexpr uint32_t map_packers = 6;
+
+/// Whether a map lists kept elements, so that it needs a class of width 0 and another.
+constexpr bool lists_kept(MapPacker map) { return map != MapPacker::raw && map != MapPacker::entropy; }
 
 /// Integers that counting blocks gives; they merge in any order.
 struct ClassTally {
@@ -36,7 +42,7 @@ struct ClassTally {
 class ClassCoder {
  public:
   element::ClassPlan plan;
-  MapPacker map = MapPacker::entropy;  ///< bitmap and rice need a class of width 0 and another
+  MapPacker map = MapPacker::entropy;  ///< all but raw and entropy need a class of width 0 and another
   uint32_t lanes = 8;
   EntropyModel model;
 
@@ -71,5 +77,7 @@ class ClassCoder {
 
 /// Bits that a raw map spends on an element.
 uint32_t raw_map_bits(uint32_t classes);
+/// Bits that a packed map spends on an index into a block of n elements.
+uint32_t packed_index_bits(size_t n);
 
 }  // namespace jsq

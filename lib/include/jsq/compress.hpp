@@ -87,6 +87,7 @@ struct PoolReport {
   uint64_t map_bytes = 0, value_bytes = 0;  ///< split of the blocks, estimated from the ideal code lengths
   std::vector<ReallocationStep> reallocation;
   std::string map_packer;                ///< raw, bitmap, rice, entropy
+  uint64_t dense_tensors = 0;            ///< tensors that a low-rank method stored whole: no matrix, or too small a one
 };
 
 struct TensorReport {

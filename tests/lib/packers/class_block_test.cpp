@@ -144,7 +144,8 @@ const WidthSet width_sets[] = {
     {0, 2, 4, 8}, {0, 1, 2, 3, 4, 5, 6, 7, 8}, {0, 1, 3}, {0, 8}, {2, 4, 8}, {0, 3, 5, 6}, {5}, {0}};
 constexpr ClassQuantizer all_quantizers[] = {ClassQuantizer::cell, ClassQuantizer::mid,
                                              ClassQuantizer::offmag, ClassQuantizer::sym};
-constexpr MapPacker all_maps[] = {MapPacker::raw, MapPacker::bitmap, MapPacker::rice, MapPacker::entropy};
+constexpr MapPacker all_maps[] = {MapPacker::raw,     MapPacker::bitmap,  MapPacker::rice,
+                                  MapPacker::entropy, MapPacker::index32, MapPacker::packed};
 
 TEST(ClassBlock, DecodesToTheQuantizersReconstructionForEveryCompositionLengthAndKindOfData) {
   Random random(1);
@@ -326,7 +327,7 @@ TEST(ClassBlock, TakesTheSizesOfItsUncodedPackersExactly) {
   for (Kind kind : test::all_kinds)
     for (size_t n : {1, 33, 1000, 30000}) {
       const std::vector<float> values = make_data(kind, n);
-      for (MapPacker map : {MapPacker::raw, MapPacker::bitmap, MapPacker::rice}) {
+      for (MapPacker map : {MapPacker::raw, MapPacker::bitmap, MapPacker::rice, MapPacker::index32, MapPacker::packed}) {
         const Fitted fitted = fit({.map = map, .code_values = false}, values);
         const std::array<uint64_t, element::max_classes>& members = fitted.tally.members;
         std::string block;
@@ -334,10 +335,15 @@ TEST(ClassBlock, TakesTheSizesOfItsUncodedPackersExactly) {
         fitted.coder.encode(values, 0, 0, 0, DType::f32, block, sums);
         const uint64_t planes = (members[1] * 2 + 7) / 8 + (members[2] * 4 + 7) / 8 + members[3];
         // Classes 1, 2, 3 as 0, 10, 11.
-        const uint64_t map_bytes = map == MapPacker::raw ? (2 * n + 7) / 8
-                                   : map == MapPacker::bitmap
-                                       ? (n + 7) / 8 + (members[1] + 2 * members[2] + 2 * members[3] + 7) / 8
-                                       : fitted.tally.rice_bits / 8;
+        const uint64_t kept = members[1] + members[2] + members[3];
+        const uint64_t class_bits = members[1] + 2 * members[2] + 2 * members[3];
+        uint64_t index_bits = 0;  // ceil(log2 n)
+        while ((uint64_t(1) << index_bits) < n) ++index_bits;
+        const uint64_t map_bytes = map == MapPacker::raw       ? (2 * n + 7) / 8
+                                   : map == MapPacker::bitmap  ? (n + 7) / 8 + (class_bits + 7) / 8
+                                   : map == MapPacker::index32 ? (32 + 32 * kept + class_bits + 7) / 8
+                                   : map == MapPacker::packed  ? (32 + index_bits * kept + class_bits + 7) / 8
+                                                               : fitted.tally.rice_bits / 8;
         EXPECT_EQ(block.size(), planes == 0 ? 0 : planes + map_bytes)
             << test::kind_name(kind) << n << ' ' << uint32_t(map);
       }
@@ -355,6 +361,39 @@ TEST(ClassBlock, PacksTheWorkedVectorAsPublished) {
   double energy = 0;
   for (float g : g8) energy += double(g) * double(g);
   EXPECT_NEAR(sums.squared_error / energy, 0.00174998, 5e-9);
+}
+
+// Elements 1, 3 and 6 of 8, two classes: a count, then indices of 32 or 3 bits, then the plane of signs.
+TEST(ClassBlock, ListsIndicesAsTheSpecificationHasThem) {
+  const std::vector<float> values = {0, -1, 0, 1, 0, 0, -1, 0};
+  ClassCoder coder;
+  coder.plan.classes = 2;
+  coder.plan.width[1] = 1;
+  coder.plan.scale[1] = element::make_class_scale(ClassQuantizer::cell, 1, 1, 1);
+  coder.model.classes = 2;
+  coder.model.width[1] = 1;
+  for (MapPacker map : {MapPacker::index32, MapPacker::packed}) {
+    coder.map = map;
+    coder.prepare_encoding();
+    coder.prepare_decoding();
+    std::string block;
+    BlockSums sums;
+    coder.encode(values, 0, 0, 0, DType::f32, block, sums);
+    // 001 011 110 and seven bits of padding; signs 1 0 1.
+    const std::string expected = map == MapPacker::packed
+                                     ? std::string("\0\0\0\3\x2F\0\xA0", 7)
+                                     : std::string("\0\0\0\3\0\0\0\1\0\0\0\3\0\0\0\6\xA0", 17);
+    EXPECT_EQ(block, expected);
+    EXPECT_EQ(decoded(coder, block, 8), values);
+    // Indices that repeat, fall or leave the block.
+    const std::vector<std::string> impossible =
+        map == MapPacker::packed
+            ? std::vector<std::string>{std::string("\0\0\0\3\x25\0\xA0", 7), std::string("\0\0\0\3\x1E\0\xA0", 7),
+                                       std::string("\0\0\0\x9\x2F\0\xA0", 7)}
+            : std::vector<std::string>{std::string("\0\0\0\3\0\0\0\3\0\0\0\3\0\0\0\6\xA0", 17),
+                                       std::string("\0\0\0\3\0\0\0\1\0\0\0\3\0\0\0\x8\xA0", 17)};
+    for (const std::string& bytes : impossible) EXPECT_THROW(decoded(coder, bytes, 8), Error);
+  }
 }
 
 // The specification gives every word of a plane a value: also the one that sym never writes, which is +0.

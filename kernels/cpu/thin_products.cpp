@@ -1,0 +1,157 @@
+// Plain loops over tiles of rows and columns, compiled once per SIMD level. A tile only decides which sums
+// are formed side by side; each sum has its own lanes and its own order.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/thin_products.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <algorithm>
+
+#include "kernels/cpu/thin_products.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace jsq::cpu::HWY_NAMESPACE {
+
+constexpr size_t lanes = 8;
+
+HWY_INLINE double fold(const double* lane) {
+  const double a = lane[0] + lane[4], b = lane[1] + lane[5], c = lane[2] + lane[6], d = lane[3] + lane[7];
+  return (a + c) + (b + d);
+}
+
+/// `tile_rows` x `tile_columns` dot products side by side.
+template <size_t tile_rows, size_t tile_columns>
+HWY_INLINE void dot_tile(const float* HWY_RESTRICT rows, size_t width, const float* HWY_RESTRICT factor,
+                         size_t stride, double* HWY_RESTRICT products, size_t product_stride) {
+  double sums[tile_rows][tile_columns][lanes] = {};
+  size_t i = 0;
+  for (; i + lanes <= width; i += lanes) {
+    for (size_t k = 0; k < tile_columns; ++k)
+      for (size_t o = 0; o < tile_rows; ++o)
+        for (size_t l = 0; l < lanes; ++l)
+          sums[o][k][l] += double(rows[o * width + i + l]) * double(factor[k * stride + i + l]);
+  }
+  if (i < width) {  // the rest, filled up with zeros: 0 x 0 added to a lane changes nothing
+    float last_rows[tile_rows][lanes] = {}, last_factor[tile_columns][lanes] = {};
+    for (size_t l = 0; l < width - i; ++l) {
+      for (size_t o = 0; o < tile_rows; ++o) last_rows[o][l] = rows[o * width + i + l];
+      for (size_t k = 0; k < tile_columns; ++k) last_factor[k][l] = factor[k * stride + i + l];
+    }
+    for (size_t k = 0; k < tile_columns; ++k)
+      for (size_t o = 0; o < tile_rows; ++o)
+        for (size_t l = 0; l < lanes; ++l)
+          sums[o][k][l] += double(last_rows[o][l]) * double(last_factor[k][l]);
+  }
+  for (size_t k = 0; k < tile_columns; ++k)
+    for (size_t o = 0; o < tile_rows; ++o) products[k * product_stride + o] = fold(sums[o][k]);
+}
+
+template <size_t tile_rows>
+HWY_INLINE void dot_rows(const float* rows, size_t width, ThinFactor<const float> factor, double* products,
+                         size_t product_stride) {
+  size_t k = 0;
+  for (; k + 4 <= factor.columns; k += 4)
+    dot_tile<tile_rows, 4>(rows, width, factor.numbers + k * factor.stride, factor.stride,
+                           products + k * product_stride, product_stride);
+  if (k + 2 <= factor.columns) {
+    dot_tile<tile_rows, 2>(rows, width, factor.numbers + k * factor.stride, factor.stride,
+                           products + k * product_stride, product_stride);
+    k += 2;
+  }
+  if (k < factor.columns)
+    dot_tile<tile_rows, 1>(rows, width, factor.numbers + k * factor.stride, factor.stride,
+                           products + k * product_stride, product_stride);
+}
+
+void dots(const float* rows, size_t count, size_t width, ThinFactor<const float> factor,
+          ThinFactor<double> products) {
+  size_t o = 0;
+  if (factor.columns == 1)
+    for (; o + 8 <= count; o += 8)
+      dot_tile<8, 1>(rows + o * width, width, factor.numbers, factor.stride, products.numbers + o,
+                     products.stride);
+  for (; o + 4 <= count; o += 4)
+    dot_rows<4>(rows + o * width, width, factor, products.numbers + o, products.stride);
+  for (; o < count; ++o) dot_rows<1>(rows + o * width, width, factor, products.numbers + o, products.stride);
+}
+
+/// Four rows, or one, added to one column of sums.
+template <size_t tile_rows>
+HWY_INLINE void add_tile(const float* HWY_RESTRICT rows, size_t width, ThinFactor<const float> weights,
+                         size_t row, ThinFactor<double> sums) {
+  constexpr size_t stretch = 256;  // floats of a row that stay in registers and the nearest cache
+  for (size_t first = 0; first < width; first += stretch) {
+    const size_t end = width - first < stretch ? width : first + stretch;
+    for (size_t k = 0; k < sums.columns; ++k) {
+      double weight[tile_rows];
+      for (size_t o = 0; o < tile_rows; ++o) weight[o] = weights.numbers[k * weights.stride + row + o];
+      double* HWY_RESTRICT sum = sums.numbers + k * sums.stride;
+      for (size_t i = first; i < end; ++i) {
+        double value = sum[i];
+        for (size_t o = 0; o < tile_rows; ++o) value += double(rows[o * width + i]) * weight[o];
+        sum[i] = value;
+      }
+    }
+  }
+}
+
+void add_rows(const float* rows, size_t count, size_t width, ThinFactor<const float> weights,
+              ThinFactor<double> sums) {
+  size_t o = 0;
+  for (; o + 8 <= count; o += 8) add_tile<8>(rows + o * width, width, weights, o, sums);
+  for (; o + 4 <= count; o += 4) add_tile<4>(rows + o * width, width, weights, o, sums);
+  for (; o < count; ++o) add_tile<1>(rows + o * width, width, weights, o, sums);
+}
+
+template <size_t tile_columns>
+HWY_INLINE void add_outer(const float* HWY_RESTRICT weights, const float* HWY_RESTRICT factor, size_t stride,
+                          float* HWY_RESTRICT values, size_t count, bool first) {
+  for (size_t i = 0; i < count; ++i) {
+    float value = first ? weights[0] * factor[i] : values[i] + weights[0] * factor[i];
+    for (size_t k = 1; k < tile_columns; ++k) value += weights[k] * factor[k * stride + i];
+    values[i] = value;
+  }
+}
+
+void outer_sum(const float* weights, ThinFactor<const float> factor, float* values, size_t count) {
+  constexpr size_t stretch = 2048;
+  for (size_t at = 0; at < count; at += stretch) {
+    const size_t n = count - at < stretch ? count - at : stretch;
+    size_t k = 0;
+    for (; k + 4 <= factor.columns; k += 4)
+      add_outer<4>(weights + k, factor.numbers + k * factor.stride + at, factor.stride, values + at, n,
+                   k == 0);
+    for (; k < factor.columns; ++k)
+      add_outer<1>(weights + k, factor.numbers + k * factor.stride + at, factor.stride, values + at, n,
+                   k == 0);
+  }
+}
+
+}  // namespace jsq::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace jsq::cpu {
+
+HWY_EXPORT(dots);
+HWY_EXPORT(add_rows);
+HWY_EXPORT(outer_sum);
+
+void rows_times_factor(const float* rows, size_t count, size_t width, ThinFactor<const float> factor,
+                       ThinFactor<double> products) {
+  HWY_DYNAMIC_DISPATCH(dots)(rows, count, width, factor, products);
+}
+
+void add_weighted_rows(const float* rows, size_t count, size_t width, ThinFactor<const float> weights,
+                       ThinFactor<double> sums) {
+  HWY_DYNAMIC_DISPATCH(add_rows)(rows, count, width, weights, sums);
+}
+
+void outer_product_sum(std::span<const float> weights, ThinFactor<const float> factor,
+                       std::span<float> values) {
+  if (factor.columns == 0) std::fill(values.begin(), values.end(), 0.0f);
+  HWY_DYNAMIC_DISPATCH(outer_sum)(weights.data(), factor, values.data(), values.size());
+}
+
+}  // namespace jsq::cpu
+#endif

@@ -1,0 +1,155 @@
+// DGC, deep gradient compression (Lin et al., ICLR 2018): the k largest of the velocity v, whose momentum correction and
+// masking are the worker's feedback and not in this file (methods.md 10). Selection is exact; threshold=sampled is the
+// published one: a threshold from a strided sample, corrected up to ten times, then the first k in index order, so that
+// the end of the pool may be cut off.
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <mutex>
+
+#include "kernels/element/philox.hpp"
+#include "lib/methods/sparse.hpp"
+
+namespace jsq {
+namespace {
+
+constexpr MethodOption options[] = {
+    k_option,
+    {"density", "auto|0..1", "auto",
+     "share of the elements that is kept, at least one; auto: what the target allows, without a target 0.001"},
+    {"threshold", "exact|sampled", "exact",
+     "sampled: as published, from a sample of 1 %, between 0.8 k and k elements, the first in index order"},
+    {"values", "f32|f16|bf16", "f32", "what is sent of a kept element"},
+    map_option,
+    {"momentum", "0..1", "0.9", "m of u <- m u + g, in a sequence of steps"},
+    {"nesterov", "on|off", "off", "u <- m (u + g), v <- v + u + g"},
+    {"clip", "0..", "0", "largest L2 norm of a gradient before it is added, times the root of the number of workers; 0: none"},
+};
+
+/// A sample has at least this share of the elements, and two elements to keep.
+constexpr double sample_share = 0.01;
+constexpr double too_many = 1.3, too_few = 0.8;
+constexpr float lower = 0.8f;
+constexpr int corrections = 10;
+
+uint64_t stride_of(uint64_t elements, double density) {
+  const double wanted = std::clamp(std::max(sample_share * double(elements), 2 / density), 1.0, double(elements));
+  auto stride = uint64_t(double(elements) / wanted);
+  if (stride <= 32) return std::max<uint64_t>(1, stride);
+  // Not a multiple of a layer's width.
+  stride = stride / 32 * 32 + 1;
+  while (stride > 8 && double(elements / stride) < wanted) stride -= 8;
+  return stride;
+}
+
+/// The keys of every stride-th element.
+std::vector<uint32_t> sample_keys(const Population& population, uint64_t stride, uint64_t phase) {
+  std::vector<uint32_t> keys;
+  std::mutex mutex;
+  population.visit([&](uint64_t first, std::span<const float> values) {
+    std::vector<uint32_t> found;
+    for (uint64_t i = (phase + stride - first % stride) % stride; i < values.size(); i += stride)
+      found.push_back(element::magnitude_key(values[i]));
+    const std::lock_guard lock(mutex);
+    keys.insert(keys.end(), found.begin(), found.end());
+  });
+  return keys;
+}
+
+/// The index just behind the k-th element with at least this key.  \pre there are k.
+uint64_t index_behind(const Population& population, uint32_t key, uint64_t k) {
+  std::map<uint64_t, uint64_t> counts;  // first index of a stretch -> its elements
+  std::mutex mutex;
+  population.visit([&](uint64_t first, std::span<const float> values) {
+    uint64_t found = 0;
+    for (float g : values) found += element::magnitude_key(g) >= key;
+    const std::lock_guard lock(mutex);
+    counts[first] = found;
+  });
+  uint64_t before = 0, stretch = 0, behind = 0;
+  for (const auto& [first, found] : counts) {
+    stretch = first;
+    if (before + found >= k) break;
+    before += found;
+  }
+  population.visit([&](uint64_t first, std::span<const float> values) {
+    if (first != stretch) return;
+    uint64_t left = k - before;
+    for (size_t i = 0; i < values.size(); ++i)
+      if (element::magnitude_key(values[i]) >= key && --left == 0) {
+        behind = first + i + 1;
+        return;
+      }
+  });
+  return behind;
+}
+
+class DgcScheme final : public SparseScheme {
+ public:
+  DgcScheme(const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
+      : SparseScheme(pool, context, dgc_row.info) {
+    const OptionReader read(spec);
+    sizes_ = kept_sizes(read, pool.summary().elements, 0.001);
+    plan_.map = read_map(read);
+    plan_.values = read.choice<SparseValues>(
+        "values", {{"f32", SparseValues::f32}, {"f16", SparseValues::f16}, {"bf16", SparseValues::bf16}});
+    plan_.nominal_value_bits = plan_.values == SparseValues::f32 ? 32 : 16;
+    sampled_ = read.choice<bool>("threshold", {{"exact", false}, {"sampled", true}});
+    read.number("momentum", 0, 1, "a number of 0..1");
+    read.flag("nesterov");
+    read.number("clip", 0, HUGE_VAL, "a number of 0 or more");
+  }
+
+ private:
+  MagnitudeCut select(MagnitudeIndex& index, uint64_t k) const override {
+    return sampled_ && k > 0 ? select_sampled(index, k) : largest_magnitudes(index, k);
+  }
+
+  MagnitudeCut select_sampled(MagnitudeIndex& index, uint64_t k) const {
+    const double density = double(k) / double(index.elements());
+    const uint64_t stride = stride_of(index.elements(), density);
+    const uint64_t phase = element::random_word(context_.stream, 0, 0, element::RandomPurpose::sampling) % stride;
+    std::vector<uint32_t> keys = sample_keys(index.population(), stride, phase);
+    if (keys.empty()) return largest_magnitudes(index, k);
+    const auto rank = size_t(std::clamp(std::ceil(double(keys.size()) * density), 1.0, double(keys.size())));
+    std::nth_element(keys.begin(), keys.begin() + std::ptrdiff_t(rank - 1), keys.end(), std::greater<>());
+    uint32_t key = std::max(keys[rank - 1], 1u);
+    uint64_t count = 0;
+    for (int round = 0;; ++round) {
+      count = index.counts_at_least(std::array{key})[0];
+      if (double(count) > too_many * double(k)) return largest_magnitudes(index, k);
+      if (double(count) >= too_few * double(k) || round == corrections) break;
+      key = std::max(element::magnitude_key(element::magnitude_of_key(key) * lower), 1u);
+    }
+    if (count <= k) return {key, UINT64_MAX};
+    return {key, UINT64_MAX, index_behind(index.population(), key, k)};
+  }
+
+  bool sampled_ = false;
+};
+
+}  // namespace
+
+const MethodRow dgc_row = {
+    {.name = "dgc",
+     .wire_id = 14,
+     .title = "DGC: deep gradient compression, top-k of momentum-corrected residuals",
+     .source = "Lin et al., Deep Gradient Compression, ICLR 2018",
+     .bias = "biased: dropped elements decode to zero",
+     .needs = "a sequence: its own feedback with momentum correction and masking",
+     .aggregation = "allgather",
+     .random_numbers = "none; one a tensor pool with threshold=sampled",
+     .nominal_bits = "32 x density (or 16)",
+     .honest_bits = "density x (value bits + log2(1 / density) + 1.5)",
+     .backends = "cpu",
+     .options = options,
+     .sizing = Sizing::continuous,
+     .size_option = "k",
+     .feedback = Feedback::masked},
+    [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context) -> std::unique_ptr<Scheme> {
+      return std::make_unique<DgcScheme>(pool, spec, context);
+    },
+    nullptr,
+    sparse_decoder_of<dgc_row>};
+
+}  // namespace jsq

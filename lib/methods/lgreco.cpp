@@ -1,0 +1,341 @@
+// L-GreCo (Alimohammadi et al., MLSys 2024): another method's size, chosen for each tensor. Every tensor is
+// coded with some sizes around the base's own; of one size of each tensor the sum of bytes is made least
+// while the sum of errors stays within alpha times that of the base's own size, or, under a budget, the sum
+// of errors least while the bytes stay within it. Both are solved exactly (allocators/multiple_choice.hpp).
+//
+// The paper sums L2 norms of errors, discretised to 10,000 steps; squared errors, which add up to that of the
+// whole, are the default here, and nothing is discretised, so the base's own size is always within the limit.
+// Frames hold the base's tensors with their own parameters; this method's number never stands in one.
+#include <fmt/format.h>
+#include <tbb/parallel_for.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <map>
+#include <set>
+
+#include "jsq/error.hpp"
+#include "lib/allocators/multiple_choice.hpp"
+#include "lib/core/bytes.hpp"
+#include "lib/methods/options.hpp"
+#include "lib/methods/sized_encoder.hpp"
+
+namespace jsq {
+namespace {
+
+constexpr MethodOption options[] = {
+    {"base", "METHOD", "qsgd", "the method whose size is chosen: one with a size option, with its defaults"},
+    {"alpha", "0..1000000", "1",
+     "native target: the error allowed, as a multiple of that of the base's own size"},
+    {"metric", "squared|l2sum", "squared", "a tensor's error: squared, or the L2 norm of the paper"},
+};
+
+constexpr uint64_t few_sizes = 16;  // that are all tried
+constexpr int searches = 32, refinements = 12;
+constexpr double close_enough = 0.998;  // of a limit
+
+/// What coding a tensor at one size came to.
+struct Tried {
+  double bytes = 0, nominal_bits = 0, squared_error = 0, max_error = 0;
+};
+
+/// One tensor, alone in its pool.
+struct Layer {
+  std::unique_ptr<TensorPool> pool;
+  Scheme* scheme = nullptr;  // the encoder's
+  std::unique_ptr<SizedEncoder> encoder;
+  SizeRange sizes;
+  std::map<uint64_t, Tried> tried;
+  uint64_t size = 0;
+};
+
+/// The sizes that are tried first: few all, ranks from half to double the native one, others on a geometric
+/// grid around it.
+std::vector<uint64_t> first_sizes(const SizeRange& range, std::string_view size_option) {
+  std::set<uint64_t> sizes = {range.native};
+  const auto add = [&](double size) {
+    sizes.insert(uint64_t(std::clamp(size, double(range.least), double(range.most))));
+  };
+  if (range.most - range.least < few_sizes) {
+    for (uint64_t size = range.least; size <= range.most; ++size) sizes.insert(size);
+  } else if (size_option == "rank") {
+    for (uint64_t size = range.native / 2; size <= 2 * range.native; ++size) add(double(size));
+  } else {
+    double up = double(range.native), down = up;
+    for (int step = 0; step < 6; ++step) {
+      add(std::floor(up *= std::sqrt(2.0)));
+      add(std::floor(down /= std::sqrt(2.0)));
+    }
+  }
+  return {sizes.begin(), sizes.end()};
+}
+
+class LGrecoEncoder final : public MethodEncoder {
+ public:
+  LGrecoEncoder(const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context) : pool_(pool) {
+    const OptionReader read(spec);
+    alpha_ = read.number("alpha", 0, 1e6, "a number of 0..1000000");
+    l2_ = read.choice<bool>("metric", {{"squared", false}, {"l2sum", true}});
+    const MethodRow& base = base_of(read);
+    size_option_ = base.info.size_option;
+    MethodSpec base_spec;
+    base_spec.name = std::string(base.info.name);
+    for (PoolTensor tensor : pool.tensors()) {
+      Layer layer;
+      layer.pool = std::make_unique<TensorPool>(std::vector<PoolTensor>{tensor});
+      auto scheme = base.make_scheme(*layer.pool, base_spec, context);
+      layer.scheme = scheme.get();
+      layer.encoder = std::make_unique<SizedEncoder>(*layer.pool, std::move(scheme), base_spec.name, context);
+      layer.sizes = layer.scheme->sizes();
+      layer.size = layer.sizes.native;
+      layers_.push_back(std::move(layer));
+    }
+  }
+
+  void aim_native() override {
+    try_first_sizes();
+    double limit = 0;
+    for (const Layer& layer : layers_) limit += error(layer.tried.at(layer.sizes.native));
+    solve(
+        bytes, [this](const Tried& t) { return error(t); }, alpha_ * limit);
+    settle();
+  }
+
+  uint64_t aim_bytes(uint64_t body_bytes) override {
+    search([this](const Tried& t) { return error(t); }, bytes, double(body_bytes), Lighter::smaller);
+    settle();
+    return stored_bytes();
+  }
+
+  void aim_payload_bits(uint64_t payload_bits) override {
+    const auto nominal = [](const Tried& t) { return t.nominal_bits; };
+    if (!search([this](const Tried& t) { return error(t); }, nominal, double(payload_bits), Lighter::smaller))
+      throw Error(Errc::unreachable_target,
+                  fmt::format("a payload of {} bits is below the {:.0f} that lgreco needs at least for {} "
+                              "elements; ask for less compression",
+                              payload_bits, sum_of(nominal), pool_.summary().elements));
+    settle();
+  }
+
+  void aim_error(const Target& target) override {
+    if (target.kind == TargetKind::hprime)
+      throw Error(Errc::usage,
+                  fmt::format("{}: hprime is the noise model of methods with width classes, such as "
+                              "jointsq; give lgreco an nmse or maxabs target",
+                              to_string(target)));
+    if (target.kind == TargetKind::maxabs) {
+      const auto exceeds = [&](const Tried& t) { return t.max_error > target.value ? 1.0 : 0.0; };
+      if (!search(bytes, exceeds, 0.5, Lighter::larger)) {
+        double largest = 0;
+        for (const Layer& layer : layers_) largest = std::max(largest, layer.tried.at(layer.size).max_error);
+        unreachable(target, "maxabs", largest);
+      }
+    } else {
+      double energy = 0;
+      for (size_t t = 0; t < pool_.tensors().size(); ++t) energy += pool_.statistics(t).energy;
+      const auto squared = [](const Tried& t) { return t.squared_error; };
+      // The report adds the same numbers in another order.
+      if (!search(bytes, squared, target.value * energy * (1 - 1e-12), Lighter::larger))
+        unreachable(target, "nmse", energy > 0 ? sum_of(squared) / energy : 0);
+    }
+    settle();
+  }
+
+  StoredSet stored_set(size_t t) const override { return layers_[t].encoder->stored_set(0); }
+  uint8_t block_log2(size_t t) const override { return layers_[t].encoder->block_log2(0); }
+  void encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out,
+                    BlockSums& sums) const override {
+    layers_[t].encoder->encode_block(0, first, values, out, sums);
+  }
+
+  PoolReport report(const BlockSums& total) const override {
+    PoolReport report;
+    report.noise.per_element = report.noise.eq6 = report.noise.eq6_nonzero = report.noise.uniform =
+        std::numeric_limits<double>::quiet_NaN();
+    report.payload_bits = total.nominal_bits;
+    report.entropy_bits = total.entropy_bits;
+    report.expected_squared_error = total.expected_error;
+    for (const Layer& layer : layers_) layer.scheme->describe(report);
+    return report;
+  }
+  void save(State& state) const override {
+    for (const Layer& layer : layers_) layer.scheme->save(state);
+  }
+
+ private:
+  using Amount = std::function<double(const Tried&)>;
+  enum class Lighter : uint8_t { smaller, larger };  ///< which sizes weigh less
+
+  static double bytes(const Tried& tried) { return tried.bytes; }
+  double error(const Tried& tried) const {
+    return l2_ ? std::sqrt(tried.squared_error) : tried.squared_error;
+  }
+
+  static const MethodRow& base_of(const OptionReader& read) {
+    const MethodRow& row = method_row(read.text("base"));
+    if (!row.make_scheme || row.info.size_option.empty() || row.info.sizing == Sizing::fixed)
+      read.bad("base", "a method with a size option, such as qsgd or powersgd");
+    return row;
+  }
+
+  [[noreturn]] static void unreachable(const Target& target, std::string_view kind, double nearest) {
+    throw Error(Errc::unreachable_target,
+                fmt::format("{} is not reachable by lgreco; the nearest is {}={:.6g}", to_string(target),
+                            kind, nearest));
+  }
+
+  double sum_of(const Amount& amount) const {
+    double sum = 0;
+    for (const Layer& layer : layers_) sum += amount(layer.tried.at(layer.size));
+    return sum;
+  }
+
+  static Tried try_size(Layer& layer, uint64_t size) {
+    layer.scheme->set_size(size, false);
+    const std::vector<PoolBlock> blocks = pool_blocks(*layer.pool, layer.encoder->block_log2(0));
+    std::vector<BlockSums> sums(blocks.size());
+    std::vector<size_t> sizes(blocks.size());
+    tbb::parallel_for(size_t(0), blocks.size(), [&](size_t b) {
+      static thread_local std::vector<float> scratch;
+      std::string code;
+      const auto values = layer.pool->read(0, blocks[b].first, blocks[b].count, scratch);
+      layer.encoder->encode_block(0, blocks[b].first, values, code, sums[b]);
+      sizes[b] = code.size();
+    });
+    Tried tried;
+    tried.bytes = double(layer.encoder->stored_set(0).parameters.size());
+    for (size_t b = 0; b < blocks.size(); ++b) {
+      tried.bytes += double(sizes[b]);
+      tried.nominal_bits += double(sums[b].nominal_bits);
+      tried.squared_error += sums[b].squared_error;
+      tried.max_error = std::max(tried.max_error, sums[b].max_error);
+    }
+    return tried;
+  }
+
+  /// Tries the wanted sizes of each layer. Returns whether one was new.
+  bool try_sizes(const std::vector<std::vector<uint64_t>>& wanted) {
+    std::vector<uint8_t> fresh(layers_.size());
+    tbb::parallel_for(size_t(0), layers_.size(), [&](size_t t) {
+      for (uint64_t size : wanted[t]) {
+        if (layers_[t].tried.contains(size)) continue;
+        layers_[t].tried.emplace(size, try_size(layers_[t], size));
+        fresh[t] = 1;
+      }
+    });
+    return std::any_of(fresh.begin(), fresh.end(), [](uint8_t is) { return is != 0; });
+  }
+
+  void try_first_sizes() {
+    std::vector<std::vector<uint64_t>> wanted;
+    for (const Layer& layer : layers_) wanted.push_back(first_sizes(layer.sizes, size_option_));
+    try_sizes(wanted);
+  }
+
+  /// Chooses among the sizes that were tried. Returns false where nothing is within the limit.
+  bool solve(const Amount& cost, const Amount& weight, double limit) {
+    std::vector<std::vector<WeighedOption>> items;
+    for (const Layer& layer : layers_) {
+      items.emplace_back();
+      for (const auto& [size, tried] : layer.tried) items.back().push_back({cost(tried), weight(tried)});
+    }
+    const auto choice = cheapest_choice(items, limit);
+    if (!choice) return false;
+    for (size_t t = 0; t < layers_.size(); ++t)
+      layers_[t].size = std::next(layers_[t].tried.begin(), std::ptrdiff_t((*choice)[t]))->first;
+    return true;
+  }
+
+  /// Solves, and tries more sizes where they may help: lighter ones while nothing fits, beyond the chosen
+  /// ones while these are the last that were tried, then between them and their neighbours. Returns false,
+  /// with the lightest sizes chosen, where nothing fits.
+  bool search(const Amount& cost, const Amount& weight, double limit, Lighter lighter) {
+    try_first_sizes();
+    for (int round = 0, refined = 0;; ++round) {
+      const bool fits = solve(cost, weight, limit);
+      std::vector<std::vector<uint64_t>> wanted(layers_.size());
+      for (size_t t = 0; t < layers_.size(); ++t) {
+        Layer& layer = layers_[t];
+        if (!fits)
+          layer.size = lighter == Lighter::smaller ? layer.tried.begin()->first : layer.tried.rbegin()->first;
+        if (layer.size == layer.tried.begin()->first && (fits || lighter == Lighter::smaller))
+          wanted[t].push_back(std::max(layer.sizes.least, layer.size / 2));
+        if (layer.size == layer.tried.rbegin()->first && (fits || lighter == Lighter::larger))
+          wanted[t].push_back(layer.size > layer.sizes.most / 2 ? layer.sizes.most
+                                                                : std::max<uint64_t>(1, 2 * layer.size));
+      }
+      const bool more = try_sizes(wanted);
+      if (!fits && !more) return false;
+      if (more && (!fits || round < searches)) continue;
+      if (++refined > refinements || sum_of(weight) >= close_enough * limit) return true;
+      for (size_t t = 0; t < layers_.size(); ++t) wanted[t] = between(layers_[t]);
+      if (!try_sizes(wanted)) return true;
+    }
+  }
+
+  /// Half way from the chosen size to the next ones that were tried.
+  static std::vector<uint64_t> between(const Layer& layer) {
+    std::vector<uint64_t> sizes;
+    const auto chosen = layer.tried.find(layer.size);
+    if (chosen != layer.tried.begin()) {
+      const uint64_t below = std::prev(chosen)->first;
+      if (layer.size - below > 1) sizes.push_back(below + (layer.size - below) / 2);
+    }
+    if (const auto above = std::next(chosen); above != layer.tried.end() && above->first - layer.size > 1)
+      sizes.push_back(layer.size + (above->first - layer.size) / 2);
+    return sizes;
+  }
+
+  /// Prepares every layer for coding at its size.
+  void settle() {
+    tbb::parallel_for(size_t(0), layers_.size(),
+                      [&](size_t t) { layers_[t].scheme->set_size(layers_[t].size, false); });
+  }
+
+  uint64_t stored_bytes() const {
+    std::set<std::pair<uint32_t, std::string>> sets;
+    double sum = 0;
+    for (const Layer& layer : layers_) {
+      StoredSet set = layer.encoder->stored_set(0);
+      const double parameters = double(set.parameters.size());
+      sum += layer.tried.at(layer.size).bytes;
+      if (!sets.emplace(set.method_id, std::move(set.parameters)).second) sum -= parameters;
+    }
+    return uint64_t(sum);
+  }
+
+  const TensorPool& pool_;
+  double alpha_ = 1;
+  bool l2_ = false;
+  std::string_view size_option_;
+  std::vector<Layer> layers_;
+};
+
+}  // namespace
+
+const MethodRow lgreco_row = {
+    {.name = "lgreco",
+     .wire_id = 23,
+     .title = "L-GreCo: another method's size for each tensor, by dynamic programming",
+     .source =
+         "Alimohammadi et al., L-GreCo: Layerwise-Adaptive Gradient Compression for Efficient Data-parallel "
+         "Deep Learning, MLSys 2024",
+     .bias = "that of the base",
+     .needs = "what the base needs",
+     .aggregation = "that of the base",
+     .random_numbers = "those of the base",
+     .nominal_bits = "those of the base",
+     .honest_bits = "those of the base, with its parameters for each tensor",
+     .backends = "cpu",
+     .options = options,
+     .sizing = Sizing::stepped},
+    nullptr,
+    [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
+        -> std::unique_ptr<MethodEncoder> { return std::make_unique<LGrecoEncoder>(pool, spec, context); },
+    [](std::string_view parameters, std::string_view what) -> std::unique_ptr<MethodDecoder> {
+      ByteReader(parameters, what).damaged("lgreco stores its base's method, never its own number");
+    }};
+
+}  // namespace jsq

@@ -1,0 +1,221 @@
+// MCGQ, Monte Carlo gradient quantization (Mordido et al., CVPR workshops 2020): N samples of the elements by importance
+// |g_i| / |g|_1, taken systematically at (j + r) / N with one random r, so that element i gets floor or ceil of
+// N |g_i| / |g|_1 of them (methods.md 13). Decoded: sign(g_i) |g|_1 (c_i / N). Unbiased; the variance of an element is
+// (|g|_1 / N)^2 f (1 - f). The population is the pool: norm and samples are those of all its tensors.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "jsq/error.hpp"
+#include "kernels/cpu/dither.hpp"
+#include "kernels/cpu/error_sums.hpp"
+#include "kernels/element/dither.hpp"
+#include "kernels/element/philox.hpp"
+#include "lib/core/bytes.hpp"
+#include "lib/methods/dithering.hpp"
+#include "lib/methods/options.hpp"
+#include "lib/methods/passes.hpp"
+#include "lib/packers/level_block.hpp"
+
+namespace jsq {
+namespace {
+
+constexpr MethodOption options[] = {
+    {"samples", "auto|0..64", "auto",
+     "samples as a share of the elements (the paper's K); auto: what the target allows, without a target 0.5"},
+    {"coder", "auto|fixed|elias-sparse|elias-dense|entropy", "auto",
+     "how counts are stored; auto: the smallest in each block"},
+};
+
+constexpr uint64_t most_samples = uint64_t(1) << 30;
+constexpr double most_share = 64;
+constexpr size_t piece = 65536;  ///< elements whose magnitudes are summed one after the other
+
+struct StoredSamples {
+  uint64_t samples = 1;
+  float norm = 0;
+  int32_t most_count = 0;
+  LevelRange range() const { return {-most_count, most_count}; }
+};
+
+std::vector<int32_t>& thread_levels() {
+  static thread_local std::vector<int32_t> levels;
+  return levels;
+}
+
+class McgqScheme final : public Scheme {
+ public:
+  McgqScheme(const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context) : pool_(pool) {
+    const OptionReader read(spec);
+    const uint64_t elements = pool.summary().elements;
+    const auto of_share = [&](double share) {
+      return std::min(most_samples, std::max<uint64_t>(1, uint64_t(share * double(elements))));
+    };
+    sizes_ = {0, of_share(most_share), of_share(0.5)};
+    if (!read.is("samples", "auto"))
+      sizes_.least = sizes_.most = sizes_.native =
+          of_share(read.number("samples", 0, most_share, "auto or a share of 0..64"));
+    if (!read.is("coder", "auto")) {
+      packer_ = read.choice("coder", level_packer_names);
+      if (*packer_ == LevelPacker::base243) read.bad("coder", "auto, fixed, elias-sparse, elias-dense or entropy");
+    }
+    nearest_ = context.rounding == Rounding::nearest;
+    if (!nearest_ && !pool.tensors().empty())
+      offset_ = double(element::uniform_of_word(element::random_word(
+          context.stream, 0, pool.tensors()[0].number, element::RandomPurpose::sampling)));
+    for (size_t t = 0; t < pool.tensors().size(); ++t) {
+      starts_.emplace_back();
+      for (double sum : per_block(pool, t, [](uint64_t, std::span<const float> values) { return sum_of(values); })) {
+        starts_[t].push_back(total_);
+        total_ += sum;
+      }
+    }
+    stored_.norm = stored_scale(total_);
+  }
+
+  SizeRange sizes() const override { return sizes_; }
+  void set_size(uint64_t samples, bool draft) override {
+    samples_ = double(samples);
+    stored_.samples = std::max<uint64_t>(1, samples);
+    // The share of the largest element, and room for the rounding of the sums.
+    const double largest = double(element::magnitude_of_key(std::min(pool_.summary().max_key, element::first_nonfinite_key - 1)));
+    const double count = total_ > 0 ? std::floor(samples_ * (largest / total_)) + 2 : 0;
+    stored_.most_count = int32_t(std::min(count, samples_));
+    if (packer_ && !packer_allows(*packer_, stored_.range()))
+      throw Error(Errc::unreachable_target,
+                  fmt::format("mcgq: counts of up to {} are too many for the coder; use coder=auto or fewer samples",
+                              stored_.most_count));
+    const double bytes = std::min(1.0, samples_ / double(std::max<uint64_t>(1, pool_.summary().elements)));
+    block_log2_ = 16;
+    while (!draft && block_log2_ < 20 && std::ldexp(bytes, block_log2_) < 16384) ++block_log2_;
+  }
+  uint8_t block_log2() const override { return block_log2_; }
+
+  StoredSet stored_set(size_t) const override {
+    ByteWriter out;
+    out.uvarint(stored_.samples);
+    out.f32(stored_.norm);
+    out.uvarint(uint64_t(stored_.most_count));
+    return {mcgq_row.info.wire_id, out.take()};
+  }
+
+  void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
+              std::span<float> decoded, BlockSums& sums) const override {
+    std::vector<int32_t>& levels = thread_levels();
+    levels.resize(values.size());
+    double variance = 0;
+    for (size_t at = 0; at < values.size(); at += piece) {
+      const size_t count = std::min(piece, values.size() - at);
+      variance += sample(starts_[t][size_t((place.first + at) / piece)], values.subspan(at, count),
+                         std::span(levels).subspan(at, count));
+    }
+    cpu::uniform_values(levels, stored_.norm, float(stored_.samples), decoded);
+    sums.expected_error += nearest_ || samples_ == 0 ? cpu::error_sums(values, decoded).squared_error : variance;
+    if (place.first == 0 && t == 0) sums.nominal_bits += 32;
+    if (std::all_of(levels.begin(), levels.end(), [](int32_t level) { return level == 0; })) return;
+    const size_t before = out.size();
+    write_level_block({}, levels, stored_.range(), packer_, out);
+    sums.nominal_bits += 8 * (out.size() - before - 1);
+    sums.entropy_bits += level_entropy_bits(levels);
+  }
+
+ private:
+  static double sum_of(std::span<const float> values) {
+    double sum = 0;
+    for (float g : values) sum += std::abs(double(g));
+    return sum;
+  }
+
+  /// Counts of a piece whose first element has `start` before it; returns the sum of the elements' variances.
+  double sample(double start, std::span<const float> values, std::span<int32_t> levels) const {
+    if (!(total_ > 0)) {
+      std::fill(levels.begin(), levels.end(), 0);
+      return 0;
+    }
+    const double step = total_ / std::max(samples_, 1.0);
+    double sum = 0, variance = 0;
+    int64_t taken = samples_before(start);
+    for (size_t i = 0; i < values.size(); ++i) {
+      const double magnitude = std::abs(double(values[i]));
+      sum += magnitude;
+      const int64_t next = samples_before(start + sum);
+      levels[i] = element::with_sign_of(values[i], int32_t(next - taken));
+      taken = next;
+      const double share = samples_ * (magnitude / total_), fraction = share - double(int64_t(share));
+      variance += fraction * (1 - fraction);
+    }
+    return variance * step * step;
+  }
+
+  /// Samples that fall on elements whose magnitudes sum to `sum`: the j with (j + r) / N < sum / total.
+  int64_t samples_before(double sum) const {
+    const double position = samples_ * (sum / total_) - offset_;
+    const auto whole = int64_t(position);
+    return position > 0 ? whole + (double(whole) < position) : 0;
+  }
+
+  const TensorPool& pool_;
+  SizeRange sizes_;
+  std::optional<LevelPacker> packer_;
+  bool nearest_ = false;
+  double offset_ = 0.5;                      ///< r
+  std::vector<std::vector<double>> starts_;  ///< [tensor][piece]: the sum of all magnitudes before it
+  double total_ = 0, samples_ = 0;
+  StoredSamples stored_;
+  uint8_t block_log2_ = 16;
+};
+
+class McgqDecoder final : public MethodDecoder {
+ public:
+  McgqDecoder(std::string_view parameters, std::string_view what) {
+    ByteReader in(parameters, what);
+    stored_.samples = in.uvarint(most_samples);
+    if (stored_.samples == 0) in.damaged("no samples");
+    stored_.norm = in.f32();
+    if (!(stored_.norm >= 0) || !std::isfinite(stored_.norm)) in.damaged("the norm is negative or not finite");
+    stored_.most_count = int32_t(in.uvarint(stored_.samples));
+    in.expect_end();
+  }
+
+  void decode_block(const BlockPlace&, std::string_view block, std::span<float> values,
+                    std::string_view what) const override {
+    std::vector<int32_t>& levels = thread_levels();
+    levels.resize(values.size());
+    read_level_block(block, stored_.range(), {}, levels, what);
+    cpu::uniform_values(levels, stored_.norm, float(stored_.samples), values);
+  }
+  std::string describe() const override { return fmt::format("mcgq:N={}", stored_.samples); }
+
+ private:
+  StoredSamples stored_;
+};
+
+}  // namespace
+
+const MethodRow mcgq_row = {
+    {.name = "mcgq",
+     .wire_id = 17,
+     .title = "MCGQ: Monte Carlo gradient quantization, importance samples counted",
+     .source = "Mordido et al., Monte Carlo Gradient Quantization, CVPR workshops 2020",
+     .bias = "unbiased",
+     .needs = "nothing",
+     .aggregation = "allgather",
+     .random_numbers = "one a pool of tensors",
+     .nominal_bits = "the packed counts + 32 a pool; the paper leaves it open",
+     .honest_bits = "nominal + one byte a block",
+     .backends = "cpu",
+     .options = options,
+     .sizing = Sizing::continuous,
+     .size_option = "samples",
+     .unbiased = true},
+    [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context) -> std::unique_ptr<Scheme> {
+      return std::make_unique<McgqScheme>(pool, spec, context);
+    },
+    nullptr,
+    [](std::string_view parameters, std::string_view what) -> std::unique_ptr<MethodDecoder> {
+      return std::make_unique<McgqDecoder>(parameters, what);
+    }};
+
+}  // namespace jsq

@@ -1,0 +1,891 @@
+#include "lib/methods/sparse.hpp"
+
+#include <fmt/format.h>
+#include <tbb/enumerable_thread_specific.h>
+#include <tbb/parallel_for.h>
+
+#include <algorithm>
+#include <bit>
+#include <cfloat>
+#include <cmath>
+
+#include "jsq/error.hpp"
+#include "kernels/cpu/classify.hpp"
+#include "kernels/cpu/dither.hpp"
+#include "kernels/cpu/error_sums.hpp"
+#include "kernels/cpu/uniforms.hpp"
+#include "kernels/element/dither.hpp"
+#include "lib/core/bytes.hpp"
+#include "lib/packers/level_block.hpp"
+
+namespace jsq {
+namespace {
+
+using cpu::BitReader;
+using cpu::BitWriter;
+using element::ClassQuantizer;
+using element::RandomPurpose;
+
+constexpr uint32_t max_steps = 1u << 20;
+
+bool is_exact(SparseValues values) { return values <= SparseValues::bf16; }
+
+/// The magnitude bits of a value in its format.
+uint32_t key_of(SparseValues format, float value) {
+  switch (format) {
+    case SparseValues::f16:
+      return element::f32_to_f16_saturating(value) & 0x7fffu;
+    case SparseValues::bf16:
+      return element::f32_to_bf16_saturating(value) & 0x7fffu;
+    default:
+      return element::magnitude_key(value);
+  }
+}
+uint32_t largest_key(SparseValues format) {
+  return format == SparseValues::f16 ? 0x7bffu : format == SparseValues::bf16 ? 0x7f7fu : 0x7f7fffffu;
+}
+float value_of_key(SparseValues format, uint32_t key, bool negative) {
+  switch (format) {
+    case SparseValues::f16:
+      return element::f16_to_f32(uint16_t(key | (negative ? 0x8000u : 0u)));
+    case SparseValues::bf16:
+      return element::bf16_to_f32(uint16_t(key | (negative ? 0x8000u : 0u)));
+    default:
+      return element::bits_as<float>(key | (negative ? 0x80000000u : 0u));
+  }
+}
+bool is_negative(float value) { return element::bits_as<uint32_t>(value) >> 31 != 0; }
+
+float finite(float value) { return std::clamp(value, -FLT_MAX, FLT_MAX); }
+
+bool scale_has_low(ClassQuantizer quantizer) {
+  return quantizer == ClassQuantizer::cell || quantizer == ClassQuantizer::offmag;
+}
+
+/// Bits of the binary entropy of m of n; for reports.
+double subset_bits(size_t n, size_t m) {
+  if (m == 0 || m >= n) return 0;
+  const double p = double(m) / double(n);
+  return -double(n) * (p * std::log2(p) + (1 - p) * std::log2(1 - p));
+}
+
+/// Two classes: dropped, and kept with code words of `width` bits.
+void set_classes(ClassCoder& coder, uint32_t width) {
+  coder.plan.classes = 2;
+  coder.plan.width[1] = width;
+  coder.model.classes = 2;
+  coder.model.width = {0, uint8_t(width)};
+}
+
+/// A coder of positions and signs: one bit a kept element, which decodes to 1 or -1.
+void set_signs(ClassCoder& coder) {
+  set_classes(coder, 1);
+  coder.plan.scale[1] = element::make_class_scale(ClassQuantizer::cell, 1, 1, 1);
+}
+
+std::string values_text(SparseValues values, uint32_t width, uint32_t steps) {
+  switch (values) {
+    case SparseValues::f32:
+      return "values=f32";
+    case SparseValues::f16:
+      return "values=f16";
+    case SparseValues::bf16:
+      return "values=bf16";
+    case SparseValues::quantized:
+      return fmt::format("values=q{}", width);
+    case SparseValues::levels:
+      break;
+  }
+  return fmt::format("levels={}", steps);
+}
+
+}  // namespace
+
+// ---- Encoding -------------------------------------------------------------------------------------------------------
+
+/// The blocks that a draft looks at, as a population of their own.
+struct SparseScheme::Draft {
+  std::vector<PoolBlock> blocks;
+  std::vector<float> values;
+  std::vector<uint64_t> starts;       ///< index in `values` of each block's first element
+  std::vector<uint64_t> pool_starts;  ///< its pool index
+  std::unique_ptr<SpanPopulation> population;
+  std::unique_ptr<MagnitudeIndex> index;
+  std::unique_ptr<RandomSubset> subset;
+
+  /// The pool index just behind an element, from the draft's index just behind it.
+  uint64_t pool_index(uint64_t behind) const {
+    if (behind == 0 || behind > values.size()) return behind == 0 ? 0 : UINT64_MAX;
+    const size_t b = size_t(std::lower_bound(starts.begin(), starts.end(), behind) - starts.begin()) - 1;
+    return pool_starts[b] + (behind - starts[b]);
+  }
+};
+
+/// One block on its way to bytes; a thread keeps its buffers.
+struct SparseScheme::Block {
+  std::vector<uint32_t> kept;     ///< indices of the selected elements, ascending
+  std::vector<float> masked;      ///< what the class coder gets: 0 where nothing is sent
+  std::string plane, map;         ///< magnitudes of exact values; the class block
+  std::vector<float> values, uniforms, level_values;  ///< of the kept
+  std::vector<int32_t> levels, magnitudes;
+  std::vector<uint8_t> classes;
+  float scale = 0;             ///< levels
+  size_t coded = 0;            ///< elements that do not decode to zero
+  double kept_energy = 0;      ///< sum of g^2 over the kept
+  double kept_error = 0;       ///< expectation of (g^ - g)^2 over the kept
+  double kept_variance = 0;    ///< variance of g^ over the kept
+  double value_entropy_bits = 0;
+
+  void start() {
+    coded = 0;
+    kept_energy = kept_error = kept_variance = value_entropy_bits = 0;
+    plane.clear();
+    map.clear();
+  }
+  /// Not inlined: the compiler would otherwise look the thread's copy up again inside the loops.
+  [[gnu::noinline]] static Block& of_thread() {
+    static thread_local Block block;
+    return block;
+  }
+};
+
+MagnitudeCut largest_magnitudes(MagnitudeIndex& index, uint64_t k) {
+  k = std::min(k, index.elements());
+  if (k == 0) return {element::first_nonfinite_key, 0};
+  const uint32_t key = index.keys_of_ranks(std::array{k})[0];
+  if (key == 0) return {0, 0};
+  const uint64_t quota = k - index.counts_at_least(std::array{key + 1})[0];
+  if (quota == index.ties(key)) return {key, UINT64_MAX};
+  return {key, index.population().index_after_tie(key, quota)};
+}
+
+SparseScheme::SparseScheme(const TensorPool& pool, const EncoderContext& context, const MethodInfo& info)
+    : pool_(pool), context_(context), info_(info) {
+  // Dumps of half precision leave the low bits of every key zero; sending them would be a waste.
+  for (size_t t = 0; t < pool.tensors().size(); ++t) {
+    const DType dtype = pool.tensors()[t].info->dtype;
+    uint32_t shift = dtype == DType::f16 ? 13 : dtype == DType::bf16 ? 16 : 0;
+    if (shift > 0)
+      for (uint32_t block : per_block(pool, t, [](uint64_t, std::span<const float> values) {
+             uint32_t bits = 0;
+             for (float g : values) bits |= element::magnitude_key(g);
+             return bits;
+           }))
+        if (block & ((1u << shift) - 1)) shift = 0;
+    shifts_.push_back(shift);
+  }
+}
+
+SparseScheme::~SparseScheme() = default;
+
+MagnitudeCut SparseScheme::select(MagnitudeIndex& index, uint64_t k) const {
+  return largest_magnitudes(index, k);
+}
+
+double SparseScheme::share_kept() const {
+  return k_ == 0 ? 0.0 : double(k_) / double(pool_.summary().elements);
+}
+
+float SparseScheme::gain() const {
+  return plan_.scaled && k_ > 0 ? float(double(pool_.summary().elements) / double(k_)) : 1.0f;
+}
+
+void SparseScheme::keep(uint64_t k, bool draft) {
+  const Prepared wanted{k, plan_.steps, draft};
+  if (prepared_ == wanted) return;
+  prepared_.reset();
+  k_ = std::min(k, pool_.summary().elements);
+  choose_blocks(k_, draft);
+  Draft* sample = draft ? &draft_of(block_log2_) : nullptr;
+  const double share =
+      sample ? double(sample->values.size()) / double(std::max<uint64_t>(1, pool_.summary().elements)) : 1.0;
+  const uint64_t kept =
+      sample && k_ > 0 ? std::max<uint64_t>(1, uint64_t(std::llround(double(k_) * share))) : k_;
+  choose_positions(kept, sample);
+  choose_value_range(kept, sample);
+  const std::vector<PoolBlock> blocks = sample ? sample->blocks : pool_blocks(pool_, block_log2_);
+  if (plan_.values == SparseValues::levels) choose_scales(blocks, share);
+  if (plan_.values == SparseValues::quantized && plan_.width == 1 && scale_has_low(plan_.quantizer)) choose_mean(blocks);
+  if (stores_map()) choose_packers(blocks);
+  prepared_ = wanted;
+}
+
+template <class Use>
+void SparseScheme::for_blocks(std::span<const PoolBlock> blocks, Use use) const {
+  tbb::parallel_for(size_t(0), blocks.size(), [&](size_t b) {
+    static thread_local std::vector<float> scratch;
+    const PoolBlock& place = blocks[b];
+    use(b, place, pool_.read(place.tensor, place.first, place.count, scratch), Block::of_thread());
+  });
+}
+
+SparseScheme::Draft& SparseScheme::draft_of(uint8_t block_log2) {
+  std::unique_ptr<Draft>& draft = drafts_[block_log2];
+  if (draft) return *draft;
+  draft = std::make_unique<Draft>();
+  draft->blocks = pool_blocks(pool_, block_log2, draft_elements);
+  std::vector<float> scratch;
+  for (const PoolBlock& block : draft->blocks) {
+    const std::span<const float> values = pool_.read(block.tensor, block.first, block.count, scratch);
+    draft->starts.push_back(draft->values.size());
+    draft->pool_starts.push_back(pool_.tensors()[block.tensor].first + block.first);
+    draft->values.insert(draft->values.end(), values.begin(), values.end());
+  }
+  return *draft;
+}
+
+/// A block holds at least 16 KiB of code, where 2^20 elements do; drafts take short stretches from many places.
+void SparseScheme::choose_blocks(uint64_t k, bool draft) {
+  const uint64_t elements = std::max<uint64_t>(1, pool_.summary().elements);
+  const double density = double(k) / double(elements);
+  const double value_bits = plan_.values == SparseValues::f32         ? 27.0
+                            : is_exact(plan_.values)                  ? 14.0
+                            : plan_.values == SparseValues::quantized ? double(plan_.width)
+                                                                      : double(std::bit_width(plan_.steps)) + 1;
+  const double map_bits = stores_map() ? double(std::bit_width(elements / std::max<uint64_t>(1, k))) + 1 : 0.0;
+  const double bytes = density * (value_bits + map_bits) / 8;
+  const auto smallest = [&](uint8_t low, uint8_t high, double wanted) {
+    while (low < high && std::ldexp(bytes, low) < wanted) ++low;
+    return low;
+  };
+  block_log2_ = draft ? smallest(13, 16, 512) : smallest(16, 20, 16384);
+  uint64_t largest = 1;
+  for (const PoolTensor& tensor : pool_.tensors()) largest = std::max(largest, tensor.info->elements());
+  const double coded = std::min(std::ldexp(1.0, block_log2_), double(largest)) * density * map_bits / 8;
+  coder_.lanes = coded >= 4096 ? 8 : coded >= 1024 ? 4 : coded >= 256 ? 2 : 1;
+}
+
+void SparseScheme::choose_positions(uint64_t k, Draft* draft) {
+  if (plan_.positions != Positions::magnitude) {
+    const uint64_t seed = plan_.positions == Positions::shared_random ? context_.seed : context_.stream;
+    std::unique_ptr<RandomSubset>& subset = draft ? draft->subset : subset_;
+    if (!subset)
+      subset = std::make_unique<RandomSubset>(pool_, seed, draft ? draft->blocks : pool_blocks(pool_, 16));
+    subset_cut_ = subset->cut(k);
+    return;
+  }
+  if (!draft) {
+    if (!index_) index_ = std::make_unique<MagnitudeIndex>(pool_);
+    cut_ = select(*index_, k);
+    return;
+  }
+  if (!draft->index) {
+    draft->population = std::make_unique<SpanPopulation>(draft->values);
+    draft->index = std::make_unique<MagnitudeIndex>(*draft->population);
+  }
+  cut_ = select(*draft->index, k);
+  cut_.cutoff = draft->pool_index(cut_.cutoff);
+  cut_.end = draft->pool_index(cut_.end);
+}
+
+void SparseScheme::choose_value_range(uint64_t k, Draft* draft) {
+  const bool largest = plan_.positions == Positions::magnitude;
+  const uint32_t low = largest && k > 0 ? std::min(cut_.threshold_key, element::first_nonfinite_key - 1) : 0;
+  const uint32_t high =
+      std::max(low, std::min(pool_.summary().max_key, element::first_nonfinite_key - 1));
+  if (is_exact(plan_.values)) {
+    least_key_ = key_of(plan_.values, element::magnitude_of_key(low));
+    most_key_ = key_of(plan_.values, element::magnitude_of_key(high));
+  }
+  coder_.plan = element::ClassPlan();
+  if (plan_.values != SparseValues::quantized) {
+    set_signs(coder_);
+    return;
+  }
+  set_classes(coder_, plan_.width);
+  coder_.plan.quantizer = plan_.quantizer;
+  coder_.plan.stochastic = plan_.stochastic;
+  coder_.plan.seed = context_.stream;
+  const float top = draft ? element::magnitude_of_key(std::max(low, std::min(draft->population->summary().max_key, high)))
+                          : element::magnitude_of_key(high);
+  const float bottom = scale_has_low(plan_.quantizer) ? element::magnitude_of_key(low) : 0.0f;
+  coder_.plan.scale[1] = element::make_class_scale(plan_.quantizer, plan_.width, bottom, top);
+}
+
+/// A single bit is the sign: then the least error has the mean of the kept magnitudes as the range (sparse ternary
+/// compression, Sattler et al., 2019).
+void SparseScheme::choose_mean(std::span<const PoolBlock> blocks) {
+  struct Kept {
+    double sum = 0;
+    uint64_t count = 0;
+  };
+  std::vector<Kept> parts(blocks.size());
+  for_blocks(blocks, [&](size_t b, const PoolBlock& place, std::span<const float> values, Block& block) {
+    list_kept(place.tensor, place.first, values, block);
+    for (uint32_t i : block.kept) parts[b].sum += std::abs(double(values[i]));
+    parts[b].count = block.kept.size();
+  });
+  Kept total;
+  for (const Kept& part : parts) {
+    total.sum += part.sum;
+    total.count += part.count;
+  }
+  const float mean = total.count ? float(total.sum / double(total.count)) : 0.0f;
+  coder_.plan.scale[1] = element::make_class_scale(plan_.quantizer, plan_.width, mean, mean);
+}
+
+void SparseScheme::choose_scales(std::span<const PoolBlock> blocks, double share) {
+  struct Kept {
+    double energy = 0;
+    float largest = 0;
+    uint64_t count = 0;
+  };
+  std::vector<Kept> parts(blocks.size());
+  const float factor = gain();
+  for_blocks(blocks, [&](size_t b, const PoolBlock& place, std::span<const float> values, Block& block) {
+    list_kept(place.tensor, place.first, values, block);
+    for (uint32_t i : block.kept) {
+      const float g = finite(values[i] * factor);
+      parts[b].energy += double(g) * double(g);
+      parts[b].largest = std::max(parts[b].largest, std::abs(g));
+    }
+    parts[b].count = block.kept.size();
+  });
+  std::vector<Kept> tensors(pool_.tensors().size());
+  for (size_t b = 0; b < parts.size(); ++b) {
+    Kept& tensor = tensors[blocks[b].tensor];
+    tensor.energy += parts[b].energy;
+    tensor.largest = std::max(tensor.largest, parts[b].largest);
+    tensor.count += parts[b].count;
+  }
+  scales_.assign(tensors.size(), {});
+  for (size_t t = 0; t < tensors.size(); ++t) {
+    Scale& scale = scales_[t];
+    scale.norm =
+        plan_.norm == ScaleNorm::l2 ? stored_scale(std::sqrt(tensors[t].energy / share)) : tensors[t].largest;
+    scale.stored = scale.norm;
+    const double kept = double(tensors[t].count) / share, s = double(plan_.steps);
+    const double beta = std::min(kept / (s * s), std::sqrt(kept) / s);
+    if (plan_.beta == ScaleBeta::on || (plan_.beta == ScaleBeta::automatic && beta >= 1))
+      scale.stored = scale.norm / float(1 + beta);
+  }
+}
+
+/// Counts every block, then takes the map packer of the fewest bytes unless one is asked for.
+void SparseScheme::choose_packers(std::span<const PoolBlock> blocks) {
+  struct Counts {
+    ClassTally tally;
+    uint64_t blocks = 0;           ///< with kept elements
+    uint64_t bitmap_bits = 0, packed_bits = 0;
+    uint64_t value_bits = 0;
+  };
+  tbb::enumerable_thread_specific<Counts> counts;
+  for_blocks(blocks, [&](size_t, const PoolBlock& place, std::span<const float> values, Block& block) {
+    static thread_local std::vector<float> decoded;
+    decoded.resize(values.size());
+    const PoolTensor& tensor = pool_.tensors()[place.tensor];
+    code_values(place.tensor, {tensor.number, place.first, tensor.info, context_.seed}, values, block, decoded);
+    if (block.coded == 0) return;
+    Counts& local = counts.local();
+    BlockSums unused;
+    coder_.tally(block.masked, 0, place.first, tensor.number, DType::f32, local.tally, unused);
+    ++local.blocks;
+    local.bitmap_bits += (place.count + 7) / 8 * 8;
+    local.packed_bits += 32 + block.coded * packed_index_bits(place.count);
+    local.value_bits += uint64_t(block.value_entropy_bits);
+  });
+  Counts total;
+  for (const Counts& local : counts) {
+    total.tally.merge(local.tally);
+    total.blocks += local.blocks;
+    total.bitmap_bits += local.bitmap_bits;
+    total.packed_bits += local.packed_bits;
+    total.value_bits += local.value_bits;
+  }
+  const uint32_t width = coder_.plan.width[1];
+  const bool quantized = plan_.values == SparseValues::quantized;
+  double best = HUGE_VAL;
+  for (const auto& [name, map] : sparse_map_names) {
+    if (plan_.map && *plan_.map != map) continue;
+    EntropyModel model = fit_entropy_model(total.tally.entropy, 2, {0, uint8_t(width)}, map == MapPacker::entropy, quantized);
+    const EntropyModel::Cost cost = model.cost(total.tally.entropy);
+    double bits = 0;
+    switch (map) {
+      case MapPacker::index32:
+        bits = 32 * double(total.blocks + total.tally.members[1]);
+        break;
+      case MapPacker::packed:
+        bits = double(total.packed_bits);
+        break;
+      case MapPacker::bitmap:
+        bits = double(total.bitmap_bits);
+        break;
+      case MapPacker::rice:
+        bits = double(total.tally.rice_bits);
+        break;
+      default:
+        bits = double(cost.map_q16) / 65536;
+        break;
+    }
+    // The stream has a length, and half of each lane's 32 bits is lost.
+    const double streams = model.uses_rans() ? double(total.blocks) * (16.0 + 16.0 * coder_.lanes) : 0.0;
+    const double all = bits + double(cost.magnitudes_q16) / 65536 + streams + double(model.table_bits());
+    if (all >= best) continue;
+    best = all;
+    coder_.map = map;
+    coder_.model = model;
+    map_bits_ = bits;
+    value_bits_ = quantized ? double(cost.magnitudes_q16) / 65536 : double(total.value_bits);
+  }
+  coder_.prepare_encoding();
+}
+
+void SparseScheme::list_kept(size_t t, uint64_t first, std::span<const float> values, Block& block) const {
+  const PoolTensor& tensor = pool_.tensors()[t];
+  if (plan_.positions != Positions::magnitude) {
+    list_subset(subset_cut_, plan_.positions == Positions::shared_random ? context_.seed : context_.stream,
+                tensor.number, first, values.size(), block.kept);
+    return;
+  }
+  const uint64_t pool_index = tensor.first + first;
+  const size_t n = cut_.end <= pool_index ? 0 : size_t(std::min<uint64_t>(values.size(), cut_.end - pool_index));
+  element::ClassPlan plan;
+  plan.classes = 2;
+  plan.threshold[1] = cut_.threshold_key;
+  plan.cutoff[1] = cut_.cutoff;
+  block.classes.resize(n);
+  cpu::classify(values.first(n), pool_index, plan, block.classes);
+  block.kept.resize(n + 16);
+  block.kept.resize(cpu::list_nonzero(block.classes, block.kept.data()));
+}
+
+void SparseScheme::code_values(size_t t, const BlockPlace& place, std::span<const float> values, Block& block,
+                               std::span<float> decoded) const {
+  block.start();
+  list_kept(t, place.first, values, block);
+  std::fill(decoded.begin(), decoded.end(), 0.0f);
+  if (stores_map()) block.masked.assign(values.size(), 0.0f);
+  if (plan_.values == SparseValues::levels) code_levels(t, place, values, block, decoded);
+  else if (plan_.values == SparseValues::quantized) code_quantized(place, values, block, decoded);
+  else code_exact(t, values, block, decoded);
+}
+
+void SparseScheme::code_exact(size_t t, std::span<const float> values, Block& block, std::span<float> decoded) const {
+  const uint32_t shift = plan_.values == SparseValues::f32 ? shifts_[t] : 0;
+  const uint32_t base = least_key_ >> shift;
+  const auto bits = uint32_t(std::bit_width((most_key_ >> shift) - base));
+  const bool mapped = stores_map();
+  const float factor = gain();
+  BitWriter plane(block.plane);
+  for (uint32_t i : block.kept) {
+    const float g = values[i];
+    const uint32_t key = key_of(plan_.values, g);
+    const bool negative = is_negative(g) && key > 0;
+    if (mapped) {
+      if (key == 0) continue;
+      block.masked[i] = negative ? -1.0f : 1.0f;
+    } else {
+      plane.put(negative, 1);
+    }
+    plane.put((key >> shift) - base, bits);
+    block.coded += key > 0;
+    const float value = value_of_key(plan_.values, key, negative);
+    decoded[i] = mapped ? value : finite(value * factor);
+  }
+  plane.align();
+  block.value_entropy_bits = double(bits + 1) * double(mapped ? block.coded : block.kept.size());
+}
+
+void SparseScheme::code_quantized(const BlockPlace& place, std::span<const float> values, Block& block,
+                                  std::span<float> decoded) const {
+  const element::ClassPlan& plan = coder_.plan;
+  const uint32_t width = plan.width[1];
+  const auto code_of = [&](float g, float u) {
+    return element::quantize_in_class(plan.quantizer, width, plan.scale[1], g, u);
+  };
+  const auto value_of = [&](uint32_t code) {
+    return element::dequantize_in_class(plan.quantizer, width, plan.scale[1], code);
+  };
+  block.levels.clear();
+  for (uint32_t i : block.kept) {
+    const float g = values[i];
+    if (element::magnitude_key(g) == 0) continue;
+    // The range of a single bit is one magnitude, which the kept ones need not be near.
+    const float coded = width == 1 && scale_has_low(plan.quantizer) ? std::copysign(plan.scale[1].low, g) : g;
+    block.masked[i] = coded;
+    float u = 0.5f;
+    if (plan.stochastic)
+      u = element::uniform_of_word(element::random_word(plan.seed, place.first + i, place.tensor, RandomPurpose::rounding));
+    const uint32_t code = code_of(coded, u);
+    decoded[i] = value_of(code);
+    ++block.coded;
+    block.levels.push_back(int32_t(code));
+    block.kept_energy += double(g) * double(g);
+    if (!plan.stochastic) continue;
+    // Two neighbouring points: the mean is g, so the variance is (up - g)(g - down).
+    const double down = value_of(code_of(coded, 1.0f)), up = value_of(code_of(coded, 0.0f));
+    block.kept_error += std::abs((up - g) * (g - down));
+  }
+  block.value_entropy_bits = level_entropy_bits(block.levels);
+}
+
+void SparseScheme::code_levels(size_t t, const BlockPlace& place, std::span<const float> values, Block& block,
+                               std::span<float> decoded) const {
+  const size_t kept = block.kept.size(), n = values.size();
+  const float factor = gain(), s = float(plan_.steps), norm = scales_[t].norm;
+  block.scale = scales_[t].stored;
+  block.values.resize(kept);
+  block.levels.resize(kept);
+  block.level_values.resize(kept);
+  for (size_t k = 0; k < kept; ++k) block.values[k] = finite(values[block.kept[k]] * factor);
+  block.uniforms.resize(plan_.stochastic ? kept : 0);
+  if (plan_.stochastic && kept > n / 8) {
+    static thread_local std::vector<float> all;
+    all.resize(n);
+    cpu::fill_uniforms(context_.stream, place.first, place.tensor, RandomPurpose::rounding, all);
+    for (size_t k = 0; k < kept; ++k) block.uniforms[k] = all[block.kept[k]];
+  } else if (plan_.stochastic) {
+    for (size_t k = 0; k < kept; ++k)
+      block.uniforms[k] = element::uniform_of_word(
+          element::random_word(context_.stream, place.first + block.kept[k], place.tensor, RandomPurpose::rounding));
+  }
+  cpu::uniform_levels(block.values, norm, s, block.uniforms, block.levels);
+  cpu::uniform_values(block.levels, block.scale, s, block.level_values);
+  block.magnitudes.clear();
+  for (size_t k = 0; k < kept; ++k) {
+    const uint32_t i = block.kept[k];
+    const int32_t level = block.levels[k];
+    const double g = std::abs(double(values[i]));
+    block.kept_energy += g * g;
+    if (plan_.stochastic) {
+      const float y = element::uniform_position(block.values[k], norm, s);
+      const double whole = std::floor(double(y)), fraction = double(y) - whole;
+      const double down = double(block.scale) * (whole / double(s)), up = double(block.scale) * ((whole + 1) / double(s));
+      block.kept_error += (1 - fraction) * (down - g) * (down - g) + fraction * (up - g) * (up - g);
+      block.kept_variance += fraction * (1 - fraction) * (up - down) * (up - down);
+    } else {
+      const double error = std::abs(double(block.level_values[k])) - g;
+      block.kept_error += error * error;
+    }
+    if (level == 0) continue;
+    decoded[i] = block.level_values[k];
+    ++block.coded;
+    if (!stores_map()) continue;
+    block.masked[i] = level < 0 ? -1.0f : 1.0f;
+    block.magnitudes.push_back(std::abs(level) - 1);
+  }
+  block.value_entropy_bits = 32 + (stores_map() ? double(block.coded) + level_entropy_bits(block.magnitudes)
+                                                : level_entropy_bits(block.levels));
+}
+
+/// Exact: over the rounding, and over random positions of which the block's own are a draw.
+double SparseScheme::expected_error(std::span<const float> values, std::span<const float> decoded,
+                                    const Block& block) const {
+  const bool exact = is_exact(plan_.values);
+  if (plan_.positions == Positions::magnitude) {
+    if (exact || !plan_.stochastic) return cpu::error_sums(values, decoded).squared_error;
+    return std::max(0.0, cpu::sum_squares(values) - block.kept_energy) + block.kept_error;
+  }
+  const double p = share_kept(), factor = double(gain());
+  if (exact && plan_.values != SparseValues::f32) {
+    double sum = 0;
+    for (float g : values) {
+      const double sent = factor * double(value_of_key(plan_.values, key_of(plan_.values, g), is_negative(g)));
+      sum += p * (sent - double(g)) * (sent - double(g)) + (1 - p) * double(g) * double(g);
+    }
+    return sum;
+  }
+  const double energy = cpu::sum_squares(values);
+  if (exact || (plan_.scaled && plan_.stochastic))
+    return (p * (factor - 1) * (factor - 1) + (1 - p)) * energy + block.kept_variance;
+  return (1 - p) * energy + block.kept_error;
+}
+
+void SparseScheme::encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
+                          std::span<float> decoded, BlockSums& sums) const {
+  Block& block = Block::of_thread();
+  code_values(t, place, values, block, decoded);
+  sums.expected_error += expected_error(values, decoded, block);
+  sums.nominal_bits += uint64_t(std::ceil(plan_.nominal_value_bits * double(block.kept.size()) +
+                                          (place.first == 0 && k_ > 0 ? plan_.nominal_tensor_bits : 0.0)));
+  if (block.coded == 0) return;
+  sums.entropy_bits += block.value_entropy_bits;
+  if (!stores_map()) {
+    if (plan_.values == SparseValues::levels)
+      write_level_block(std::span(&block.scale, 1), block.levels,
+                        {-int32_t(plan_.steps), int32_t(plan_.steps)}, std::nullopt, out);
+    else
+      out.append(block.plane);
+    return;
+  }
+  sums.entropy_bits += subset_bits(values.size(), block.coded);
+  BlockSums unused;
+  coder_.encode(block.masked, 0, place.first, place.tensor, DType::f32, block.map, unused);
+  if (plan_.values == SparseValues::quantized) {
+    out.append(block.map);
+    return;
+  }
+  ByteWriter head;
+  if (plan_.values == SparseValues::levels) head.f32(block.scale);
+  head.string(block.map);
+  out.append(head.bytes());
+  if (plan_.values == SparseValues::levels)
+    write_level_block({}, block.magnitudes, {0, int32_t(plan_.steps) - 1}, std::nullopt, out);
+  else
+    out.append(block.plane);
+}
+
+StoredSet SparseScheme::stored_set(size_t t) const {
+  return {info_.wire_id, write_parameters(plan_.values == SparseValues::f32 ? shifts_[t] : 0)};
+}
+
+std::string SparseScheme::write_parameters(uint32_t shift) const {
+  ByteWriter out;
+  out.u8(uint8_t(uint8_t(plan_.values) | (stores_map() ? 0 : 16)));
+  if (is_exact(plan_.values)) {
+    const uint32_t base = least_key_ >> shift;
+    out.u8(uint8_t(shift));
+    out.uvarint(base);
+    out.u8(uint8_t(std::bit_width((most_key_ >> shift) - base)));
+  } else if (plan_.values == SparseValues::quantized) {
+    out.u8(uint8_t(plan_.width));
+    out.u8(uint8_t(uint8_t(plan_.quantizer) | (plan_.stochastic ? 16 : 0)));
+    if (scale_has_low(plan_.quantizer)) out.f32(coder_.plan.scale[1].low);
+    out.f32(coder_.plan.scale[1].high);
+  } else {
+    out.uvarint(plan_.steps);
+  }
+  if (!stores_map()) {
+    out.u32(subset_cut_.word);
+    out.uvarint(subset_cut_.tensor);
+    out.uvarint(subset_cut_.element);
+    if (is_exact(plan_.values)) out.f32(gain());
+    return out.take();
+  }
+  out.u8(uint8_t(uint8_t(coder_.map) | std::countr_zero(coder_.lanes) << 4));
+  out.u8(uint8_t(coder_.model.magnitudes_coded | coder_.model.magnitudes_by_activity << 1));
+  std::string tables;
+  BitWriter bits(tables);
+  coder_.model.write(bits);
+  bits.align();
+  out.raw(tables);
+  return out.take();
+}
+
+void SparseScheme::describe(PoolReport& report) const {
+  if (!stores_map()) return;
+  report.map_packer = choice_name(coder_.map, sparse_map_names);
+  report.map_bytes = uint64_t(map_bits_ / 8);
+  report.value_bytes = uint64_t(value_bits_ / 8);
+}
+
+SizeRange kept_sizes(const OptionReader& read, uint64_t elements, double native_density) {
+  const auto of_density = [&](double density) {
+    return std::min(elements, std::max<uint64_t>(1, uint64_t(density * double(elements))));
+  };
+  const auto k = read.integer_or_auto("k", 1, uint64_t(1) << 62);
+  if (!read.is("density", "auto")) {
+    const double density = read.number("density", 0, 1, "auto or a share of 0..1");
+    if (k) read.bad("density", "auto where k is given, since k names the size");
+    return {of_density(density), of_density(density), of_density(density)};
+  }
+  if (k) return {std::min(*k, elements), std::min(*k, elements), std::min(*k, elements)};
+  return {0, elements, of_density(native_density)};
+}
+
+std::optional<MapPacker> read_map(const OptionReader& read) {
+  if (read.is("map", "auto")) return std::nullopt;
+  for (const auto& [name, map] : sparse_map_names)
+    if (read.is("map", name)) return map;
+  read.bad("map", std::string(map_option.values));
+}
+
+// ---- Decoding -------------------------------------------------------------------------------------------------------
+
+namespace {
+
+/// Stored form (SPEC.md, "Sparse parameters").
+struct StoredSparse {
+  SparseValues values = SparseValues::f32;
+  bool random = false;
+  uint32_t shift = 0, base = 0, bits = 0;  ///< exact values
+  uint32_t steps = 1;                      ///< levels
+  SubsetCut cut;
+  float gain = 1;
+  ClassCoder coder;
+};
+
+void read_quantizer(ByteReader& in, ClassCoder& coder) {
+  const uint8_t width = in.u8();
+  if (width < 1 || width > 8) in.damaged("code words of " + std::to_string(width) + " bits");
+  set_classes(coder, width);
+  const uint8_t quantizer = in.u8();
+  if ((quantizer & 15) > 3 || quantizer > 31) in.damaged("unknown quantizer " + std::to_string(quantizer));
+  coder.plan.quantizer = ClassQuantizer(quantizer & 15);
+  coder.plan.stochastic = quantizer & 16;
+  if (coder.plan.quantizer == ClassQuantizer::sym && width == 1) in.damaged("width 1 with quantizer sym");
+  const float low = scale_has_low(coder.plan.quantizer) ? in.f32() : 0.0f;
+  const float high = in.f32();
+  if (!(low >= 0 && high >= low && std::isfinite(high))) in.damaged("impossible magnitude range");
+  coder.plan.scale[1] = element::make_class_scale(coder.plan.quantizer, width, low, high);
+}
+
+void read_map_coder(ByteReader& in, ClassCoder& coder) {
+  const uint8_t map = in.u8();
+  if ((map & 15) >= map_packers || (map & 15) == uint8_t(MapPacker::raw) || map >> 4 > 4)
+    in.damaged("unknown map packer " + std::to_string(map));
+  coder.map = MapPacker(map & 15);
+  coder.lanes = 1u << (map >> 4);
+  const uint8_t coded = in.u8();
+  if (coded > 3 || coded == 2 || (coded && element::coded_magnitude_bits(coder.plan.width[1]) == 0))
+    in.damaged("impossible coding of magnitudes");
+  coder.model.map_coded = coder.map == MapPacker::entropy;
+  coder.model.magnitudes_coded = coded & 1;
+  coder.model.magnitudes_by_activity = coded >> 1;
+  const std::string_view tables = in.raw(in.remaining());
+  BitReader bits(tables);
+  if (!coder.model.read(bits) || !bits.align() || bits.consumed() != tables.size())
+    in.damaged("impossible entropy tables");
+  coder.prepare_decoding();
+}
+
+StoredSparse read_parameters(std::string_view bytes, std::string_view what) {
+  StoredSparse stored;
+  ByteReader in(bytes, what);
+  const uint8_t head = in.u8();
+  if ((head & 15) > uint8_t(SparseValues::levels) || head > 31) in.damaged("unknown values " + std::to_string(head));
+  stored.values = SparseValues(head & 15);
+  stored.random = head & 16;
+  set_signs(stored.coder);
+  if (is_exact(stored.values)) {
+    stored.shift = in.u8();
+    if (stored.shift > (stored.values == SparseValues::f32 ? 16u : 0u)) in.damaged("impossible shift");
+    stored.base = uint32_t(in.uvarint(largest_key(stored.values) >> stored.shift));
+    stored.bits = in.u8();
+    if (stored.bits > 31) in.damaged("magnitudes of more than 31 bits");
+  } else if (stored.values == SparseValues::quantized) {
+    if (stored.random) in.damaged("code words at random positions");
+    read_quantizer(in, stored.coder);
+  } else {
+    stored.steps = uint32_t(in.uvarint(max_steps));
+    if (stored.steps == 0) in.damaged("a grid without steps");
+  }
+  if (!stored.random) {
+    read_map_coder(in, stored.coder);
+    return stored;
+  }
+  stored.cut.word = in.u32();
+  stored.cut.tensor = uint32_t(in.uvarint(UINT32_MAX));
+  stored.cut.element = in.uvarint();
+  if (is_exact(stored.values)) {
+    stored.gain = in.f32();
+    if (!(stored.gain >= 1) || !std::isfinite(stored.gain)) in.damaged("impossible scale of the values");
+  }
+  in.expect_end();
+  return stored;
+}
+
+class SparseDecoder final : public MethodDecoder {
+ public:
+  SparseDecoder(std::string_view name, std::string_view parameters, std::string_view what)
+      : name_(name), stored_(read_parameters(parameters, what)) {}
+
+  void decode_block(const BlockPlace& place, std::string_view block, std::span<float> values,
+                    std::string_view what) const override {
+    if (stored_.values == SparseValues::quantized) {
+      stored_.coder.decode(block, values, what);
+      return;
+    }
+    if (stored_.random) {
+      std::fill(values.begin(), values.end(), 0.0f);
+      static thread_local std::vector<uint32_t> kept;
+      list_subset(stored_.cut, place.seed, place.tensor, place.first, values.size(), kept);
+      if (stored_.values == SparseValues::levels) decode_random_levels(kept, block, values, what);
+      else decode_random_exact(kept, block, values, what);
+      return;
+    }
+    ByteReader in(block, what);
+    float scale = 0;
+    if (stored_.values == SparseValues::levels) {
+      scale = in.f32();
+      if (!(scale >= 0) || !std::isfinite(scale)) in.damaged("the scale is negative or not finite");
+    }
+    stored_.coder.decode(in.string(), values, what);
+    if (stored_.values == SparseValues::levels) decode_levels(in, scale, values, what);
+    else decode_exact(in, values);
+  }
+
+  std::string describe() const override {
+    std::string text = std::string(name_) + ':' +
+                       values_text(stored_.values, stored_.coder.plan.width[1], stored_.steps);
+    if (stored_.random) return text;
+    return text + ",map=" + std::string(choice_name(stored_.coder.map, sparse_map_names));
+  }
+
+ private:
+  float exact_value(BitReader& plane, bool negative, const ByteReader& in) const {
+    const uint64_t key = (uint64_t(stored_.base) + plane.get(stored_.bits)) << stored_.shift;
+    if (key > largest_key(stored_.values)) in.damaged("a value is not finite");
+    return value_of_key(stored_.values, uint32_t(key), negative);
+  }
+
+  void decode_exact(ByteReader& in, std::span<float> values) const {
+    const std::string_view bytes = in.raw(in.remaining());
+    BitReader plane(bytes);
+    for (float& value : values) {
+      if (value == 0) continue;
+      value = exact_value(plane, value < 0, in);
+      if (value == 0) in.damaged("a kept element is zero");
+    }
+    if (!plane.align() || plane.overrun() || plane.consumed() != bytes.size())
+      in.damaged("the values are truncated, too many, or their padding is not zero");
+  }
+
+  void decode_levels(ByteReader& in, float scale, std::span<float> values, std::string_view what) const {
+    static thread_local std::vector<int32_t> levels;
+    static thread_local std::vector<float> level_values;
+    levels.resize(values.size() - size_t(std::count(values.begin(), values.end(), 0.0f)));
+    level_values.resize(levels.size());
+    read_level_block(in.raw(in.remaining()), {0, int32_t(stored_.steps) - 1}, {}, levels, what);
+    size_t k = 0;
+    for (float value : values)
+      if (value != 0) {
+        levels[k] = value < 0 ? -(levels[k] + 1) : levels[k] + 1;
+        ++k;
+      }
+    cpu::uniform_values(levels, scale, float(stored_.steps), level_values);
+    k = 0;
+    for (float& value : values)
+      if (value != 0) value = level_values[k++];
+  }
+
+  void decode_random_exact(std::span<const uint32_t> kept, std::string_view block, std::span<float> values,
+                           std::string_view what) const {
+    ByteReader in(block, what);
+    const std::string_view bytes = in.raw((kept.size() * (1 + stored_.bits) + 7) / 8);
+    in.expect_end();
+    BitReader plane(bytes);
+    for (uint32_t i : kept) {
+      const bool negative = plane.bit();
+      const float value = exact_value(plane, negative, in);
+      if (value == 0 && negative) in.damaged("a zero is negative");
+      values[i] = finite(value * stored_.gain);
+    }
+    if (!plane.align()) in.damaged("padding bits are not zero");
+  }
+
+  void decode_random_levels(std::span<const uint32_t> kept, std::string_view block, std::span<float> values,
+                            std::string_view what) const {
+    static thread_local std::vector<int32_t> levels;
+    static thread_local std::vector<float> level_values;
+    levels.resize(kept.size());
+    level_values.resize(kept.size());
+    float scale = 0;
+    const auto last = int32_t(stored_.steps);
+    read_level_block(block, {-last, last}, std::span(&scale, 1), levels, what);
+    cpu::uniform_values(levels, scale, float(stored_.steps), level_values);
+    for (size_t k = 0; k < kept.size(); ++k) values[kept[k]] = level_values[k];
+  }
+
+  std::string_view name_;
+  StoredSparse stored_;
+};
+
+}  // namespace
+
+std::unique_ptr<MethodDecoder> make_sparse_decoder(std::string_view name, std::string_view parameters,
+                                                   std::string_view what) {
+  return std::make_unique<SparseDecoder>(name, parameters, what);
+}
+
+}  // namespace jsq

@@ -1,0 +1,172 @@
+// What the methods that keep some elements and drop the others share: which elements are kept, how their positions and
+// values are coded, and the decoder of all of them. A method's file says which elements, values and size its paper has.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lib/allocators/magnitude_index.hpp"
+#include "lib/methods/dithering.hpp"
+#include "lib/methods/options.hpp"
+#include "lib/methods/passes.hpp"
+#include "lib/methods/random_subset.hpp"
+#include "lib/methods/scheme.hpp"
+#include "lib/packers/class_block.hpp"
+
+namespace jsq {
+
+/// What is sent of a kept element. The numbers are those of the wire format.
+enum class SparseValues : uint8_t {
+  f32 = 0,        ///< the value
+  f16 = 1,        ///< the value in half precision, saturating
+  bf16 = 2,       ///< the value in bfloat16, saturating
+  quantized = 3,  ///< a code word of 1..8 bits, on the range of all kept magnitudes
+  levels = 4,     ///< a level of a uniform grid that each block has the scale of
+};
+
+/// Which elements are kept.
+enum class Positions : uint8_t {
+  magnitude,      ///< the k largest
+  shared_random,  ///< a random subset that the decoder draws too, from the frame's seed
+  own_random,     ///< a random subset of the worker's own
+};
+
+enum class ScaleBeta : uint8_t { off, on, automatic };
+
+struct SparsePlan {
+  Positions positions = Positions::magnitude;
+  SparseValues values = SparseValues::f32;
+  std::optional<MapPacker> map;  ///< empty: the smallest; of no use with shared_random
+  uint32_t width = 0;            ///< quantized: bits of a code word
+  element::ClassQuantizer quantizer = element::ClassQuantizer::cell;
+  uint32_t steps = 1;               ///< levels: s
+  ScaleNorm norm = ScaleNorm::l2;   ///< levels: of a tensor's kept values
+  ScaleBeta beta = ScaleBeta::off;  ///< levels: decoded values are divided by 1 + beta, beta = min(k / s^2, sqrt(k) / s)
+  bool scaled = false;              ///< random positions: kept values are multiplied by elements / k
+  bool stochastic = false;          ///< quantized and levels
+  double nominal_value_bits = 32;   ///< a kept element, as the paper counts
+  double nominal_tensor_bits = 0;   ///< a tensor, as the paper counts
+};
+
+/// Elements kept by magnitude: a key above the threshold, or equal to it at a pool index below the cutoff; in both cases
+/// only before `end`.
+struct MagnitudeCut {
+  uint32_t threshold_key = 0;
+  uint64_t cutoff = 0;
+  uint64_t end = UINT64_MAX;
+};
+
+/// The k largest of a population, of equals those of the lower index; zeros are never among them.
+MagnitudeCut largest_magnitudes(MagnitudeIndex& index, uint64_t k);
+
+class SparseScheme : public Scheme {
+ public:
+  SparseScheme(const TensorPool& pool, const EncoderContext& context, const MethodInfo& info);
+  ~SparseScheme() override;
+
+  SizeRange sizes() const override { return sizes_; }
+  void set_size(uint64_t size, bool draft) override { keep(size, draft); }
+  StoredSet stored_set(size_t t) const override;
+  uint8_t block_log2() const override { return block_log2_; }
+  void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
+              std::span<float> decoded, BlockSums& sums) const override;
+  void describe(PoolReport& report) const override;
+
+ protected:
+  /// Prepares coding of k elements with the plan as it is.
+  void keep(uint64_t k, bool draft);
+  /// The cut of `index`, in indices of its population; by default the k largest.
+  virtual MagnitudeCut select(MagnitudeIndex& index, uint64_t k) const;
+
+  const TensorPool& pool_;
+  EncoderContext context_;
+  SparsePlan plan_;
+  SizeRange sizes_;
+
+ private:
+  struct Draft;
+  struct Block;
+  struct Scale {
+    float norm = 0;    ///< what values are divided by
+    float stored = 0;  ///< what levels are multiplied with
+  };
+
+  void choose_blocks(uint64_t k, bool draft);
+  void choose_positions(uint64_t k, Draft* draft);
+  void choose_value_range(uint64_t k, Draft* draft);
+  void choose_mean(std::span<const PoolBlock> blocks);
+  void choose_scales(std::span<const PoolBlock> blocks, double share);
+  void choose_packers(std::span<const PoolBlock> blocks);
+  Draft& draft_of(uint8_t block_log2);
+  template <class Use>
+  void for_blocks(std::span<const PoolBlock> blocks, Use use) const;
+  std::string write_parameters(uint32_t shift) const;
+  bool stores_map() const { return plan_.positions != Positions::shared_random; }
+  float gain() const;
+  double share_kept() const;
+
+  void list_kept(size_t t, uint64_t first, std::span<const float> values, Block& block) const;
+  void code_values(size_t t, const BlockPlace& place, std::span<const float> values, Block& block,
+                   std::span<float> decoded) const;
+  void code_exact(size_t t, std::span<const float> values, Block& block, std::span<float> decoded) const;
+  void code_quantized(const BlockPlace& place, std::span<const float> values, Block& block,
+                      std::span<float> decoded) const;
+  void code_levels(size_t t, const BlockPlace& place, std::span<const float> values, Block& block,
+                   std::span<float> decoded) const;
+  double expected_error(std::span<const float> values, std::span<const float> decoded, const Block& block) const;
+
+  const MethodInfo& info_;
+  std::unique_ptr<MagnitudeIndex> index_;
+  std::unique_ptr<RandomSubset> subset_;
+  std::map<uint8_t, std::unique_ptr<Draft>> drafts_;
+  std::vector<uint32_t> shifts_;  ///< low bits of the tensors' keys that are always zero
+
+  struct Prepared {
+    uint64_t k = 0;
+    uint32_t steps = 0;
+    bool draft = false;
+    bool operator==(const Prepared&) const = default;
+  };
+  std::optional<Prepared> prepared_;
+  uint64_t k_ = 0;
+  uint8_t block_log2_ = 16;
+  MagnitudeCut cut_;
+  SubsetCut subset_cut_;
+  uint32_t least_key_ = 0, most_key_ = 0;  ///< of the kept, before a shift; in the value format's bits
+  std::vector<Scale> scales_;
+  ClassCoder coder_;
+  double map_bits_ = 0, value_bits_ = 0;
+};
+
+/// Options that sparse methods share.
+constexpr std::pair<std::string_view, MapPacker> sparse_map_names[] = {{"raw32", MapPacker::index32},
+                                                                       {"packed", MapPacker::packed},
+                                                                       {"bitmap", MapPacker::bitmap},
+                                                                       {"rice", MapPacker::rice},
+                                                                       {"entropy", MapPacker::entropy}};
+constexpr MethodOption k_option = {"k", "auto|1..2^62", "auto", "kept elements, at most all; auto: as density says"};
+constexpr MethodOption density_option = {
+    "density", "auto|0..1", "auto",
+    "share of the elements that is kept, at least one; auto: what the target allows, without a target 0.01"};
+constexpr MethodOption map_option = {
+    "map", "auto|raw32|packed|bitmap|rice|entropy", "auto",
+    "how positions are stored; raw32: 32 bits an index as published code sends, packed: ceil(log2 block); auto: the smallest"};
+
+/// Sizes of the options k and density over `elements` elements.
+SizeRange kept_sizes(const OptionReader& read, uint64_t elements, double native_density = 0.01);
+std::optional<MapPacker> read_map(const OptionReader& read);
+
+/// Decoder of every method that SparseScheme codes. `name` is the method's.
+std::unique_ptr<MethodDecoder> make_sparse_decoder(std::string_view name, std::string_view parameters,
+                                                   std::string_view what);
+/// Sparse rows' make_decoder.
+template <const MethodRow& row>
+std::unique_ptr<MethodDecoder> sparse_decoder_of(std::string_view parameters, std::string_view what) {
+  return make_sparse_decoder(row.info.name, parameters, what);
+}
+
+}  // namespace jsq

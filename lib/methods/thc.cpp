@@ -1,0 +1,440 @@
+// THC, tensor homomorphic compression (Li et al., NSDI 2024): a tensor of norm N is rotated by random signs D
+// and Walsh-Hadamard transforms H of blocks of B elements, so that its coordinates are nearly N(0, N^2 / d2),
+// and those are rounded stochastically to a table T of integers 0..g that is spread over t_p deviations:
+//   z = (H D x / N) sqrt(d2 / B),   x_ = (clamp(z, -t_p, t_p) + t_p) g / (2 t_p),   T[i] <= x_ <= T[i + 1],
+//   x^ = D H (2 T[i] - g) (t_p / g) N / sqrt(d2 B).
+// Table entries of workers with one norm add as integers. d2 is the padded length: whole blocks, and a last
+// one that is padded with zeros to the next power of two of what is left, so by less than a block. Rounding
+// goes straight to a neighbour in the table; the published code does so over a fine grid, with the same mean.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cfloat>
+#include <cmath>
+#include <optional>
+#include <vector>
+
+#include "jsq/error.hpp"
+#include "kernels/cpu/dither.hpp"
+#include "kernels/cpu/hadamard.hpp"
+#include "kernels/cpu/uniforms.hpp"
+#include "lib/core/bytes.hpp"
+#include "lib/methods/options.hpp"
+#include "lib/methods/scheme.hpp"
+#include "lib/packers/level_block.hpp"
+
+namespace jsq {
+namespace {
+
+constexpr uint32_t most_bits = 8;  // so that rotating (2 T - g) back is exact: 255 x 65,536 < 2^24
+constexpr uint32_t least_clip_log2 = 2, most_clip_log2 = 16;
+
+/// t_p = Phi^-1(1 - p / 2) for p = 2^-2 .. 2^-16.
+constexpr double clamps[] = {1.150349380376008,  1.5341205443525463, 1.8627318674216515, 2.1538746940614564,
+                             2.4175590162365053, 2.6600674686174597, 2.8856349124267573, 3.0972690781987846,
+                             3.2971933456919635, 3.4871041041144313, 3.668329285121323,  3.841930685501911,
+                             4.008772594168585,  4.169569323349106,  4.324919040826046};
+
+enum class Table : uint8_t { uniform = 0, g30 = 30, g34 = 34, g42 = 42 };
+constexpr std::pair<std::string_view, Table> table_names[] = {
+    {"uniform", Table::uniform}, {"g30", Table::g30}, {"g34", Table::g34}, {"g42", Table::g42}};
+
+/// The symmetric tables of 4 bits that round a normal variable with the least variance for p = 1/32.
+using Entries = std::array<uint8_t, 16>;
+constexpr Entries entries30 = {0, 3, 5, 7, 9, 11, 13, 14, 16, 17, 19, 21, 23, 25, 27, 30};
+constexpr Entries entries34 = {0, 3, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 31, 34};
+constexpr Entries entries42 = {0, 4, 7, 10, 13, 16, 18, 20, 22, 24, 26, 29, 32, 35, 38, 42};
+
+/// How one tensor is coded; a frame's parameters are its fields.
+struct ThcPlan {
+  uint32_t block_log2 = 10;
+  uint32_t bits = 4;
+  Table table = Table::uniform;
+  uint32_t clip_log2 = 5;  ///< p = 2^-clip_log2
+  bool norm_of_block = false;
+  float norm = 0;  ///< N of the tensor
+
+  size_t block() const { return size_t(1) << block_log2; }
+  uint32_t last() const { return (1u << bits) - 1; }
+  uint32_t granularity() const { return table == Table::uniform ? last() : uint32_t(table); }
+  double clamp() const { return clamps[clip_log2 - least_clip_log2]; }
+  /// T[index].
+  int32_t entry(uint32_t index) const {
+    switch (table) {
+      case Table::uniform:
+        break;
+      case Table::g30:
+        return entries30[index];
+      case Table::g34:
+        return entries34[index];
+      case Table::g42:
+        return entries42[index];
+    }
+    return int32_t(index);
+  }
+  LevelRange levels() const { return {-int32_t(1u << (bits - 1)), int32_t(1u << (bits - 1)) - 1}; }
+  /// Elements with the padding of the last Hadamard block.
+  uint64_t padded(uint64_t elements) const {
+    const uint64_t rest = elements % block();
+    return elements - rest + (rest ? std::bit_ceil(rest) : 0);
+  }
+};
+
+std::string write_parameters(const ThcPlan& plan) {
+  ByteWriter out;
+  out.u8(uint8_t(plan.block_log2));
+  out.u8(uint8_t(plan.bits));
+  out.u8(uint8_t(plan.table));
+  out.u8(uint8_t(plan.clip_log2));
+  out.u8(uint8_t(plan.norm_of_block));
+  if (!plan.norm_of_block) out.f32(plan.norm);
+  return out.take();
+}
+
+ThcPlan read_parameters(std::string_view bytes, std::string_view what) {
+  ThcPlan plan;
+  ByteReader in(bytes, what);
+  plan.block_log2 = in.u8();
+  if (plan.block_log2 > 16) in.damaged("a Hadamard block of more than 65536 elements");
+  plan.bits = in.u8();
+  if (plan.bits < 1 || plan.bits > most_bits) in.damaged("impossible bits of an index");
+  plan.table = Table(in.u8());
+  if (plan.table != Table::uniform && plan.table != Table::g30 && plan.table != Table::g34 &&
+      plan.table != Table::g42)
+    in.damaged("unknown table " + std::to_string(uint32_t(plan.table)));
+  if (plan.table != Table::uniform && plan.bits != 4) in.damaged("a table of 16 entries with other bits");
+  plan.clip_log2 = in.u8();
+  if (plan.clip_log2 < least_clip_log2 || plan.clip_log2 > most_clip_log2)
+    in.damaged("impossible share of clamped coordinates");
+  const uint8_t norm = in.u8();
+  if (norm > 1) in.damaged("unknown norm " + std::to_string(norm));
+  plan.norm_of_block = norm == 1;
+  if (!plan.norm_of_block) {
+    plan.norm = in.f32();
+    if (!(plan.norm >= 0) || !std::isfinite(plan.norm)) in.damaged("the norm is negative or not finite");
+  }
+  in.expect_end();
+  return plan;
+}
+
+float stored_norm(double norm) {
+  return norm >= double(FLT_MAX) ? FLT_MAX : float(norm);
+}
+
+/// visit(first, count, padded count, number) of the Hadamard blocks of a frame's block of `elements`.
+template <class Visit>
+void for_each_rotation(const ThcPlan& plan, size_t elements, Visit visit) {
+  size_t number = 0;
+  for (size_t first = 0; first < elements; first += plan.block(), ++number) {
+    const size_t count = std::min(plan.block(), elements - first);
+    visit(first, count, std::bit_ceil(count), number);
+  }
+}
+
+/// Buffers of one block, reused by a thread.
+struct Scratch {
+  std::vector<float> rotated, position, uniforms, norms;
+  std::vector<int32_t> levels;
+};
+[[gnu::noinline]] Scratch& scratch() {
+  static thread_local Scratch buffers;
+  return buffers;
+}
+
+/// What the indices of one block decode to. `rotated` is a buffer for all of them.
+void restore(const ThcPlan& plan, const BlockPlace& place, std::span<const int32_t> levels,
+             std::span<const float> norms, std::vector<float>& rotated, std::span<float> values) {
+  const int32_t middle = int32_t(1u << (plan.bits - 1)), g = int32_t(plan.granularity());
+  std::array<float, 1u << most_bits> doubled{};
+  for (uint32_t i = 0; i <= plan.last(); ++i) doubled[i] = float(2 * plan.entry(i) - g);
+  rotated.resize(levels.size());
+  if (plan.table == Table::uniform) {
+    for (size_t j = 0; j < levels.size(); ++j) rotated[j] = float(2 * (levels[j] + middle) - g);
+  } else {
+    for (size_t j = 0; j < levels.size(); ++j) rotated[j] = doubled[size_t(levels[j] + middle)];
+  }
+  const double length = double(plan.padded(place.info->elements()));
+  for_each_rotation(plan, values.size(), [&](size_t first, size_t count, size_t padded, size_t number) {
+    const std::span<float> part = std::span(rotated).subspan(first, padded);
+    cpu::walsh_hadamard(part);
+    const double norm = plan.norm_of_block ? norms[number] : plan.norm;
+    const double size = double(padded), spread = plan.norm_of_block ? size : length;
+    const double unit = plan.clamp() / double(g) * norm / std::sqrt(spread * size);
+    constexpr double largest = FLT_MAX;
+    for (size_t i = 0; i < count; ++i) {
+      double value = double(part[i]) * unit;
+      value = value < largest ? value : largest;
+      value = value > -largest ? value : -largest;
+      values[first + i] = float(value);
+    }
+  });
+  cpu::apply_random_signs(values, place.seed, place.first, place.tensor);
+}
+
+/// z of one coordinate to its place in 0..g; what clamping adds to z is kept for the report.
+struct Placer {
+  float clamp, per_deviation, last;
+  explicit Placer(const ThcPlan& plan)
+      : clamp(float(plan.clamp())),
+        per_deviation(float(double(plan.granularity()) / (2 * plan.clamp()))),
+        last(float(plan.granularity())) {}
+  float operator()(float z, float& added) const {
+    float inside = z < clamp ? z : clamp;
+    inside = inside > -clamp ? inside : -clamp;
+    added = inside - z;
+    const float position = (inside + clamp) * per_deviation;
+    return position < last ? position : last;
+  }
+};
+
+constexpr size_t lanes = 16;
+
+double fold(double (&lane)[lanes]) {
+  for (size_t half = lanes / 2; half > 0; half /= 2)
+    for (size_t l = 0; l < half; ++l) lane[l] += lane[l + half];
+  return lane[0];
+}
+
+/// The neighbours of a position in the table.
+struct Cell {
+  float low, high;
+};
+int32_t round_up(Cell cell, float position, float u) {
+  return int32_t(u < (position - cell.low) / (cell.high - cell.low));
+}
+double variance(Cell cell, float position) {
+  return (double(cell.high) - double(position)) * (double(position) - double(cell.low));
+}
+
+/// Indices less 2^(b-1) of placed coordinates. `uniforms` empty: nearest. Returns the expected squared
+/// rounding error, in table units.
+double round_to_table(const ThcPlan& plan, std::span<const float> positions, std::span<const float> uniforms,
+                      std::span<int32_t> levels) {
+  const int32_t middle = int32_t(1u << (plan.bits - 1)), top_cell = int32_t(plan.last()) - 1;
+  std::array<int32_t, 256> cell_of{};  // whole part of a position -> its cell
+  std::array<Cell, 256> cells{};
+  for (int32_t whole = 0, cell = 0; whole <= int32_t(plan.granularity()); ++whole) {
+    while (cell < top_cell && plan.entry(uint32_t(cell) + 1) <= whole) ++cell;
+    cell_of[size_t(whole)] = cell;
+  }
+  for (int32_t cell = 0; cell <= top_cell; ++cell)
+    cells[size_t(cell)] = {float(plan.entry(uint32_t(cell))), float(plan.entry(uint32_t(cell) + 1))};
+  double errors[lanes] = {};
+  for (size_t at = 0; at < positions.size(); at += lanes) {
+    const size_t count = std::min(lanes, positions.size() - at);
+    for (size_t l = 0; l < count; ++l) {
+      const float position = positions[at + l];
+      int32_t index = std::min(int32_t(position), top_cell);
+      if (plan.table != Table::uniform) index = cell_of[size_t(int32_t(position))];
+      const Cell cell =
+          plan.table == Table::uniform ? Cell{float(index), float(index + 1)} : cells[size_t(index)];
+      if (uniforms.empty()) {
+        const int32_t up = int32_t((position - cell.low) / (cell.high - cell.low) >= 0.5f);
+        const double off = double(up ? cell.high : cell.low) - double(position);
+        levels[at + l] = index + up - middle;
+        errors[l] += off * off;
+      } else {
+        levels[at + l] = index + round_up(cell, position, uniforms[at + l]) - middle;
+        errors[l] += variance(cell, position);
+      }
+    }
+  }
+  return fold(errors);
+}
+
+class ThcDecoder final : public MethodDecoder {
+ public:
+  ThcDecoder(std::string_view parameters, std::string_view what) : plan_(read_parameters(parameters, what)) {}
+
+  void decode_block(const BlockPlace& place, std::string_view block, std::span<float> values,
+                    std::string_view what) const override {
+    Scratch& s = scratch();
+    s.norms.resize(plan_.norm_of_block ? (values.size() + plan_.block() - 1) / plan_.block() : 0);
+    s.levels.resize(size_t(plan_.padded(values.size())));
+    read_level_block(block, plan_.levels(), s.norms, s.levels, what);
+    restore(plan_, place, s.levels, s.norms, s.rotated, values);
+  }
+
+  std::string describe() const override {
+    return fmt::format("thc:bits={},table={},p=1/{},block={},norm={}", plan_.bits,
+                       choice_name(plan_.table, table_names), 1u << plan_.clip_log2, plan_.block(),
+                       plan_.norm_of_block ? "block" : "tensor");
+  }
+
+ private:
+  ThcPlan plan_;
+};
+
+constexpr MethodOption options[] = {
+    {"bits", "auto|1..8", "auto",
+     "bits of a table index; auto: the most that meet the target, without a target 4"},
+    {"table", "auto|uniform|g30|g34|g42", "auto",
+     "table entries: 0..2^bits - 1, or 16 integers of 0..g; auto: g30, the paper's, for 4 bits, else "
+     "uniform"},
+    {"p", "1/4|1/8|..|1/65536", "1/32", "share of coordinates that clamping to +-t_p moves, a power of two"},
+    {"block", "1..65536", "1024", "elements of a Hadamard block, a power of two"},
+    {"norm", "tensor|block", "tensor", "what the L2 norm N is of; block: each Hadamard block has its own"},
+    {"coder", "auto|fixed|entropy", "auto", "how indices are stored; auto: the smallest in each block"},
+};
+
+class ThcScheme final : public Scheme {
+ public:
+  ThcScheme(const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
+      : pool_(pool), context_(context) {
+    const OptionReader read(spec);
+    const auto bits = read.integer_or_auto("bits", 1, most_bits);
+    if (bits) sizes_ = {*bits, *bits, *bits};
+    if (!read.is("table", "auto")) {
+      table_ = read.choice("table", table_names);
+      if (*table_ != Table::uniform) {
+        if (bits.value_or(4) != 4) read.bad("table", "uniform where bits is not 4");
+        sizes_ = {4, 4, 4};
+      }
+    }
+    plan_.clip_log2 = clip_log2(read);
+    const uint64_t block = read.integer("block", 1, 65536);
+    if (!std::has_single_bit(block)) read.bad("block", "a power of two of 1..65536");
+    plan_.block_log2 = uint32_t(std::countr_zero(block));
+    plan_.norm_of_block = read.choice<bool>("norm", {{"tensor", false}, {"block", true}});
+    if (!read.is("coder", "auto"))
+      packer_ = read.choice<LevelPacker>("coder",
+                                         {{"fixed", LevelPacker::fixed}, {"entropy", LevelPacker::entropy}});
+  }
+
+  SizeRange sizes() const override { return sizes_; }
+  void set_size(uint64_t size, bool) override {
+    plan_.bits = uint32_t(size);
+    plan_.table = table_.value_or(size == 4 ? Table::g30 : Table::uniform);
+  }
+  StoredSet stored_set(size_t t) const override {
+    return {thc_row.info.wire_id, write_parameters(plan_of(t))};
+  }
+
+  void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
+              std::span<float> decoded, BlockSums& sums) const override {
+    const ThcPlan plan = plan_of(t);
+    const size_t padded = size_t(plan.padded(values.size()));
+    sums.nominal_bits += plan.bits * padded +
+                         (plan.norm_of_block ? 32 * rotations(values.size()) : (place.first == 0 ? 32 : 0));
+    if (cpu::max_magnitude(values) == 0) return;
+    Scratch& s = scratch();
+    rotate(plan, place, values, s);
+    s.uniforms.resize(context_.rounding == Rounding::nearest ? 0 : padded);
+    if (!s.uniforms.empty())
+      cpu::fill_uniforms(context_.stream, place.first, place.tensor, element::RandomPurpose::rounding,
+                         s.uniforms);
+    s.levels.resize(padded);
+    quantize(plan, place, values.size(), s, sums);
+    write_level_block(s.norms, s.levels, plan.levels(), packer_, out);
+    sums.entropy_bits += level_entropy_bits(s.levels) + 32.0 * double(s.norms.size());
+    restore(plan, place, s.levels, s.norms, s.rotated, decoded);
+  }
+
+ private:
+  static uint32_t clip_log2(const OptionReader& read) {
+    const std::string_view text = read.text("p");
+    for (uint32_t k = least_clip_log2; k <= most_clip_log2; ++k)
+      if (text == "1/" + std::to_string(1u << k)) return k;
+    read.bad("p", "1/4, 1/8, .. or 1/65536, a power of two");
+  }
+
+  ThcPlan plan_of(size_t t) const {
+    ThcPlan plan = plan_;
+    if (!plan.norm_of_block) plan.norm = stored_norm(std::sqrt(pool_.statistics(t).energy));
+    return plan;
+  }
+  size_t rotations(size_t elements) const { return (elements + plan_.block() - 1) / plan_.block(); }
+
+  /// s.rotated <- H D x of every Hadamard block, divided by the power of two in its norm so that nothing
+  /// overflows; s.norms <- the norms of the blocks, where each has its own.
+  static void rotate(const ThcPlan& plan, const BlockPlace& place, std::span<const float> values,
+                     Scratch& s) {
+    s.rotated.assign(size_t(plan.padded(values.size())), 0.0f);
+    std::copy(values.begin(), values.end(), s.rotated.begin());
+    cpu::apply_random_signs(std::span(s.rotated).first(values.size()), place.seed, place.first, place.tensor);
+    s.norms.clear();
+    for_each_rotation(plan, values.size(), [&](size_t first, size_t count, size_t padded, size_t) {
+      float norm = plan.norm;
+      if (plan.norm_of_block) {
+        norm = stored_norm(std::sqrt(cpu::sum_squares(values.subspan(first, count))));
+        s.norms.push_back(norm);
+      }
+      const std::span<float> part = std::span(s.rotated).subspan(first, padded);
+      const double down = norm > 0 ? std::ldexp(1.0, -std::ilogb(norm)) : 0.0;
+      for (float& x : part) x = float(double(x) * down);
+      cpu::walsh_hadamard(part);
+    });
+  }
+
+  /// Rotated coordinates of s to s.levels, with their expected error.
+  static void quantize(const ThcPlan& plan, const BlockPlace& place, size_t elements, Scratch& s,
+                       BlockSums& sums) {
+    const Placer placer(plan);
+    const double length = double(plan.padded(place.info->elements()));
+    s.position.resize(s.rotated.size());
+    for_each_rotation(plan, elements, [&](size_t first, size_t count, size_t padded, size_t number) {
+      const float norm = plan.norm_of_block ? s.norms[number] : plan.norm;
+      const std::span<float> rotated = std::span(s.rotated).subspan(first, padded),
+                             position = std::span(s.position).subspan(first, padded);
+      const std::span<int32_t> levels = std::span(s.levels).subspan(first, padded);
+      if (norm == 0) {
+        std::fill(levels.begin(), levels.end(), 0);
+        return;
+      }
+      const float mantissa = float(std::ldexp(double(norm), -std::ilogb(norm)));
+      const double spread = plan.norm_of_block ? double(padded) : length;
+      const float deviations = float(std::sqrt(spread / double(padded)));
+      for (size_t j = 0; j < padded; ++j)
+        position[j] = placer(rotated[j] / mantissa * deviations, rotated[j]);
+      const std::span<const float> uniforms(s.uniforms);
+      const double rounding = round_to_table(
+          plan, position, uniforms.empty() ? uniforms : uniforms.subspan(first, padded), levels);
+      // A coordinate of z is worth N / sqrt(d2). Rounding errors are independent, so the padding takes its
+      // share of them; what clamping adds is one known vector, to be rotated back where there is padding.
+      const double deviation = double(norm) / std::sqrt(spread),
+                   entry = 2 * plan.clamp() / plan.granularity();
+      if (count < padded) cpu::walsh_hadamard(rotated);
+      const double clamped = cpu::sum_squares(rotated.first(count)) / (count < padded ? double(padded) : 1.0);
+      sums.expected_error +=
+          deviation * deviation * (rounding * entry * entry * (double(count) / double(padded)) + clamped);
+    });
+  }
+
+  const TensorPool& pool_;
+  EncoderContext context_;
+  SizeRange sizes_{1, most_bits, 4};
+  ThcPlan plan_;
+  std::optional<Table> table_;
+  std::optional<LevelPacker> packer_;
+};
+
+}  // namespace
+
+const MethodRow thc_row = {
+    {.name = "thc",
+     .wire_id = 20,
+     .title = "THC: random rotation, clamping, and a table of integers that add",
+     .source = "Li et al., THC: Accelerating Distributed Deep Learning Using Tensor Homomorphic Compression, "
+               "NSDI 2024",
+     .bias = "biased by the clamping of a share p of the rotated coordinates",
+     .needs = "error feedback",
+     .aggregation = "allreduce: table entries of workers with one norm are added",
+     .random_numbers = "one an element and one of its padding, and one for its sign",
+     .nominal_bits = "bits a padded element + 32 a norm",
+     .honest_bits = "nominal + one byte a block",
+     .backends = "cpu",
+     .options = options,
+     .sizing = Sizing::stepped,
+     .size_option = "bits",
+     .feedback = Feedback::residual,
+     .sums = true},
+    [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
+        -> std::unique_ptr<Scheme> { return std::make_unique<ThcScheme>(pool, spec, context); },
+    nullptr,
+    [](std::string_view parameters, std::string_view what) -> std::unique_ptr<MethodDecoder> {
+      return std::make_unique<ThcDecoder>(parameters, what);
+    }};
+
+}  // namespace jsq
