@@ -8,7 +8,10 @@
 // A frame decodes alone. In step 0 it holds P only, and decoders draw Q from the seed (C order, and up to 4
 // Mi numbers; otherwise it holds both). In later steps it holds both factors, though workers would send one:
 // the nominal bits count that one, the file all that is in it.
+#include "lib/collectives/dense.hpp"
+#include "lib/collectives/low_rank.hpp"
 #include "lib/methods/low_rank.hpp"
+#include "lib/methods/options.hpp"
 
 namespace jsq {
 namespace {
@@ -20,6 +23,15 @@ constexpr MethodOption options[] = {
     {"dense-below", "0..1000000", "1",
      "a matrix goes dense unless its factors take this many times fewer bytes than its f32; 0: never"},
 };
+
+/// What is no matrix is added dense.
+std::unique_ptr<Endpoint> acpsgd_endpoint(const MethodSpec& spec, const EndpointContext& context,
+                                          std::span<const float> values) {
+  const OptionReader read(spec);
+  if (!matrix_view(*context.info)) return make_dense_endpoint(DType::f32, context, values);
+  const uint64_t rank = read.integer_or_auto("rank", 1, 65536).value_or(4);
+  return make_low_rank_endpoint(LowRankAlgorithm::acpsgd, rank, 1, context, values);
+}
 
 }  // namespace
 
@@ -52,6 +64,7 @@ const MethodRow acpsgd_row = {
     nullptr,
     [](std::string_view parameters, std::string_view what) {
       return make_low_rank_decoder(acpsgd_row.info.name, parameters, what);
-    }};
+    },
+    acpsgd_endpoint};
 
 }  // namespace jsq

@@ -6,6 +6,8 @@
 // |M^ - M|^2 = |M|^2 - |Q|^2. Dense: tensors of fewer than two dimensions, and matrices that two factors
 // would not make smaller. The published library is another algorithm: it multiplies once a step, on
 // alternating sides.
+#include "lib/collectives/dense.hpp"
+#include "lib/collectives/low_rank.hpp"
 #include "lib/methods/low_rank.hpp"
 #include "lib/methods/options.hpp"
 
@@ -20,6 +22,16 @@ constexpr MethodOption options[] = {
     {"dense-below", "0..1000000", "1",
      "a matrix goes dense unless its factors take this many times fewer bytes than its f32; 0: never"},
 };
+
+/// What is no matrix is added dense.
+std::unique_ptr<Endpoint> powersgd_endpoint(const MethodSpec& spec, const EndpointContext& context,
+                                            std::span<const float> values) {
+  const OptionReader read(spec);
+  if (!matrix_view(*context.info)) return make_dense_endpoint(DType::f32, context, values);
+  const uint64_t rank = read.integer_or_auto("rank", 1, 65536).value_or(1);
+  return make_low_rank_endpoint(LowRankAlgorithm::powersgd, rank, unsigned(read.integer("iters", 1, 16)),
+                                context, values);
+}
 
 }  // namespace
 
@@ -53,6 +65,7 @@ const MethodRow powersgd_row = {
     nullptr,
     [](std::string_view parameters, std::string_view what) {
       return make_low_rank_decoder(powersgd_row.info.name, parameters, what);
-    }};
+    },
+    powersgd_endpoint};
 
 }  // namespace jsq

@@ -20,6 +20,8 @@
 #include "kernels/cpu/dither.hpp"
 #include "kernels/cpu/hadamard.hpp"
 #include "kernels/cpu/uniforms.hpp"
+#include "lib/collectives/endpoint.hpp"
+#include "lib/collectives/packed_levels.hpp"
 #include "lib/core/bytes.hpp"
 #include "lib/methods/options.hpp"
 #include "lib/methods/scheme.hpp"
@@ -143,21 +145,13 @@ struct Scratch {
   return buffers;
 }
 
-/// What the indices of one block decode to. `rotated` is a buffer for all of them.
-void restore(const ThcPlan& plan, const BlockPlace& place, std::span<const int32_t> levels,
-             std::span<const float> norms, std::vector<float>& rotated, std::span<float> values) {
-  const int32_t middle = int32_t(1u << (plan.bits - 1)), g = int32_t(plan.granularity());
-  std::array<float, 1u << most_bits> doubled{};
-  for (uint32_t i = 0; i <= plan.last(); ++i) doubled[i] = float(2 * plan.entry(i) - g);
-  rotated.resize(levels.size());
-  if (plan.table == Table::uniform) {
-    for (size_t j = 0; j < levels.size(); ++j) rotated[j] = float(2 * (levels[j] + middle) - g);
-  } else {
-    for (size_t j = 0; j < levels.size(); ++j) rotated[j] = doubled[size_t(levels[j] + middle)];
-  }
+/// Values of one block from 2 T - g of its rotated coordinates, which are overwritten.
+void rotate_back(const ThcPlan& plan, const BlockPlace& place, std::span<const float> norms,
+                 std::span<float> rotated, std::span<float> values) {
+  const int32_t g = int32_t(plan.granularity());
   const double length = double(plan.padded(place.info->elements()));
   for_each_rotation(plan, values.size(), [&](size_t first, size_t count, size_t padded, size_t number) {
-    const std::span<float> part = std::span(rotated).subspan(first, padded);
+    const std::span<float> part = rotated.subspan(first, padded);
     cpu::walsh_hadamard(part);
     const double norm = plan.norm_of_block ? norms[number] : plan.norm;
     const double size = double(padded), spread = plan.norm_of_block ? size : length;
@@ -171,6 +165,21 @@ void restore(const ThcPlan& plan, const BlockPlace& place, std::span<const int32
     }
   });
   cpu::apply_random_signs(values, place.seed, place.first, place.tensor);
+}
+
+/// What the indices of one block decode to. `rotated` is a buffer for all of them.
+void restore(const ThcPlan& plan, const BlockPlace& place, std::span<const int32_t> levels,
+             std::span<const float> norms, std::vector<float>& rotated, std::span<float> values) {
+  const int32_t middle = int32_t(1u << (plan.bits - 1)), g = int32_t(plan.granularity());
+  std::array<float, 1u << most_bits> doubled{};
+  for (uint32_t i = 0; i <= plan.last(); ++i) doubled[i] = float(2 * plan.entry(i) - g);
+  rotated.resize(levels.size());
+  if (plan.table == Table::uniform) {
+    for (size_t j = 0; j < levels.size(); ++j) rotated[j] = float(2 * (levels[j] + middle) - g);
+  } else {
+    for (size_t j = 0; j < levels.size(); ++j) rotated[j] = doubled[size_t(levels[j] + middle)];
+  }
+  rotate_back(plan, place, norms, rotated, values);
 }
 
 /// z of one coordinate to its place in 0..g; what clamping adds to z is kept for the report.
@@ -340,12 +349,14 @@ class ThcScheme final : public Scheme {
     read.bad("p", "1/4, 1/8, .. or 1/65536, a power of two");
   }
 
+  size_t rotations(size_t elements) const { return (elements + plan_.block() - 1) / plan_.block(); }
+
+ public:
   ThcPlan plan_of(size_t t) const {
     ThcPlan plan = plan_;
     if (!plan.norm_of_block) plan.norm = stored_norm(std::sqrt(pool_.statistics(t).energy));
     return plan;
   }
-  size_t rotations(size_t elements) const { return (elements + plan_.block() - 1) / plan_.block(); }
 
   /// s.rotated <- H D x of every Hadamard block, divided by the power of two in its norm so that nothing
   /// overflows; s.norms <- the norms of the blocks, where each has its own.
@@ -402,12 +413,91 @@ class ThcScheme final : public Scheme {
     });
   }
 
+ private:
   const TensorPool& pool_;
   EncoderContext context_;
   SizeRange sizes_{1, most_bits, 4};
   ThcPlan plan_;
   std::optional<Table> table_;
   std::optional<LevelPacker> packer_;
+};
+
+/// Workers share the largest norm, and add table entries.
+class ThcEndpoint final : public Endpoint {
+ public:
+  ThcEndpoint(const MethodSpec& spec, const EndpointContext& context, std::span<const float> values)
+      : context_(context), values_(values.begin(), values.end()) {
+    if (spec.option("norm") == "block")
+      OptionReader(spec).bad("norm", "tensor where messages are added: workers share one norm");
+    const TensorPool pool(*context.info, values);
+    ThcScheme scheme(pool, spec,
+                     {.rounding = context.rounding, .seed = context.seed, .stream = context.stream});
+    scheme.set_size(scheme.sizes().native, false);
+    plan_ = scheme.plan_of(0);
+  }
+  uint32_t rounds() const override { return 2; }
+  std::string message(uint32_t round) override {
+    if (round == 0) return pack_scale(plan_.norm);
+    Scratch& s = scratch();
+    for_blocks([&](const BlockPlace& place, size_t count, size_t padded) {
+      s.levels.assign(padded, 0);
+      if (plan_.norm > 0) {
+        ThcScheme::rotate(plan_, place, std::span<const float>(values_).subspan(size_t(place.first), count),
+                          s);
+        s.uniforms.resize(context_.rounding == Rounding::nearest ? 0 : padded);
+        cpu::fill_uniforms(context_.stream, place.first, place.tensor, element::RandomPurpose::rounding,
+                           s.uniforms);
+        BlockSums unused;
+        ThcScheme::quantize(plan_, place, count, s, unused);
+      }
+      for (int32_t level : s.levels) entries_.push_back(plan_.entry(uint32_t(level - plan_.levels().low)));
+    });
+    return pack_message(entries_, range());
+  }
+  uint64_t add(uint32_t round, std::string& into, std::string_view from, uint32_t) const override {
+    if (round == 1) return add_messages(into, from, range(), coordinates());
+    max_scales(into, from);
+    return 0;
+  }
+  void receive(uint32_t round, std::string_view sum) override {
+    if (round == 0)
+      plan_.norm = unpack_scale(sum);
+    else
+      sums_ = unpack_message(sum, range(), coordinates());
+  }
+  void mean(std::span<float> out) const override { decode(sums_, context_.workers, out); }
+  void own(std::span<float> out) const override { decode(entries_, 1, out); }
+
+ private:
+  /// Sums of the entries of all workers.
+  LevelRange range() const { return {0, int32_t(context_.workers * plan_.granularity())}; }
+  size_t coordinates() const { return size_t(plan_.padded(values_.size())); }
+  template <class Use>
+  void for_blocks(Use use) const {
+    constexpr size_t length = 65536;
+    for (size_t first = 0; first < values_.size(); first += length) {
+      const size_t count = std::min(length, values_.size() - first);
+      use(BlockPlace{context_.tensor, first, context_.info, context_.seed}, count,
+          size_t(plan_.padded(count)));
+    }
+  }
+  void decode(const std::vector<int32_t>& sums, uint32_t workers, std::span<float> out) const {
+    std::vector<float> rotated;
+    size_t at = 0;
+    for_blocks([&](const BlockPlace& place, size_t count, size_t padded) {
+      rotated.clear();
+      for (size_t j = 0; j < padded; ++j)
+        rotated.push_back(float(2 * double(sums[at + j]) / workers - double(plan_.granularity())));
+      at += padded;
+      rotate_back(plan_, place, {}, rotated, out.subspan(size_t(place.first), count));
+    });
+    if (plan_.norm == 0) std::fill(out.begin(), out.end(), 0.0f);
+  }
+
+  EndpointContext context_;
+  std::vector<float> values_;
+  ThcPlan plan_;
+  std::vector<int32_t> entries_, sums_;
 };
 
 }  // namespace
@@ -435,6 +525,8 @@ const MethodRow thc_row = {
     nullptr,
     [](std::string_view parameters, std::string_view what) -> std::unique_ptr<MethodDecoder> {
       return std::make_unique<ThcDecoder>(parameters, what);
-    }};
+    },
+    [](const MethodSpec& spec, const EndpointContext& context, std::span<const float> values)
+        -> std::unique_ptr<Endpoint> { return std::make_unique<ThcEndpoint>(spec, context, values); }};
 
 }  // namespace jsq

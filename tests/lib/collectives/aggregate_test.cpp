@@ -28,7 +28,8 @@ std::vector<Values> gaussian_workers(size_t workers, size_t elements) {
   return gradients;
 }
 
-AggregateReport run(const std::string& method, const std::vector<Values>& workers, Values& mean, unsigned threads = 1) {
+AggregateReport run(const std::string& method, const std::vector<Values>& workers, Values& mean,
+                    unsigned threads = 1) {
   AggregateOptions options;
   options.method = parse_method(method);
   options.threads = threads;
@@ -41,7 +42,8 @@ AggregateReport run(const std::string& method, const std::vector<Values>& worker
 TEST(reduction_tree, joins_every_worker_once_at_doubling_strides) {
   const auto pairs = [](uint32_t n) {
     std::string text;
-    for (const TreeEdge& edge : reduction_tree(n)) text += std::to_string(edge.into) + "<" + std::to_string(edge.from) + " ";
+    for (const TreeEdge& edge : reduction_tree(n))
+      text += std::to_string(edge.into) + "<" + std::to_string(edge.from) + " ";
     return text;
   };
   EXPECT_EQ(pairs(1), "");
@@ -81,7 +83,8 @@ TEST(aggregate, gathered_frames_are_decoded_and_averaged) {
 }
 
 TEST(aggregate, errors_of_independent_workers_average_out) {
-  // The mean of n unbiased messages has 1/n of one message's variance: four times the workers, a quarter of the error.
+  // The mean of n unbiased messages has 1/n of one message's variance: four times the workers, a quarter of
+  // the error.
   const Values gradient = gaussian_workers(1, 20000)[0];
   Values mean;
   const double one = run("qsgd:bits=4", std::vector<Values>(1, gradient), mean).distortion.squared_error;
