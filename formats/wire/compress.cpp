@@ -477,10 +477,15 @@ CompressReport compress_step(const std::vector<InputDump>& inputs, const Compres
   }
   std::vector<FeedbackStep> steps;
   std::vector<float> scratch;
+  double energy = 0;
+  for (size_t j = 0; j < taken.size() && rule.clip > 0; ++j)
+    for (float g : inputs[taken[j].first].source->read(taken[j].second, 0, size_t(infos[j]->elements()), scratch))
+      energy += std::isfinite(g) ? double(g) * double(g) : 0.0;
+  const float factor = clipping_factor(rule, energy);
   for (size_t j = 0; j < taken.size(); ++j) {
     const auto [i, t] = taken[j];
     const std::span<const float> gradient = inputs[i].source->read(t, 0, size_t(infos[j]->elements()), scratch);
-    steps.push_back(before_coding(rule, next, infos[j]->name, gradient));
+    steps.push_back(before_coding(rule, next, infos[j]->name, gradient, factor));
     sources[i]->coded[t] = steps.back().coded;
   }
 

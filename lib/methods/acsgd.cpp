@@ -1,10 +1,12 @@
-// AC-SGD (Yan et al., JSAC 2022): a random k-subset scaled by d / k, then QSGD of b bits on the L2 norm, with b and k from
-// a budget of C bits in closed form. The variance (d / k)(1 + k 4^-b) under k b = C is stationary where 4^b = 2 ln2 C
-// (methods.md 12):
+// AC-SGD (Yan et al., JSAC 2022): a random k-subset scaled by d / k, then QSGD of b bits on the L2 norm, with
+// b and k from a budget of C bits in closed form. The variance (d / k)(1 + k 4^-b) under k b = C is
+// stationary where 4^b = 2 ln2 C (methods.md 12):
 //   paper    b* = log2(2 ln2 C) / 2, b = floor(b*), k = floor(C / b*); indices are not counted
-//   author   b = floor(log2(C) / 2 + 1/4), k = floor((C - 32) / (b + log2 d)), the indices counted; the published code
+//   author   b = floor(log2(C) / 2 + 1/4), k = floor((C - 32) / (b + log2 d)), the indices counted; the
+//   published code
 //            draws its subset by dropout, so that k is its mean
-//   jointsq  the re-implementation that JointSQ compares with: top-k in place of the subset, 2^(b-1) levels of the
+//   jointsq  the re-implementation that JointSQ compares with: top-k in place of the subset, 2^(b-1) levels
+//   of the
 //            largest magnitude, b and k as paper; biased, with error feedback
 #include <algorithm>
 #include <cmath>
@@ -18,9 +20,11 @@ enum class Variant : uint8_t { paper, author, jointsq };
 
 constexpr MethodOption options[] = {
     {"variant", "paper|author|jointsq", "paper",
-     "paper: random positions, their bits not in the budget; author: counted in it, as in the published code; jointsq: "
+     "paper: random positions, their bits not in the budget; author: counted in it, as in the published "
+     "code; jointsq: "
      "top-k, largest magnitude, as JointSQ re-implemented it"},
-    {"budget", "auto|1..2^62", "auto", "C in bits for all elements; auto: what the target allows, without a target 1.024 an element"},
+    {"budget", "auto|1..2^62", "auto",
+     "C in bits for all elements; auto: what the target allows, without a target 1.024 an element"},
     map_option,
 };
 
@@ -92,26 +96,27 @@ class AcsgdScheme final : public SparseScheme {
 
 }  // namespace
 
-const MethodRow acsgd_row = {
-    {.name = "acsgd",
-     .wire_id = 16,
-     .title = "AC-SGD: rand-k and QSGD, both sized by one budget of bits",
-     .source = "Yan et al., AC-SGD: Adaptively Compressed SGD for Communication-Efficient Distributed Learning, JSAC 2022",
-     .bias = "unbiased; variant=jointsq is biased",
-     .needs = "nothing; error feedback with variant=jointsq",
-     .aggregation = "allgather",
-     .random_numbers = "one an element for its position, one a kept element",
-     .nominal_bits = "budget / elements",
-     .honest_bits = "positions and levels of the elements that do not round to 0",
-     .backends = "cpu",
-     .options = options,
-     .sizing = Sizing::stepped,
-     .size_option = "budget",
-     .unbiased = true},
-    [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context) -> std::unique_ptr<Scheme> {
-      return std::make_unique<AcsgdScheme>(pool, spec, context);
-    },
-    nullptr,
-    sparse_decoder_of<acsgd_row>};
+const MethodRow acsgd_row = {{.name = "acsgd",
+                              .wire_id = 16,
+                              .title = "AC-SGD: rand-k and QSGD, both sized by one budget of bits",
+                              .source = "Yan et al., AC-SGD: Adaptively Compressed SGD for "
+                                        "Communication-Efficient Distributed Learning, JSAC 2022",
+                              .bias = "unbiased; variant=jointsq is biased",
+                              .needs = "nothing; error feedback with variant=jointsq",
+                              .aggregation = "allgather",
+                              .random_numbers = "one an element for its position, one a kept element",
+                              .nominal_bits = "budget / elements",
+                              .honest_bits = "positions and levels of the elements that do not round to 0",
+                              .backends = "cpu",
+                              .options = options,
+                              .sizing = Sizing::stepped,
+                              .size_option = "budget",
+                              .unbiased = true},
+                             [](const TensorPool& pool, const MethodSpec& spec,
+                                const EncoderContext& context) -> std::unique_ptr<Scheme> {
+                               return std::make_unique<AcsgdScheme>(pool, spec, context);
+                             },
+                             nullptr,
+                             sparse_decoder_of<acsgd_row>};
 
 }  // namespace jsq

@@ -1,12 +1,13 @@
-// DGC, deep gradient compression (Lin et al., ICLR 2018): the k largest of the velocity v, whose momentum correction and
-// masking are the worker's feedback and not in this file (methods.md 10). Selection is exact; threshold=sampled is the
-// published one: a threshold from a strided sample, corrected up to ten times, then the first k in index order, so that
-// the end of the pool may be cut off.
+// DGC, deep gradient compression (Lin et al., ICLR 2018): the k largest of the velocity v, whose momentum
+// correction and masking are the worker's feedback and not in this file (methods.md 10). Selection is exact;
+// threshold=sampled is the published one: a threshold from a strided sample, corrected up to ten times, then
+// the first k in index order, so that the end of the pool may be cut off.
 #include <algorithm>
 #include <cmath>
 #include <map>
 #include <mutex>
 
+#include "jsq/state.hpp"
 #include "kernels/element/philox.hpp"
 #include "lib/methods/sparse.hpp"
 
@@ -16,15 +17,38 @@ namespace {
 constexpr MethodOption options[] = {
     k_option,
     {"density", "auto|0..1", "auto",
-     "share of the elements that is kept, at least one; auto: what the target allows, without a target 0.001"},
+     "share of the elements that is kept, at least one; auto: what the target allows, without a target "
+     "0.001"},
     {"threshold", "exact|sampled", "exact",
      "sampled: as published, from a sample of 1 %, between 0.8 k and k elements, the first in index order"},
     {"values", "f32|f16|bf16", "f32", "what is sent of a kept element"},
     map_option,
     {"momentum", "0..1", "0.9", "m of u <- m u + g, in a sequence of steps"},
     {"nesterov", "on|off", "off", "u <- m (u + g), v <- v + u + g"},
-    {"clip", "0..", "0", "largest L2 norm of a gradient before it is added, times the root of the number of workers; 0: none"},
+    {"clip", "0..", "0",
+     "largest L2 norm of a gradient before it is added, times the root of the number of workers; 0: none"},
+    {"warmup", "0..1000000", "0",
+     "E: step e < E of a sequence keeps the share density^((e + 1) / (E + 1)) where no target says "
+     "otherwise"},
 };
+
+/// base^(numerator / denominator) for base in (0, 1], by bisection: products alone, so the same on every
+/// machine.
+double rational_power(double base, uint64_t numerator, uint64_t denominator) {
+  const auto power = [](double x, uint64_t exponent) {
+    double result = 1;
+    for (; exponent > 0; exponent >>= 1, x *= x)
+      if (exponent & 1) result *= x;
+    return result;
+  };
+  const double wanted = power(base, numerator);
+  double low = 0, high = 1;
+  for (int round = 0; round < 60; ++round) {
+    const double middle = (low + high) / 2;
+    (power(middle, denominator) <= wanted ? low : high) = middle;
+  }
+  return low;
+}
 
 /// A sample has at least this share of the elements, and two elements to keep.
 constexpr double sample_share = 0.01;
@@ -33,7 +57,8 @@ constexpr float lower = 0.8f;
 constexpr int corrections = 10;
 
 uint64_t stride_of(uint64_t elements, double density) {
-  const double wanted = std::clamp(std::max(sample_share * double(elements), 2 / density), 1.0, double(elements));
+  const double wanted =
+      std::clamp(std::max(sample_share * double(elements), 2 / density), 1.0, double(elements));
   auto stride = uint64_t(double(elements) / wanted);
   if (stride <= 32) return std::max<uint64_t>(1, stride);
   // Not a multiple of a layer's width.
@@ -98,6 +123,7 @@ class DgcScheme final : public SparseScheme {
     read.number("momentum", 0, 1, "a number of 0..1");
     read.flag("nesterov");
     read.number("clip", 0, HUGE_VAL, "a number of 0 or more");
+    warm_up(read.integer("warmup", 0, 1000000), context, pool.summary().elements);
   }
 
  private:
@@ -108,7 +134,8 @@ class DgcScheme final : public SparseScheme {
   MagnitudeCut select_sampled(MagnitudeIndex& index, uint64_t k) const {
     const double density = double(k) / double(index.elements());
     const uint64_t stride = stride_of(index.elements(), density);
-    const uint64_t phase = element::random_word(context_.stream, 0, 0, element::RandomPurpose::sampling) % stride;
+    const uint64_t phase =
+        element::random_word(context_.stream, 0, 0, element::RandomPurpose::sampling) % stride;
     std::vector<uint32_t> keys = sample_keys(index.population(), stride, phase);
     if (keys.empty()) return largest_magnitudes(index, k);
     const auto rank = size_t(std::clamp(std::ceil(double(keys.size()) * density), 1.0, double(keys.size())));
@@ -125,31 +152,41 @@ class DgcScheme final : public SparseScheme {
     return {key, UINT64_MAX, index_behind(index.population(), key, k)};
   }
 
+  /// Early steps keep more.
+  void warm_up(uint64_t steps, const EncoderContext& context, uint64_t elements) {
+    const uint64_t step = context.state ? context.state->step : steps;
+    if (step >= steps || elements == 0) return;
+    const double density = double(sizes_.native) / double(elements);
+    const auto kept = uint64_t(rational_power(density, step + 1, steps + 1) * double(elements));
+    sizes_.native = std::clamp<uint64_t>(kept, sizes_.native, elements);
+    if (sizes_.least > 0 && sizes_.least == sizes_.most) sizes_.least = sizes_.most = sizes_.native;
+  }
+
   bool sampled_ = false;
 };
 
 }  // namespace
 
-const MethodRow dgc_row = {
-    {.name = "dgc",
-     .wire_id = 14,
-     .title = "DGC: deep gradient compression, top-k of momentum-corrected residuals",
-     .source = "Lin et al., Deep Gradient Compression, ICLR 2018",
-     .bias = "biased: dropped elements decode to zero",
-     .needs = "a sequence: its own feedback with momentum correction and masking",
-     .aggregation = "allgather",
-     .random_numbers = "none; one a tensor pool with threshold=sampled",
-     .nominal_bits = "32 x density (or 16)",
-     .honest_bits = "density x (value bits + log2(1 / density) + 1.5)",
-     .backends = "cpu",
-     .options = options,
-     .sizing = Sizing::continuous,
-     .size_option = "k",
-     .feedback = Feedback::masked},
-    [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context) -> std::unique_ptr<Scheme> {
-      return std::make_unique<DgcScheme>(pool, spec, context);
-    },
-    nullptr,
-    sparse_decoder_of<dgc_row>};
+const MethodRow dgc_row = {{.name = "dgc",
+                            .wire_id = 14,
+                            .title = "DGC: deep gradient compression, top-k of momentum-corrected residuals",
+                            .source = "Lin et al., Deep Gradient Compression, ICLR 2018",
+                            .bias = "biased: dropped elements decode to zero",
+                            .needs = "a sequence: its own feedback with momentum correction and masking",
+                            .aggregation = "allgather",
+                            .random_numbers = "none; one a tensor pool with threshold=sampled",
+                            .nominal_bits = "32 x density (or 16)",
+                            .honest_bits = "density x (value bits + log2(1 / density) + 1.5)",
+                            .backends = "cpu",
+                            .options = options,
+                            .sizing = Sizing::continuous,
+                            .size_option = "k|density",
+                            .feedback = Feedback::masked},
+                           [](const TensorPool& pool, const MethodSpec& spec,
+                              const EncoderContext& context) -> std::unique_ptr<Scheme> {
+                             return std::make_unique<DgcScheme>(pool, spec, context);
+                           },
+                           nullptr,
+                           sparse_decoder_of<dgc_row>};
 
 }  // namespace jsq

@@ -34,15 +34,22 @@ FeedbackRule feedback_rule(const CompressOptions& options) {
   const OptionReader read(options.method);
   if (has_option(info, "momentum")) rule.momentum = read.number("momentum", 0, 1, "a number of 0..1");
   if (has_option(info, "nesterov")) rule.nesterov = read.flag("nesterov");
+  if (has_option(info, "clip") && rule.kind == Feedback::masked)
+    rule.clip = read.number("clip", 0, HUGE_VAL, "a number of 0 or more");
   if (options.momentum) rule.momentum = *options.momentum;
   return rule;
 }
 
+float clipping_factor(const FeedbackRule& rule, double energy) {
+  const double norm = std::sqrt(energy);
+  return rule.clip > 0 && norm > rule.clip ? float(rule.clip / norm) : 1.0f;
+}
+
 FeedbackStep before_coding(const FeedbackRule& rule, const State& state, const std::string& tensor,
-                           std::span<const float> gradient) {
+                           std::span<const float> gradient, float factor) {
   FeedbackStep step;
   const size_t n = gradient.size();
-  const auto finite = [&](size_t i) { return std::isfinite(gradient[i]) ? gradient[i] : 0.0f; };
+  const auto finite = [&](size_t i) { return std::isfinite(gradient[i]) ? factor * gradient[i] : 0.0f; };
   const auto m = float(rule.momentum);
   switch (rule.kind) {
     case Feedback::none:

@@ -1,6 +1,7 @@
-// MCGQ, Monte Carlo gradient quantization (Mordido et al., CVPR workshops 2020): N samples of the elements by importance
-// |g_i| / |g|_1, taken systematically at (j + r) / N with one random r, so that element i gets floor or ceil of
-// N |g_i| / |g|_1 of them (methods.md 13). Decoded: sign(g_i) |g|_1 (c_i / N). Unbiased; the variance of an element is
+// MCGQ, Monte Carlo gradient quantization (Mordido et al., CVPR workshops 2020): N samples of the elements by
+// importance |g_i| / |g|_1, taken systematically at (j + r) / N with one random r, so that element i gets
+// floor or ceil of N |g_i| / |g|_1 of them (methods.md 13). Decoded: sign(g_i) |g|_1 (c_i / N). Unbiased; the
+// variance of an element is
 // (|g|_1 / N)^2 f (1 - f). The population is the pool: norm and samples are those of all its tensors.
 #include <fmt/format.h>
 
@@ -24,7 +25,8 @@ namespace {
 
 constexpr MethodOption options[] = {
     {"samples", "auto|0..64", "auto",
-     "samples as a share of the elements (the paper's K); auto: what the target allows, without a target 0.5"},
+     "samples as a share of the elements (the paper's K); auto: what the target allows, without a target "
+     "0.5"},
     {"coder", "auto|fixed|elias-sparse|elias-dense|entropy", "auto",
      "how counts are stored; auto: the smallest in each block"},
 };
@@ -59,7 +61,8 @@ class McgqScheme final : public Scheme {
           of_share(read.number("samples", 0, most_share, "auto or a share of 0..64"));
     if (!read.is("coder", "auto")) {
       packer_ = read.choice("coder", level_packer_names);
-      if (*packer_ == LevelPacker::base243) read.bad("coder", "auto, fixed, elias-sparse, elias-dense or entropy");
+      if (*packer_ == LevelPacker::base243)
+        read.bad("coder", "auto, fixed, elias-sparse, elias-dense or entropy");
     }
     nearest_ = context.rounding == Rounding::nearest;
     if (!nearest_ && !pool.tensors().empty())
@@ -67,7 +70,8 @@ class McgqScheme final : public Scheme {
           context.stream, 0, pool.tensors()[0].number, element::RandomPurpose::sampling)));
     for (size_t t = 0; t < pool.tensors().size(); ++t) {
       starts_.emplace_back();
-      for (double sum : per_block(pool, t, [](uint64_t, std::span<const float> values) { return sum_of(values); })) {
+      for (double sum :
+           per_block(pool, t, [](uint64_t, std::span<const float> values) { return sum_of(values); })) {
         starts_[t].push_back(total_);
         total_ += sum;
       }
@@ -80,13 +84,15 @@ class McgqScheme final : public Scheme {
     samples_ = double(samples);
     stored_.samples = std::max<uint64_t>(1, samples);
     // The share of the largest element, and room for the rounding of the sums.
-    const double largest = double(element::magnitude_of_key(std::min(pool_.summary().max_key, element::first_nonfinite_key - 1)));
+    const double largest = double(
+        element::magnitude_of_key(std::min(pool_.summary().max_key, element::first_nonfinite_key - 1)));
     const double count = total_ > 0 ? std::floor(samples_ * (largest / total_)) + 2 : 0;
     stored_.most_count = int32_t(std::min(count, samples_));
     if (packer_ && !packer_allows(*packer_, stored_.range()))
-      throw Error(Errc::unreachable_target,
-                  fmt::format("mcgq: counts of up to {} are too many for the coder; use coder=auto or fewer samples",
-                              stored_.most_count));
+      throw Error(
+          Errc::unreachable_target,
+          fmt::format("mcgq: counts of up to {} are too many for the coder; use coder=auto or fewer samples",
+                      stored_.most_count));
     const double bytes = std::min(1.0, samples_ / double(std::max<uint64_t>(1, pool_.summary().elements)));
     block_log2_ = 16;
     while (!draft && block_log2_ < 20 && std::ldexp(bytes, block_log2_) < 16384) ++block_log2_;
@@ -112,7 +118,8 @@ class McgqScheme final : public Scheme {
                          std::span(levels).subspan(at, count));
     }
     cpu::uniform_values(levels, stored_.norm, float(stored_.samples), decoded);
-    sums.expected_error += nearest_ || samples_ == 0 ? cpu::error_sums(values, decoded).squared_error : variance;
+    sums.expected_error +=
+        nearest_ || samples_ == 0 ? cpu::error_sums(values, decoded).squared_error : variance;
     if (place.first == 0 && t == 0) sums.nominal_bits += 32;
     if (std::all_of(levels.begin(), levels.end(), [](int32_t level) { return level == 0; })) return;
     const size_t before = out.size();
@@ -174,7 +181,8 @@ class McgqDecoder final : public MethodDecoder {
     stored_.samples = in.uvarint(most_samples);
     if (stored_.samples == 0) in.damaged("no samples");
     stored_.norm = in.f32();
-    if (!(stored_.norm >= 0) || !std::isfinite(stored_.norm)) in.damaged("the norm is negative or not finite");
+    if (!(stored_.norm >= 0) || !std::isfinite(stored_.norm))
+      in.damaged("the norm is negative or not finite");
     stored_.most_count = int32_t(in.uvarint(stored_.samples));
     in.expect_end();
   }
@@ -210,9 +218,8 @@ const MethodRow mcgq_row = {
      .sizing = Sizing::continuous,
      .size_option = "samples",
      .unbiased = true},
-    [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context) -> std::unique_ptr<Scheme> {
-      return std::make_unique<McgqScheme>(pool, spec, context);
-    },
+    [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
+        -> std::unique_ptr<Scheme> { return std::make_unique<McgqScheme>(pool, spec, context); },
     nullptr,
     [](std::string_view parameters, std::string_view what) -> std::unique_ptr<MethodDecoder> {
       return std::make_unique<McgqDecoder>(parameters, what);

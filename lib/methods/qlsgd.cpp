@@ -1,7 +1,7 @@
-// Qsparse-local-SGD's composed operator (Basu et al., NeurIPS 2019): QSGD's s levels on what Top-k or Rand-k keeps, with
-// the L2 norm of a tensor's kept values as the scale (methods.md 11). beta = min(k / s^2, sqrt(k) / s) bounds the rounding's
-// relative error; divided by 1 + beta the operator is a contraction for any s. Elements that round to level 0 are not
-// stored.
+// Qsparse-local-SGD's composed operator (Basu et al., NeurIPS 2019): QSGD's s levels on what Top-k or Rand-k
+// keeps, with the L2 norm of a tensor's kept values as the scale (methods.md 11). beta = min(k / s^2, sqrt(k)
+// / s) bounds the rounding's relative error; divided by 1 + beta the operator is a contraction for any s.
+// Elements that round to level 0 are not stored.
 #include "lib/methods/sparse.hpp"
 
 namespace jsq {
@@ -12,7 +12,8 @@ constexpr MethodOption options[] = {
     density_option,
     {"select", "topk|randk", "topk", "which elements are kept; randk: positions that the seed names"},
     {"bits", "2..16", "4", "bits of a level with its sign, s = 2^(bits-1) - 1"},
-    {"scale-beta", "auto|on|off", "auto", "decoded values divided by 1 + beta; auto: where beta is 1 or more"},
+    {"scale-beta", "auto|on|off", "auto",
+     "decoded values divided by 1 + beta; auto: where beta is 1 or more"},
     map_option,
 };
 
@@ -52,11 +53,10 @@ const MethodRow qlsgd_row = {
      .backends = "cpu",
      .options = options,
      .sizing = Sizing::stepped,
-     .size_option = "k",
+     .size_option = "k|density",
      .feedback = Feedback::residual},
-    [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context) -> std::unique_ptr<Scheme> {
-      return std::make_unique<QlsgdScheme>(pool, spec, context);
-    },
+    [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
+        -> std::unique_ptr<Scheme> { return std::make_unique<QlsgdScheme>(pool, spec, context); },
     nullptr,
     sparse_decoder_of<qlsgd_row>};
 

@@ -36,55 +36,54 @@ class RandkScheme final : public SparseScheme {
   }
 };
 
-/// The kept values as a dense message; the positions are drawn by every worker.
+/// Values at the shared positions of one tensor are a dense message of their own.
 class RandkEndpoint final : public Endpoint {
  public:
   RandkEndpoint(const MethodSpec& spec, const EndpointContext& context, std::span<const float> values) {
     const OptionReader read(spec);
-    const uint64_t elements = context.info->elements(), k = kept_sizes(read, elements).native;
-    if (k > 0 && !read.is("scale", "off")) gain_ = float(double(elements) / double(k));
-    const TensorPool pool(*context.info, values);
-    const SubsetCut cut = RandomSubset(pool, context.seed, pool_blocks(pool, 16)).cut(k);
-    std::vector<uint32_t> kept;
-    for (const PoolBlock& block : pool_blocks(pool, 16)) {
-      list_subset(cut, context.seed, context.tensor, block.first, block.count, kept);
-      for (uint32_t i : kept) positions_.push_back(block.first + i);
-    }
-    std::vector<float> kept_values;
-    for (uint64_t i : positions_) kept_values.push_back(values[size_t(i)]);
-    const SparseValues type = read_values(read);
-    const DType dtype = type == SparseValues::f16    ? DType::f16
-                        : type == SparseValues::bf16 ? DType::bf16
-                                                     : DType::f32;
-    dense_ = make_dense_endpoint(dtype, context, kept_values);
+    const uint64_t k = kept_sizes(read, values.size()).native;
+    constexpr size_t length = 65536;
+    std::vector<SubsetStretch> stretches;
+    for (size_t first = 0; first < values.size(); first += length)
+      stretches.push_back({context.tensor, first, std::min(length, values.size() - first)});
+    list_subset(RandomSubset(context.seed, std::move(stretches)).cut(k), context.seed, context.tensor, 0,
+                values.size(), kept_);
+    if (k > 0 && (read.is("scale", "auto") || read.flag("scale")))
+      gain_ = float(double(values.size()) / double(k));
+    std::vector<float> sent(kept_.size());
+    for (size_t i = 0; i < kept_.size(); ++i) sent[i] = values[kept_[i]];
+    const SparseValues format = read_values(read);
+    const DType dtype = format == SparseValues::f32   ? DType::f32
+                        : format == SparseValues::f16 ? DType::f16
+                                                      : DType::bf16;
+    values_ = make_dense_endpoint(dtype, context, sent);
   }
-  uint32_t rounds() const override { return dense_->rounds(); }
-  std::string message(uint32_t round) override { return dense_->message(round); }
+  uint32_t rounds() const override { return values_->rounds(); }
+  std::string message(uint32_t round) override { return values_->message(round); }
   uint64_t add(uint32_t round, std::string& into, std::string_view from, uint32_t edge) const override {
-    return dense_->add(round, into, from, edge);
+    return values_->add(round, into, from, edge);
   }
-  void receive(uint32_t round, std::string_view sum) override { dense_->receive(round, sum); }
+  void receive(uint32_t round, std::string_view sum) override { values_->receive(round, sum); }
   void mean(std::span<float> out) const override {
-    std::vector<float> kept(positions_.size());
-    dense_->mean(kept);
-    scatter(kept, out);
+    std::vector<float> sent(kept_.size());
+    values_->mean(sent);
+    scatter(sent, out);
   }
   void own(std::span<float> out) const override {
-    std::vector<float> kept(positions_.size());
-    dense_->own(kept);
-    scatter(kept, out);
+    std::vector<float> sent(kept_.size());
+    values_->own(sent);
+    scatter(sent, out);
   }
 
  private:
-  void scatter(const std::vector<float>& kept, std::span<float> out) const {
+  void scatter(std::span<const float> sent, std::span<float> out) const {
     std::fill(out.begin(), out.end(), 0.0f);
-    for (size_t j = 0; j < kept.size(); ++j)
-      out[size_t(positions_[j])] =
-          float(std::clamp(double(kept[j]) * double(gain_), -double(FLT_MAX), double(FLT_MAX)));
+    for (size_t i = 0; i < kept_.size(); ++i) out[kept_[i]] = std::clamp(sent[i] * gain_, -FLT_MAX, FLT_MAX);
   }
+
+  std::vector<uint32_t> kept_;
   float gain_ = 1;
-  std::vector<uint64_t> positions_;
-  std::unique_ptr<Endpoint> dense_;
+  std::unique_ptr<Endpoint> values_;
 };
 
 }  // namespace
@@ -103,7 +102,7 @@ const MethodRow randk_row = {
      .backends = "cpu",
      .options = options,
      .sizing = Sizing::continuous,
-     .size_option = "k",
+     .size_option = "k|density",
      .unbiased = true,
      .sums = true},
     [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)

@@ -44,12 +44,12 @@ void list_subset(const SubsetCut& cut, uint64_t seed, uint32_t tensor, uint64_t 
 SubsetCut RandomSubset::cut(uint64_t k) {
   if (k == 0) return {};
   if (histogram_.empty()) {
-    tbb::enumerable_thread_specific<std::vector<uint64_t>> counts([] { return std::vector<uint64_t>(half_words); });
-    tbb::parallel_for(size_t(0), blocks_.size(), [&](size_t b) {
-      const PoolBlock& block = blocks_[b];
+    tbb::enumerable_thread_specific<std::vector<uint64_t>> counts(
+        [] { return std::vector<uint64_t>(half_words); });
+    tbb::parallel_for(size_t(0), stretches_.size(), [&](size_t s) {
+      const SubsetStretch& stretch = stretches_[s];
       std::vector<uint64_t>& local = counts.local();
-      for (uint32_t word : words_of(seed_, pool_.tensors()[block.tensor].number, block.first, block.count))
-        ++local[word >> 16];
+      for (uint32_t word : words_of(seed_, stretch.tensor, stretch.first, stretch.count)) ++local[word >> 16];
     });
     histogram_.assign(half_words, 0);
     for (const std::vector<uint64_t>& local : counts)
@@ -61,14 +61,13 @@ SubsetCut RandomSubset::cut(uint64_t k) {
 
   std::vector<std::tuple<uint32_t, uint32_t, uint64_t>> candidates;
   std::mutex mutex;
-  tbb::parallel_for(size_t(0), blocks_.size(), [&](size_t b) {
-    const PoolBlock& block = blocks_[b];
-    const uint32_t tensor = pool_.tensors()[block.tensor].number;
-    const std::span<const uint32_t> words = words_of(seed_, tensor, block.first, block.count);
+  tbb::parallel_for(size_t(0), stretches_.size(), [&](size_t s) {
+    const SubsetStretch& stretch = stretches_[s];
+    const std::span<const uint32_t> words = words_of(seed_, stretch.tensor, stretch.first, stretch.count);
     for (size_t i = 0; i < words.size(); ++i)
       if (words[i] >> 16 == half) {
         const std::lock_guard lock(mutex);
-        candidates.emplace_back(words[i], tensor, block.first + i);
+        candidates.emplace_back(words[i], stretch.tensor, stretch.first + i);
       }
   });
   if (candidates.size() < k - before)

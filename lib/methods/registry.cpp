@@ -107,7 +107,12 @@ MethodSpec parse_method(std::string_view text) {
 
 Target default_target(const MethodSpec& spec) {
   const MethodInfo& info = method_named(spec.name);
-  const bool open = info.size_option.empty() || spec.option(info.size_option) == "auto";
+  bool open = true;
+  for (std::string_view rest = info.size_option; !rest.empty();) {
+    const size_t bar = std::min(rest.find('|'), rest.size());
+    open = open && spec.option(rest.substr(0, bar)) == "auto";
+    rest.remove_prefix(std::min(bar + 1, rest.size()));
+  }
   if (info.sizing == Sizing::continuous && open) return {};
   return {TargetKind::native, 0};
 }

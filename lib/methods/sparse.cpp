@@ -28,7 +28,9 @@ using element::RandomPurpose;
 
 constexpr uint32_t max_steps = 1u << 20;
 
-bool is_exact(SparseValues values) { return values <= SparseValues::bf16; }
+bool is_exact(SparseValues values) {
+  return values <= SparseValues::bf16;
+}
 
 /// The magnitude bits of a value in its format.
 uint32_t key_of(SparseValues format, float value) {
@@ -54,9 +56,13 @@ float value_of_key(SparseValues format, uint32_t key, bool negative) {
       return element::bits_as<float>(key | (negative ? 0x80000000u : 0u));
   }
 }
-bool is_negative(float value) { return element::bits_as<uint32_t>(value) >> 31 != 0; }
+bool is_negative(float value) {
+  return element::bits_as<uint32_t>(value) >> 31 != 0;
+}
 
-float finite(float value) { return std::clamp(value, -FLT_MAX, FLT_MAX); }
+float finite(float value) {
+  return std::clamp(value, -FLT_MAX, FLT_MAX);
+}
 
 bool scale_has_low(ClassQuantizer quantizer) {
   return quantizer == ClassQuantizer::cell || quantizer == ClassQuantizer::offmag;
@@ -101,7 +107,8 @@ std::string values_text(SparseValues values, uint32_t width, uint32_t steps) {
 
 }  // namespace
 
-// ---- Encoding -------------------------------------------------------------------------------------------------------
+// ---- Encoding
+// -------------------------------------------------------------------------------------------------------
 
 /// The blocks that a draft looks at, as a population of their own.
 struct SparseScheme::Draft {
@@ -123,17 +130,17 @@ struct SparseScheme::Draft {
 
 /// One block on its way to bytes; a thread keeps its buffers.
 struct SparseScheme::Block {
-  std::vector<uint32_t> kept;     ///< indices of the selected elements, ascending
-  std::vector<float> masked;      ///< what the class coder gets: 0 where nothing is sent
-  std::string plane, map;         ///< magnitudes of exact values; the class block
+  std::vector<uint32_t> kept;                         ///< indices of the selected elements, ascending
+  std::vector<float> masked;                          ///< what the class coder gets: 0 where nothing is sent
+  std::string plane, map;                             ///< magnitudes of exact values; the class block
   std::vector<float> values, uniforms, level_values;  ///< of the kept
   std::vector<int32_t> levels, magnitudes;
   std::vector<uint8_t> classes;
-  float scale = 0;             ///< levels
-  size_t coded = 0;            ///< elements that do not decode to zero
-  double kept_energy = 0;      ///< sum of g^2 over the kept
-  double kept_error = 0;       ///< expectation of (g^ - g)^2 over the kept
-  double kept_variance = 0;    ///< variance of g^ over the kept
+  float scale = 0;           ///< levels
+  size_t coded = 0;          ///< elements that do not decode to zero
+  double kept_energy = 0;    ///< sum of g^2 over the kept
+  double kept_error = 0;     ///< expectation of (g^ - g)^2 over the kept
+  double kept_variance = 0;  ///< variance of g^ over the kept
   double value_entropy_bits = 0;
 
   void start() {
@@ -205,7 +212,8 @@ void SparseScheme::keep(uint64_t k, bool draft) {
   choose_value_range(kept, sample);
   const std::vector<PoolBlock> blocks = sample ? sample->blocks : pool_blocks(pool_, block_log2_);
   if (plan_.values == SparseValues::levels) choose_scales(blocks, share);
-  if (plan_.values == SparseValues::quantized && plan_.width == 1 && scale_has_low(plan_.quantizer)) choose_mean(blocks);
+  if (plan_.values == SparseValues::quantized && plan_.width == 1 && scale_has_low(plan_.quantizer))
+    choose_mean(blocks);
   if (stores_map()) choose_packers(blocks);
   prepared_ = wanted;
 }
@@ -234,15 +242,18 @@ SparseScheme::Draft& SparseScheme::draft_of(uint8_t block_log2) {
   return *draft;
 }
 
-/// A block holds at least 16 KiB of code, where 2^20 elements do; drafts take short stretches from many places.
+/// A block holds at least 16 KiB of code, where 2^20 elements do; drafts take short stretches from many
+/// places.
 void SparseScheme::choose_blocks(uint64_t k, bool draft) {
   const uint64_t elements = std::max<uint64_t>(1, pool_.summary().elements);
   const double density = double(k) / double(elements);
-  const double value_bits = plan_.values == SparseValues::f32         ? 27.0
-                            : is_exact(plan_.values)                  ? 14.0
-                            : plan_.values == SparseValues::quantized ? double(plan_.width)
-                                                                      : double(std::bit_width(plan_.steps)) + 1;
-  const double map_bits = stores_map() ? double(std::bit_width(elements / std::max<uint64_t>(1, k))) + 1 : 0.0;
+  const double value_bits = plan_.values == SparseValues::f32 ? 27.0
+                            : is_exact(plan_.values)          ? 14.0
+                            : plan_.values == SparseValues::quantized
+                                ? double(plan_.width)
+                                : double(std::bit_width(plan_.steps)) + 1;
+  const double map_bits =
+      stores_map() ? double(std::bit_width(elements / std::max<uint64_t>(1, k))) + 1 : 0.0;
   const double bytes = density * (value_bits + map_bits) / 8;
   const auto smallest = [&](uint8_t low, uint8_t high, double wanted) {
     while (low < high && std::ldexp(bytes, low) < wanted) ++low;
@@ -259,8 +270,12 @@ void SparseScheme::choose_positions(uint64_t k, Draft* draft) {
   if (plan_.positions != Positions::magnitude) {
     const uint64_t seed = plan_.positions == Positions::shared_random ? context_.seed : context_.stream;
     std::unique_ptr<RandomSubset>& subset = draft ? draft->subset : subset_;
-    if (!subset)
-      subset = std::make_unique<RandomSubset>(pool_, seed, draft ? draft->blocks : pool_blocks(pool_, 16));
+    if (!subset) {
+      std::vector<SubsetStretch> stretches;
+      for (const PoolBlock& block : draft ? draft->blocks : pool_blocks(pool_, 16))
+        stretches.push_back({pool_.tensors()[block.tensor].number, block.first, block.count});
+      subset = std::make_unique<RandomSubset>(seed, std::move(stretches));
+    }
     subset_cut_ = subset->cut(k);
     return;
   }
@@ -281,8 +296,7 @@ void SparseScheme::choose_positions(uint64_t k, Draft* draft) {
 void SparseScheme::choose_value_range(uint64_t k, Draft* draft) {
   const bool largest = plan_.positions == Positions::magnitude;
   const uint32_t low = largest && k > 0 ? std::min(cut_.threshold_key, element::first_nonfinite_key - 1) : 0;
-  const uint32_t high =
-      std::max(low, std::min(pool_.summary().max_key, element::first_nonfinite_key - 1));
+  const uint32_t high = std::max(low, std::min(pool_.summary().max_key, element::first_nonfinite_key - 1));
   if (is_exact(plan_.values)) {
     least_key_ = key_of(plan_.values, element::magnitude_of_key(low));
     most_key_ = key_of(plan_.values, element::magnitude_of_key(high));
@@ -296,14 +310,15 @@ void SparseScheme::choose_value_range(uint64_t k, Draft* draft) {
   coder_.plan.quantizer = plan_.quantizer;
   coder_.plan.stochastic = plan_.stochastic;
   coder_.plan.seed = context_.stream;
-  const float top = draft ? element::magnitude_of_key(std::max(low, std::min(draft->population->summary().max_key, high)))
-                          : element::magnitude_of_key(high);
+  const float top =
+      draft ? element::magnitude_of_key(std::max(low, std::min(draft->population->summary().max_key, high)))
+            : element::magnitude_of_key(high);
   const float bottom = scale_has_low(plan_.quantizer) ? element::magnitude_of_key(low) : 0.0f;
   coder_.plan.scale[1] = element::make_class_scale(plan_.quantizer, plan_.width, bottom, top);
 }
 
-/// A single bit is the sign: then the least error has the mean of the kept magnitudes as the range (sparse ternary
-/// compression, Sattler et al., 2019).
+/// A single bit is the sign: then the least error has the mean of the kept magnitudes as the range (sparse
+/// ternary compression, Sattler et al., 2019).
 void SparseScheme::choose_mean(std::span<const PoolBlock> blocks) {
   struct Kept {
     double sum = 0;
@@ -365,7 +380,7 @@ void SparseScheme::choose_scales(std::span<const PoolBlock> blocks, double share
 void SparseScheme::choose_packers(std::span<const PoolBlock> blocks) {
   struct Counts {
     ClassTally tally;
-    uint64_t blocks = 0;           ///< with kept elements
+    uint64_t blocks = 0;  ///< with kept elements
     uint64_t bitmap_bits = 0, packed_bits = 0;
     uint64_t value_bits = 0;
   };
@@ -374,7 +389,8 @@ void SparseScheme::choose_packers(std::span<const PoolBlock> blocks) {
     static thread_local std::vector<float> decoded;
     decoded.resize(values.size());
     const PoolTensor& tensor = pool_.tensors()[place.tensor];
-    code_values(place.tensor, {tensor.number, place.first, tensor.info, context_.seed}, values, block, decoded);
+    code_values(place.tensor, {tensor.number, place.first, tensor.info, context_.seed}, values, block,
+                decoded);
     if (block.coded == 0) return;
     Counts& local = counts.local();
     BlockSums unused;
@@ -397,7 +413,8 @@ void SparseScheme::choose_packers(std::span<const PoolBlock> blocks) {
   double best = HUGE_VAL;
   for (const auto& [name, map] : sparse_map_names) {
     if (plan_.map && *plan_.map != map) continue;
-    EntropyModel model = fit_entropy_model(total.tally.entropy, 2, {0, uint8_t(width)}, map == MapPacker::entropy, quantized);
+    EntropyModel model =
+        fit_entropy_model(total.tally.entropy, 2, {0, uint8_t(width)}, map == MapPacker::entropy, quantized);
     const EntropyModel::Cost cost = model.cost(total.tally.entropy);
     double bits = 0;
     switch (map) {
@@ -438,7 +455,8 @@ void SparseScheme::list_kept(size_t t, uint64_t first, std::span<const float> va
     return;
   }
   const uint64_t pool_index = tensor.first + first;
-  const size_t n = cut_.end <= pool_index ? 0 : size_t(std::min<uint64_t>(values.size(), cut_.end - pool_index));
+  const size_t n =
+      cut_.end <= pool_index ? 0 : size_t(std::min<uint64_t>(values.size(), cut_.end - pool_index));
   element::ClassPlan plan;
   plan.classes = 2;
   plan.threshold[1] = cut_.threshold_key;
@@ -455,12 +473,16 @@ void SparseScheme::code_values(size_t t, const BlockPlace& place, std::span<cons
   list_kept(t, place.first, values, block);
   std::fill(decoded.begin(), decoded.end(), 0.0f);
   if (stores_map()) block.masked.assign(values.size(), 0.0f);
-  if (plan_.values == SparseValues::levels) code_levels(t, place, values, block, decoded);
-  else if (plan_.values == SparseValues::quantized) code_quantized(place, values, block, decoded);
-  else code_exact(t, values, block, decoded);
+  if (plan_.values == SparseValues::levels)
+    code_levels(t, place, values, block, decoded);
+  else if (plan_.values == SparseValues::quantized)
+    code_quantized(place, values, block, decoded);
+  else
+    code_exact(t, values, block, decoded);
 }
 
-void SparseScheme::code_exact(size_t t, std::span<const float> values, Block& block, std::span<float> decoded) const {
+void SparseScheme::code_exact(size_t t, std::span<const float> values, Block& block,
+                              std::span<float> decoded) const {
   const uint32_t shift = plan_.values == SparseValues::f32 ? shifts_[t] : 0;
   const uint32_t base = least_key_ >> shift;
   const auto bits = uint32_t(std::bit_width((most_key_ >> shift) - base));
@@ -505,7 +527,8 @@ void SparseScheme::code_quantized(const BlockPlace& place, std::span<const float
     block.masked[i] = coded;
     float u = 0.5f;
     if (plan.stochastic)
-      u = element::uniform_of_word(element::random_word(plan.seed, place.first + i, place.tensor, RandomPurpose::rounding));
+      u = element::uniform_of_word(
+          element::random_word(plan.seed, place.first + i, place.tensor, RandomPurpose::rounding));
     const uint32_t code = code_of(coded, u);
     decoded[i] = value_of(code);
     ++block.coded;
@@ -536,8 +559,8 @@ void SparseScheme::code_levels(size_t t, const BlockPlace& place, std::span<cons
     for (size_t k = 0; k < kept; ++k) block.uniforms[k] = all[block.kept[k]];
   } else if (plan_.stochastic) {
     for (size_t k = 0; k < kept; ++k)
-      block.uniforms[k] = element::uniform_of_word(
-          element::random_word(context_.stream, place.first + block.kept[k], place.tensor, RandomPurpose::rounding));
+      block.uniforms[k] = element::uniform_of_word(element::random_word(
+          context_.stream, place.first + block.kept[k], place.tensor, RandomPurpose::rounding));
   }
   cpu::uniform_levels(block.values, norm, s, block.uniforms, block.levels);
   cpu::uniform_values(block.levels, block.scale, s, block.level_values);
@@ -550,7 +573,8 @@ void SparseScheme::code_levels(size_t t, const BlockPlace& place, std::span<cons
     if (plan_.stochastic) {
       const float y = element::uniform_position(block.values[k], norm, s);
       const double whole = std::floor(double(y)), fraction = double(y) - whole;
-      const double down = double(block.scale) * (whole / double(s)), up = double(block.scale) * ((whole + 1) / double(s));
+      const double down = double(block.scale) * (whole / double(s)),
+                   up = double(block.scale) * ((whole + 1) / double(s));
       block.kept_error += (1 - fraction) * (down - g) * (down - g) + fraction * (up - g) * (up - g);
       block.kept_variance += fraction * (1 - fraction) * (up - down) * (up - down);
     } else {
@@ -580,7 +604,8 @@ double SparseScheme::expected_error(std::span<const float> values, std::span<con
   if (exact && plan_.values != SparseValues::f32) {
     double sum = 0;
     for (float g : values) {
-      const double sent = factor * double(value_of_key(plan_.values, key_of(plan_.values, g), is_negative(g)));
+      const double sent =
+          factor * double(value_of_key(plan_.values, key_of(plan_.values, g), is_negative(g)));
       sum += p * (sent - double(g)) * (sent - double(g)) + (1 - p) * double(g) * double(g);
     }
     return sum;
@@ -690,7 +715,8 @@ std::optional<MapPacker> read_map(const OptionReader& read) {
   read.bad("map", std::string(map_option.values));
 }
 
-// ---- Decoding -------------------------------------------------------------------------------------------------------
+// ---- Decoding
+// -------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -743,7 +769,8 @@ StoredSparse read_parameters(std::string_view bytes, std::string_view what) {
   StoredSparse stored;
   ByteReader in(bytes, what);
   const uint8_t head = in.u8();
-  if ((head & 15) > uint8_t(SparseValues::levels) || head > 31) in.damaged("unknown values " + std::to_string(head));
+  if ((head & 15) > uint8_t(SparseValues::levels) || head > 31)
+    in.damaged("unknown values " + std::to_string(head));
   stored.values = SparseValues(head & 15);
   stored.random = head & 16;
   set_signs(stored.coder);
@@ -790,8 +817,10 @@ class SparseDecoder final : public MethodDecoder {
       std::fill(values.begin(), values.end(), 0.0f);
       static thread_local std::vector<uint32_t> kept;
       list_subset(stored_.cut, place.seed, place.tensor, place.first, values.size(), kept);
-      if (stored_.values == SparseValues::levels) decode_random_levels(kept, block, values, what);
-      else decode_random_exact(kept, block, values, what);
+      if (stored_.values == SparseValues::levels)
+        decode_random_levels(kept, block, values, what);
+      else
+        decode_random_exact(kept, block, values, what);
       return;
     }
     ByteReader in(block, what);
@@ -801,13 +830,15 @@ class SparseDecoder final : public MethodDecoder {
       if (!(scale >= 0) || !std::isfinite(scale)) in.damaged("the scale is negative or not finite");
     }
     stored_.coder.decode(in.string(), values, what);
-    if (stored_.values == SparseValues::levels) decode_levels(in, scale, values, what);
-    else decode_exact(in, values);
+    if (stored_.values == SparseValues::levels)
+      decode_levels(in, scale, values, what);
+    else
+      decode_exact(in, values);
   }
 
   std::string describe() const override {
-    std::string text = std::string(name_) + ':' +
-                       values_text(stored_.values, stored_.coder.plan.width[1], stored_.steps);
+    std::string text =
+        std::string(name_) + ':' + values_text(stored_.values, stored_.coder.plan.width[1], stored_.steps);
     if (stored_.random) return text;
     return text + ",map=" + std::string(choice_name(stored_.coder.map, sparse_map_names));
   }

@@ -1,5 +1,6 @@
-// What the methods that keep some elements and drop the others share: which elements are kept, how their positions and
-// values are coded, and the decoder of all of them. A method's file says which elements, values and size its paper has.
+// What the methods that keep some elements and drop the others share: which elements are kept, how their
+// positions and values are coded, and the decoder of all of them. A method's file says which elements, values
+// and size its paper has.
 #pragma once
 
 #include <map>
@@ -43,17 +44,18 @@ struct SparsePlan {
   std::optional<MapPacker> map;  ///< empty: the smallest; of no use with shared_random
   uint32_t width = 0;            ///< quantized: bits of a code word
   element::ClassQuantizer quantizer = element::ClassQuantizer::cell;
-  uint32_t steps = 1;               ///< levels: s
-  ScaleNorm norm = ScaleNorm::l2;   ///< levels: of a tensor's kept values
-  ScaleBeta beta = ScaleBeta::off;  ///< levels: decoded values are divided by 1 + beta, beta = min(k / s^2, sqrt(k) / s)
-  bool scaled = false;              ///< random positions: kept values are multiplied by elements / k
-  bool stochastic = false;          ///< quantized and levels
-  double nominal_value_bits = 32;   ///< a kept element, as the paper counts
-  double nominal_tensor_bits = 0;   ///< a tensor, as the paper counts
+  uint32_t steps = 1;              ///< levels: s
+  ScaleNorm norm = ScaleNorm::l2;  ///< levels: of a tensor's kept values
+  ScaleBeta beta =
+      ScaleBeta::off;   ///< levels: decoded values are divided by 1 + beta, beta = min(k / s^2, sqrt(k) / s)
+  bool scaled = false;  ///< random positions: kept values are multiplied by elements / k
+  bool stochastic = false;         ///< quantized and levels
+  double nominal_value_bits = 32;  ///< a kept element, as the paper counts
+  double nominal_tensor_bits = 0;  ///< a tensor, as the paper counts
 };
 
-/// Elements kept by magnitude: a key above the threshold, or equal to it at a pool index below the cutoff; in both cases
-/// only before `end`.
+/// Elements kept by magnitude: a key above the threshold, or equal to it at a pool index below the cutoff; in
+/// both cases only before `end`.
 struct MagnitudeCut {
   uint32_t threshold_key = 0;
   uint64_t cutoff = 0;
@@ -117,7 +119,8 @@ class SparseScheme : public Scheme {
                       std::span<float> decoded) const;
   void code_levels(size_t t, const BlockPlace& place, std::span<const float> values, Block& block,
                    std::span<float> decoded) const;
-  double expected_error(std::span<const float> values, std::span<const float> decoded, const Block& block) const;
+  double expected_error(std::span<const float> values, std::span<const float> decoded,
+                        const Block& block) const;
 
   const MethodInfo& info_;
   std::unique_ptr<MagnitudeIndex> index_;
@@ -148,13 +151,14 @@ constexpr std::pair<std::string_view, MapPacker> sparse_map_names[] = {{"raw32",
                                                                        {"bitmap", MapPacker::bitmap},
                                                                        {"rice", MapPacker::rice},
                                                                        {"entropy", MapPacker::entropy}};
-constexpr MethodOption k_option = {"k", "auto|1..2^62", "auto", "kept elements, at most all; auto: as density says"};
+constexpr MethodOption k_option = {"k", "auto|1..2^62", "auto",
+                                   "kept elements, at most all; auto: as density says"};
 constexpr MethodOption density_option = {
     "density", "auto|0..1", "auto",
     "share of the elements that is kept, at least one; auto: what the target allows, without a target 0.01"};
-constexpr MethodOption map_option = {
-    "map", "auto|raw32|packed|bitmap|rice|entropy", "auto",
-    "how positions are stored; raw32: 32 bits an index as published code sends, packed: ceil(log2 block); auto: the smallest"};
+constexpr MethodOption map_option = {"map", "auto|raw32|packed|bitmap|rice|entropy", "auto",
+                                     "how positions are stored; raw32: 32 bits an index as published code "
+                                     "sends, packed: ceil(log2 block); auto: the smallest"};
 
 /// Sizes of the options k and density over `elements` elements.
 SizeRange kept_sizes(const OptionReader& read, uint64_t elements, double native_density = 0.01);

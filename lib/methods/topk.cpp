@@ -1,5 +1,6 @@
-// Top-k: the k largest magnitudes of the pool, with their positions; of equals those of the lower index (methods.md 8).
-// Deterministic and biased; |g^ - g|^2 is the dropped energy (and what a quantizer of the kept adds).
+// Top-k: the k largest magnitudes of the pool, with their positions; of equals those of the lower index
+// (methods.md 8). Deterministic and biased; |g^ - g|^2 is the dropped energy (and what a quantizer of the
+// kept adds).
 #include "jsq/error.hpp"
 #include "lib/methods/sparse.hpp"
 
@@ -9,8 +10,10 @@ namespace {
 constexpr MethodOption options[] = {
     k_option,
     density_option,
-    {"values", "f32|f16|bf16|q1..q8", "f32", "what is sent of a kept element; q1..q8: a code word of so many bits"},
-    {"quant", "cell|mid|offmag|sym", "cell", "quantizer of q1..q8, as in jointsq, on the range of the kept magnitudes"},
+    {"values", "f32|f16|bf16|q1..q8", "f32",
+     "what is sent of a kept element; q1..q8: a code word of so many bits"},
+    {"quant", "cell|mid|offmag|sym", "cell",
+     "quantizer of q1..q8, as in jointsq, on the range of the kept magnitudes"},
     map_option,
 };
 
@@ -34,13 +37,17 @@ class TopkScheme final : public SparseScheme {
       if (plan_.quantizer == ClassQuantizer::sym && plan_.width == 1)
         read.bad("quant", "a quantizer other than sym with values=q1, since sym's only 1-bit level is zero");
       if (plan_.quantizer == ClassQuantizer::cell && context.rounding == Rounding::stochastic)
-        throw Error(Errc::usage,
-                    "topk: quant=cell is deterministic; for stochastic rounding use quant=mid, offmag or sym");
+        throw Error(
+            Errc::usage,
+            "topk: quant=cell is deterministic; for stochastic rounding use quant=mid, offmag or sym");
       plan_.stochastic = plan_.quantizer != ClassQuantizer::cell && context.rounding != Rounding::nearest;
       return;
     }
-    if (values != "f32" && values != "f16" && values != "bf16") read.bad("values", "f32, f16, bf16 or q1..q8");
-    plan_.values = values == "f32" ? SparseValues::f32 : values == "f16" ? SparseValues::f16 : SparseValues::bf16;
+    if (values != "f32" && values != "f16" && values != "bf16")
+      read.bad("values", "f32, f16, bf16 or q1..q8");
+    plan_.values = values == "f32"   ? SparseValues::f32
+                   : values == "f16" ? SparseValues::f16
+                                     : SparseValues::bf16;
     plan_.nominal_value_bits = values == "f32" ? 32 : 16;
   }
 };
@@ -61,11 +68,10 @@ const MethodRow topk_row = {
      .backends = "cpu",
      .options = options,
      .sizing = Sizing::continuous,
-     .size_option = "k",
+     .size_option = "k|density",
      .feedback = Feedback::residual},
-    [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context) -> std::unique_ptr<Scheme> {
-      return std::make_unique<TopkScheme>(pool, spec, context);
-    },
+    [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
+        -> std::unique_ptr<Scheme> { return std::make_unique<TopkScheme>(pool, spec, context); },
     nullptr,
     sparse_decoder_of<topk_row>};
 

@@ -51,7 +51,7 @@ struct MethodInfo {
   std::string_view backends;       ///< "cpu", "cpu, cuda"
   std::span<const MethodOption> options;
   Sizing sizing = Sizing::fixed;
-  std::string_view size_option = {};  ///< the option that fixes the size; "auto" leaves it to the target
+  std::string_view size_option = {};  ///< the option that fixes the size, or several with | between; "auto" leaves it to the target
   bool unbiased = false;              ///< with default options and without feedback: the mean over seeds is the gradient
   Feedback feedback = Feedback::none; ///< what its paper prescribes for a sequence
   bool sums = false;                  ///< messages of workers are added in the code domain

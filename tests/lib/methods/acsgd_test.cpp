@@ -1,4 +1,5 @@
-// AC-SGD: bits and kept elements of the worked budgets, no bias in the paper's variant, JointSQ's variant as it is.
+// AC-SGD: bits and kept elements of the worked budgets, no bias in the paper's variant, JointSQ's variant as
+// it is.
 #include <cmath>
 
 #include "tests/kernels/data.hpp"
@@ -18,14 +19,17 @@ TEST(Acsgd, PlansTheWorkedBudgets) {
     uint32_t bits;
     uint64_t kept, author_bits, author_kept;
   };
-  for (const Plan& plan : {Plan{102400, 8, 11966, 8, 3664}, Plan{1024000, 10, 100210, 10, 34210}, Plan{32000, 7, 4145, 7, 1187}}) {
+  for (const Plan& plan : {Plan{102400, 8, 11966, 8, 3664}, Plan{1024000, 10, 100210, 10, 34210},
+                           Plan{32000, 7, 4145, 7, 1187}}) {
     const std::string budget = ",budget=" + std::to_string(plan.budget);
     const CodedPool paper({values}, "acsgd:variant=paper" + budget);
     EXPECT_EQ(paper.code().sums.nominal_bits, plan.kept * plan.bits + 32);
-    EXPECT_TRUE(paper.decoder()->describe().starts_with("acsgd:levels=" + std::to_string((1 << (plan.bits - 1)) - 1) + ','));
+    EXPECT_TRUE(paper.decoder()->describe().starts_with(
+        "acsgd:levels=" + std::to_string((1 << (plan.bits - 1)) - 1) + ','));
     const CodedPool jointsq({values}, "acsgd:variant=jointsq" + budget);
     EXPECT_EQ(jointsq.code().sums.nominal_bits, plan.kept * plan.bits + 32);
-    EXPECT_TRUE(jointsq.decoder()->describe().starts_with("acsgd:levels=" + std::to_string(1 << (plan.bits - 1)) + ','));
+    EXPECT_TRUE(jointsq.decoder()->describe().starts_with(
+        "acsgd:levels=" + std::to_string(1 << (plan.bits - 1)) + ','));
     const CodedPool author({values}, "acsgd:variant=author" + budget);
     // Each of at most 16 blocks rounds its bits up.
     EXPECT_NEAR(double(author.code().sums.nominal_bits),
@@ -55,7 +59,8 @@ TEST(Acsgd, HasNoBiasAndTheErrorItExpects) {
   }
 }
 
-// k = 4 of 8 at C = 16: b* = log2(2 ln2 16) / 2 = 2.24, k = 7; the level of the largest is s, its value exact.
+// k = 4 of 8 at C = 16: b* = log2(2 ln2 16) / 2 = 2.24, k = 7; the level of the largest is s, its value
+// exact.
 TEST(AcsgdAsInJointSq, RoundsTheLargestToLevelsOfTheLargestMagnitude) {
   const CodedPool coded({test::v8}, "acsgd:variant=jointsq,budget=16", 3, Rounding::nearest);
   EXPECT_EQ(coded.decoded(), (std::vector<float>{0, -2, 0, 2, 0, 0, 4, -4}));
@@ -66,9 +71,11 @@ TEST(Acsgd, SurvivesExtremesOfEveryKind) {
     for (const char* variant : {"paper", "author", "jointsq"})
       for (size_t n : {0, 1, 2, 1000}) {
         CodedPool coded({make_data(kind, n)}, std::string("acsgd:variant=") + variant);
-        for (uint64_t size : {uint64_t(0), uint64_t(1), coded.scheme->sizes().native, coded.scheme->sizes().most}) {
+        for (uint64_t size :
+             {uint64_t(0), uint64_t(1), coded.scheme->sizes().native, coded.scheme->sizes().most}) {
           coded.set_size(size);
-          for (float value : coded.decoded()) ASSERT_TRUE(std::isfinite(value)) << test::kind_name(kind) << variant;
+          for (float value : coded.decoded())
+            ASSERT_TRUE(std::isfinite(value)) << test::kind_name(kind) << variant;
         }
       }
 }

@@ -1,4 +1,5 @@
-// A pool of tensors in memory coded by one method, block by block, and decoded again: what the tests of the methods share.
+// A pool of tensors in memory coded by one method, block by block, and decoded again: what the tests of the
+// methods share.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -53,7 +54,7 @@ struct CodedPool {
   }
 
   struct Result {
-    std::vector<std::vector<float>> values;   ///< as the decoder gives them
+    std::vector<std::vector<float>> values;  ///< as the decoder gives them
     std::vector<std::vector<std::string>> blocks;
     BlockSums sums;
     size_t bytes = 0;
@@ -69,13 +70,15 @@ struct CodedPool {
         const size_t count = size_t(std::min<uint64_t>(length, tensors[t].size() - first));
         std::vector<float> claimed(count, 42.0f);
         std::string block = "before";  // is appended to
-        scheme->encode(t, place(t, first), std::span(tensors[t]).subspan(first, count), block, claimed, result.sums);
+        scheme->encode(t, place(t, first), std::span(tensors[t]).subspan(first, count), block, claimed,
+                       result.sums);
         block.erase(0, 6);
         const std::span<float> out = std::span(result.values[t]).subspan(first, count);
         if (!block.empty()) decoder(t)->decode_block(place(t, first), block, out, "block");
         for (size_t i = 0; i < count; ++i)
           EXPECT_EQ(std::bit_cast<uint32_t>(out[i]), std::bit_cast<uint32_t>(claimed[i]))
-              << to_string(spec) << " tensor " << t << " element " << first + i << ": " << out[i] << ' ' << claimed[i];
+              << to_string(spec) << " tensor " << t << " element " << first + i << ": " << out[i] << ' '
+              << claimed[i];
         result.bytes += block.size();
         result.blocks[t].push_back(std::move(block));
       }
@@ -114,8 +117,10 @@ inline Errc refusal_of(const std::string& method, Rounding rounding = Rounding::
   return Errc::internal;
 }
 
-/// Decodes the block where that is possible, and says whether it was; anything but Error damaged fails the test.
-inline bool decodes(const MethodDecoder& decoder, const BlockPlace& place, const std::string& block, size_t count) {
+/// Decodes the block where that is possible, and says whether it was; anything but Error damaged fails the
+/// test.
+inline bool decodes(const MethodDecoder& decoder, const BlockPlace& place, const std::string& block,
+                    size_t count) {
   std::vector<float> values(count);
   try {
     decoder.decode_block(place, block, values, "block");

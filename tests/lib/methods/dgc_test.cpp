@@ -1,4 +1,5 @@
-// DGC's selection: the worked steps' largest residuals, and the published sampled threshold with its cut at the end.
+// DGC's selection: the worked steps' largest residuals, and the published sampled threshold with its cut at
+// the end.
 #include <algorithm>
 #include <cmath>
 

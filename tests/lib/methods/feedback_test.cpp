@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
@@ -95,6 +96,34 @@ TEST(feedback, nesterov_momentum_looks_one_step_ahead) {
   const FeedbackStep second = before_coding(rule, state, "w", Values{1});
   expect_near(second.u, {.75f});
   expect_near(second.coded, {3.25f});
+}
+
+TEST(feedback, clipping_bounds_the_norm_of_a_whole_step) {
+  // |g| = 5 over two tensors (3 and 4), clip 2.5: everything is halved.
+  State state;
+  CompressOptions options;
+  options.method = parse_method("dgc:density=1,momentum=0,clip=2.5");
+  options.target = {TargetKind::native, 0};
+  options.state = &state;
+  const Values a = {3, 0}, b = {4};
+  MemorySink frame;
+  compress({{"a", source_of(tensor("a", {2}), a), {}, true}, {"b", source_of(tensor("b", {1}), b), {}, true}}, options, frame);
+  Values decoded(1);
+  FrameReader::from_bytes(frame.bytes).read(1, 0, decoded);
+  EXPECT_EQ(decoded[0], 2.0f);
+}
+
+TEST(feedback, warm_up_thins_out_step_by_step) {
+  // methods.md 10: density 0.001, E = 5 -> .316, .1, .0316, .01, .00316, .001.
+  State state;
+  const double shares[] = {.31623, .1, .031623, .01, .0031623, .001, .001};
+  Values gradient(100000);
+  for (size_t i = 0; i < gradient.size(); ++i) gradient[i] = float(i + 1);
+  for (double share : shares) {
+    const Values decoded = step(state, "dgc:density=0.001,warmup=5", "native", gradient);
+    const auto kept = double(std::count_if(decoded.begin(), decoded.end(), [](float value) { return value != 0; }));
+    EXPECT_NEAR(kept, share * double(gradient.size()), 1.5 + 2e-5 * double(gradient.size()));
+  }
 }
 
 TEST(feedback, signum_sends_the_running_mean) {

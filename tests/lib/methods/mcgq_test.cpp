@@ -1,4 +1,5 @@
-// MCGQ: the worked vector, counts that add up and round up or down, no bias over the offset, tensors as one population.
+// MCGQ: the worked vector, counts that add up and round up or down, no bias over the offset, tensors as one
+// population.
 #include <cmath>
 
 #include "tests/kernels/data.hpp"
@@ -31,7 +32,8 @@ TEST(Mcgq, TakesEachElementsShareRoundedUpOrDownAndAllSamplesTogether) {
       double total = 0;
       for (size_t t = 0; t < tensors.size(); ++t)
         for (size_t i = 0; i < tensors[t].size(); ++i) {
-          const double count = double(result.values[t][i]) * samples / norm, wanted = double(tensors[t][i]) * samples / norm;
+          const double count = double(result.values[t][i]) * samples / norm,
+                       wanted = double(tensors[t][i]) * samples / norm;
           ASSERT_NEAR(count, std::round(count), 1e-6 * std::fabs(count) + 1e-6);  // the norm is stored as f32
           ASSERT_LT(std::fabs(std::round(count) - wanted), 1 + 1e-6) << test::kind_name(kind) << ' ' << i;
           ASSERT_GE(count * wanted, 0);
@@ -61,7 +63,8 @@ TEST(Mcgq, SurvivesExtremesOfEveryKindAndSize) {
   for (Kind kind : test::all_kinds)
     for (size_t n : {0, 1, 2, 1000}) {
       CodedPool coded({make_data(kind, n)}, "mcgq");
-      for (uint64_t size : {uint64_t(0), uint64_t(1), coded.scheme->sizes().native, coded.scheme->sizes().most}) {
+      for (uint64_t size :
+           {uint64_t(0), uint64_t(1), coded.scheme->sizes().native, coded.scheme->sizes().most}) {
         coded.set_size(size);
         for (float value : coded.decoded()) ASSERT_TRUE(std::isfinite(value)) << test::kind_name(kind);
       }

@@ -1,4 +1,5 @@
-// Qsparse-local-SGD: the worked vector under the uniforms that it names, scaling by beta, levels of each tensor's own norm.
+// Qsparse-local-SGD: the worked vector under the uniforms that it names, scaling by beta, levels of each
+// tensor's own norm.
 #include <cmath>
 
 #include "kernels/element/philox.hpp"
@@ -13,12 +14,13 @@ using test::Kind;
 using test::make_data;
 using test::v8;
 
-/// A seed under which elements 1, 3, 6 and 7 round as with the uniforms .25, .125, .9375 and .0625: y = |g| s / N has
-/// the fractions .548, .095, .643 and .191.
+/// A seed under which elements 1, 3, 6 and 7 round as with the uniforms .25, .125, .9375 and .0625: y = |g| s
+/// / N has the fractions .548, .095, .643 and .191.
 uint64_t seed_of_the_worked_vector() {
   for (uint64_t seed = 0;; ++seed) {
     const auto u = [&](uint64_t i) {
-      return element::uniform_of_word(element::random_word(seed + 1000, i, 0, element::RandomPurpose::rounding));
+      return element::uniform_of_word(
+          element::random_word(seed + 1000, i, 0, element::RandomPurpose::rounding));
     };
     if (u(1) < 0.54f && u(3) > 0.1f && u(6) > 0.65f && u(7) < 0.19f) return seed;
   }
@@ -65,8 +67,8 @@ TEST(Qlsgd, RoundsOnTheNormOfEachTensorsKeptElements) {
 }
 
 TEST(Qlsgd, ExpectsTheErrorThatItHasOnAverage) {
-  for (const char* options : {"select=topk,scale-beta=off", "select=topk,scale-beta=on", "select=randk,scale-beta=off",
-                              "select=randk,scale-beta=on"}) {
+  for (const char* options : {"select=topk,scale-beta=off", "select=topk,scale-beta=on",
+                              "select=randk,scale-beta=off", "select=randk,scale-beta=on"}) {
     const std::vector<float> values = make_data(Kind::gauss, 300);
     double measured = 0, expected = 0;
     constexpr int seeds = 1500;
@@ -85,7 +87,8 @@ TEST(Qlsgd, SurvivesExtremesOfEveryKind) {
     for (const char* options : {"select=topk", "select=randk", "bits=16", "bits=2,scale-beta=on"})
       for (size_t n : {1, 2, 1000}) {
         const CodedPool coded({make_data(kind, n)}, std::string("qlsgd:density=0.5,") + options);
-        for (float value : coded.decoded()) ASSERT_TRUE(std::isfinite(value)) << test::kind_name(kind) << options;
+        for (float value : coded.decoded())
+          ASSERT_TRUE(std::isfinite(value)) << test::kind_name(kind) << options;
       }
 }
 

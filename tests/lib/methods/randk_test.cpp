@@ -1,10 +1,12 @@
-// Rand-k and the random subsets behind it: the k smallest random words, any k alike likely, values scaled by d / k.
+// Rand-k and the random subsets behind it: the k smallest random words, any k alike likely, values scaled by
+// d / k.
 #include "lib/methods/random_subset.hpp"
 
 #include <algorithm>
 #include <cmath>
 
 #include "kernels/element/philox.hpp"
+#include "lib/collectives/endpoint.hpp"
 #include "tests/kernels/data.hpp"
 #include "tests/lib/methods/coded_pool.hpp"
 
@@ -17,7 +19,8 @@ using test::make_data;
 using test::v8;
 
 /// The k elements with the smallest random words, by sorting.
-std::vector<std::vector<bool>> subset(const std::vector<std::vector<float>>& tensors, uint64_t seed, size_t k) {
+std::vector<std::vector<bool>> subset(const std::vector<std::vector<float>>& tensors, uint64_t seed,
+                                      size_t k) {
   std::vector<std::tuple<uint32_t, size_t, size_t>> order;
   std::vector<std::vector<bool>> kept;
   for (size_t t = 0; t < tensors.size(); ++t) {
@@ -31,8 +34,8 @@ std::vector<std::vector<bool>> subset(const std::vector<std::vector<float>>& ten
 }
 
 TEST(Randk, SendsTheElementsWithTheSmallestRandomWordsTimesElementsByKept) {
-  const std::vector<std::vector<float>> tensors = {make_data(Kind::gauss, 3000, 1), make_data(Kind::gauss, 1, 2),
-                                                   make_data(Kind::gauss, 70000, 3)};
+  const std::vector<std::vector<float>> tensors = {
+      make_data(Kind::gauss, 3000, 1), make_data(Kind::gauss, 1, 2), make_data(Kind::gauss, 70000, 3)};
   for (size_t k : {1, 2, 100, 5000, 73000, 73001})
     for (const char* scale : {"on", "off"}) {
       const CodedPool coded(tensors, "randk:k=" + std::to_string(k) + ",scale=" + scale, 77 + k);
@@ -41,7 +44,8 @@ TEST(Randk, SendsTheElementsWithTheSmallestRandomWordsTimesElementsByKept) {
       const float gain = scale == std::string("on") ? float(73001.0 / double(k)) : 1.0f;
       for (size_t t = 0; t < tensors.size(); ++t)
         for (size_t i = 0; i < tensors[t].size(); ++i)
-          ASSERT_EQ(result.values[t][i], kept[t][i] ? tensors[t][i] * gain : 0.0f) << k << ' ' << t << ' ' << i;
+          ASSERT_EQ(result.values[t][i], kept[t][i] ? tensors[t][i] * gain : 0.0f)
+              << k << ' ' << t << ' ' << i;
       EXPECT_EQ(result.sums.nominal_bits, 32 * k);
     }
 }
@@ -64,12 +68,14 @@ TEST(Randk, HasThatErrorAndNoBiasOverTheSeeds) {
   }
   EXPECT_NEAR(error, 5.0 / 3 * 30.328125, 1.5);
   for (size_t i = 0; i < 8; ++i)  // five standard deviations of the mean
-    EXPECT_NEAR(mean[i], double(v8[i]), 5 * std::abs(double(v8[i])) * std::sqrt(5.0 / 3 / seeds) + 1e-12) << i;
+    EXPECT_NEAR(mean[i], double(v8[i]), 5 * std::abs(double(v8[i])) * std::sqrt(5.0 / 3 / seeds) + 1e-12)
+        << i;
 }
 
 TEST(Randk, IsTheSameSubsetForEveryWorker) {
   const std::vector<float> a = make_data(Kind::gauss, 5000, 1), b = make_data(Kind::gauss, 5000, 2);
-  const auto first = CodedPool({a}, "randk:k=700", 5).code(), second = CodedPool({b}, "randk:k=700", 5).code();
+  const auto first = CodedPool({a}, "randk:k=700", 5).code(),
+             second = CodedPool({b}, "randk:k=700", 5).code();
   for (size_t i = 0; i < a.size(); ++i) EXPECT_EQ(first.values[0][i] == 0, second.values[0][i] == 0);
 }
 
@@ -81,6 +87,29 @@ TEST(Randk, StaysFiniteWhereScalingOverflows) {
 TEST(Randk, ScalesByItselfOnlyWithoutFeedback) {
   const auto row = CodedPool({v8}, "randk:k=3").code(), on = CodedPool({v8}, "randk:k=3,scale=on").code();
   EXPECT_EQ(row.values, on.values);
+}
+
+// Workers send values at the same positions, which are added: the mean of what the messages decode to,
+// scaled.
+TEST(Randk, AddsMessagesInTheCodeDomain) {
+  const std::vector<float> a = make_data(Kind::gauss, 70000, 1), b = make_data(Kind::gauss, 70000, 2);
+  const MethodSpec spec = parse_method("randk:k=700");
+  TensorInfo info;
+  info.shape = {a.size()};
+  const auto first = method_row("randk").make_endpoint(spec, {&info, 0, 0, 2, 5, 8}, a);
+  const auto second = method_row("randk").make_endpoint(spec, {&info, 0, 1, 2, 5, 9}, b);
+  std::string sum = first->message(0);
+  EXPECT_EQ(sum.size(), 2800u);
+  EXPECT_EQ(first->add(0, sum, second->message(0), 0), 0u);
+  first->receive(0, sum);
+  std::vector<float> mean(a.size()), own(a.size());
+  first->mean(mean);
+  first->own(own);
+  const auto kept = subset({a}, 5, 700);
+  for (size_t i = 0; i < a.size(); ++i) {
+    ASSERT_EQ(mean[i], kept[0][i] ? (a[i] / 2 + b[i] / 2) * 100.0f : 0.0f) << i;
+    ASSERT_EQ(own[i], kept[0][i] ? a[i] * 100.0f : 0.0f) << i;
+  }
 }
 
 // Words that tie are told apart by tensor and element.

@@ -1,5 +1,5 @@
-// Top-k and the coder of sparse methods: exactly the k largest, of equals the first; every value type and map comes back
-// as the scheme said; damage is refused or decodes to something finite.
+// Top-k and the coder of sparse methods: exactly the k largest, of equals the first; every value type and map
+// comes back as the scheme said; damage is refused or decodes to something finite.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -68,7 +68,8 @@ TEST(Topk, IsExactInLargePoolsAndTheirTies) {
       const auto kept = largest(tensors, k);
       for (size_t t = 0; t < tensors.size(); ++t)
         for (size_t i = 0; i < tensors[t].size(); ++i)
-          ASSERT_EQ(result.values[t][i], kept[t][i] ? tensors[t][i] : 0.0f) << test::kind_name(kind) << ' ' << k;
+          ASSERT_EQ(result.values[t][i], kept[t][i] ? tensors[t][i] : 0.0f)
+              << test::kind_name(kind) << ' ' << k;
     }
   }
 }
@@ -102,8 +103,8 @@ TEST(Topk, GivesBackEveryValueTypeThroughEveryMap) {
     for (const char* map : {"auto", "raw32", "packed", "bitmap", "rice", "entropy"})
       for (Kind kind : test::all_kinds) {
         const size_t n = 1 + random.below(5000);
-        const std::string method = std::string("topk:values=") + values + ",map=" + map + ",k=" +
-                                   std::to_string(1 + random.below(n));
+        const std::string method = std::string("topk:values=") + values + ",map=" + map +
+                                   ",k=" + std::to_string(1 + random.below(n));
         SCOPED_TRACE(method + ' ' + test::kind_name(kind));
         const CodedPool coded({make_data(kind, n, n)}, method);
         const CodedPool::Result result = coded.code();  // compares
@@ -171,7 +172,8 @@ TEST(Topk, ExpectsTheErrorThatStochasticRoundingHasOnAverage) {
 TEST(Topk, SpendsNothingOnBitsThatADumpOfHalfPrecisionLeavesZero) {
   std::vector<float> values = make_data(Kind::heavy, 20000);
   for (float& g : values) g = element::f16_to_f32(element::f32_to_f16_saturating(g));
-  const CodedPool as_f32({values}, "topk:k=1000"), as_f16({values}, "topk:k=1000", 1, Rounding::automatic, DType::f16);
+  const CodedPool as_f32({values}, "topk:k=1000"),
+      as_f16({values}, "topk:k=1000", 1, Rounding::automatic, DType::f16);
   const CodedPool::Result wide = as_f32.code(), narrow = as_f16.code();
   EXPECT_EQ(wide.values, narrow.values);
   EXPECT_LT(narrow.bytes + 1000 * 13 / 8 - 8, wide.bytes);
@@ -187,7 +189,8 @@ TEST(Topk, TakesTheSmallestMapUnlessOneIsNamed) {
         const CodedPool coded({values}, "topk:map=" + map + ',' + k);
         return coded.code().bytes + coded.scheme->stored_set(0).parameters.size();
       };
-      for (const char* map : {"raw32", "packed", "bitmap", "rice", "entropy"}) smallest = std::min(smallest, size(map));
+      for (const char* map : {"raw32", "packed", "bitmap", "rice", "entropy"})
+        smallest = std::min(smallest, size(map));
       EXPECT_LE(size("auto"), smallest + smallest / 50 + 8) << density << ' ' << n;
     }
 }
@@ -204,12 +207,14 @@ TEST(Topk, DraftsComeCloseToTheWhole) {
     const CodedPool::Result whole = coded.code();
     coded.scheme->set_size(coded.scheme->sizes().native, true);
     size_t bytes = 0, elements = 0;
-    for (const PoolBlock& block : pool_blocks(*coded.pool, coded.scheme->block_log2(), Scheme::draft_elements)) {
+    for (const PoolBlock& block :
+         pool_blocks(*coded.pool, coded.scheme->block_log2(), Scheme::draft_elements)) {
       std::string code;
       std::vector<float> decoded(block.count);
       BlockSums sums;
       coded.scheme->encode(block.tensor, coded.place(block.tensor, block.first),
-                           std::span(tensors[block.tensor]).subspan(block.first, block.count), code, decoded, sums);
+                           std::span(tensors[block.tensor]).subspan(block.first, block.count), code, decoded,
+                           sums);
       bytes += code.size();
       elements += block.count;
     }
@@ -220,8 +225,9 @@ TEST(Topk, DraftsComeCloseToTheWhole) {
 
 TEST(Topk, RefusesOrDecodesDamageAndNothingWorse) {
   Random random(11);
-  for (const char* method : {"topk:values=f32", "topk:values=f16", "topk:values=bf16", "topk:values=q4", "topk:values=q1",
-                             "qlsgd", "qlsgd:select=randk", "randk", "randk:values=f16", "acsgd", "mcgq"})
+  for (const char* method :
+       {"topk:values=f32", "topk:values=f16", "topk:values=bf16", "topk:values=q4", "topk:values=q1", "qlsgd",
+        "qlsgd:select=randk", "randk", "randk:values=f16", "acsgd", "mcgq"})
     for (const char* map : {"raw32", "packed", "bitmap", "rice", "entropy"}) {
       std::string text = method;
       if (text.find("randk") == std::string::npos && text != "mcgq")
@@ -243,7 +249,8 @@ TEST(Topk, RefusesOrDecodesDamageAndNothingWorse) {
       }
       const std::string parameters = coded.scheme->stored_set(0).parameters;
       for (size_t length = 0; length < parameters.size(); ++length)
-        EXPECT_THROW(method_row(coded.spec.name).make_decoder(parameters.substr(0, length), "parameters"), Error);
+        EXPECT_THROW(method_row(coded.spec.name).make_decoder(parameters.substr(0, length), "parameters"),
+                     Error);
       for (int round = 0; round < 300; ++round) {
         std::string flipped = parameters;
         flipped[random.below(flipped.size())] ^= char(1 << random.below(8));
@@ -259,11 +266,29 @@ TEST(Topk, RefusesOrDecodesDamageAndNothingWorse) {
 }
 
 TEST(Topk, RefusesOptionsWithWhatIsExpected) {
-  for (const char* method :
-       {"topk:k=0", "topk:k=x", "topk:density=2", "topk:density=-1", "topk:k=3,density=0.1", "topk:values=q9",
-        "topk:values=q0", "topk:values=f64", "topk:quant=best", "topk:map=raw", "topk:values=q1,quant=sym",
-        "randk:scale=2", "dgc:threshold=all", "dgc:momentum=2", "dgc:nesterov=2", "dgc:clip=-1", "qlsgd:bits=1",
-        "qlsgd:select=all", "qlsgd:scale-beta=2", "acsgd:variant=x", "acsgd:budget=0", "mcgq:samples=65", "mcgq:coder=base243"})
+  for (const char* method : {"topk:k=0",
+                             "topk:k=x",
+                             "topk:density=2",
+                             "topk:density=-1",
+                             "topk:k=3,density=0.1",
+                             "topk:values=q9",
+                             "topk:values=q0",
+                             "topk:values=f64",
+                             "topk:quant=best",
+                             "topk:map=raw",
+                             "topk:values=q1,quant=sym",
+                             "randk:scale=2",
+                             "dgc:threshold=all",
+                             "dgc:momentum=2",
+                             "dgc:nesterov=2",
+                             "dgc:clip=-1",
+                             "qlsgd:bits=1",
+                             "qlsgd:select=all",
+                             "qlsgd:scale-beta=2",
+                             "acsgd:variant=x",
+                             "acsgd:budget=0",
+                             "mcgq:samples=65",
+                             "mcgq:coder=base243"})
     EXPECT_EQ(refusal_of(method), Errc::usage) << method;
   EXPECT_EQ(refusal_of("topk:values=q4", Rounding::stochastic), Errc::usage);
 }

@@ -327,7 +327,8 @@ TEST(ClassBlock, TakesTheSizesOfItsUncodedPackersExactly) {
   for (Kind kind : test::all_kinds)
     for (size_t n : {1, 33, 1000, 30000}) {
       const std::vector<float> values = make_data(kind, n);
-      for (MapPacker map : {MapPacker::raw, MapPacker::bitmap, MapPacker::rice, MapPacker::index32, MapPacker::packed}) {
+      for (MapPacker map :
+           {MapPacker::raw, MapPacker::bitmap, MapPacker::rice, MapPacker::index32, MapPacker::packed}) {
         const Fitted fitted = fit({.map = map, .code_values = false}, values);
         const std::array<uint64_t, element::max_classes>& members = fitted.tally.members;
         std::string block;
@@ -388,7 +389,8 @@ TEST(ClassBlock, ListsIndicesAsTheSpecificationHasThem) {
     // Indices that repeat, fall or leave the block.
     const std::vector<std::string> impossible =
         map == MapPacker::packed
-            ? std::vector<std::string>{std::string("\0\0\0\3\x25\0\xA0", 7), std::string("\0\0\0\3\x1E\0\xA0", 7),
+            ? std::vector<std::string>{std::string("\0\0\0\3\x25\0\xA0", 7),
+                                       std::string("\0\0\0\3\x1E\0\xA0", 7),
                                        std::string("\0\0\0\x9\x2F\0\xA0", 7)}
             : std::vector<std::string>{std::string("\0\0\0\3\0\0\0\3\0\0\0\3\0\0\0\6\xA0", 17),
                                        std::string("\0\0\0\3\0\0\0\1\0\0\0\3\0\0\0\x8\xA0", 17)};
