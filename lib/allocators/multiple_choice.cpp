@@ -9,7 +9,7 @@ namespace {
 
 /// Partial choices that are followed at an item, pass by pass: a pass that had to drop some leaves a better
 /// choice, whose cost prunes the next one.
-constexpr size_t most_states[] = {1024, 8192};
+constexpr size_t most_states[] = {512, 4096};
 /// So close to the Lagrangian bound that no choice can be noticeably better.
 constexpr double close_enough = 1 + 1e-6;
 
@@ -144,12 +144,15 @@ bool follow(Items items, double limit, double price, size_t most, Choice& best) 
     drop_beaten(next);
     if (next.size() > most) {
       all = false;
-      std::nth_element(next.begin(), next.begin() + std::ptrdiff_t(most), next.end(),
-                       [&](const Partial& a, const Partial& b) {
-                         return bound(a) < bound(b) || (bound(a) == bound(b) && a.sum.weight < b.sum.weight);
-                       });
-      next.resize(most);
-      drop_beaten(next);
+      // Of neighbours in weight the one with the lowest bound.
+      size_t kept = 0;
+      for (size_t group = 0; group < most; ++group) {
+        const auto first = next.begin() + std::ptrdiff_t(group * next.size() / most),
+                   end = next.begin() + std::ptrdiff_t((group + 1) * next.size() / most);
+        next[kept++] = *std::min_element(
+            first, end, [&](const Partial& a, const Partial& b) { return bound(a) < bound(b); });
+      }
+      next.resize(kept);
     }
     layers.push_back(std::move(next));
   }

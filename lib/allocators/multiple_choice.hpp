@@ -22,7 +22,7 @@ struct WeighedOption {
 ///
 /// Dynamic programming over the items: partial choices that another one beats in cost and weight are dropped,
 /// and so are those whose Lagrangian bound exceeds the best choice known. The least cost exactly while no
-/// more than 8,192 partial choices are left at an item; beyond that those with the lowest bounds are
+/// more than 4,096 partial choices are left at an item; beyond that those with the lowest bounds are
 /// followed, and the search ends where the cost is within a millionth of the bound. Nothing is discretised.
 /// \pre every item has an option. Deterministic.
 std::optional<std::vector<size_t>> cheapest_choice(std::span<const std::vector<WeighedOption>> items,

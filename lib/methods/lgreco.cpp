@@ -26,7 +26,8 @@ namespace jsq {
 namespace {
 
 constexpr MethodOption options[] = {
-    {"base", "METHOD", "qsgd", "the method whose size is chosen: one with a size option, with its defaults"},
+    {"base", "qsgd|thc|powersgd|acpsgd", "qsgd",
+     "the method whose size is chosen, with its defaults; any other one with a size option is taken too"},
     {"alpha", "0..1000000", "1",
      "native target: the error allowed, as a multiple of that of the base's own size"},
     {"metric", "squared|l2sum", "squared", "a tensor's error: squared, or the L2 norm of the paper"},
@@ -35,6 +36,7 @@ constexpr MethodOption options[] = {
 constexpr uint64_t few_sizes = 16;  // that are all tried
 constexpr int searches = 32, refinements = 12;
 constexpr double close_enough = 0.998;  // of a limit
+constexpr double enough_gain = 0.998;   // of the cost, for one more refinement
 
 /// What coding a tensor at one size came to.
 struct Tried {
@@ -174,16 +176,19 @@ class LGrecoEncoder final : public MethodEncoder {
   }
 
   static const MethodRow& base_of(const OptionReader& read) {
-    const MethodRow& row = method_row(read.text("base"));
-    if (!row.make_scheme || row.info.size_option.empty() || row.info.sizing == Sizing::fixed)
-      read.bad("base", "a method with a size option, such as qsgd or powersgd");
-    return row;
+    for (const MethodInfo* info : methods()) {
+      if (info->name != read.text("base") || info->size_option.empty()) continue;
+      const MethodRow& row = method_row(info->name);
+      if (row.make_scheme) return row;
+    }
+    read.bad("base", "a method with a size option, such as qsgd or powersgd");
   }
 
+  /// `nearest` is printed rounded up, so that it can be asked for.
   [[noreturn]] static void unreachable(const Target& target, std::string_view kind, double nearest) {
     throw Error(Errc::unreachable_target,
                 fmt::format("{} is not reachable by lgreco; the nearest is {}={:.6g}", to_string(target),
-                            kind, nearest));
+                            kind, nearest * (1 + 5e-6)));
   }
 
   double sum_of(const Amount& amount) const {
@@ -253,39 +258,50 @@ class LGrecoEncoder final : public MethodEncoder {
   /// with the lightest sizes chosen, where nothing fits.
   bool search(const Amount& cost, const Amount& weight, double limit, Lighter lighter) {
     try_first_sizes();
+    double cost_before = std::numeric_limits<double>::infinity();
     for (int round = 0, refined = 0;; ++round) {
       const bool fits = solve(cost, weight, limit);
-      std::vector<std::vector<uint64_t>> wanted(layers_.size());
-      for (size_t t = 0; t < layers_.size(); ++t) {
-        Layer& layer = layers_[t];
-        if (!fits)
-          layer.size = lighter == Lighter::smaller ? layer.tried.begin()->first : layer.tried.rbegin()->first;
-        if (layer.size == layer.tried.begin()->first && (fits || lighter == Lighter::smaller))
-          wanted[t].push_back(std::max(layer.sizes.least, layer.size / 2));
-        if (layer.size == layer.tried.rbegin()->first && (fits || lighter == Lighter::larger))
-          wanted[t].push_back(layer.size > layer.sizes.most / 2 ? layer.sizes.most
-                                                                : std::max<uint64_t>(1, 2 * layer.size));
-      }
-      const bool more = try_sizes(wanted);
+      const bool more = try_sizes(beyond(fits, lighter));
       if (!fits && !more) return false;
       if (more && (!fits || round < searches)) continue;
-      if (++refined > refinements || sum_of(weight) >= close_enough * limit) return true;
-      for (size_t t = 0; t < layers_.size(); ++t) wanted[t] = between(layers_[t]);
-      if (!try_sizes(wanted)) return true;
+      const double cost_now = sum_of(cost);
+      const bool settled = cost_now > enough_gain * cost_before && sum_of(weight) >= close_enough * limit;
+      if (settled || ++refined > refinements) return true;
+      cost_before = cost_now;
+      if (!try_sizes(between())) return true;
     }
   }
 
-  /// Half way from the chosen size to the next ones that were tried.
-  static std::vector<uint64_t> between(const Layer& layer) {
-    std::vector<uint64_t> sizes;
-    const auto chosen = layer.tried.find(layer.size);
-    if (chosen != layer.tried.begin()) {
-      const uint64_t below = std::prev(chosen)->first;
-      if (layer.size - below > 1) sizes.push_back(below + (layer.size - below) / 2);
+  /// Sizes past the chosen ones where these are the last that were tried; lighter ones only while nothing
+  /// fits, with the lightest that were tried as the choice.
+  std::vector<std::vector<uint64_t>> beyond(bool fits, Lighter lighter) {
+    std::vector<std::vector<uint64_t>> wanted(layers_.size());
+    for (size_t t = 0; t < layers_.size(); ++t) {
+      Layer& layer = layers_[t];
+      const uint64_t first = layer.tried.begin()->first, last = layer.tried.rbegin()->first;
+      if (!fits) layer.size = lighter == Lighter::smaller ? first : last;
+      if (layer.size == first && (fits || lighter == Lighter::smaller))
+        wanted[t].push_back(std::max(layer.sizes.least, first / 2));
+      if (layer.size == last && (fits || lighter == Lighter::larger))
+        wanted[t].push_back(last > layer.sizes.most / 2 ? layer.sizes.most : std::max<uint64_t>(1, 2 * last));
     }
-    if (const auto above = std::next(chosen); above != layer.tried.end() && above->first - layer.size > 1)
-      sizes.push_back(layer.size + (above->first - layer.size) / 2);
-    return sizes;
+    return wanted;
+  }
+
+  /// Half way from the chosen sizes to the next ones that were tried.
+  std::vector<std::vector<uint64_t>> between() const {
+    std::vector<std::vector<uint64_t>> wanted(layers_.size());
+    for (size_t t = 0; t < layers_.size(); ++t) {
+      const Layer& layer = layers_[t];
+      const auto chosen = layer.tried.find(layer.size), above = std::next(chosen);
+      if (chosen != layer.tried.begin()) {
+        const uint64_t below = std::prev(chosen)->first;
+        if (layer.size - below > 1) wanted[t].push_back(below + (layer.size - below) / 2);
+      }
+      if (above != layer.tried.end() && above->first - layer.size > 1)
+        wanted[t].push_back(layer.size + (above->first - layer.size) / 2);
+    }
+    return wanted;
   }
 
   /// Prepares every layer for coding at its size.

@@ -26,7 +26,8 @@ namespace {
 using Columns = Eigen::MatrixXd;
 using StoredColumns = Eigen::MatrixXf;
 
-constexpr uint64_t stretch = 65536;  ///< elements that are read at a time
+constexpr uint64_t stretch = 65536;      ///< elements that are read at a time
+constexpr uint64_t widest_panel = 8192;  ///< elements of a run whose sums are formed together
 constexpr uint64_t most_ranks = 65536;
 constexpr uint64_t most_seeded = 1u << 22;  ///< numbers of a factor that decoders draw from the seed
 constexpr int exponent_bias = 300;
@@ -108,14 +109,12 @@ void runs_times(const TensorPool& pool, size_t t, const MatrixView& view, cpu::T
 }
 
 /// out <- the transpose of the runs times the columns of `factor` across them: a weighted sum of the runs, in
-/// up to 16 groups of consecutive ones, which are added in order.
+/// up to 8 groups of consecutive ones, which are added in order.
 void across_runs(const TensorPool& pool, size_t t, const MatrixView& view,
                  cpu::ThinFactor<const float> factor, cpu::ThinFactor<double> out) {
   const uint64_t width = view.inner(), runs = view.outer();
-  const uint64_t panel = std::min(width, stretch), panels = (width + panel - 1) / panel;
-  const uint64_t wanted = std::max<uint64_t>(1, 16 / panels);
-  const uint64_t groups = std::min(wanted, (runs * panel + stretch - 1) / stretch);
-  const uint64_t group = (runs + groups - 1) / groups;
+  const uint64_t panel = std::min(width, widest_panel), panels = (width + panel - 1) / panel;
+  const uint64_t groups = std::clamp<uint64_t>(runs / 64, 1, 8), group = (runs + groups - 1) / groups;
   for (size_t k = 0; k < out.columns; ++k) std::fill_n(out.numbers + k * out.stride, width, 0.0);
   std::vector<Columns> partial(groups - 1);
   for (Columns& sums : partial) sums = Columns::Zero(Eigen::Index(width), Eigen::Index(out.columns));
@@ -436,16 +435,17 @@ std::optional<MatrixView> matrix_view(const TensorInfo& info) {
 }
 
 void start_column(uint64_t seed, uint32_t tensor, uint64_t column, std::span<double> numbers) {
-  constexpr size_t words_each = 12, batch = 256;
+  constexpr size_t words_each = 6, batch = 256;
   uint32_t words[words_each * batch];
   for (size_t at = 0; at < numbers.size(); at += batch) {
     const size_t count = std::min(batch, numbers.size() - at);
     cpu::fill_words(seed, words_each * (column * numbers.size() + at), tensor, element::RandomPurpose::start,
                     {words, words_each * count});
     for (size_t i = 0; i < count; ++i) {
-      int64_t sum = 0;
-      for (size_t w = 0; w < words_each; ++w) sum += words[words_each * i + w] >> 8;
-      numbers[at + i] = double(sum - 6 * (int64_t(1) << 24)) * 0x1p-24;
+      int32_t sum = 0;
+      for (size_t w = 0; w < words_each; ++w)
+        sum += int32_t(words[words_each * i + w] & 0xffff) + int32_t(words[words_each * i + w] >> 16);
+      numbers[at + i] = double(sum - 6 * 65535) * 0x1p-16;
     }
   }
 }

@@ -67,6 +67,7 @@ class LowRankScheme final : public Scheme {
   StoredSet stored_set(size_t t) const override;
   void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
               std::span<float> decoded, BlockSums& sums) const override;
+  bool drafts() const override { return false; }
   void describe(PoolReport& report) const override;
   void save(State& state) const override;
 
@@ -89,8 +90,8 @@ std::unique_ptr<MethodDecoder> make_low_rank_decoder(std::string_view name, std:
                                                      std::string_view what);
 
 /// Column `column` of a start factor with `length` rows: numbers that are nearly N(0, 1), each the sum of the
-/// 24-bit uniforms of 12 random words (RandomPurpose::start, elements 12 (column length + i) .. + 11), less
-/// 6. The same on every machine.
+/// twelve 16-bit halves of 6 random words (RandomPurpose::start, elements 6 (column length + i) .. + 5), less
+/// 6 x 65535, times 2^-16. The same on every machine.
 void start_column(uint64_t seed, uint32_t tensor, uint64_t column, std::span<double> numbers);
 
 /// Orthonormal columns in double, by modified Gram-Schmidt. `columns` holds whole columns of `length`, of

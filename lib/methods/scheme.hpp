@@ -48,6 +48,10 @@ class Scheme {
   virtual void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
                       std::span<float> decoded, BlockSums& sums) const = 0;
 
+  /// Whether some of the blocks tell what all of them take. Where they do not, since tensors differ much or
+  /// preparing takes longer than coding, a search codes the whole pool.
+  virtual bool drafts() const { return true; }
+
   /// What the report of a pool says beyond the sums.
   virtual void describe(PoolReport& report) const;
   virtual void save(State& state) const;

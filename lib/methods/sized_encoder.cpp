@@ -59,7 +59,7 @@ double SizedEncoder::Measurement::nmse() const {
 SizedEncoder::SizedEncoder(const TensorPool& pool, std::unique_ptr<Scheme> scheme, std::string name,
                            const EncoderContext& context)
     : pool_(pool), scheme_(std::move(scheme)), name_(std::move(name)), context_(context) {
-  whole_draft_ = pool.summary().elements <= Scheme::draft_elements;
+  whole_draft_ = pool.summary().elements <= Scheme::draft_elements || !scheme_->drafts();
   set(scheme_->sizes().native);
 }
 

@@ -51,7 +51,7 @@ class SizedEncoder final : public MethodEncoder {
   EncoderContext context_;
   std::map<std::pair<uint64_t, bool>, Measurement> measured_;
   uint64_t size_ = 0, guess_ = 0;
-  bool whole_draft_ = false;  ///< the pool is small enough to be its own draft
+  bool whole_draft_ = false;  ///< the pool is its own draft
 };
 
 }  // namespace jsq
