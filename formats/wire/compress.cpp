@@ -210,28 +210,36 @@ class Compressor {
     }
   }
 
+  /// Four digits that can be asked for.
+  static std::string rounded_down(double ratio) {
+    const double unit = std::pow(10.0, std::floor(std::log10(std::max(ratio, 1e-300))) - 4);
+    return fmt::format("{:.5g}", std::floor(ratio / unit * (1 - 1e-9)) * unit);
+  }
+
   [[noreturn]] void unreachable(uint64_t budget, uint64_t smallest) const {
     throw Error(Errc::unreachable_target,
-                fmt::format("{} allows {} bytes, but the smallest frame of {} for this input has {} bytes (ratio {:.4g}); "
+                fmt::format("{} allows {} bytes, but the smallest frame of {} for this input has {} bytes (ratio {}); "
                             "ask for that or less compression",
                             to_string(options_.target), budget, options_.method.name, smallest,
-                            double(input_bytes_) / double(smallest)));
+                            rounded_down(double(input_bytes_) / double(smallest))));
   }
 
   /// Aims, encodes, compares with the budget and aims again until the frame fits and is close to it.
   Encoded encode_within_budget() {
     const uint64_t budget = budget_bytes();
     // Small pools can afford to come closer.
-    const double enough = elements_ <= (uint64_t(1) << 22) ? 0.998 : 0.992;
+    const bool small = elements_ <= (uint64_t(1) << 22);
+    const double enough = small ? 0.998 : 0.992;
+    const int attempts = small ? 10 : 4;
     std::optional<Encoded> best;
-    uint64_t overhead = frame_overhead();
+    uint64_t overhead = frame_overhead(), smallest = UINT64_MAX, stuck_at = 0;
     double body = budget > overhead ? double(budget - overhead) : 0.0;
-    const int attempts = elements_ <= (uint64_t(1) << 22) ? 10 : 4;
     double largest_body = HUGE_VAL;
-    for (int attempt = 0; attempt < attempts || (!best && attempt < 24); ++attempt) {
+    for (int attempt = 0; attempt < attempts || !best; ++attempt) {
       const double expected = aim(body);
       Encoded encoded = encode();
       const uint64_t total = encoded.total();
+      smallest = std::min(smallest, total);
       if (total <= budget) {
         const bool first = !best, better = first || total > best->total();
         const uint64_t before = first ? 0 : best->total();
@@ -241,13 +249,17 @@ class Compressor {
         if (!first && total <= before) break;  // the method has nothing between
         body = std::min(body + double(budget - total) * 0.98, (body + largest_body) / 2);
       } else {
-        if (body <= 0) unreachable(budget, total);
+        if (body <= 0) unreachable(budget, smallest);
         largest_body = std::min(largest_body, body);
         const double surplus = double(total - budget);
         body = std::max(0.0, body - surplus * (1.02 + 0.1 * attempt) - 2);
+        // A method of a few sizes gives the same frame for many bodies: leave its step.
+        if (total == stuck_at) body = std::min(body, 0.999 * expected - 1);
+        if (attempt >= 20) body = 0;
+        body = std::max(0.0, body);
+        stuck_at = total;
       }
     }
-    if (!best) throw Error(Errc::internal, "no aim led to a frame within the budget");
     return *std::move(best);
   }
 

@@ -130,29 +130,27 @@ class DitherDecoder final : public MethodDecoder {
     }
   }
 
+  /// In the options of the method that the frame names.
   std::string describe() const override {
     const Grid& grid = stored_.grid;
-    std::string text = std::string(name_) + ':';
-    switch (grid.kind) {
-      case GridKind::natural:
-        text += fmt::format("exponents={}..{}", grid.exponents.lowest, grid.exponents.highest);
-        break;
-      case GridKind::exponential:
-        text += fmt::format("levels={}", grid.steps + 1);
-        break;
-      case GridKind::exponential_pairs:
-        text += fmt::format("levels={},zero=off", grid.steps + 1);
-        break;
-      case GridKind::uniform:
-      case GridKind::uniform_undivided:
-      case GridKind::shared_exponential:
-        text += fmt::format("levels={}", grid.steps);
-        break;
+    std::string text;
+    const auto add = [&](const std::string& option) { text += (text.empty() ? ":" : ",") + option; };
+    const bool counts_bits = name_ == "gqsgd-std" || name_ == "gqsgd-exp";
+    if (name_ == "natural") {
+      const int32_t last = element::last_natural_level(grid.exponents);
+      const bool paper = grid.exponents.lowest == -126 && grid.exponents.highest == 127;
+      add(paper ? "bits=paper" : fmt::format("bits={}", std::bit_width(uint32_t(last))));
+    } else if (counts_bits) {
+      add(fmt::format("bits={}", std::bit_width(uint32_t(grid.range().high)) + (name_ == "gqsgd-std" ? 1 : 0)));
+    } else if (name_ != "terngrad") {
+      const bool exponential = grid.kind == GridKind::exponential || grid.kind == GridKind::exponential_pairs;
+      add(fmt::format("levels={}", grid.steps + (exponential ? 1 : 0)));
     }
-    if (grid.workers > 1) text += fmt::format(",workers={}", grid.workers);
-    if (grid.kind == GridKind::uniform_undivided) text += ",variant=code";
-    if (stored_.bucket) text += fmt::format(",bucket={}", stored_.bucket);
-    return text;
+    if (grid.kind == GridKind::exponential_pairs) add("zero=off");
+    if (counts_bits && grid.workers > 1) add(fmt::format("workers={}", grid.workers));
+    if (grid.kind == GridKind::uniform_undivided) add("variant=code");
+    if (stored_.bucket) add(fmt::format("bucket={}", stored_.bucket));
+    return std::string(name_) + text;
   }
 
  private:

@@ -194,7 +194,7 @@ class McgqDecoder final : public MethodDecoder {
     read_level_block(block, stored_.range(), {}, levels, what);
     cpu::uniform_values(levels, stored_.norm, float(stored_.samples), values);
   }
-  std::string describe() const override { return fmt::format("mcgq:N={}", stored_.samples); }
+  std::string describe() const override { return "mcgq"; }
 
  private:
   StoredSamples stored_;

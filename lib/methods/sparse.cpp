@@ -89,7 +89,8 @@ void set_signs(ClassCoder& coder) {
   coder.plan.scale[1] = element::make_class_scale(ClassQuantizer::cell, 1, 1, 1);
 }
 
-std::string values_text(SparseValues values, uint32_t width, uint32_t steps) {
+/// In the options of the method that the frame names; AC-SGD has none that says its levels.
+std::string values_text(std::string_view name, SparseValues values, uint32_t width, uint32_t steps) {
   switch (values) {
     case SparseValues::f32:
       return "values=f32";
@@ -102,7 +103,7 @@ std::string values_text(SparseValues values, uint32_t width, uint32_t steps) {
     case SparseValues::levels:
       break;
   }
-  return fmt::format("levels={}", steps);
+  return name == "qlsgd" ? fmt::format("bits={}", std::bit_width(steps) + 1) : "";
 }
 
 }  // namespace
@@ -837,10 +838,10 @@ class SparseDecoder final : public MethodDecoder {
   }
 
   std::string describe() const override {
-    std::string text =
-        std::string(name_) + ':' + values_text(stored_.values, stored_.coder.plan.width[1], stored_.steps);
-    if (stored_.random) return text;
-    return text + ",map=" + std::string(choice_name(stored_.coder.map, sparse_map_names));
+    std::string options = values_text(name_, stored_.values, stored_.coder.plan.width[1], stored_.steps);
+    if (!stored_.random)
+      options += (options.empty() ? "map=" : ",map=") + std::string(choice_name(stored_.coder.map, sparse_map_names));
+    return std::string(name_) + (options.empty() ? "" : ":") + options;
   }
 
  private:
