@@ -148,27 +148,27 @@ TEST_P(Options, AreRefusedByNameInAnyOtherValue) {
 }
 
 TEST_P(Options, ThatFixTheSizeLeaveNothingToATarget) {
-  if (info().size_option.empty()) return;
-  const MethodOption* size = nullptr;
-  for (const MethodOption& option : info().options)
-    if (option.name == info().size_option) size = &option;
-  ASSERT_NE(size, nullptr) << info().size_option;
-  EXPECT_EQ(size->default_value, "auto");
-  EXPECT_FALSE(listed(size->values).words.empty()) << size->values;
-  EXPECT_NE(info().sizing, Sizing::fixed);
-  const Listed values = listed(size->values);
-  const std::string least = values.low.empty() ? values.words.back() : values.low;
-  MethodSpec fixed = spec();
-  fixed.options = {{std::string(size->name), least}};
-  EXPECT_EQ(default_target(fixed).kind, TargetKind::native);
-  // A budget that the fixed size meets changes nothing.
-  const Coded native = tried(std::string(size->name), least, {TargetKind::native, 0});
-  const Coded roomy = tried(std::string(size->name), least, {TargetKind::bytes, 1e6});
-  EXPECT_EQ(native.bytes, roomy.bytes);
-  const Error tight = test::error_of([&] {
-    tried(std::string(size->name), least, {TargetKind::bytes, double(native.bytes.size()) - 1});
-  });
-  EXPECT_EQ(tight.code(), Errc::unreachable_target) << tight.what();
+  for (const std::string& name : split(info().size_option)) {
+    SCOPED_TRACE(name);
+    const MethodOption* size = nullptr;
+    for (const MethodOption& option : info().options)
+      if (option.name == name) size = &option;
+    ASSERT_NE(size, nullptr);
+    EXPECT_EQ(size->default_value, "auto");
+    EXPECT_NE(info().sizing, Sizing::fixed);
+    const Listed values = listed(size->values);
+    const std::string fixed = number(values.low) ? values.low : values.words.back();
+    MethodSpec named = spec();
+    named.options = {{name, fixed}};
+    EXPECT_EQ(default_target(named).kind, TargetKind::native);
+    // A budget with room to spare changes nothing, and one that is too small is refused.
+    const Coded native = tried(name, fixed, {TargetKind::native, 0});
+    EXPECT_EQ(tried(name, fixed, {TargetKind::bytes, 1e6}).bytes, native.bytes);
+    const double bytes = double(native.bytes.size());
+    EXPECT_EQ(tried(name, fixed, {TargetKind::bytes, bytes}).bytes, native.bytes);
+    const Error tight = test::error_of([&] { tried(name, fixed, {TargetKind::bytes, bytes - 1}); });
+    EXPECT_EQ(tight.code(), Errc::unreachable_target) << tight.what();
+  }
 }
 
 TEST_P(Options, OfRoundingAreTakenOrRefusedWithAReason) {
