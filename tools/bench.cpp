@@ -143,6 +143,7 @@ BenchResult measure(const std::vector<float>& values, const CompressOptions& opt
   std::vector<float> destination(values.size(),
                                  1.0f);  // written once, so that no measurement meets untouched pages
 
+  MemorySink frame;  // its memory is reused, as a program would
   constexpr size_t most_repetitions = 1000;
   const auto enough = [&](const Timing& timing) {
     return timing.seconds.size() >= 3 &&
@@ -159,7 +160,7 @@ BenchResult measure(const std::vector<float>& values, const CompressOptions& opt
           std::memcpy(destination.data() + first, values.data() + first, count * sizeof(float));
         });
       });
-    MemorySink frame;
+    frame.bytes.clear();
     result.compress.measure([&] { result.report = compress(inputs, options, frame); });
     result.decompress.measure([&] {
       const FrameReader reader = FrameReader::from_bytes(frame.bytes);

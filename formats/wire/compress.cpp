@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cmath>
 #include <map>
+#include <mutex>
 #include <optional>
 
 #include "formats/wire/directory.hpp"
@@ -82,9 +83,13 @@ class Compressor {
 
   CompressReport run(ByteSink& out) {
     const auto start = std::chrono::steady_clock::now();
-    Encoded encoded = options_.target.is_size() && options_.ratio_kind == RatioKind::file ? encode_within_budget() : encode_once();
     const std::string header = wire::write_header();
+    const bool has_budget = options_.target.is_size() && options_.ratio_kind == RatioKind::file;
+    if (!has_budget) aim_once();
+    // Only a frame that may be too large waits for its end.
+    Encoded encoded = has_budget ? encode_within_budget() : Encoded();
     out.write(std::as_bytes(std::span(header)));
+    if (!has_budget) encoded = encode(&out);
     encoded.blocks.copy_to(out);
     out.write(std::as_bytes(std::span(encoded.stored_directory)));
     const std::string footer = wire::write_footer(header, encoded.stored_directory);
@@ -273,7 +278,7 @@ class Compressor {
     return expected;
   }
 
-  Encoded encode_once() {
+  void aim_once() {
     for (Pool& pool : pools_) {
       if (options_.target.kind == TargetKind::native) {
         pool.encoder->aim_native();
@@ -286,7 +291,6 @@ class Compressor {
       const double share = double(pool.input_bytes) / double(std::max<uint64_t>(1, input_bytes_));
       pool.encoder->aim_payload_bits(uint64_t(double(budget_bytes()) * 8 * share));
     }
-    return encode();
   }
 
   /// Directory bytes before any block is coded, with lengths of two bytes a block.
@@ -328,8 +332,10 @@ class Compressor {
     return directory;
   }
 
-  Encoded encode() {
+  /// Codes all blocks, to `direct` where it is given.
+  Encoded encode(ByteSink* direct = nullptr) {
     Encoded encoded;
+    if (direct != nullptr) encoded.blocks.forward_to(*direct);
     encoded.directory = make_directory();
     encoded.tensor_bytes.assign(jobs_.size(), 0);
     encoded.tensor_sums.assign(jobs_.size(), {});
@@ -345,12 +351,31 @@ class Compressor {
     size_t j = 0;
     uint64_t at = 0, done = 0;
     size_t index = 0;
+    // Blocks go round, so that their buffers are allocated once.
+    std::mutex mutex;
+    std::vector<std::shared_ptr<Block>> unused;
+    const auto fresh_block = [&] {
+      std::shared_ptr<Block> block;
+      {
+        const std::lock_guard lock(mutex);
+        if (!unused.empty()) {
+          block = std::move(unused.back());
+          unused.pop_back();
+        }
+      }
+      if (!block) block = std::make_shared<Block>();
+      block->count = 0;
+      block->exceptions = false;
+      block->bytes.clear();
+      block->sums = {};
+      return block;
+    };
     const auto next = [&](tbb::flow_control& control) -> std::shared_ptr<Block> {
       for (; j < jobs_.size(); ++j, at = 0, index = 0) {
         const FrameTensor& tensor = encoded.directory.tensors[j];
         const uint64_t elements = tensor.info.elements();
         if (at < elements) {
-          auto block = std::make_shared<Block>();
+          auto block = fresh_block();
           block->job = j;
           block->index = index++;
           block->first = at;
@@ -359,7 +384,7 @@ class Compressor {
           return block;
         }
         if (!nonfinite_[j].kept.index.empty() && at == elements) {
-          auto block = std::make_shared<Block>();
+          auto block = fresh_block();
           block->job = j;
           block->index = index;
           block->exceptions = true;
@@ -394,6 +419,10 @@ class Compressor {
       }
       encoded.tensor_sums[block->job].add(block->sums);
       done += block->count;
+      {
+        const std::lock_guard lock(mutex);
+        unused.push_back(std::move(block));
+      }
       if (options_.progress) options_.progress(done, elements_);
     };
     tbb::parallel_pipeline(

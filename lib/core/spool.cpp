@@ -18,6 +18,10 @@ namespace {
 
 void Spool::append(std::string_view bytes) {
   size_ += bytes.size();
+  if (forward_ != nullptr) {
+    forward_->write(std::as_bytes(std::span(bytes)));
+    return;
+  }
   if (!file_ && memory_.size() + bytes.size() <= memory_limit_) {
     memory_.append(bytes);
     return;
@@ -30,6 +34,7 @@ void Spool::append(std::string_view bytes) {
 }
 
 void Spool::copy_to(ByteSink& out) {
+  if (forward_ != nullptr) return;
   out.write(std::as_bytes(std::span(memory_)));
   if (!file_) return;
   if (std::fflush(file_.get()) != 0 || std::fseek(file_.get(), 0, SEEK_SET) != 0) failed("cannot read back");

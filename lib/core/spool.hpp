@@ -14,6 +14,8 @@ namespace jsq {
 class Spool {
  public:
   explicit Spool(size_t memory_limit = size_t(64) << 20) : memory_limit_(memory_limit) {}
+  /// Hands everything to `out` at once from now on; there is nothing to copy then.  \pre empty
+  void forward_to(ByteSink& out) { forward_ = &out; }
   /// \throws Error write_failed when the temporary file cannot take the bytes.
   void append(std::string_view bytes);
   uint64_t size() const { return size_; }
@@ -24,6 +26,7 @@ class Spool {
   struct CloseFile {
     void operator()(std::FILE* file) const { std::fclose(file); }
   };
+  ByteSink* forward_ = nullptr;
   size_t memory_limit_;
   std::string memory_;
   std::unique_ptr<std::FILE, CloseFile> file_;

@@ -780,16 +780,31 @@ void unpack_levels(LevelPacker packer, std::string_view bytes, LevelRange range,
 
 double level_entropy_bits(std::span<const int32_t> levels) {
   if (levels.empty()) return 0;
-  const auto [least, greatest] = std::minmax_element(levels.begin(), levels.end());
-  const int32_t low = *least;
-  const uint64_t symbols = uint64_t(int64_t(*greatest) - low) + 1;
+  int32_t low = levels[0], high = levels[0];
+  for (int32_t level : levels) {
+    low = level < low ? level : low;
+    high = level > high ? level : high;
+  }
+  const uint64_t symbols = uint64_t(int64_t(high) - low) + 1;
   const double n = double(levels.size());
   double bits = 0;
   auto add = [&](uint64_t count) { bits += count > 0 ? double(count) * std::log2(n / double(count)) : 0; };
   if (symbols <= 4 * uint64_t(levels.size()) + 4096) {
-    std::vector<uint64_t> counts(symbols);
-    for (int32_t level : levels) ++counts[uint32_t(level) - uint32_t(low)];
-    for (uint64_t count : counts) add(count);
+    // Equal neighbours count in different tables, so that none waits for the other's store.
+    const bool few = symbols <= 1024;
+    static thread_local std::vector<uint32_t> counts;
+    counts.assign(size_t(few ? 4 * symbols : symbols), 0u);
+    uint32_t* table[4];
+    for (size_t k = 0; k < 4; ++k) table[k] = counts.data() + (few ? k * symbols : 0);
+    size_t i = 0;
+    for (; i + 4 <= levels.size(); i += 4)
+      for (size_t k = 0; k < 4; ++k) ++table[k][uint32_t(levels[i + k]) - uint32_t(low)];
+    for (; i < levels.size(); ++i) ++table[0][uint32_t(levels[i]) - uint32_t(low)];
+    for (size_t symbol = 0; symbol < symbols; ++symbol) {
+      uint64_t count = counts[symbol];
+      for (size_t k = 1; few && k < 4; ++k) count += table[k][symbol];
+      add(count);
+    }
     return bits;
   }
   std::vector<int32_t> sorted(levels.begin(), levels.end());
