@@ -64,6 +64,13 @@ class ByteReader:
     def f32(self):
         return np.frombuffer(self.raw(4), "<f4")[0]
 
+    def scales(self, count):
+        """f32 values that are all 0 or more and finite, without -0."""
+        values = np.frombuffer(self.raw(4 * count), "<f4")
+        if not (values.view("<u4") < 0x7F800000).all():
+            self.damaged("a scale is negative or not finite")
+        return values
+
     def uvarint(self, least=0, most=2**64 - 1):
         value = 0
         for shift in range(0, 70, 7):
@@ -88,6 +95,10 @@ class ByteReader:
         if bits[count:].any():
             self.damaged("padding is not zero")
         return bits[:count]
+
+    def numbers(self, count, width):
+        """`count` numbers of `width` bits each, aligned."""
+        return self.bits(count * width).reshape(count, width) @ (1 << np.arange(width, dtype=np.int64)[::-1])
 
     def expect_end(self):
         if self.at != len(self.data):
@@ -265,18 +276,29 @@ def read_directory(data):
     return directory
 
 
+@dataclasses.dataclass
+class BlockPlace:
+    """Which elements a block holds: `count` from storage index `first` of `tensor`; and the directory's seed."""
+
+    seed: int
+    tensor: Tensor
+    first: int
+    count: int
+
+
 class ParameterSet:
-    """A parameter set of 2.4. Its method (3) and its parameters (4.1) matter only where a block uses them."""
+    """A parameter set of 2.4. Its method and its parameters (3) matter only where a block uses them."""
 
     def __init__(self, reader):
         self.method, self.data, self.parsed = reader.uvarint(0, 2**32 - 1), reader.string(), None
 
-    def decode_block(self, reader, count):
-        if self.method != 1:
-            raise NewerFrame(f"method {self.method}: needs a newer jsq")
+    def decode_block(self, reader, place):
+        """The f32 values of the block that `reader` holds."""
         if self.parsed is None:
-            self.parsed = ClassParameters(self.data)
-        return decode_block(self.parsed, reader, count)
+            self.parsed = parameters_of(self.method)(self.data)
+        values = self.parsed.decode_block(reader, place)
+        reader.expect_end()
+        return values
 
 
 def read_tensor_record(reader, path, number, parameter_sets):
@@ -312,15 +334,16 @@ def read_tensor_record(reader, path, number, parameter_sets):
 
 def decode(data, name=None, max_bytes=1 << 30):
     """Every tensor of a frame, or those named `name`, with its stored bytes. Refusals are FrameError."""
-    tensors = [tensor for tensor in read_directory(data).tensors if name in (None, tensor.name)]
+    directory = read_directory(data)
+    tensors = [tensor for tensor in directory.tensors if name in (None, tensor.name)]
     if sum(tensor.elements * DTYPE_BYTES[tensor.dtype] for tensor in tensors) > max_bytes:
         raise LimitExceeded(f"tensors of more than {max_bytes} bytes")
     for tensor in tensors:
-        decode_tensor(data, tensor)
+        decode_tensor(data, tensor, directory.seed)
     return tensors
 
 
-def decode_tensor(data, tensor):
+def decode_tensor(data, tensor, seed):
     """2.5"""
     reader = ByteReader(data, f"tensor {tensor.number}")
     reader.at = tensor.first_byte
@@ -332,7 +355,8 @@ def decode_tensor(data, tensor):
             parts.append(np.zeros(count, np.float32))
         else:
             payload = read_record(reader, tensor, block, size)
-            parts.append(tensor.parameters.decode_block(ByteReader(payload, f"{reader.what}, block {block}"), count))
+            place = BlockPlace(seed, tensor, first, count)
+            parts.append(tensor.parameters.decode_block(ByteReader(payload, f"{reader.what}, block {block}"), place))
     bits = to_stored(np.concatenate(parts), tensor.dtype) if parts else np.zeros(0, f"<u{DTYPE_BYTES[tensor.dtype]}")
     if tensor.treatment == 2:
         restore_exceptions(read_record(reader, tensor, len(tensor.block_bytes), tensor.exception_bytes), tensor, bits)
@@ -376,18 +400,69 @@ def to_stored(values, dtype):
     return np.where(beyond, bits & 0x8000 | largest, bits).astype("<u2")
 
 
+# --- 3. Methods -----------------------------------------------------------------------------------------------------
+
+
+class Parameters:
+    """A method's parameters: read(reader) takes them, decode_block(reader, place) gives the values of a block."""
+
+    def __init__(self, data):
+        reader = ByteReader(data, "parameter set")
+        self.read(reader)
+        reader.expect_end()
+
+
+def parameters_of(method):
+    """The class of the method's parameters."""
+    classes = {1: ClassParameters, 2: Fp32Parameters, 3: Fp16Parameters, 4: Bf16Parameters, 9: SignParameters}
+    classes |= {10: SignParameters, 11: MeanParameters, 17: SampleCountParameters, 20: RotationParameters}
+    classes |= {21: FactorParameters, 22: DrawnFactorParameters}
+    classes |= dict.fromkeys((5, 6, 7, 8, 18, 19), GridParameters)
+    classes |= dict.fromkeys((12, 13, 14, 15, 16), SparseParameters)
+    if method == 23:  # 19: its frames hold the sets of the method that it sizes
+        raise DamagedFrame("no parameter set has method 23")
+    if method not in classes:
+        raise NewerFrame(f"method {method}: needs a newer jsq")
+    return classes[method]
+
+
 # --- 4. Class blocks ------------------------------------------------------------------------------------------------
 
 CELL, MID, OFFMAG, SYM = range(4)
-RAW, BITMAP, RICE, ENTROPY = range(4)
+RAW, BITMAP, RICE, ENTROPY, INDEX32, PACKED = range(6)
 RUN = 32  # elements
 
 
-class ClassParameters:
+class ClassModel:
+    """What a class block needs to know: `widths`, `quantizer`, map `packer`, `lanes`, which classes have entropy-coded
+    magnitudes (`coded`, `by_activity`) and the tables of 4.4."""
+
+    def read_tables(self, bits):
+        """The order of the tables in 4.4."""
+        classes = len(self.widths)
+        self.activities = 0
+        if self.packer == ENTROPY or any(self.by_activity):
+            self.activities = bits.take(4)
+            if self.activities > 10 or any(self.by_activity) and self.activities < 2:
+                bits.reader.damaged(f"{self.activities} activities")
+        if self.packer == ENTROPY:
+            self.next_activity = [Table(read_weights(bits, self.activities)) for _ in range(self.activities)]
+            self.group = 4 if classes <= 2 else 2 if classes <= 4 else 1
+            self.tokens = [None] + [
+                Table(token_weights(read_weights(bits, classes), self.group)) for _ in range(1, self.activities)
+            ]
+        self.magnitudes = {}  # by class: one table, or one for each activity from 1
+        for j, width in enumerate(self.widths):
+            if self.coded[j]:
+                count = max(0, self.activities - 1) if self.by_activity[j] else 1
+                self.magnitudes[j] = [Table(read_weights(bits, 1 << min(width - 1, 4))) for _ in range(count)]
+        bits.align()
+
+
+class ClassParameters(Parameters, ClassModel):
     """4.1"""
 
-    def __init__(self, data):
-        reader = ByteReader(data, "class parameters")
+    def read(self, reader):
         widths = reader.integer(2)
         if widths == 0 or widths >> 9:
             reader.damaged(f"width set {widths:#x}")
@@ -415,34 +490,27 @@ class ClassParameters:
         for j, width in enumerate(self.widths):
             low = high = np.float32(0)
             if width and members >> j & 1:
-                low = reader.f32() if self.quantizer in (CELL, OFFMAG) else low
-                high = reader.f32()
-                if not (np.isfinite(low) and np.isfinite(high) and 0 <= low <= high):
-                    reader.damaged(f"range {low}..{high}")
+                low, high = read_range(reader, self.quantizer)
             self.values.append(class_values(self.quantizer, width, low, high))
         self.read_tables(BitReader(reader))
-        reader.expect_end()
 
-    def read_tables(self, bits):
-        """The order of the tables in 4.4."""
-        classes = len(self.widths)
-        self.activities = 0
-        if self.packer == ENTROPY or any(self.by_activity):
-            self.activities = bits.take(4)
-            if self.activities > 10 or any(self.by_activity) and self.activities < 2:
-                bits.reader.damaged(f"{self.activities} activities")
-        if self.packer == ENTROPY:
-            self.next_activity = [Table(read_weights(bits, self.activities)) for _ in range(self.activities)]
-            self.group = 4 if classes <= 2 else 2 if classes <= 4 else 1
-            self.tokens = [None] + [
-                Table(token_weights(read_weights(bits, classes), self.group)) for _ in range(1, self.activities)
-            ]
-        self.magnitudes = {}  # by class: one table, or one for each activity from 1
-        for j, width in enumerate(self.widths):
-            if self.coded[j]:
-                count = max(0, self.activities - 1) if self.by_activity[j] else 1
-                self.magnitudes[j] = [Table(read_weights(bits, 1 << min(width - 1, 4))) for _ in range(count)]
-        bits.align()
+    def decode_block(self, reader, place):
+        classes, signs, magnitudes = decode_classes_and_codes(self, reader, place.count)
+        values = np.zeros(place.count, np.float32)
+        for j, of_class in enumerate(self.values):
+            if of_class is not None:
+                mine = classes == j
+                values[mine] = of_class[signs[mine], magnitudes[mine]]
+        return values
+
+
+def read_range(reader, quantizer):
+    """`low` and `high` of a class, as 4.1 has them."""
+    low = reader.f32() if quantizer in (CELL, OFFMAG) else np.float32(0)
+    high = reader.f32()
+    if not (np.isfinite(low) and np.isfinite(high) and 0 <= low <= high):
+        reader.damaged(f"range {low}..{high}")
+    return low, high
 
 
 def class_values(quantizer, width, low, high):
@@ -482,38 +550,35 @@ def split_code_words(quantizer, width, c):
     return c // h, c % h
 
 
-def decode_block(parameters, reader, count):
-    """4.3: the values of a block of `count` elements."""
-    classes = read_class_map(parameters, reader, count) if parameters.packer != ENTROPY else None
+def decode_classes_and_codes(model, reader, count):
+    """4.3: the class, the sign bit and the magnitude index of each of the block's `count` elements."""
+    classes = read_class_map(model, reader, count) if model.packer != ENTROPY else None
     high_bits = np.zeros(0, np.int64)
-    if parameters.packer == ENTROPY or any(parameters.coded):
-        classes, high_bits = decode_stream(parameters, reader.string(), classes, count)
-    values = np.zeros(count, np.float32)
-    for j, width in enumerate(parameters.widths):
-        if width > 0 and not parameters.coded[j]:
+    if model.packer == ENTROPY or any(model.coded):
+        classes, high_bits = decode_stream(model, reader.string(), classes, count)
+    signs, magnitudes = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    for j, width in enumerate(model.widths):
+        if width > 0 and not model.coded[j]:
             members = np.flatnonzero(classes == j)
-            plane = reader.bits(members.size * width).reshape(members.size, width)
-            words = plane @ (1 << np.arange(width)[::-1])
-            values[members] = parameters.values[j][split_code_words(parameters.quantizer, width, words)]
-    if any(parameters.coded):
-        read_signs_and_low_bits(parameters, reader, classes, high_bits, values)
-    reader.expect_end()
-    return values
+            words = reader.numbers(members.size, width)
+            signs[members], magnitudes[members] = split_code_words(model.quantizer, width, words)
+    if any(model.coded):
+        read_signs_and_low_bits(model, reader, classes, high_bits, signs, magnitudes)
+    return classes, signs, magnitudes
 
 
-def read_signs_and_low_bits(parameters, reader, classes, high_bits, values):
-    """Part 4 of 4.3: fills in the values of the classes with entropy-coded magnitudes."""
-    raw_bits = np.array([w - 1 - min(w - 1, 4) for w in parameters.widths])
-    coded = np.flatnonzero(np.array(parameters.coded)[classes])
+def read_signs_and_low_bits(model, reader, classes, high_bits, signs, magnitudes):
+    """Part 4 of 4.3: fills in the codes of the classes with entropy-coded magnitudes."""
+    raw_bits = np.array([w - 1 - min(w - 1, 4) if w else 0 for w in model.widths])
+    coded = np.flatnonzero(np.array(model.coded)[classes])
     sizes = 1 + raw_bits[classes[coded]]
     bits = np.append(reader.bits(int(sizes.sum())), np.zeros(8, np.uint8))
     at = np.cumsum(sizes) - sizes
-    for j in parameters.magnitudes:
+    signs[coded], magnitudes[coded] = bits[at], high_bits
+    for j in model.magnitudes:
         mine = classes[coded] == j
-        sign, magnitude = bits[at[mine]].astype(np.int64), high_bits[mine]
         for k in range(raw_bits[j]):
-            magnitude = 2 * magnitude + bits[at[mine] + 1 + k]
-        values[coded[mine]] = parameters.values[j][sign, magnitude]
+            magnitudes[coded[mine]] = 2 * magnitudes[coded[mine]] + bits[at[mine] + 1 + k]
 
 
 class Table:
@@ -562,34 +627,38 @@ def token_weights(weights, group):
     return products
 
 
-def read_class_map(parameters, reader, count):
+def read_class_map(model, reader, count):
     """4.5"""
-    last = len(parameters.widths) - 1
-    if parameters.packer == RAW:
-        width = last.bit_length()
-        classes = reader.bits(count * width).reshape(count, width) @ (1 << np.arange(width)[::-1])
+    last = len(model.widths) - 1
+    if model.packer == RAW:
+        classes = reader.numbers(count, last.bit_length())
         if (classes > last).any():
             reader.damaged("class beyond the last")
-        return classes.astype(np.int64)
+        return classes
     classes = np.zeros(count, np.int64)
-    if parameters.packer == BITMAP:
+    if model.packer == BITMAP:
         kept = np.flatnonzero(reader.bits(count))
         bits = BitReader(reader)
-        p = None
     else:
         bits = BitReader(reader)
-        p, number = bits.take(8), bits.take(32)
+        p = bits.take(8) if model.packer == RICE else 0
+        number = bits.take(32)
         if p > 31 or number > count:
             reader.damaged(f"parameter {p}, {number} kept elements of {count}")
         kept = range(number)
+    index_bits = {INDEX32: 32, PACKED: (count - 1).bit_length()}
     index = -1
     for element in kept:
-        if p is not None:
+        before = index
+        if model.packer == BITMAP:
+            index = element
+        elif model.packer == RICE:
             index += 1 + (bits.ones(count + 1) << p) + bits.take(p)
-            if index >= count:
-                reader.damaged(f"element {index} of {count}")
-            element = index
-        classes[element] = 1 + bits.ones(last - 1)
+        else:
+            index = bits.take(index_bits[model.packer])
+        if not before < index < count:
+            reader.damaged(f"element {index} of {count} after {before}")
+        classes[index] = 1 + bits.ones(last - 1)
     bits.align()
     return classes
 
@@ -622,53 +691,680 @@ class Stream:
         self.reader.expect_end()
 
 
-def decode_stream(parameters, data, classes, count):
+def decode_stream(model, data, classes, count):
     """The sections of 4.6: the classes of all elements, and the coded part of the magnitude indices in index order."""
-    stream = Stream(data, parameters.lanes)
+    stream = Stream(data, model.lanes)
     runs = range(0, count, RUN)
-    if parameters.packer == ENTROPY:
-        activities = decode_activities(parameters, stream, len(runs))
-        classes = decode_classes(parameters, stream, activities, count)
+    if model.packer == ENTROPY:
+        activities = decode_activities(model, stream, len(runs))
+        classes = decode_classes(model, stream, activities, count)
     else:
         activities = [int(classes[first : first + RUN].sum()).bit_length() for first in runs]
     stream.begin_section()
-    coded = np.flatnonzero(np.array(parameters.coded)[classes])
+    coded = np.flatnonzero(np.array(model.coded)[classes])
     high_bits = np.zeros(coded.size, np.int64)
     for i, element in enumerate(coded.tolist()):
-        tables = parameters.magnitudes[int(classes[element])]
-        at = activities[element // RUN] - 1 if parameters.by_activity[classes[element]] else 0
+        tables = model.magnitudes[int(classes[element])]
+        at = activities[element // RUN] - 1 if model.by_activity[classes[element]] else 0
         high_bits[i] = stream.take(tables[at] if at < len(tables) else ABSENT)
     stream.finish()
     return classes, high_bits
 
 
-def decode_activities(parameters, stream, runs):
+def decode_activities(model, stream, runs):
     """Section 1 of 4.6."""
-    if parameters.activities == 0:
+    if model.activities == 0:
         stream.reader.damaged("no activities")
     activities, activity = [], 0
     for _ in range(runs):
-        activity = stream.take(parameters.next_activity[activity])
+        activity = stream.take(model.next_activity[activity])
         activities.append(activity)
     return activities
 
 
-def decode_classes(parameters, stream, activities, count):
+def decode_classes(model, stream, activities, count):
     """Section 2 of 4.6."""
     stream.begin_section()
-    base = len(parameters.widths)
+    base = len(model.widths)
     classes = np.zeros(len(activities) * RUN, np.int64)
     for run, activity in enumerate(activities):
         if activity == 0:
             continue
-        for at in range(run * RUN, min(count, (run + 1) * RUN), parameters.group):
-            token = stream.take(parameters.tokens[activity])
-            for k in range(parameters.group):
+        for at in range(run * RUN, min(count, (run + 1) * RUN), model.group):
+            token = stream.take(model.tokens[activity])
+            for k in range(model.group):
                 classes[at + k] = token % base
                 token //= base
     if classes[count:].any():
         stream.reader.damaged("classes beyond the end of the block")
     return classes[:count]
+
+
+# --- 5. Random numbers ----------------------------------------------------------------------------------------------
+
+POSITIONS, ROTATION_SIGNS, INNER_FACTOR = 3, 4, 5  # purposes
+
+
+def random_words(seed, tensor, first, count, purpose):
+    """The words of `count` elements from storage index `first` of a tensor: Philox4x32-10."""
+    quads = np.arange(first // 4, (first + count + 3) // 4, dtype=np.uint64)
+    low = np.uint64(0xFFFFFFFF)
+    c = [quads & low, quads >> np.uint64(32), np.full_like(quads, tensor), np.full_like(quads, purpose)]
+    key0, key1 = seed & 0xFFFFFFFF, seed >> 32
+    for _ in range(10):
+        product0, product1 = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
+        c = [
+            product1 >> np.uint64(32) ^ c[1] ^ np.uint64(key0),
+            product1 & low,
+            product0 >> np.uint64(32) ^ c[3] ^ np.uint64(key1),
+            product0 & low,
+        ]
+        key0, key1 = key0 + 0x9E3779B9 & 0xFFFFFFFF, key1 + 0xBB67AE85 & 0xFFFFFFFF
+    return np.stack(c, axis=1).reshape(-1)[first % 4 :][:count].astype(np.int64)
+
+
+# --- 10. Level blocks -----------------------------------------------------------------------------------------------
+
+FIXED, BASE243, ELIAS_SPARSE, ELIAS_DENSE, ENTROPY_CODED = range(5)
+
+
+def read_level_block(reader, count, low, high, scale_count=0):
+    """The scales of a level block, and its `count` levels, each in low..high. It lasts to the end of `reader`."""
+    packer = reader.integer(1)
+    allowed = {
+        FIXED: True,
+        BASE243: high - low + 1 == 3,
+        ELIAS_SPARSE: low <= 0 <= high,
+        ELIAS_DENSE: low <= 0 <= high,
+        ENTROPY_CODED: -16383 <= low <= 0 <= high <= 16383,
+    }
+    if not allowed.get(packer, False):
+        reader.damaged(f"packer {packer} for levels {low}..{high}")
+    scales = reader.scales(scale_count)
+    if count == 0:
+        levels = np.zeros(0, np.int64)
+    elif packer == FIXED:
+        levels = low + reader.numbers(count, (high - low).bit_length())
+    elif packer == BASE243:
+        levels = low + read_trits(reader, count)
+    elif packer == ELIAS_SPARSE:
+        levels = read_elias_sparse(reader, count)
+    elif packer == ELIAS_DENSE:
+        levels = read_elias_dense(reader, count)
+    else:
+        levels = read_entropy_coded_levels(reader, count, low, high)
+    if ((levels < low) | (levels > high)).any():
+        reader.damaged(f"a level is outside {low}..{high}")
+    reader.expect_end()
+    return scales, levels
+
+
+def read_trits(reader, count):
+    """base243"""
+    numbers = np.frombuffer(reader.raw(-(-count // 5)), np.uint8).astype(np.int64)
+    if (numbers > 242).any():
+        reader.damaged("a byte of five trits above 242")
+    trits = (numbers[:, None] // [81, 27, 9, 3, 1] % 3).reshape(-1)
+    if trits[count:].any():
+        reader.damaged("padding is not zero")
+    return trits[:count]
+
+
+def take_omega(bits):
+    """Elias' recursive code of an integer of 1 or more."""
+    value = 1
+    while bits.take(1):
+        if value >= 32:
+            bits.reader.damaged("an omega code of more than 32 bits")
+        value = 1 << value | bits.take(value)
+    return value
+
+
+def read_elias_sparse(reader, count):
+    bits, levels, index = BitReader(reader), np.zeros(count, np.int64), -1
+    number = take_omega(bits) - 1
+    if number > count:
+        reader.damaged(f"{number} levels of {count} are not 0")
+    for _ in range(number):
+        index += take_omega(bits)
+        if index >= count:
+            reader.damaged(f"level {index} of {count}")
+        negative, magnitude = bits.take(1), take_omega(bits)
+        levels[index] = -magnitude if negative else magnitude
+    bits.align()
+    return levels
+
+
+def read_elias_dense(reader, count):
+    bits, levels = BitReader(reader), np.zeros(count, np.int64)
+    for i in range(count):
+        magnitude = take_omega(bits) - 1
+        levels[i] = -magnitude if magnitude and bits.take(1) else magnitude
+    bits.align()
+    return levels
+
+
+def read_entropy_coded_levels(reader, count, low, high):
+    """Tokens, signs and low bits."""
+    head = BitReader(reader)
+    scheme, lanes_log2, symbols = head.take(2), head.take(2), head.take(4) + 1
+    if scheme == 3:
+        reader.damaged("scheme 3")
+    weights = read_weights(head, symbols)
+    if weights is None:
+        reader.damaged("an absent table")
+    head.align()
+    used = [t for t, weight in enumerate(weights) if weight]
+    if len(used) == 1:
+        if lanes_log2 != 0:
+            reader.damaged("lanes without a stream")
+        tokens = np.full(count, used[0], np.int64)
+    else:
+        words, lanes = reader.uvarint(), 1 << lanes_log2
+        stream, table = Stream(reader.raw(4 * lanes + 2 * words), lanes), Table(weights)
+        tokens = np.array([stream.take(table) for _ in range(count)], np.int64)
+        stream.finish()
+
+    small, first_bits = [(16, 4), (8, 3), (4, 2)][scheme]  # D and d
+    bits, levels = BitReader(reader), tokens
+    for i in np.flatnonzero(tokens).tolist():
+        token = int(tokens[i])
+        negative = bits.take(1) if low < 0 < high else high == 0
+        if token >= small:
+            low_bits = token - small + first_bits
+            token = 1 << low_bits | bits.take(low_bits)
+        levels[i] = -token if negative else token
+    bits.align()
+    return levels
+
+
+# --- 11. Dithering --------------------------------------------------------------------------------------------------
+
+UNIFORM, EXPONENTIAL, NATURAL, PAIRS, UNDIVIDED, SHARED_EXPONENTIAL = range(6)
+LARGEST = np.finfo(np.float32).max
+
+
+def finite(values):
+    """Values beyond the largest finite number become that number with their sign."""
+    return np.clip(values, -LARGEST, LARGEST)
+
+
+def power_of_two(exponents):
+    """Exact, subnormal numbers included."""
+    return np.ldexp(1.0, exponents).astype(np.float32)
+
+
+class GridParameters(Parameters):
+    """11.1"""
+
+    def read(self, reader):
+        self.grid = reader.integer(1)
+        if self.grid > SHARED_EXPONENTIAL:
+            reader.damaged(f"grid {self.grid}")
+        self.bucket, self.scale = 0, None
+        if self.grid == NATURAL:
+            lowest = reader.uvarint(0, 276)
+            highest = reader.uvarint(lowest, 276)
+            self.levels, self.highest = highest - lowest + 1, highest - 149
+            return
+        least, most = {EXPONENTIAL: (0, 126), PAIRS: (0, 126), SHARED_EXPONENTIAL: (1, 127)}.get(self.grid, (1, 2**20))
+        self.steps, self.workers = reader.uvarint(least, most), 1
+        if self.grid in (UNIFORM, UNDIVIDED, SHARED_EXPONENTIAL):
+            self.workers = reader.uvarint(1, 2**20)
+        if self.grid == UNIFORM and self.steps * self.workers > 2**20:
+            reader.damaged(f"{self.steps} steps for {self.workers} workers")
+        self.bucket = reader.uvarint(0, 65536)
+        if self.bucket == 0:
+            self.scale = reader.scales(1)[0]
+
+    def level_range(self):
+        """The first column of the table in 11.2."""
+        if self.grid == NATURAL:
+            return -self.levels, self.levels
+        most = self.steps
+        if self.grid == UNIFORM:
+            most = self.steps * self.workers
+        elif self.grid in (EXPONENTIAL, PAIRS):
+            most = self.steps + 1
+        return -most, self.steps if self.grid == PAIRS else most
+
+    def decode_block(self, reader, place):
+        """11.2"""
+        buckets = -(-place.count // self.bucket) if self.bucket else 0
+        scales, levels = read_level_block(reader, place.count, *self.level_range(), buckets)
+        n = np.repeat(scales, self.bucket)[: place.count] if self.bucket else self.scale
+        with np.errstate(over="ignore", under="ignore"):
+            return self.values(levels, n)
+
+    def values(self, levels, n):
+        """The second column of the table in 11.2; `n` is the scale, or the scale of each element."""
+        f32 = np.float32
+        l, sign, magnitude = levels.astype(f32), np.sign(levels).astype(f32), np.abs(levels)
+        if self.grid == PAIRS:
+            exponents = np.where(levels >= 0, levels, -levels - 1) - self.steps
+            positive = n * power_of_two(exponents)
+            return np.where(levels >= 0, positive, -positive)
+        if self.grid == NATURAL:
+            values = sign * power_of_two(self.highest + 1 - np.maximum(magnitude, 1))
+        elif self.grid == EXPONENTIAL:
+            values = sign * (n * power_of_two(magnitude - 1 - self.steps))
+        elif self.grid == UNIFORM:
+            values = n * (l / f32(self.steps))
+        elif self.grid == UNDIVIDED:
+            values = n * (l / (f32(self.steps) / f32(self.workers)))
+        else:
+            values = n * (f32(2 * self.workers) * (sign * power_of_two(-magnitude)))
+        return np.where(levels == 0, f32(0), finite(values))
+
+
+# --- 12. Signs ------------------------------------------------------------------------------------------------------
+
+
+class SignParameters(Parameters):
+    """12"""
+
+    def read(self, reader):
+        self.magnitude = reader.scales(1)[0]
+
+    def decode_block(self, reader, place):
+        return np.where(reader.bits(place.count), -self.magnitude, self.magnitude)
+
+
+# --- 13. Signs with class means -------------------------------------------------------------------------------------
+
+TENSOR, ROW, COLUMN, BUCKET = range(4)
+
+
+def read_mean_pairs(reader, count):
+    """An array of `count` rows: the mean of bits 1, the mean of bits 0."""
+    pairs = np.frombuffer(reader.raw(8 * count), "<f4").reshape(count, 2)
+    if not (np.isfinite(pairs).all() and (pairs[:, 0] <= 0).all() and (pairs[:, 1] >= 0).all()):
+        reader.damaged("a mean is not finite or has the wrong sign")
+    return pairs
+
+
+class MeanParameters(Parameters):
+    """13"""
+
+    def read(self, reader):
+        self.kind = reader.integer(1)
+        if self.kind > BUCKET:
+            reader.damaged(f"group {self.kind}")
+        if self.kind == BUCKET:
+            self.bucket = reader.uvarint(1, 65536)
+        else:
+            self.pairs = read_mean_pairs(reader, reader.uvarint(1, 2**20))
+
+    def decode_block(self, reader, place):
+        index = np.arange(place.count)
+        if self.kind == BUCKET:
+            pairs, group = read_mean_pairs(reader, -(-place.count // self.bucket)), index // self.bucket
+        else:
+            pairs, group = self.pairs, self.group(reader, place, place.first + index)
+        bits = reader.bits(place.count)
+        return np.where(bits, pairs[group, 0], pairs[group, 1])
+
+    def group(self, reader, place, index):
+        """The group of each element with storage index `index`."""
+        shape = place.tensor.shape
+        kind = self.kind if len(shape) > 1 else TENSOR
+        rows = shape[0] if len(shape) > 1 else 1
+        columns = place.tensor.elements // rows
+        if len(self.pairs) != {TENSOR: 1, ROW: rows, COLUMN: columns}[kind]:
+            reader.damaged(f"{len(self.pairs)} groups for a tensor of shape {shape}")
+        if kind == TENSOR:
+            return np.zeros_like(index)
+        if place.tensor.fortran:
+            return index % rows if kind == ROW else index // rows
+        return index // columns if kind == ROW else index % columns
+
+
+# --- 14. Dense values -----------------------------------------------------------------------------------------------
+
+
+def from_bits(bits, dtype):
+    """f32 values from the bits of elements of `dtype`."""
+    if dtype == "f16":
+        return bits.astype("<u2").view("<f2").astype(np.float32)
+    return (bits.astype("<u4") << np.uint32(16 if dtype == "bf16" else 0)).view("<f4")
+
+
+class Fp32Parameters(Parameters):
+    """14: none."""
+
+    dtype = "f32"
+
+    def read(self, reader):
+        pass
+
+    def decode_block(self, reader, place):
+        size = DTYPE_BYTES[self.dtype]
+        values = from_bits(np.frombuffer(reader.raw(size * place.count), f"<u{size}"), self.dtype)
+        if not np.isfinite(values).all():
+            reader.damaged("a value is not finite")
+        return values
+
+
+class Fp16Parameters(Fp32Parameters):
+    dtype = "f16"
+
+
+class Bf16Parameters(Fp32Parameters):
+    dtype = "bf16"
+
+
+# --- 15. Sparse methods ---------------------------------------------------------------------------------------------
+
+F32, F16, BF16, CODE_WORDS, LEVELS = range(5)
+FLOATS = {F32: ("f32", 0x7F7FFFFF), F16: ("f16", 0x7BFF), BF16: ("bf16", 0x7F7F)}  # and their largest finite number
+
+
+class SparseParameters(Parameters, ClassModel):
+    """15.1. With stored positions it is also the model of their class blocks."""
+
+    def read(self, reader):
+        flags = reader.integer(1)
+        self.kind, self.random = flags & 15, bool(flags & 16)
+        if flags >> 5 or self.kind > LEVELS or self.random and self.kind == CODE_WORDS:
+            reader.damaged(f"values {flags:#x}")
+        self.widths, self.quantizer = [0, 1], CELL  # code words of width 1 are the sign bits
+        if self.kind in FLOATS:
+            self.read_floats(reader)
+        elif self.kind == CODE_WORDS:
+            self.read_quantizer(reader)
+        else:
+            self.steps = reader.uvarint(1, 2**20)
+        if self.random:
+            self.threshold = reader.integer(4), reader.uvarint(0, 2**32 - 1), reader.uvarint()
+            if self.kind in FLOATS:
+                self.gain = reader.f32()
+                if not (np.isfinite(self.gain) and self.gain >= 1):
+                    reader.damaged(f"gain {self.gain}")
+        else:
+            self.read_packers(reader)
+
+    def read_floats(self, reader):
+        self.dtype, self.largest = FLOATS[self.kind]
+        self.shift = reader.integer(1)
+        if self.shift > (16 if self.kind == F32 else 0):
+            reader.damaged(f"shift {self.shift}")
+        self.base, self.magnitude_bits = reader.uvarint(0, self.largest >> self.shift), reader.integer(1)
+        if self.magnitude_bits > 31:
+            reader.damaged(f"magnitudes of {self.magnitude_bits} bits")
+
+    def read_quantizer(self, reader):
+        width, quantizer = reader.raw(2)
+        self.widths, self.quantizer = [0, width], quantizer & 15
+        if not 1 <= width <= 8:
+            reader.damaged(f"width {width}")
+        if quantizer >> 5 or self.quantizer > SYM or self.quantizer == SYM and width == 1:
+            reader.damaged(f"quantizer {quantizer:#x}")
+        self.values = class_values(self.quantizer, width, *read_range(reader, self.quantizer))
+
+    def read_packers(self, reader):
+        packer, coded = reader.raw(2)
+        self.packer, self.lanes = packer & 15, 1 << (packer >> 4)
+        if not BITMAP <= self.packer <= PACKED or self.lanes > 16:
+            reader.damaged(f"map packer {packer:#x}")
+        if coded not in (0, 1, 3) or coded and (self.kind != CODE_WORDS or self.widths[1] < 2):
+            reader.damaged(f"entropy-coded magnitudes {coded:#x}")
+        self.coded, self.by_activity = [False, bool(coded & 1)], [False, bool(coded & 2)]
+        self.read_tables(BitReader(reader))
+
+    def decode_block(self, reader, place):
+        """15.4"""
+        values = np.zeros(place.count, np.float32)
+        kept, kept_values = self.decode_random(reader, place) if self.random else self.decode_stored(reader, place)
+        values[kept] = kept_values
+        return values
+
+    def decode_stored(self, reader, place):
+        """Which elements are kept, and their values."""
+        scale = reader.scales(1)[0] if self.kind == LEVELS else None
+        if self.kind == CODE_WORDS:
+            classes, signs, magnitudes = decode_classes_and_codes(self, reader, place.count)
+            kept = np.flatnonzero(classes)
+            return kept, self.values[signs[kept], magnitudes[kept]]
+        part = ByteReader(reader.string(), reader.what)
+        classes, signs, _ = decode_classes_and_codes(self, part, place.count)
+        part.expect_end()
+        kept = np.flatnonzero(classes)
+        signs = signs[kept]
+        if self.kind == LEVELS:
+            _, less_one = read_level_block(reader, kept.size, 0, self.steps - 1)
+            return kept, self.level_values(scale, np.where(signs, -1 - less_one, 1 + less_one))
+        keys = self.base + reader.numbers(kept.size, self.magnitude_bits)
+        if (keys == 0).any():
+            reader.damaged("a kept element is zero")
+        return kept, self.float_values(reader, signs, keys)
+
+    def decode_random(self, reader, place):
+        """Which elements are kept, and their values."""
+        kept = self.random_positions(place)
+        if self.kind == LEVELS:
+            scales, levels = read_level_block(reader, kept.size, -self.steps, self.steps, 1)
+            return kept, self.level_values(scales[0], levels)
+        fields = reader.numbers(kept.size, 1 + self.magnitude_bits)
+        signs, keys = fields >> self.magnitude_bits, self.base + (fields & (1 << self.magnitude_bits) - 1)
+        if (signs & (keys == 0)).any():
+            reader.damaged("a kept element is -0")
+        with np.errstate(over="ignore"):
+            return kept, finite(self.float_values(reader, signs, keys) * self.gain)
+
+    def random_positions(self, place):
+        """15.2"""
+        number = place.tensor.number
+        words = random_words(place.seed, number, place.first, place.count, POSITIONS)
+        word, tensor, element = self.threshold
+        before = min(max(element - place.first, 0), place.count) if number == tensor else place.count * (number < tensor)
+        return np.flatnonzero((words < word) | (words == word) & (np.arange(place.count) < before))
+
+    def float_values(self, reader, signs, keys):
+        """15.3, values 0, 1 and 2."""
+        bits = keys << self.shift
+        if (bits > self.largest).any():
+            reader.damaged("a value is not finite")
+        return from_bits(bits | signs << (8 * DTYPE_BYTES[self.dtype] - 1), self.dtype)
+
+    def level_values(self, scale, levels):
+        """15.3, values 4."""
+        with np.errstate(under="ignore"):
+            return scale * (levels.astype(np.float32) / np.float32(self.steps))
+
+
+# --- 16. Sample counts ----------------------------------------------------------------------------------------------
+
+
+class SampleCountParameters(Parameters):
+    """16"""
+
+    def read(self, reader):
+        self.samples, self.norm = reader.uvarint(1, 2**30), reader.scales(1)[0]
+        self.largest = reader.uvarint(0, self.samples)
+
+    def decode_block(self, reader, place):
+        _, counts = read_level_block(reader, place.count, -self.largest, self.largest)
+        with np.errstate(under="ignore"):
+            return self.norm * (counts.astype(np.float32) / np.float32(self.samples))
+
+
+# --- 17. Rotated tables ---------------------------------------------------------------------------------------------
+
+TABLES = {
+    30: [0, 3, 5, 7, 9, 11, 13, 14, 16, 17, 19, 21, 23, 25, 27, 30],
+    34: [0, 3, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 31, 34],
+    42: [0, 4, 7, 10, 13, 16, 18, 20, 22, 24, 26, 29, 32, 35, 38, 42],
+}
+CLAMPS = [  # t for c = 2..16
+    1.150349380376008,
+    1.5341205443525463,
+    1.8627318674216515,
+    2.1538746940614564,
+    2.4175590162365053,
+    2.6600674686174597,
+    2.8856349124267573,
+    3.0972690781987846,
+    3.2971933456919635,
+    3.4871041041144313,
+    3.668329285121323,
+    3.841930685501911,
+    4.008772594168585,
+    4.169569323349106,
+    4.324919040826046,
+]
+
+
+def padded(length):
+    """The smallest power of two that is not below `length`."""
+    return 1 << (length - 1).bit_length()
+
+
+def hadamard(v):
+    """The Walsh-Hadamard transform of integers, without a factor."""
+    h = 1
+    while h < v.size:
+        pairs = v.reshape(-1, 2, h)
+        v = np.stack([pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]], axis=1).reshape(-1)
+        h *= 2
+    return v
+
+
+class RotationParameters(Parameters):
+    """17, *Parameters*"""
+
+    def read(self, reader):
+        log2_length, self.bits, table, clamp, norm = reader.raw(5)
+        self.length = 1 << log2_length  # B
+        if log2_length > 16 or not 1 <= self.bits <= 8:
+            reader.damaged(f"Hadamard blocks of 2^{log2_length}, indices of {self.bits} bits")
+        if table not in (0, 30, 34, 42) or table and self.bits != 4:
+            reader.damaged(f"table {table} for {self.bits} bits")
+        if not 2 <= clamp <= 16 or norm > 1:
+            reader.damaged(f"clamping at 2^-{clamp}, norm {norm}")
+        self.table = np.array(TABLES.get(table, range(1 << self.bits)), np.int64)
+        self.clamp = CLAMPS[clamp - 2]
+        self.norm = None if norm else reader.scales(1)[0]  # of the tensor
+
+    def decode_block(self, reader, place):
+        """17, *Block* and *Values*"""
+        parts = [min(self.length, place.count - at) for at in range(0, place.count, self.length)]
+        half = 1 << (self.bits - 1)
+        norms, levels = read_level_block(
+            reader, sum(map(padded, parts)), -half, half - 1, len(parts) if self.norm is None else 0
+        )
+        indices, at, values = levels + half, 0, []
+        for i, part in enumerate(parts):
+            norm, whole = (norms[i], padded(part)) if self.norm is None else (self.norm, self.padded_length(place.tensor))
+            values.append(self.rotate_back(indices[at : at + padded(part)], float(norm), whole)[:part])
+            at += padded(part)
+        values = np.concatenate(values)
+        words = random_words(place.seed, place.tensor.number, place.first, place.count, ROTATION_SIGNS)
+        return np.where(words >> 31, -values, values)
+
+    def padded_length(self, tensor):
+        """d2"""
+        rest = tensor.elements % self.length
+        return tensor.elements - rest + (padded(rest) if rest else 0)
+
+    def rotate_back(self, indices, norm, whole):
+        """The values of a Hadamard block up to their change of sign; `whole` is D."""
+        last = int(self.table[-1])  # g
+        v = hadamard(2 * self.table[indices] - last)
+        w = self.clamp / last * norm / math.sqrt(whole * len(indices))
+        return finite(v * w).astype(np.float32)
+
+
+# --- 18. Low-rank factors -------------------------------------------------------------------------------------------
+
+
+class FactorParameters(Parameters):
+    """18, *Parameters*"""
+
+    most_flags = 1
+
+    def read(self, reader):
+        flags = reader.integer(1)
+        if flags > self.most_flags:
+            reader.damaged(f"flags {flags:#x}")
+        self.dtype, self.from_seed = ("f16" if flags & 1 else "f32"), bool(flags & 2)
+        self.rank = reader.uvarint(0, 65536)
+        self.drawn = None  # the tensor that `inner` was drawn for
+        if self.rank == 0:
+            return
+        self.exponent = reader.uvarint(0, 600) - 300
+        if not self.from_seed:
+            size = DTYPE_BYTES[self.dtype] * self.rank
+            width = (len(reader.data) - reader.at) // size
+            if width == 0:
+                reader.damaged("no inner factor")
+            self.inner = self.read_numbers(reader, self.rank * width).reshape(self.rank, width)
+
+    def read_numbers(self, reader, count):
+        size = DTYPE_BYTES[self.dtype]
+        numbers = from_bits(np.frombuffer(reader.raw(size * count), f"<u{size}"), self.dtype)
+        if not (np.abs(numbers) <= 65504).all():
+            reader.damaged("a number beyond 65,504")
+        return numbers
+
+    def decode_block(self, reader, place):
+        """18, *Block* and *Values*"""
+        tensor = place.tensor
+        if len(tensor.shape) < 2 or self.rank == 0:
+            reader.damaged(f"a block of rank {self.rank} of a tensor of shape {tensor.shape}")
+        width = tensor.shape[0] if tensor.fortran else tensor.elements // tensor.shape[0]
+        if self.from_seed and self.drawn != tensor.number:
+            self.inner, self.drawn = self.draw_inner(reader, place, width), tensor.number
+        if self.inner.shape[1] != width:
+            reader.damaged(f"an inner factor of width {self.inner.shape[1]} for runs of {width}")
+        element = place.first + np.arange(place.count)
+        first_run = place.first // width
+        runs, at = element // width - first_run, element % width
+        outer = self.read_numbers(reader, self.rank * (int(runs[-1]) + 1)).reshape(-1, self.rank)
+        total = outer[runs, 0] * self.inner[0, at]
+        for k in range(1, self.rank):
+            total = total + outer[runs, k] * self.inner[k, at]
+        return finite(np.ldexp(total.astype(np.float64), self.exponent)).astype(np.float32)
+
+    def draw_inner(self, reader, place, width):
+        """18, *An inner factor from the seed*"""
+        if place.tensor.fortran or self.rank > width or self.rank * width > 1 << 22:
+            reader.damaged(f"an inner factor from the seed, {self.rank} columns of {width}")
+        columns = []
+        for k in range(self.rank):
+            words = random_words(place.seed, place.tensor.number, 6 * k * width, 6 * width, INNER_FACTOR)
+            sums = (words % 65536 + words // 65536).reshape(width, 6).sum(axis=1)
+            columns.append(orthonormal((sums - 393210) / 65536, columns))
+        if self.dtype == "f32":
+            return np.array(columns).astype(np.float32)
+        return (np.array(columns) * 2**14).astype(np.float32).astype(np.float16).astype(np.float32)
+
+
+class DrawnFactorParameters(FactorParameters):
+    """Those of method 22, where the inner factor may be drawn from the seed."""
+
+    most_flags = 3
+
+
+def dot(a, b):
+    """The dot product of two columns in binary64: eight lanes, each summed in order."""
+    products = np.zeros((-(-a.size // 8) + 1, 8))  # the sums begin with the zeros of the first row
+    products.reshape(-1)[8 : 8 + a.size] = a * b
+    lanes = np.cumsum(products, axis=0)[-1]
+    lanes = lanes[:4] + lanes[4:]
+    lanes = lanes[:2] + lanes[2:]
+    return lanes[0] + lanes[1]
+
+
+def orthonormal(column, others):
+    """`column` without its parts along the `others`, which are orthonormal, and of length 1; or zeros."""
+    first_length = length = math.sqrt(dot(column, column))
+    again = bool(others) and first_length > 0
+    while again:
+        for other in others:
+            column = column - dot(other, column) * other
+        before, length = length, math.sqrt(dot(column, column))
+        again = 1e-16 * first_length < length < 0.5 * before
+    return column / length if length > 1e-16 * first_length else np.zeros_like(column)
 
 
 # --- Command line ---------------------------------------------------------------------------------------------------

@@ -92,10 +92,7 @@ class GridEndpoint final : public Endpoint {
   std::vector<float> unpack_scales(std::string_view message) const {
     ByteReader in(message, "message of scales");
     std::vector<float> scales(scales_.size());
-    for (float& scale : scales) {
-      scale = in.f32();
-      if (!(scale >= 0) || !std::isfinite(scale)) in.damaged("a scale that is negative or not finite");
-    }
+    for (float& scale : scales) scale = in.magnitude("a scale");
     in.expect_end();
     return scales;
   }

@@ -41,9 +41,8 @@ std::string pack_scale(float scale) {
 
 float unpack_scale(std::string_view message) {
   ByteReader in(message, "message of a scale");
-  const float scale = in.f32();
+  const float scale = in.magnitude("the scale");
   in.expect_end();
-  if (!(scale >= 0) || !std::isfinite(scale)) in.damaged("a scale that is negative or not finite");
   return scale;
 }
 

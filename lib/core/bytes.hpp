@@ -65,6 +65,12 @@ class ByteReader {
   uint32_t u32() { return fixed<uint32_t>("a 32-bit integer"); }
   uint64_t u64() { return fixed<uint64_t>("a 64-bit integer"); }
   float f32() { return std::bit_cast<float>(u32()); }
+  /// A finite f32 of 0 or more, its sign bit clear; `name` for the message.
+  float magnitude(const char* name) {
+    const uint32_t bits = u32();
+    if (bits >= 0x7f800000u) damaged(std::string(name) + " is negative or not finite");
+    return std::bit_cast<float>(bits);
+  }
 
   /// A canonical uvarint of at most `limit`.
   uint64_t uvarint(uint64_t limit = UINT64_MAX) {

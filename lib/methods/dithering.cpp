@@ -90,9 +90,7 @@ StoredDither read_parameters(std::string_view bytes, std::string_view what) {
   read_steps(in, stored.grid);
   stored.bucket = in.uvarint(block_elements);
   if (stored.bucket == 0) {
-    stored.scale = in.f32();
-    if (!(stored.scale >= 0) || !std::isfinite(stored.scale))
-      in.damaged("the scale is negative or not finite");
+    stored.scale = in.magnitude("the scale");
   }
   in.expect_end();
   return stored;
@@ -141,7 +139,8 @@ class DitherDecoder final : public MethodDecoder {
       const bool paper = grid.exponents.lowest == -126 && grid.exponents.highest == 127;
       add(paper ? "bits=paper" : fmt::format("bits={}", std::bit_width(uint32_t(last))));
     } else if (counts_bits) {
-      add(fmt::format("bits={}", std::bit_width(uint32_t(grid.range().high)) + (name_ == "gqsgd-std" ? 1 : 0)));
+      add(fmt::format("bits={}",
+                      std::bit_width(uint32_t(grid.range().high)) + (name_ == "gqsgd-std" ? 1 : 0)));
     } else if (name_ != "terngrad") {
       const bool exponential = grid.kind == GridKind::exponential || grid.kind == GridKind::exponential_pairs;
       add(fmt::format("levels={}", grid.steps + (exponential ? 1 : 0)));

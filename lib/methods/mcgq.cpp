@@ -180,9 +180,7 @@ class McgqDecoder final : public MethodDecoder {
     ByteReader in(parameters, what);
     stored_.samples = in.uvarint(most_samples);
     if (stored_.samples == 0) in.damaged("no samples");
-    stored_.norm = in.f32();
-    if (!(stored_.norm >= 0) || !std::isfinite(stored_.norm))
-      in.damaged("the norm is negative or not finite");
+    stored_.norm = in.magnitude("the norm");
     stored_.most_count = int32_t(in.uvarint(stored_.samples));
     in.expect_end();
   }

@@ -28,9 +28,7 @@ class SignDecoder final : public MethodDecoder {
  public:
   SignDecoder(std::string_view name, std::string_view parameters, std::string_view what) : name_(name) {
     ByteReader in(parameters, what);
-    magnitude_ = in.f32();
-    if (!(magnitude_ >= 0) || !std::isfinite(magnitude_))
-      in.damaged("the magnitude of the signs is negative or not finite");
+    magnitude_ = in.magnitude("the magnitude");
     in.expect_end();
   }
   void decode_block(const BlockPlace&, std::string_view block, std::span<float> values,

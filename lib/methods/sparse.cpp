@@ -827,8 +827,7 @@ class SparseDecoder final : public MethodDecoder {
     ByteReader in(block, what);
     float scale = 0;
     if (stored_.values == SparseValues::levels) {
-      scale = in.f32();
-      if (!(scale >= 0) || !std::isfinite(scale)) in.damaged("the scale is negative or not finite");
+      scale = in.magnitude("the scale");
     }
     stored_.coder.decode(in.string(), values, what);
     if (stored_.values == SparseValues::levels)
@@ -840,7 +839,8 @@ class SparseDecoder final : public MethodDecoder {
   std::string describe() const override {
     std::string options = values_text(name_, stored_.values, stored_.coder.plan.width[1], stored_.steps);
     if (!stored_.random)
-      options += (options.empty() ? "map=" : ",map=") + std::string(choice_name(stored_.coder.map, sparse_map_names));
+      options += (options.empty() ? "map=" : ",map=") +
+                 std::string(choice_name(stored_.coder.map, sparse_map_names));
     return std::string(name_) + (options.empty() ? "" : ":") + options;
   }
 

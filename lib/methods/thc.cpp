@@ -114,8 +114,7 @@ ThcPlan read_parameters(std::string_view bytes, std::string_view what) {
   if (norm > 1) in.damaged("unknown norm " + std::to_string(norm));
   plan.norm_of_block = norm == 1;
   if (!plan.norm_of_block) {
-    plan.norm = in.f32();
-    if (!(plan.norm >= 0) || !std::isfinite(plan.norm)) in.damaged("the norm is negative or not finite");
+    plan.norm = in.magnitude("the norm");
   }
   in.expect_end();
   return plan;

@@ -22,10 +22,7 @@ void read_level_block(std::string_view block, LevelRange range, std::span<float>
   const uint8_t packer = in.u8();
   if (packer >= level_packers || !packer_allows(LevelPacker(packer), range))
     in.damaged("level packer " + std::to_string(packer) + " is unknown or does not suit the levels");
-  for (float& scale : scales) {
-    scale = in.f32();
-    if (!(scale >= 0) || !std::isfinite(scale)) in.damaged("a scale is negative or not finite");
-  }
+  for (float& scale : scales) scale = in.magnitude("a scale");
   unpack_levels(LevelPacker(packer), in.raw(in.remaining()), range, levels, what);
 }
 

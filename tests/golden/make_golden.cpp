@@ -288,6 +288,185 @@ void non_finite(const Golden& golden) {
                [](jsq::CompressOptions& o) { o.nonfinite = jsq::NonFinitePolicy::keep; });
 }
 
+/// The name of a method's frame: "qsgd_bits_8_coder_fixed" for "qsgd:bits=8,coder=fixed".
+std::string frame_name(std::string method) {
+  for (char& c : method)
+    if (c == ':' || c == ',' || c == '=')
+      c = '_';
+    else if (c == '/')
+      c = '-';
+  return method;
+}
+
+/// All methods but jointsq; the sparse ones keep enough of small tensors.
+const std::vector<std::string> methods = {"fp32",
+                                          "fp16",
+                                          "bf16",
+                                          "qsgd",
+                                          "nuqsgd",
+                                          "natural",
+                                          "terngrad",
+                                          "signsgd",
+                                          "ef-signsgd",
+                                          "onebit",
+                                          "topk:density=0.1",
+                                          "randk:density=0.2",
+                                          "dgc:density=0.1",
+                                          "qlsgd:density=0.2",
+                                          "acsgd",
+                                          "mcgq",
+                                          "gqsgd-std",
+                                          "gqsgd-exp",
+                                          "thc",
+                                          "powersgd",
+                                          "acpsgd",
+                                          "lgreco"};
+
+/// Their options that change the stored form.
+const std::vector<std::string> variants = {
+    "qsgd:bits=2,coder=elias-sparse",
+    "qsgd:bits=4,coder=fixed",
+    "qsgd:bits=4,coder=elias-dense",
+    "qsgd:levels=100,bucket=37,coder=fixed",
+    "qsgd:bits=16,coder=elias-dense",
+    "qsgd:levels=5,bucket=0,norm=l2",
+    "nuqsgd:levels=1,coder=entropy",
+    "nuqsgd:levels=7,coder=fixed",
+    "nuqsgd:levels=127,bucket=0,coder=elias-dense",
+    "nuqsgd:levels=7,zero=off,coder=fixed",
+    "nuqsgd:levels=3,zero=off,norm=linf,bucket=100,coder=elias-sparse",
+    "nuqsgd:levels=3,zero=off,coder=entropy",
+    "natural:coder=entropy",
+    "natural:bits=4",
+    "natural:bits=2,coder=elias-sparse",
+    "terngrad:coder=base243",
+    "terngrad:coder=elias-dense",
+    "terngrad:clip=0,coder=entropy",
+    "signsgd:scale=mean",
+    "onebit:group=row",
+    "onebit:group=col",
+    "onebit:group=bucket,bucket=64",
+    "topk:density=0.05,map=raw32",
+    "topk:density=0.1,map=packed,values=f16",
+    "topk:density=0.2,map=bitmap,values=bf16",
+    "topk:density=0.05,map=rice",
+    "topk:density=0.1,map=entropy",
+    "topk:density=0.1,map=packed,values=q1",
+    "topk:density=0.1,map=rice,values=q2,quant=mid",
+    "topk:density=0.3,map=bitmap,values=q4,quant=sym",
+    "topk:density=0.5,map=entropy,values=q8,quant=offmag",
+    "topk:density=0.2,map=entropy,values=q5",
+    "topk:density=1",
+    "topk:k=1",
+    "randk:density=0.1,scale=off",
+    "randk:density=0.1,values=f16,scale=on",
+    "randk:density=0.1,values=bf16",
+    "randk:density=1",
+    "randk:k=1",
+    "dgc:density=0.05,threshold=sampled,values=bf16,map=packed",
+    "qlsgd:density=0.2,bits=8,map=raw32",
+    "qlsgd:density=0.1,bits=2,scale-beta=on,map=bitmap",
+    "qlsgd:density=0.2,bits=16,map=entropy",
+    "qlsgd:density=0.2,bits=4,select=randk",
+    "qlsgd:density=0.2,bits=8,select=randk,scale-beta=off",
+    "acsgd:variant=author,map=rice",
+    "acsgd:variant=jointsq,map=packed",
+    "mcgq:samples=0.1,coder=elias-sparse",
+    "mcgq:samples=4,coder=fixed",
+    "mcgq:samples=64,coder=elias-dense",
+    "mcgq:samples=2,coder=entropy",
+    "gqsgd-std:bits=8,workers=5",
+    "gqsgd-std:bits=8,workers=5,bucket=100,coder=entropy",
+    "gqsgd-std:bits=6,workers=3,variant=code",
+    "gqsgd-exp:bits=2,workers=8",
+    "gqsgd-exp:bits=7,workers=1000,coder=entropy",
+    "gqsgd-exp:bits=4,workers=3,bucket=100,coder=elias-dense",
+    "thc:bits=1,coder=fixed",
+    "thc:bits=3,norm=block,block=64,coder=fixed",
+    "thc:bits=8,p=1/65536,coder=entropy",
+    "thc:bits=4,table=g34,block=65536,p=1/1024",
+    "thc:bits=4,table=g42,block=1,p=1/4",
+    "thc:bits=4,table=uniform,norm=block,block=256,coder=entropy",
+    "powersgd:rank=1,factor=f16",
+    "powersgd:rank=5,iters=3",
+    "powersgd:rank=20,dense-below=0",
+    "acpsgd:rank=1",
+    "acpsgd:rank=3,factor=f16",
+    "acpsgd:rank=20,dense-below=0",
+    "lgreco:base=topk",
+    "lgreco:base=powersgd",
+};
+
+void method_options(const Golden& golden) {
+  for (const std::string& method : variants)
+    golden.frame(frame_name(method), method, "native", npy(info("", {35, 20}), golden.real(10000, 700)));
+  // Tokens with 4, 3 and 2 fixed bits; 1, 2, 4 and 8 lanes; one token alone.
+  for (const std::string bits : {"4", "8", "14"})
+    golden.frame("tokens_" + bits + "_bits", "qsgd:coder=entropy,bits=" + bits, "native",
+                 npy(golden.real(120000, 500)));
+  for (const size_t count : {size_t(900), size_t(1800), size_t(3600)})
+    golden.frame("tokens_" + std::to_string(count), "qsgd:coder=entropy,bits=8", "native",
+                 npy(golden.real(120000, count)));
+  golden.frame("tokens_alike", "qsgd:coder=entropy,bits=8", "native", npy(std::vector<float>(50, -0.25f)));
+}
+
+/// Every method on all element types, a matrix in Fortran order, a scalar, zeros, and a tensor without
+/// elements.
+void method_archives(const Golden& golden) {
+  const std::vector<float> zeros(200), scalar = {-0.125f};
+  auto archive = std::make_shared<MemoryDump>(jsq::DumpFormat::npz);
+  archive->add(info("f32", {9, 37}), stored(jsq::DType::f32, golden.real(0, 333)));
+  archive->add(info("zeros", {20, 10}), stored(jsq::DType::f32, zeros));
+  archive->add(info("f16", {100}, jsq::DType::f16), stored(jsq::DType::f16, golden.real(40000, 100)));
+  archive->add(info("empty", {0, 3}), {});
+  jsq::TensorInfo big_endian = info("bf16", {10, 4, 3}, jsq::DType::bf16);
+  big_endian.big_endian = true;
+  archive->add(big_endian, stored(jsq::DType::bf16, golden.real(50000, 120)));
+  archive->add(info("scalar", {}), stored(jsq::DType::f32, scalar));
+  jsq::TensorInfo fortran = info("f64", {12, 15}, jsq::DType::f64);
+  fortran.fortran_order = true;
+  archive->add(fortran, stored(jsq::DType::f64, golden.real(60000, 180)));
+  std::vector<std::string> texts = methods;
+  texts.insert(texts.end(), {"onebit:group=row", "onebit:group=col", "qsgd:bucket=0", "terngrad:coder=auto"});
+  for (const std::string& method : texts)
+    golden.frame("archive_" + frame_name(method), method, "native", {{"step.npz", archive}});
+}
+
+/// Two blocks, the first with a short last bucket.
+void method_blocks(const Golden& golden) {
+  for (const std::string method :
+       {"qsgd:bits=2,bucket=1000", "terngrad:coder=base243", "ef-signsgd", "onebit:group=col",
+        "topk:density=0.01", "topk:density=0.005,map=packed,values=q3", "randk:density=0.01",
+        "qlsgd:density=0.05,map=entropy", "qlsgd:density=0.01,select=randk", "acsgd:map=bitmap",
+        "mcgq:samples=0.05", "thc:bits=1", "powersgd:rank=2", "acpsgd:rank=3,factor=f16"})
+    golden.frame("two_blocks_" + frame_name(method), method, "native",
+                 npy(info("", {700, 100}), golden.real(100000, 70000)));
+}
+
+/// The ends of binary32, and of the other element types.
+void method_ranges(const Golden& golden) {
+  std::vector<float> huge(150), subnormal(150);
+  for (size_t i = 0; i < huge.size(); ++i) {
+    const float sign = i % 2 ? 1.0f : -1.0f;
+    huge[i] = std::numeric_limits<float>::max() / float(1 + i % 7) * sign;
+    subnormal[i] = std::numeric_limits<float>::denorm_min() * float(i * i % 97) * sign;
+  }
+  const jsq::TensorInfo matrix = info("", {10, 15});
+  std::vector<std::string> texts = methods;
+  texts.insert(texts.end(),
+               {"qsgd:norm=l2,bucket=0", "nuqsgd:zero=off", "natural:bits=4", "onebit:group=bucket",
+                "gqsgd-std:bits=6,workers=3,variant=code", "gqsgd-exp:workers=5"});
+  for (const std::string& method : texts) {
+    golden.frame("huge_" + frame_name(method), method, "native", npy(matrix, huge));
+    golden.frame("subnormal_" + frame_name(method), method, "native", npy(matrix, subnormal));
+  }
+  for (const jsq::DType dtype : {jsq::DType::f16, jsq::DType::bf16})
+    for (const std::string method : {"natural", "signsgd:scale=mean", "gqsgd-exp:workers=5",
+                                     "topk:density=0.5", "randk:density=0.5", "thc", "powersgd"})
+      golden.frame("huge_" + std::string(jsq::dtype_name(dtype)) + "_" + frame_name(method), method, "native",
+                   npy(info("", {10, 15}, dtype), huge));
+}
+
 /// The frame that section 9 of SPEC.md explains byte by byte.
 void spec_example(const Golden& golden) {
   const std::vector<float> values = {0.5f, -0.125f, 0.0f,    1.0f, -2.0f,  0.25f,
@@ -315,6 +494,10 @@ int main(int argc, char** argv) try {
   allocators(golden);
   special_values(golden);
   non_finite(golden);
+  method_options(golden);
+  method_archives(golden);
+  method_blocks(golden);
+  method_ranges(golden);
   spec_example(golden);
   return 0;
 } catch (const std::exception& error) {

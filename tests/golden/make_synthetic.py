@@ -1,10 +1,12 @@
 #!/usr/bin/python3
 """Writes frames that the format allows and libjsq's encoder does not write: 16 lanes, activities that are not those of the
-classes, absent tables, parameter sets that nothing uses. Each is made from the values that it has to decode to.
+classes, absent tables, parameter sets that nothing uses, the ends of what grids and floats can hold. Each is made from the
+values that it has to decode to.
 
     make_synthetic.py OUT_FOLDER
 """
 import fractions
+import math
 import pathlib
 import struct
 import sys
@@ -239,6 +241,231 @@ def exceptions():
     return w.frame([tensor], [w.parameters([0])]), struct.pack("<200Q", *bits[:2], *[0] * 197, bits[2])
 
 
+# --- 10 to 18: the other methods ------------------------------------------------------------------------------------
+
+FIXED, BASE243, ELIAS_SPARSE, ELIAS_DENSE, ENTROPY_CODED = range(5)
+LARGEST = float.fromhex("0x1.fffffep+127")
+
+
+def frame_of(cases, **fields):
+    """A frame of f32 tensors, for each its method, parameters, payload, values, and where they matter its other fields."""
+    tensors = [
+        w.Tensor(payloads=(case[2],), parameter_set=i, **{"shape": (len(case[3]),), **(case[4] if len(case) > 4 else {})})
+        for i, case in enumerate(cases)
+    ]
+    values = [value for case in cases for value in case[3]]
+    return w.frame(tensors, [case[:2] for case in cases], **fields), struct.pack(f"<{len(values)}f", *values)
+
+
+def f32(*values):
+    return struct.pack(f"<{len(values)}f", *values)
+
+
+def f32_of(bits):
+    return struct.unpack("<f", struct.pack("<I", bits))[0]
+
+
+def uniform_grid(steps, workers=1, scale=None):
+    """11.1, grid 0, one scale for the tensor; without another one a level is its own value."""
+    return b"\0" + w.uvarint(steps) + w.uvarint(workers) + w.uvarint(0) + f32(steps if scale is None else scale)
+
+
+def fixed_levels(levels, low, high):
+    """A level block without scales (10)."""
+    return bytes([FIXED]) + w.plane([l - low for l in levels], (high - low).bit_length())
+
+
+def put_omega(bits, value):
+    """Elias' omega code, from its definition."""
+    code = "0"
+    while value > 1:
+        code = format(value, "b") + code
+        value = len(format(value, "b")) - 1
+    return bits.put(int(code, 2), len(code))
+
+
+def entropy_coded_levels(levels, scheme, lanes_log2, weights, signed=True):
+    """10, entropy, in any scheme; `weights` are those of the tokens."""
+    small, first_bits = [(16, 4), (8, 3), (4, 2)][scheme]
+    tokens, fields = [], w.Bits()
+    for level in levels:
+        magnitude = abs(level)
+        length = magnitude.bit_length() - 1
+        tokens.append(magnitude if magnitude < small else small + length - first_bits)
+        if magnitude and signed:
+            fields.put(level < 0, 1)
+        if magnitude >= small:
+            fields.put(magnitude - (1 << length), length)
+    head = w.Bits().put(scheme, 2).put(lanes_log2, 2).put(len(weights) - 1, 4)
+    w.put_table(head, weights)
+    table, lanes = decode_frame.Table(weights), 1 << lanes_log2
+    stream = w.rans([[(table, token) for token in tokens]], lanes)
+    return bytes([ENTROPY_CODED]) + head.align() + w.uvarint((len(stream) - 4 * lanes) // 2) + stream + fields.align()
+
+
+def level_examples():
+    """The examples of section 10."""
+    mixed = [0, -1, 0, 2, 0, 0, 3, -4]
+    examples = [
+        (FIXED, 1, [-1, 0, 1, 0, 1], "19 80"),
+        (BASE243, 1, [0, 0, 0, 1, 0, 0, 0, -1], "7C 6C"),
+        (ELIAS_SPARSE, 4, mixed, "AA 51 33 34 00"),
+        (ELIAS_DENSE, 4, mixed, "4B 0A 15 40"),
+        (ENTROPY_CODED, 1, [0] * 100, "00 EF"),
+        (ENTROPY_CODED, 1, [-1, -1, -1], "01 86 F0 E0"),
+        (ENTROPY_CODED, 100, [-20], "49 80 00 00 00 06 F0 A0"),
+        (ENTROPY_CODED, 1, [0, -1], "01 E8 D0 00 00 10 04 00 80"),
+    ]
+    return frame_of([(5, uniform_grid(s), bytes([p]) + bytes.fromhex(code), levels) for p, s, levels, code in examples])
+
+
+def largest_levels():
+    """Levels of 21 bits and a sign; with entropy coding magnitudes of 14 bits, each scheme, 1 to 8 lanes."""
+    top, levels = 1 << 20, [1 << 20, -(1 << 20), 0, 1, -1, 65535]
+    sparse, dense = put_omega(w.Bits(), 6), w.Bits()  # five levels that are not 0
+    for gap, level in zip((1, 1, 2, 1, 1), [l for l in levels if l]):
+        put_omega(put_omega(sparse, gap).put(level < 0, 1), abs(level))
+    for level in levels:
+        put_omega(dense, abs(level) + 1)
+        if level:
+            dense.put(level < 0, 1)
+    payloads = [fixed_levels(levels, -top, top), b"\2" + sparse.align(), b"\3" + dense.align()]
+    cases = [(5, uniform_grid(top), payload, levels) for payload in payloads]
+    draws = Draws(8)
+    for scheme, most in enumerate((15, 2047, 16383)):
+        for lanes_log2 in range(4):
+            drawn = [0, most, -most] + [draws.below(2 * most + 1) - most for _ in range(97)]
+            payload = entropy_coded_levels(drawn, scheme, lanes_log2, [9 - t // 2 for t in range(16)])
+            cases.append((8, uniform_grid(1, 16383), payload, drawn))
+    return frame_of(cases)
+
+
+def grids():
+    """All levels of every grid (11.2), with ids that write other ones; values are exact or cut to the largest number."""
+    two, top = fractions.Fraction(2), fractions.Fraction(LARGEST)
+
+    def case(method, head, low, high, value):
+        levels = range(low, high + 1)
+        values = [max(-LARGEST, min(LARGEST, float(value(level)))) for level in levels]
+        return method, head, fixed_levels(levels, low, high), values
+
+    def power(level, exponent):
+        """2^exponent with the sign of the level; 0 for level 0."""
+        return two**exponent * ((level > 0) - (level < 0))
+
+    def head(grid, *fields, scale):
+        return bytes([grid]) + b"".join(map(w.uvarint, fields)) + w.uvarint(0) + f32(scale)
+
+    return frame_of([
+        case(19, head(0, 4, 2, scale=3.0), -8, 8, lambda l: fractions.Fraction(3 * l, 4)),
+        case(7, head(0, 1, 3, scale=LARGEST), -3, 3, lambda l: l * top),
+        case(5, head(1, 126, scale=2.0**-10), -127, 127, lambda l: power(l, abs(l) - 137)),
+        case(8, b"\2" + w.uvarint(0) + w.uvarint(276), -277, 277, lambda l: power(l, 128 - abs(l))),
+        case(18, head(3, 3, scale=1.5), -4, 3, lambda l: (two ** (l - 3) if l >= 0 else -(two ** (-l - 4))) * 3 / 2),
+        case(6, head(4, 8, 4, scale=0.5), -8, 8, lambda l: fractions.Fraction(l, 4)),
+        case(6, head(4, 1, 8, scale=LARGEST), -1, 1, lambda l: l * 8 * top),
+        case(5, head(5, 127, 2, scale=2.0**-20), -127, 127, lambda l: power(l, -18 - abs(l))),
+        case(5, head(5, 2, 4, scale=LARGEST), -2, 2, lambda l: power(l, 3 - abs(l)) * top),
+    ])
+
+
+def buckets():
+    """A bucket of zeros, a short last bucket, a level that is not 0 of a scale of 0."""
+    head = b"\0" + w.uvarint(2) + w.uvarint(1) + w.uvarint(3)
+    levels, scales = [1, -2, 0, 0, 2, -1, -2, 1], [4.0, 0.0, 0.5]
+    payload = b"\0" + f32(*scales) + fixed_levels(levels, -2, 2)[1:]
+    return frame_of([(5, head, payload, [scales[i // 3] * level / 2 for i, level in enumerate(levels)])])
+
+
+def class_means():
+    """Rows and columns of a 2 x 3 matrix in both storage orders, as groups (13); a bit is 1 below 0."""
+    bits, cases = [1, 0, 0, 1, 1, 0], []
+    for kind, extent in ((1, 2), (2, 3)):
+        for fortran in (False, True):
+            pairs = [(-1.0 - g, 10.0 + g) for g in range(extent)]
+            index = [(i % 2, i // 2) if fortran else (i // 3, i % 3) for i in range(6)]
+            head = bytes([kind]) + w.uvarint(extent) + b"".join(f32(*pair) for pair in pairs)
+            values = [pairs[index[i][kind - 1]][1 - bit] for i, bit in enumerate(bits)]
+            cases.append((11, head, w.plane(bits, 1), values, {"shape": (2, 3), "flags": 32 * fortran}))
+    cases.append((11, b"\1\1" + f32(-0.0, 0.0), w.plane(bits, 1), [-0.0 if bit else 0.0 for bit in bits]))
+    return frame_of(cases)
+
+
+def dense_values():
+    """Zeros of both signs, the smallest and the largest numbers."""
+    return frame_of([
+        (2, b"", struct.pack("<4I", 0x80000000, 1, 0x7F7FFFFF, 0x3F800000), [-0.0, 2.0**-149, LARGEST, 1.0]),
+        (3, b"", struct.pack("<4H", 0x8000, 1, 0x7BFF, 0xC000), [-0.0, 2.0**-24, 65504.0, -2.0]),
+        (4, b"", struct.pack("<4H", 0x8000, 1, 0x7F7F, 0xC000), [-0.0, 2.0**-133, f32_of(0x7F7F0000), -2.0]),
+    ])
+
+
+def sparse_floats(kind, shift, base, bits, packer=0):
+    """15.1, values 0, 1 or 2, stored positions."""
+    return bytes([kind, shift]) + w.uvarint(base) + bytes([bits, packer, 0])
+
+
+def sparse_positions():
+    """Indices of 32 bits and of ceil(log2 n), none for one element; all magnitudes of a float, and none but the base."""
+    index32 = w.Bits().put(3, 32).put(1, 32).put(4, 32).put(9, 32).align() + w.plane([1, 0, 1], 1)
+    packed = w.Bits().put(3, 32).put(1, 4).put(4, 4).put(9, 4).align() + w.plane([0, 1, 0], 1)
+    one = w.Bits().put(1, 32).align() + w.plane([1], 1)
+    top = w.plane([0x7F7FFFFF, 1, 0x3F800000], 31)
+    return frame_of([
+        (12, sparse_floats(0, 0, 0, 31, 4), w.string(index32) + top, [0, -LARGEST, 0, 0, 2.0**-149, 0, 0, 0, 0, -1.0]),
+        (16, sparse_floats(0, 16, 0x3F80, 2, 5), w.string(packed) + w.plane([0, 1, 3], 2),
+         [0, 1.0, 0, 0, -1.0078125, 0, 0, 0, 0, 1.0234375]),
+        (14, sparse_floats(1, 0, 0x7BFF, 0, 5), w.string(one), [-65504.0]),
+        (13, sparse_floats(2, 0, 0x4000, 0, 5), w.string(one), [-2.0]),
+        (15, b"\4" + w.uvarint(1) + bytes([5, 0]), f32(0.75) + w.string(packed) + fixed_levels([0] * 3, 0, 0),
+         [0, 0.75, 0, 0, -0.75, 0, 0, 0, 0, 0.75]),
+    ])
+
+
+def random_positions():
+    """Words that equal the threshold's: then tensor and element decide (15.2). Zero is kept, and gain stops at the largest."""
+    count, cases = 40, []
+    for number, (tensor, element, at) in enumerate([(0, 7, 7), (1, 8, 7), (3, 0, 11), (2, 99, 20)]):
+        words = decode_frame.random_words(5, number, 0, count, 3).tolist()
+        threshold = words[at]
+        kept = [i for i in range(count) if (words[i], number, i) < (threshold, tensor, element)]
+        head = b"\x10\0" + w.uvarint(0) + bytes([31]) + struct.pack("<I", threshold) + w.uvarint(tensor) + w.uvarint(element)
+        keys = [(0, 0x40000000, 0x7F7FFFFF, 1)[i % 4] for i in range(len(kept))]
+        signs = [int(key > 0 and i % 3 == 0) for i, key in enumerate(keys)]
+        values = [0.0] * count
+        for i, key, negative in zip(kept, keys, signs):
+            values[i] = min(LARGEST, 2 * f32_of(key)) * (-1 if negative else 1)
+        cases.append((13, head + f32(2.0), w.plane([s << 31 | key for s, key in zip(signs, keys)], 32), values))
+    return frame_of(cases, seed=b"\5")
+
+
+def sample_counts():
+    """16: counts of many samples, rounded when they become binary32."""
+    counts, most = [0, 1, -1, 1 << 24, -(1 << 30)], 1 << 30
+    head = w.uvarint(most) + f32(2.0) + w.uvarint(most)
+    return frame_of([(17, head, fixed_levels(counts, -most, most), [2.0 * c / most for c in counts])])
+
+
+def factors():
+    """18: a product of two columns, by rows in C order and by columns in Fortran order; exponents beyond binary32."""
+    inner, outer = [[1.0, 2.0, -3.0], [0.5, 0.0, 4.0]], [[2.0, 1.0], [-1.0, 8.0]]
+    product = [a[0] * b + a[1] * c for a in outer for b, c in zip(*inner)]
+    flat = [number for row in outer for number in row]
+    columns = inner[0] + inner[1]
+
+    def head(exponent, flags=0):
+        numbers = struct.pack("<6e", *columns) if flags & 1 else f32(*columns)
+        return bytes([flags]) + w.uvarint(2) + w.uvarint(exponent + 300) + numbers
+
+    cut = [0.0 if v == 0 else math.copysign(LARGEST, v) for v in product]
+    return frame_of([
+        (21, head(-1), f32(*flat), [v / 2 for v in product], {"shape": (2, 3)}),
+        (22, head(3, 1), struct.pack("<4e", *flat), [v * 8 for v in product], {"shape": (3, 2), "flags": 32}),
+        (21, head(300), f32(*flat), cut, {"shape": (2, 3)}),
+        (21, head(-300), f32(*flat), [math.copysign(0.0, v) for v in product], {"shape": (2, 1, 3)}),
+    ])
+
+
 FRAMES = {
     "lanes_16": lanes_16,
     "nine_classes_entropy": lambda: nine_classes(ENTROPY, OFFMAG, 3),
@@ -261,6 +488,16 @@ FRAMES = {
     "nothing": nothing,
     "largest_fields": largest_fields,
     "exceptions": exceptions,
+    "level_examples": level_examples,
+    "largest_levels": largest_levels,
+    "grids": grids,
+    "buckets": buckets,
+    "class_means": class_means,
+    "dense_values": dense_values,
+    "sparse_positions": sparse_positions,
+    "random_positions": random_positions,
+    "sample_counts": sample_counts,
+    "factors": factors,
 }
 
 
