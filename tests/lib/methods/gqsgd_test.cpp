@@ -1,6 +1,7 @@
 // Global-QSGD: how many levels a worker gets, so that sums fit what is sent.
 #include <gtest/gtest.h>
 
+#include "lib/core/bytes.hpp"
 #include "tests/kernels/data.hpp"
 #include "tests/lib/methods/one_tensor.hpp"
 
@@ -17,8 +18,12 @@ TEST(GlobalQsgd, SendsTheAccumulatorsBitsForAnyNumberOfWorkers) {
     const OneTensor coded(make_data(Kind::gauss, 800), "gqsgd-std:bits=8,workers=" + std::to_string(workers));
     EXPECT_EQ(coded.blocks[0].size(), 1u + 800) << workers;
     EXPECT_EQ(coded.sums.nominal_bits, 8 * 800u + 32);
-    EXPECT_EQ(coded.decoder()->describe(), "gqsgd-std:levels=" + std::to_string(127 / workers) +
-                                               (workers > 1 ? ",workers=" + std::to_string(workers) : ""));
+    EXPECT_EQ(coded.decoder()->describe(),
+              "gqsgd-std:bits=8" + (workers > 1 ? ",workers=" + std::to_string(workers) : std::string()));
+    const std::string stored = coded.parameters();
+    ByteReader in(stored, "parameters");
+    EXPECT_EQ(in.u8(), 0) << "a uniform grid";
+    EXPECT_EQ(in.uvarint(), uint64_t(127 / workers)) << "its steps";
   }
 }
 
