@@ -234,7 +234,7 @@ class Compressor {
     const uint64_t budget = budget_bytes();
     // Small pools can afford to come closer.
     const bool small = elements_ <= (uint64_t(1) << 22);
-    const double enough = small ? 0.998 : 0.992;
+    const double enough = elements_ <= (uint64_t(1) << 19) ? 0.998 : 0.992;
     const int attempts = small ? 10 : 4;
     std::optional<Encoded> best;
     uint64_t overhead = frame_overhead(), smallest = UINT64_MAX, stuck_at = 0;

@@ -132,7 +132,8 @@ uint64_t SizedEncoder::largest_within(double wanted, bool draft, Amount amount) 
     if (found <= wanted) {
       low = next;
       fits = found;
-      if (next == most || (found >= 0.9995 * wanted && most - least > 64)) return next;
+      if (next == most || (found >= (draft && !whole_draft_ ? 0.997 : 0.9995) * wanted && most - least > 64))
+        return next;
     } else {
       high = next;
       exceeds = found;
@@ -187,10 +188,18 @@ void SizedEncoder::aim_payload_bits(uint64_t payload_bits) {
   const auto bits = [](const Measurement& m) { return double(m.sums.nominal_bits); };
   uint64_t size = largest_within(double(payload_bits), true, bits);
   const uint64_t least = scheme_->sizes().least;
-  // A draft may have been a little off.
+  // A draft may have been a little off: back until the whole pool fits, then forth while it does.
   for (int round = 0; round < 64 && size > least && bits(measure(size, false)) > double(payload_bits);
        ++round)
     size = std::max(least, size - std::max<uint64_t>(1, size / 512));
+  for (int round = 0; round < 16 && size < scheme_->sizes().most; ++round) {
+    const double taken = std::max(bits(measure(size, false)), 1.0);
+    if (taken > 0.995 * double(payload_bits)) break;
+    const double wanted = std::clamp(double(size) * (1 + 0.9 * (double(payload_bits) / taken - 1)),
+                                     double(size) + 1, double(scheme_->sizes().most));
+    if (bits(measure(uint64_t(wanted), false)) > double(payload_bits)) break;
+    size = uint64_t(wanted);
+  }
   if (bits(measure(size, false)) > double(payload_bits))
     throw Error(Errc::unreachable_target,
                 fmt::format("a payload of {} bits is below the {:.0f} that {} needs at least for {} "
