@@ -391,6 +391,14 @@ std::string expected_text(const CompressReport& report) {
   return fmt::format(" (expected {})", number_text(expected / report.distortion.energy));
 }
 
+/// "  7 tensors dense": what is no matrix for a low-rank method.
+std::string dense_text(const CompressReport& report) {
+  uint64_t dense = 0;
+  for (const PoolReport& pool : report.pools) dense += pool.dense_tensors;
+  if (dense == 0) return "";
+  return fmt::format("  {} tensor{} dense", dense, dense == 1 ? "" : "s");
+}
+
 std::string summary_text(const Options& options, const CompressOptions& library, const Result& result) {
   const CompressReport& report = result.report;
   const Distortion& error = report.distortion;
@@ -399,7 +407,7 @@ std::string summary_text(const Options& options, const CompressOptions& library,
                                  ratio_text(report.file_ratio()), ratio_text(report.payload_ratio()),
                                  ratio_text(entropy_ratio(report)), report.bits_per_element());
   text +=
-      fmt::format("  {}{}{}  nmse {}{}  cos {}  {}  {}\n", to_string(library.method), classes_text(report),
+      fmt::format("  {}{}{}{}  nmse {}{}  cos {}  {}  {}\n", to_string(library.method), classes_text(report), dense_text(report),
                   std::isnan(report.hprime()) ? "" : "  h' " + number_text(report.hprime()), number_text(error.nmse()),
                   expected_text(report), number_text(error.cosine()),
                   rate_text(double(report.input_bytes) / report.seconds), destination_text(options, result));
@@ -462,6 +470,7 @@ Json pool_json(const PoolReport& pool) {
           {"uniform_bits", pool.noise.uniform_bits},
           {"payload_bits", pool.payload_bits},
           {"expected_squared_error", json_number(pool.expected_squared_error)},
+          {"dense_tensors", pool.dense_tensors},
           {"entropy_bits", json_number(pool.entropy_bits)},
           {"map_bytes", pool.map_bytes},
           {"value_bytes", pool.value_bytes},
