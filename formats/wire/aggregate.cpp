@@ -14,7 +14,7 @@
 #include "lib/collectives/endpoint.hpp"
 #include "lib/core/threads.hpp"
 #include "lib/methods/method.hpp"
-#include "lib/methods/seeds.hpp"
+#include "lib/core/seeds.hpp"
 
 namespace jsq {
 namespace {

@@ -23,7 +23,7 @@
 #include "lib/core/threads.hpp"
 #include "lib/methods/feedback.hpp"
 #include "lib/methods/method.hpp"
-#include "lib/methods/seeds.hpp"
+#include "lib/core/seeds.hpp"
 
 namespace jsq {
 namespace {

@@ -131,7 +131,9 @@ std::string write_directory(const Directory& directory) {
   }
   const std::string& raw = out.bytes();
   std::string packed(ZSTD_compressBound(raw.size()), '\0');
-  const size_t size = ZSTD_compress(packed.data(), packed.size(), raw.data(), raw.size(), 19);
+  // Names and lengths repay effort; a large directory is mostly factors of matrices, which do not shrink.
+  const int level = raw.size() <= (size_t(64) << 10) ? 19 : 3;
+  const size_t size = ZSTD_compress(packed.data(), packed.size(), raw.data(), raw.size(), level);
   ByteWriter stored;
   if (!ZSTD_isError(size)) {
     stored.u8(1);

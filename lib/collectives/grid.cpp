@@ -7,7 +7,7 @@
 #include "kernels/cpu/uniforms.hpp"
 #include "lib/collectives/packed_levels.hpp"
 #include "lib/core/bytes.hpp"
-#include "lib/methods/seeds.hpp"
+#include "lib/core/seeds.hpp"
 
 namespace jsq {
 namespace {

@@ -11,7 +11,7 @@
 #include "lib/collectives/endpoint.hpp"
 #include "lib/collectives/packed_levels.hpp"
 #include "lib/methods/method.hpp"
-#include "lib/methods/seeds.hpp"
+#include "lib/core/seeds.hpp"
 
 namespace jsq {
 namespace {

@@ -15,7 +15,7 @@
 #include "jsq/frame.hpp"
 #include "jsq/state.hpp"
 #include "lib/methods/feedback.hpp"
-#include "lib/methods/seeds.hpp"
+#include "lib/core/seeds.hpp"
 
 namespace jsq {
 namespace {
