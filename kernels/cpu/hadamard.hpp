@@ -1,4 +1,4 @@
-// The Walsh-Hadamard transform and the random signs that make it a rotation (methods.md 5).
+// The Walsh-Hadamard transform and the random signs that make it a rotation.
 #pragma once
 
 #include <cstdint>

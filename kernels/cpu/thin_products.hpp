@@ -1,5 +1,5 @@
 // Products of a tall or wide matrix with a factor of a few columns, and the sum of outer products that such
-// factors stand for: what the low-rank methods need (methods.md 6, 7). The matrix is f32 and row-major, the
+// factors stand for: what the low-rank methods need. The matrix is f32 and row-major, the
 // factors are f32 with contiguous columns, sums are double in an order that no SIMD level changes.
 #pragma once
 

@@ -1,4 +1,4 @@
-// Quantizers inside a width class (methods.md 1.5): float <-> code word of exactly `width` bits, given the class's
+// Quantizers inside a width class: float <-> code word of exactly `width` bits, given the class's
 // magnitude range [low, high]. All arithmetic is f32, so that every processor gives the same bits.
 //
 //   cell    sign + index of one of 2^(w-1) equal cells of [low, high]; decodes to the cell's centre (deterministic)

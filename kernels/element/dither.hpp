@@ -1,5 +1,5 @@
 // Dithered rounding of one element to a grid inside [-scale, scale]: the uniform grid of QSGD, TernGrad and
-// standard dithering (methods.md 2, 3, 17), and the exponential grid of NUQSGD (methods.md 20). A level is a
+// standard dithering, and the exponential grid of NUQSGD. A level is a
 // signed index into the grid, 0 is zero. Natural compression, whose grid has no scale, is in natural.hpp.
 //
 // Stochastic rounding goes up when the uniform is below the fraction. Uniforms are multiples of 2^-24, so

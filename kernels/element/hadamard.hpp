@@ -1,4 +1,4 @@
-// The random signs of a randomized Hadamard rotation, element by element (methods.md 5).
+// The random signs of a randomized Hadamard rotation, element by element.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// Natural compression of one element (methods.md 18): rounding to a signed power of two, without a scale. And
-// the sum of two such codes without decoding them, the reduction of exponential dithering (methods.md 4).
+// Natural compression of one element: rounding to a signed power of two, without a scale. And
+// the sum of two such codes without decoding them, the reduction of exponential dithering.
 //
 // A level is a signed index into the powers of two 2^lowest .. 2^highest: level k >= 1 stands for 2^(lowest +
 // k - 1), 0 for zero. A code, as a reduction adds them, counts from the other end: code E >= 1 stands for

@@ -1,6 +1,6 @@
 // The multiple-choice knapsack: one option of each item, the least total cost within a limit on the total
 // weight. With (cost, weight) = (bytes, error) it is L-GreCo's problem, with (error, bytes) its dual under a
-// budget (methods.md 19).
+// budget.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// JointSQ's noise models, each named for the equation it evaluates (Xie et al., CVPR 2024; methods.md 1.2).
+// JointSQ's noise models, each named for the equation it evaluates (Xie et al., CVPR 2024).
 #include <algorithm>
 #include <cmath>
 

@@ -1,6 +1,6 @@
 // AC-SGD (Yan et al., JSAC 2022): a random k-subset scaled by d / k, then QSGD of b bits on the L2 norm, with
 // b and k from a budget of C bits in closed form. The variance (d / k)(1 + k 4^-b) under k b = C is
-// stationary where 4^b = 2 ln2 C (methods.md 12):
+// stationary where 4^b = 2 ln2 C:
 //   paper    b* = log2(2 ln2 C) / 2, b = floor(b*), k = floor(C / b*); indices are not counted
 //   author   b = floor(log2(C) / 2 + 1/4), k = floor((C - 32) / (b + log2 d)), the indices counted; the
 //   published code

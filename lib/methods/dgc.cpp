@@ -1,5 +1,5 @@
 // DGC, deep gradient compression (Lin et al., ICLR 2018): the k largest of the velocity v, whose momentum
-// correction and masking are the worker's feedback and not in this file (methods.md 10). Selection is exact;
+// correction and masking are the worker's feedback and not in this file. Selection is exact;
 // threshold=sampled is the published one: a threshold from a strided sample, corrected up to ten times, then
 // the first k in index order, so that the end of the pool may be cut off.
 #include <algorithm>

@@ -1,4 +1,4 @@
-// What a worker does around a compressor in a sequence of steps (methods.md 0, 10, 14): before it, the
+// What a worker does around a compressor in a sequence of steps: before it, the
 // gradient becomes what is coded; after it, what was not sent is kept. Element-wise, so that a caller may cut
 // arrays where it likes.
 #pragma once

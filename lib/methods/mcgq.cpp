@@ -1,6 +1,6 @@
 // MCGQ, Monte Carlo gradient quantization (Mordido et al., CVPR workshops 2020): N samples of the elements by
 // importance |g_i| / |g|_1, taken systematically at (j + r) / N with one random r, so that element i gets
-// floor or ceil of N |g_i| / |g|_1 of them (methods.md 13). Decoded: sign(g_i) |g|_1 (c_i / N). Unbiased; the
+// floor or ceil of N |g_i| / |g|_1 of them. Decoded: sign(g_i) |g|_1 (c_i / N). Unbiased; the
 // variance of an element is
 // (|g|_1 / N)^2 f (1 - f). The population is the pool: norm and samples are those of all its tensors.
 #include <fmt/format.h>

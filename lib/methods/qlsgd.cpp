@@ -1,5 +1,5 @@
 // Qsparse-local-SGD's composed operator (Basu et al., NeurIPS 2019): QSGD's s levels on what Top-k or Rand-k
-// keeps, with the L2 norm of a tensor's kept values as the scale (methods.md 11). beta = min(k / s^2, sqrt(k)
+// keeps, with the L2 norm of a tensor's kept values as the scale. beta = min(k / s^2, sqrt(k)
 // / s) bounds the rounding's relative error; divided by 1 + beta the operator is a contraction for any s.
 // Elements that round to level 0 are not stored.
 #include "lib/methods/sparse.hpp"

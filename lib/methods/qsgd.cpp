@@ -34,11 +34,7 @@ class QsgdScheme final : public DitherScheme {
     if (levels) sizes_ = {*levels, *levels, *levels};
     plan_.bucket = read.integer("bucket", 0, 65536);
     plan_.norm = read.choice<ScaleNorm>("norm", {{"linf", ScaleNorm::linf}, {"l2", ScaleNorm::l2}});
-    if (!read.is("coder", "auto")) {
-      plan_.packer = read.choice("coder", level_packer_names);
-      if (*plan_.packer == LevelPacker::base243)
-        read.bad("coder", "auto, fixed, elias-sparse, elias-dense or entropy");
-    }
+    plan_.packer = read_coder(read);
     if (plan_.packer == LevelPacker::entropy) sizes_.most = std::min<uint64_t>(sizes_.most, 16383);
     if (sizes_.most < sizes_.least)
       read.bad("coder", "another coder than entropy for more than 16383 levels");

@@ -1,5 +1,5 @@
 // Rand-k: a uniform k-subset that sender and receivers draw from the shared seed, so that values alone are
-// sent (methods.md 9). Scaled by d / k it is unbiased: E |g^ - g|^2 = (d / k - 1) |g|^2; unscaled it is a
+// sent. Scaled by d / k it is unbiased: E |g^ - g|^2 = (d / k - 1) |g|^2; unscaled it is a
 // contraction: (1 - k / d) |g|^2. Workers keep the same elements, so that their messages can be added.
 #include <algorithm>
 #include <cfloat>

@@ -1,5 +1,5 @@
-// Top-k: the k largest magnitudes of the pool, with their positions; of equals those of the lower index
-// (methods.md 8). Deterministic and biased; |g^ - g|^2 is the dropped energy (and what a quantizer of the
+// Top-k: the k largest magnitudes of the pool, with their positions; of equals those of the lower index.
+// Deterministic and biased; |g^ - g|^2 is the dropped energy (and what a quantizer of the
 // kept adds).
 #include "jsq/error.hpp"
 #include "lib/methods/sparse.hpp"

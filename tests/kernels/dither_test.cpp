@@ -1,4 +1,4 @@
-// Uniform and exponential dithering: the worked vectors of methods.md 2, 3, 17 and 20, unbiasedness by
+// Uniform and exponential dithering: the worked vectors of check_vectors.py 2, 3, 17 and 20, unbiasedness by
 // counting the uniforms that round up, and arrays against elements on every SIMD level.
 #include "kernels/element/dither.hpp"
 

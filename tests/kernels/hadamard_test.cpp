@@ -1,5 +1,5 @@
 // The Walsh-Hadamard transform against its matrix, against plain butterflies bit by bit, and against the
-// worked vector of methods.md 5.
+// worked vector of check_vectors.py 5.
 #include "kernels/cpu/hadamard.hpp"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// Natural compression: the worked vectors of methods.md 18 and 4, every exponent, unbiasedness by counting
+// Natural compression: the worked vectors of check_vectors.py 18 and 4, every exponent, unbiasedness by counting
 // uniforms, and arrays against elements on every SIMD level.
 #include "kernels/element/natural.hpp"
 

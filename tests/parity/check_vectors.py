@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Holds reference.py to every worked vector of methods.md 2-18, 20 and 21, to L-GreCo's (19), to stated numbers around
+"""Holds reference.py to every worked vector of section 2-18, 20 and 21, to L-GreCo's (19), to stated numbers around
 them, and to the known answers of Random123. One line per vector; exits 1 where one does not hold. Numbers are compared to
 the digits that the page prints.
 

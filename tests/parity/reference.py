@@ -1,4 +1,4 @@
-"""The field's methods in numpy, written from their formulas (methods.md 0 and 2-21) to hold the C++ to. It shares no code
+"""The field's methods in numpy, written from their formulas (sections 0 and 2-21 of the definitions) to hold the C++ to. It shares no code
 with the library and reads and writes nothing.
 
 A gradient is a flat float32 array g of d elements; u holds one uniform in [0, 1) per element, named by the caller.
@@ -138,17 +138,17 @@ class Dithering:
 
 
 def qsgd(levels, bucket=0, norm="linf"):
-    """methods.md 2: levels 0, 1/s, ..., 1 of the norm."""
+    """section 2: levels 0, 1/s, ..., 1 of the norm."""
     return Dithering(np.arange(levels + 1, dtype=f32), levels, bucket, norm)
 
 
 def nuqsgd(s, bucket=0, norm="l2"):
-    """methods.md 20 (and natural dithering, 18): levels 0, 2^-s, ..., 1/2, 1 of the norm."""
+    """section 20 (and natural dithering, 18): levels 0, 2^-s, ..., 1/2, 1 of the norm."""
     return Dithering(np.append(0, 2.0 ** np.arange(-s, 1)).astype(f32), 1, bucket, norm)
 
 
 def terngrad_clip(g, c):
-    """methods.md 17: g clipped to +-c sigma, sigma the population standard deviation about the mean; c = 0: unclipped."""
+    """section 17: g clipped to +-c sigma, sigma the population standard deviation about the mean; c = 0: unclipped."""
     g = np.asarray(g, f32)
     limit = f32(c * g.astype(np.float64).std()) if c and g.size else f32(np.inf)
     return np.clip(g, -limit, limit)
@@ -167,7 +167,7 @@ def terngrad_expected_error(g, c=0):
 
 
 def elias_omega(n):
-    """methods.md 2: the recursive code of n >= 1, as a string of bits."""
+    """section 2: the recursive code of n >= 1, as a string of bits."""
     code = "0"
     while n > 1:
         code = f"{n:b}" + code

@@ -62,7 +62,7 @@ struct AllocationOptions {
   AllocatorKind allocator = AllocatorKind::exact;
   ReallocationKind reallocation = ReallocationKind::none;
   uint32_t rounds = 10;        ///< T: rounds of reallocation at most
-  double first_extra_bits = 0; ///< q: map bits charged to an element's first width (methods.md 1.6, index-aware densities)
+  double first_extra_bits = 0; ///< q: map bits charged to an element's first width (index-aware densities)
   double sample_ratio = 0.01;  ///< share of the elements that `sampled` looks at
   uint64_t seed = 0;
 };

@@ -1,4 +1,4 @@
-// The multiple-choice knapsack against exhaustive search, the worked vector of methods.md 19 in both
+// The multiple-choice knapsack against exhaustive search, the worked vector of check_vectors.py 19 in both
 // directions, and tables of the size of a real model against the Lagrangian bound.
 #include "lib/allocators/multiple_choice.hpp"
 

@@ -126,7 +126,7 @@ INSTANTIATE_TEST_SUITE_P(methods, LinearSums,
                          });
 
 TEST(code_domain, global_qsgd_gives_the_worked_levels) {
-  // methods.md 3: n = 2, G = 4, s = 63. To nearest, q_A = [8, -16, 4, 32] (7.875, -15.75, 3.9375, 31.5 away
+  // check_vectors.py 3: n = 2, G = 4, s = 63. To nearest, q_A = [8, -16, 4, 32] (7.875, -15.75, 3.9375, 31.5 away
   // from zero) and q_B = [-8, 12, 63, 16].
   const std::vector<Values> workers = {{.5f, -1, .25f, 2}, {-.5f, .75f, 4, 1}};
   const Outcome outcome = exchange("gqsgd-std", workers, flat(4), 1, Rounding::nearest);
@@ -266,7 +266,7 @@ TEST(code_domain, rotated_sums_come_close_to_the_mean) {
 }
 
 TEST(code_domain, votes_follow_the_majority) {
-  // methods.md 14.
+  // check_vectors.py 14.
   const std::vector<Values> workers = {{.5f, -1, .2f}, {-.1f, -2, .3f}, {.4f, .7f, -.9f}};
   EXPECT_EQ(exchange("signsgd", workers, flat(3)).mean, (Values{1, -1, 1}));
   const std::vector<Values> even = {{1, -1, 0}, {-1, -1, 2}};

@@ -1,4 +1,4 @@
-// ACP-SGD against the worked vector of methods.md 7 over two steps, and what its frames hold.
+// ACP-SGD against the worked vector of check_vectors.py 7 over two steps, and what its frames hold.
 #include "jsq/state.hpp"
 #include "tests/kernels/data.hpp"
 #include "tests/lib/methods/coded.hpp"

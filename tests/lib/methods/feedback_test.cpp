@@ -74,7 +74,7 @@ TEST(feedback, what_is_sent_and_what_is_kept_add_up_to_the_gradients) {
 }
 
 TEST(feedback, masked_momentum_follows_the_worked_sequence) {
-  // methods.md 10: m = 0.9, k = 1. The compressor is played by hand here.
+  // check_vectors.py 10: m = 0.9, k = 1. The compressor is played by hand here.
   State state;
   FeedbackRule rule{Feedback::masked, 0.9, false};
   FeedbackStep first = before_coding(rule, state, "w", Values{1, -.2f, .3f, .1f});
@@ -114,7 +114,7 @@ TEST(feedback, clipping_bounds_the_norm_of_a_whole_step) {
 }
 
 TEST(feedback, warm_up_thins_out_step_by_step) {
-  // methods.md 10: density 0.001, E = 5 -> .316, .1, .0316, .01, .00316, .001.
+  // check_vectors.py 10: density 0.001, E = 5 -> .316, .1, .0316, .01, .00316, .001.
   State state;
   const double shares[] = {.31623, .1, .031623, .01, .0031623, .001, .001};
   Values gradient(100000);

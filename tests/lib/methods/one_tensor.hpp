@@ -99,7 +99,7 @@ bool is_refused_as_damaged(Read read) {
   return false;
 }
 
-/// methods.md 0: the input and the uniforms of its worked vectors.
+/// check_vectors.py 0: the input and the uniforms of its worked vectors.
 inline const std::vector<float> v8 = {0.5f, -1.0f, 0.25f, 2.0f, -0.125f, 0.0f, 3.0f, -4.0f};
 inline const std::vector<float> u8 = {0.5f, 0.25f, 0.75f, 0.125f, 0.625f, 0.375f, 0.9375f, 0.0625f};
 

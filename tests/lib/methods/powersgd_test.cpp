@@ -1,4 +1,4 @@
-// PowerSGD against the worked vector of methods.md 6, its identities, and matrices that are none.
+// PowerSGD against the worked vector of check_vectors.py 6, its identities, and matrices that are none.
 #include <cfloat>
 #include <cmath>
 
