@@ -130,7 +130,10 @@ std::vector<ClassMeans> means_of(const TensorPool& pool, size_t t, const GroupMa
     ClassSums total;
     for (const ClassSums& block : per_block(pool, t, [](uint64_t, std::span<const float> values) {
            ClassSums sums;
-           for (float g : values) sums.add(g);
+           sums.sum[0] = lane_sum(values, [](float g) { return g < 0 ? 0.0 : double(g); });
+           sums.sum[1] = lane_sum(values, [](float g) { return g < 0 ? double(g) : 0.0; });
+           sums.count[1] = uint64_t(lane_sum(values, [](float g) { return g < 0 ? 1.0 : 0.0; }));
+           sums.count[0] = values.size() - sums.count[1];
            return sums;
          }))
       total.add(block);

@@ -29,6 +29,20 @@ auto per_block(const TensorPool& pool, size_t t, Look look) {
   return results;
 }
 
+/// Sum of term(g) in double: lane l of 16 adds elements l, l + 16, ..., the lanes are folded by halving.
+template <class Term>
+double lane_sum(std::span<const float> values, Term term) {
+  constexpr size_t lanes = 16;
+  double lane[lanes] = {};
+  size_t i = 0;
+  for (; i + lanes <= values.size(); i += lanes)
+    for (size_t l = 0; l < lanes; ++l) lane[l] += term(values[i + l]);
+  for (size_t l = 0; i + l < values.size(); ++l) lane[l] += term(values[i + l]);
+  for (size_t half = lanes / 2; half > 0; half /= 2)
+    for (size_t l = 0; l < half; ++l) lane[l] += lane[l + half];
+  return lane[0];
+}
+
 /// The largest magnitude of tensor t, 0 for none.
 inline float max_magnitude(const TensorPool& pool, size_t t) {
   float largest = 0;

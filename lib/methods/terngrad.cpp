@@ -29,9 +29,7 @@ double deviation(const TensorPool& pool, size_t t) {
   const auto sum_of = [&](auto term) {
     double total = 0;
     for (double block : per_block(pool, t, [&](uint64_t, std::span<const float> values) {
-           double sum = 0;
-           for (float g : values) sum += term(double(g));
-           return sum;
+           return lane_sum(values, [&](float g) { return term(double(g)); });
          }))
       total += block;
     return total;
