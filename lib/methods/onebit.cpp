@@ -130,9 +130,12 @@ std::vector<ClassMeans> means_of(const TensorPool& pool, size_t t, const GroupMa
     ClassSums total;
     for (const ClassSums& block : per_block(pool, t, [](uint64_t, std::span<const float> values) {
            ClassSums sums;
-           sums.sum[0] = lane_sum(values, [](float g) { return g < 0 ? 0.0 : double(g); });
-           sums.sum[1] = lane_sum(values, [](float g) { return g < 0 ? double(g) : 0.0; });
-           sums.count[1] = uint64_t(lane_sum(values, [](float g) { return g < 0 ? 1.0 : 0.0; }));
+           // (g +- |g|) / 2 is g or 0, exactly and without a branch.
+           sums.sum[0] = lane_sum(values, [](float g) { return (double(g) + std::fabs(double(g))) * 0.5; });
+           sums.sum[1] = lane_sum(values, [](float g) { return (double(g) - std::fabs(double(g))) * 0.5; });
+           uint32_t negative = 0;
+           for (float g : values) negative += g < 0 ? 1u : 0u;
+           sums.count[1] = negative;
            sums.count[0] = values.size() - sums.count[1];
            return sums;
          }))
