@@ -1,4 +1,4 @@
-#include "lib/collectives/low_rank.hpp"
+#include "lib/methods/low_rank_endpoint.hpp"
 
 #include <algorithm>
 #include <cfloat>
