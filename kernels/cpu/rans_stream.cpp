@@ -2,29 +2,32 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/rans_eights.hpp"
+
 namespace jsq::cpu {
 
 using element::RansSlot;
 using element::RansSymbol;
 
 RansEncoder::RansEncoder(uint32_t lanes, size_t symbols_at_most)
-    : lanes_(lanes), words_(symbols_at_most + 1), first_word_(symbols_at_most + 1) {
+    : lanes_(lanes), words_(symbols_at_most + eights_slack), first_word_(symbols_at_most + eights_slack) {
   std::fill(states_, states_ + lanes, element::rans_lower_bound);
 }
 
 void RansEncoder::encode_section(std::span<const uint16_t> ids, const RansSymbol* table) {
   uint16_t* out = words_.data() + first_word_;
+  const size_t groups = lanes_ == 8 ? ids.size() / 8 : 0;
   const uint32_t mask = lanes_ - 1;
-  for (size_t i = ids.size(); i-- > 0;) {
+  for (size_t i = ids.size(); i-- > 8 * groups;) {
     const RansSymbol& symbol = table[ids[i]];
     uint32_t& state = states_[i & mask];
-    uint32_t x = state;
-    const bool emit = element::rans_needs_word(x, symbol.frequency);
-    out[-1] = uint16_t(x);  // kept only when emitted: a store costs less than a mispredicted branch
-    out -= emit;
-    x >>= uint32_t(emit) << 4;  // not a conditional, which compilers turn into a branch
-    state = element::rans_push(x, symbol);
+    if (element::rans_needs_word(state, symbol.frequency)) {
+      *--out = uint16_t(state);
+      state >>= 16;
+    }
+    state = element::rans_push(state, symbol);
   }
+  out = encode_eights(ids.data(), groups, table, states_, out);
   first_word_ = size_t(out - words_.data());
 }
 

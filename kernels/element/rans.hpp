@@ -30,23 +30,24 @@ JSQ_HD uint32_t rans_advance(uint32_t state, RansSlot slot) {
 
 /// A symbol's interval, with a reciprocal so that encoding needs no division.
 struct RansSymbol {
-  uint32_t start = 0;
-  uint32_t frequency = 0;  ///< 0: the symbol cannot be coded
-  uint64_t reciprocal = 0; ///< ceil(2^44 / frequency): exact quotients for states below 2^32
+  uint16_t start = 0;
+  uint16_t frequency = 0;   ///< 0: the symbol cannot be coded
+  uint32_t reciprocal = 0;  ///< floor((2^32 - 1) / frequency)
 };
-/// With m = ceil(2^44 / f) and f <= 2^12, floor(x m / 2^44) = floor(x / f) for every x < 2^32 (Granlund and Montgomery,
-/// PLDI 1994). States that are pushed are below f 2^20, so that x m fits 64 bits.
 JSQ_HD RansSymbol make_rans_symbol(uint32_t start, uint32_t frequency) {
-  return {start, frequency, frequency ? ((1ull << 44) + frequency - 1) / frequency : 0};
+  return {uint16_t(start), uint16_t(frequency), frequency ? 0xffffffffu / frequency : 0u};
 }
 /// True when a word must be emitted before coding with `frequency`.
 JSQ_HD bool rans_needs_word(uint32_t state, uint32_t frequency) {
   return uint64_t(state) >= (uint64_t(frequency) << 20);
 }
-/// State after coding a symbol.  \pre !rans_needs_word(state, symbol.frequency)
+/// State after coding a symbol: 4096 q + r + start, where state = q frequency + r. The reciprocal times the state falls
+/// short of q by at most one, and the remainder tells.  \pre !rans_needs_word(state, symbol.frequency)
 JSQ_HD uint32_t rans_push(uint32_t state, const RansSymbol& symbol) {
-  const uint32_t quotient = uint32_t((uint64_t(state) * symbol.reciprocal) >> 44);
-  return (quotient << rans_precision_bits) + (state - quotient * symbol.frequency) + symbol.start;
+  const uint32_t quotient = uint32_t((uint64_t(state) * symbol.reciprocal) >> 32);
+  const uint32_t remainder = state - quotient * symbol.frequency;
+  const uint32_t one_short = remainder >= symbol.frequency ? rans_total - symbol.frequency : 0u;
+  return (quotient << rans_precision_bits) + remainder + symbol.start + one_short;
 }
 
 }  // namespace jsq::element

@@ -6,8 +6,10 @@
 
 #include <cmath>
 
+#include "kernels/cpu/rans_eights.hpp"
 #include "kernels/cpu/rans_stream.hpp"
 #include "tests/kernels/data.hpp"
+#include "tests/kernels/simd_levels.hpp"
 
 namespace jsq {
 namespace {
@@ -163,6 +165,40 @@ bool decode(const Stream& stream, std::string_view bytes, uint32_t lanes, How ho
     read.push_back(std::move(symbols));
   }
   return decoder.finished();
+}
+
+TEST(RansEights, AreTheStepsOfEightLanesOneByOneAtEverySimdLevel) {
+  test::for_each_simd_level([] {
+    test::Random random(3);
+    for (int round = 0; round < 200; ++round) {
+      const Table table = random_table(random);
+      const size_t groups = random.below(60);
+      std::vector<uint16_t> ids(8 * groups);
+      for (uint16_t& id : ids)
+        id = uint16_t(element::rans_slot_symbol(table.slots[random.below(element::rans_total)]));
+      std::vector<uint32_t> states(8), expected_states;
+      for (uint32_t& state : states)
+        state = uint32_t(element::rans_lower_bound + random.below((1ull << 32) - element::rans_lower_bound));
+      expected_states = states;
+      std::vector<uint16_t> expected;  // the last word first
+      for (size_t i = ids.size(); i-- > 0;) {
+        uint64_t x = expected_states[i % 8];
+        const uint64_t f = table.frequency[ids[i]], start = table.symbols[ids[i]].start;
+        if (x >= f << 20) {
+          expected.push_back(uint16_t(x));
+          x >>= 16;
+        }
+        expected_states[i % 8] = uint32_t(((x / f) << 12) + x % f + start);
+      }
+      std::vector<uint16_t> words(8 * groups + cpu::eights_slack);
+      uint16_t* const end = words.data() + words.size();
+      const uint16_t* first =
+          cpu::encode_eights(ids.data(), groups, table.symbols.data(), states.data(), end);
+      ASSERT_EQ(std::vector<uint16_t>(first, const_cast<const uint16_t*>(end)),
+                std::vector<uint16_t>(expected.rbegin(), expected.rend()));
+      ASSERT_EQ(states, expected_states);
+    }
+  });
 }
 
 class RansStream : public testing::TestWithParam<uint32_t> {};

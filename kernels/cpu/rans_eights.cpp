@@ -1,0 +1,117 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/rans_eights.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <array>
+
+#include "kernels/cpu/rans_eights.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace jsq::cpu::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using element::RansSymbol;
+
+uint16_t* encode_one_by_one(const uint16_t* ids, size_t groups, const RansSymbol* table, uint32_t* states,
+                            uint16_t* out) {
+  for (size_t i = 8 * groups; i-- > 0;) {
+    const RansSymbol& symbol = table[ids[i]];
+    uint32_t x = states[i & 7];
+    const bool emit = element::rans_needs_word(x, symbol.frequency);
+    out[-1] = uint16_t(x);  // kept only when emitted: a store costs less than a mispredicted branch
+    out -= emit;
+    x >>= uint32_t(emit) << 4;  // not a conditional, which compilers turn into a branch
+    states[i & 7] = element::rans_push(x, symbol);
+  }
+  return out;
+}
+
+#if !HWY_CAP_GE256
+
+uint16_t* encode(const uint16_t* ids, size_t groups, const RansSymbol* table, uint32_t* states,
+                 uint16_t* end) {
+  return encode_one_by_one(ids, groups, table, states, end);
+}
+
+#else
+
+/// For every set of emitting lanes, the byte shuffle that packs their words, in order, at the upper end of a
+/// vector.
+constexpr auto shuffles = [] {
+  std::array<std::array<uint8_t, 16>, 256> table{};
+  for (size_t mask = 0; mask < 256; ++mask) {
+    size_t at = 8;
+    for (size_t lane = 8; lane-- > 0;) {
+      if (!(mask >> lane & 1)) continue;
+      --at;
+      table[mask][2 * at] = uint8_t(2 * lane);
+      table[mask][2 * at + 1] = uint8_t(2 * lane + 1);
+    }
+  }
+  return table;
+}();
+
+uint16_t* encode(const uint16_t* ids, size_t groups, const RansSymbol* table, uint32_t* states,
+                 uint16_t* out) {
+  const hn::FixedTag<uint32_t, 8> du;
+  const hn::FixedTag<int32_t, 8> di;
+  const hn::FixedTag<uint64_t, 4> d64;
+  const hn::FixedTag<uint16_t, 8> d16;
+  const hn::FixedTag<uint8_t, 16> d8;
+  static_assert(sizeof(RansSymbol) == 8);
+  const uint32_t* const intervals =
+      reinterpret_cast<const uint32_t*>(table);  // start, frequency in the upper half
+  const auto low_half = hn::Set(du, 0xffffu);
+  const auto total = hn::Set(du, element::rans_total);
+  auto x = hn::LoadU(du, states);
+  for (size_t g = groups; g-- > 0;) {
+    const auto at = hn::BitCast(di, hn::ShiftLeft<1>(hn::PromoteTo(du, hn::LoadU(d16, ids + 8 * g))));
+    const auto interval = hn::GatherIndex(du, intervals, at);
+    const auto reciprocal = hn::GatherIndex(du, intervals + 1, at);
+    const auto start = hn::And(interval, low_half);
+    const auto frequency = hn::ShiftRight<16>(interval);
+
+    const auto stays = hn::Gt(hn::BitCast(di, frequency), hn::BitCast(di, hn::ShiftRight<20>(x)));
+    uint8_t bits[8];
+    hn::StoreMaskBits(di, stays, bits);
+    const uint8_t emits = uint8_t(~bits[0]);
+    const auto words = hn::BitCast(d8, hn::DemoteTo(d16, hn::BitCast(di, hn::And(x, low_half))));
+    hn::StoreU(hn::BitCast(d16, hn::TableLookupBytes(words, hn::LoadU(d8, shuffles[emits].data()))), d16,
+               out - 8);
+    out -= unsigned(__builtin_popcount(emits));
+    x = hn::IfThenElse(hn::RebindMask(du, stays), x, hn::ShiftRight<16>(x));
+
+    // The upper halves of 64-bit products: of even lanes in place, of odd lanes after a shift.
+    const auto even = hn::MulEven(x, reciprocal);
+    const auto odd = hn::MulEven(hn::BitCast(du, hn::ShiftRight<32>(hn::BitCast(d64, x))),
+                                 hn::BitCast(du, hn::ShiftRight<32>(hn::BitCast(d64, reciprocal))));
+    const auto quotient = hn::OddEven(hn::BitCast(du, odd), hn::BitCast(du, hn::ShiftRight<32>(even)));
+    const auto remainder = hn::Sub(x, hn::Mul(quotient, frequency));
+    const auto next =
+        hn::Add(hn::Add(hn::ShiftLeft<element::rans_precision_bits>(quotient), start), remainder);
+    const auto exact = hn::Gt(hn::BitCast(di, frequency), hn::BitCast(di, remainder));
+    x = hn::IfThenElse(hn::RebindMask(du, exact), next, hn::Add(next, hn::Sub(total, frequency)));
+  }
+  hn::StoreU(x, du, states);
+  return out;
+}
+
+#endif
+
+}  // namespace jsq::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace jsq::cpu {
+
+HWY_EXPORT(encode);
+
+uint16_t* encode_eights(const uint16_t* ids, size_t groups, const element::RansSymbol* table,
+                        uint32_t* states, uint16_t* end) {
+  if (groups == 0) return end;
+  return HWY_DYNAMIC_DISPATCH(encode)(ids, groups, table, states, end);
+}
+
+}  // namespace jsq::cpu
+#endif

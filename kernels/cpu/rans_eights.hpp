@@ -1,0 +1,20 @@
+// The inner loop of encoding with eight lanes: eight symbols, one a lane, in one vector step.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/element/rans.hpp"
+
+namespace jsq::cpu {
+
+/// Room that must lie in front of the words that encode_eights writes.
+constexpr size_t eights_slack = 8;
+
+/// Codes ids[0..8 groups), last to first, symbol i on states[i mod 8], as element::rans_push would one by
+/// one. Words go in front of `end`; returns the first. \pre 8 groups + eights_slack words in front of `end`
+/// are writable; every id's symbol has a frequency above 0. The same words at every SIMD level.
+uint16_t* encode_eights(const uint16_t* ids, size_t groups, const element::RansSymbol* table,
+                        uint32_t* states, uint16_t* end);
+
+}  // namespace jsq::cpu
