@@ -241,8 +241,7 @@ void DitherScheme::encode(size_t t, const BlockPlace& place, std::span<const flo
   if (grid.has_zero() && std::all_of(levels.begin(), levels.end(), [](int32_t level) { return level == 0; }))
     return;
   const size_t before = out.size();
-  write_level_block(s.scales, levels, grid.range(), plan_.packer, out);
-  sums.entropy_bits += level_entropy_bits(levels) + 32.0 * double(s.scales.size());
+  sums.entropy_bits += write_level_block(s.scales, levels, grid.range(), plan_.packer, out) + 32.0 * double(s.scales.size());
   if (plan_.nominal_bits == 0)
     sums.nominal_bits += 8 * (out.size() - before - 1 - 4 * s.scales.size()) + uint64_t(scale_bits);
 }

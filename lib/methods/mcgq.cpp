@@ -123,9 +123,8 @@ class McgqScheme final : public Scheme {
     if (place.first == 0 && t == 0) sums.nominal_bits += 32;
     if (std::all_of(levels.begin(), levels.end(), [](int32_t level) { return level == 0; })) return;
     const size_t before = out.size();
-    write_level_block({}, levels, stored_.range(), packer_, out);
+    sums.entropy_bits += write_level_block({}, levels, stored_.range(), packer_, out);
     sums.nominal_bits += 8 * (out.size() - before - 1);
-    sums.entropy_bits += level_entropy_bits(levels);
   }
 
  private:

@@ -335,8 +335,7 @@ class ThcScheme final : public Scheme {
                          s.uniforms);
     s.levels.resize(padded);
     quantize(plan, place, values.size(), s, sums);
-    write_level_block(s.norms, s.levels, plan.levels(), packer_, out);
-    sums.entropy_bits += level_entropy_bits(s.levels) + 32.0 * double(s.norms.size());
+    sums.entropy_bits += write_level_block(s.norms, s.levels, plan.levels(), packer_, out) + 32.0 * double(s.norms.size());
     restore(plan, place, s.levels, s.norms, s.rotated, decoded);
   }
 

@@ -3,17 +3,21 @@
 #include <cmath>
 
 #include "lib/core/bytes.hpp"
+#include "lib/packers/level_histogram.hpp"
 
 namespace jsq {
 
-void write_level_block(std::span<const float> scales, std::span<const int32_t> levels, LevelRange range,
+double write_level_block(std::span<const float> scales, std::span<const int32_t> levels, LevelRange range,
                        std::optional<LevelPacker> packer, std::string& out) {
+  static thread_local LevelHistogram histogram;
+  histogram.count(levels);
   ByteWriter head;
-  const LevelPacker chosen = packer ? *packer : smallest_packer(levels, range);
+  const LevelPacker chosen = packer ? *packer : smallest_packer(levels, histogram, range);
   head.u8(uint8_t(chosen));
   for (float scale : scales) head.f32(scale);
   out.append(head.bytes());
-  pack_levels(chosen, levels, range, out);
+  pack_levels(chosen, levels, histogram, range, out);
+  return histogram.entropy_bits();
 }
 
 void read_level_block(std::string_view block, LevelRange range, std::span<float> scales,

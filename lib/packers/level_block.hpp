@@ -11,9 +11,9 @@
 
 namespace jsq {
 
-/// Appends the block; `packer` empty: the smallest. O(n).
-void write_level_block(std::span<const float> scales, std::span<const int32_t> levels, LevelRange range,
-                       std::optional<LevelPacker> packer, std::string& out);
+/// Appends the block; `packer` empty: the smallest. O(n). Returns level_entropy_bits of the levels.
+double write_level_block(std::span<const float> scales, std::span<const int32_t> levels, LevelRange range,
+                         std::optional<LevelPacker> packer, std::string& out);
 /// Reads exactly scales.size() finite scales of 0 or more and levels.size() levels.  \throws Error damaged,
 /// naming `what`.
 void read_level_block(std::string_view block, LevelRange range, std::span<float> scales,

@@ -11,6 +11,8 @@
 
 namespace jsq {
 
+class LevelHistogram;
+
 /// The numbers are those of the wire format.
 enum class LevelPacker : uint8_t {
   fixed = 0,         ///< ceil(log2 A) bits a level
@@ -37,14 +39,19 @@ bool packer_allows(LevelPacker packer, LevelRange range);
 /// first two. Deterministic, thread-safe, O(n); elias_sparse O(n) only in its search for what is not zero.
 void pack_levels(LevelPacker packer, std::span<const int32_t> levels, LevelRange range, std::string& out);
 
+/// The same, with the histogram of exactly these levels at hand.
+void pack_levels(LevelPacker packer, std::span<const int32_t> levels, const LevelHistogram& histogram,
+                 LevelRange range, std::string& out);
+
 /// Size of what pack_levels appends, in bits, before the padding of its last byte. Exact for every packer;
 /// entropy codes the block to know it.
 uint64_t packed_level_bits(LevelPacker packer, std::span<const int32_t> levels, LevelRange range);
 
-/// The allowed packer of the fewest bytes, ties to the lower number. From one histogram of magnitudes and one
-/// of gaps, without coding. The size of entropy is estimated, within one part in 256 and 8 bytes: where two
+/// The allowed packer of the fewest bytes, ties to the lower number. From the histogram of levels, and of the
+/// gaps between those that are not zero, without coding. The size of entropy is estimated, within one part in 256 and 8 bytes: where two
 /// packers are as close as that, the other one may be the smaller.
 LevelPacker smallest_packer(std::span<const int32_t> levels, LevelRange range);
+LevelPacker smallest_packer(std::span<const int32_t> levels, const LevelHistogram& histogram, LevelRange range);
 
 /// Reads exactly levels.size() levels from exactly `bytes`.
 /// \throws Error damaged, naming `what`, for anything that is not a whole block of levels in range with zero

@@ -1,0 +1,345 @@
+#include "lib/packers/entropy_levels.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <vector>
+
+#include "kernels/cpu/bit_io.hpp"
+#include "kernels/cpu/levels.hpp"
+#include "kernels/cpu/rans_stream.hpp"
+#include "lib/core/bytes.hpp"
+#include "lib/packers/elias.hpp"
+#include "lib/packers/entropy_model.hpp"
+#include "lib/packers/level_parts.hpp"
+
+namespace jsq {
+
+using cpu::BitReader;
+using cpu::BitWriter;
+
+namespace {
+
+/// Buffers of one block, reused by a thread from block to block.
+struct Scratch {
+  std::vector<uint16_t> tokens;
+  std::vector<uint8_t> decoded_tokens;
+  std::vector<element::RansSlot> slots;
+  std::string block;
+};
+[[gnu::noinline]] Scratch& scratch() {
+  static thread_local Scratch buffers;
+  return buffers;
+}
+
+/// How magnitudes become tokens: those below `direct` are their own, the others are offset + their binary
+/// length.
+struct TokenScheme {
+  uint32_t direct;
+  uint32_t offset;
+  uint32_t token(uint32_t magnitude) const {
+    return magnitude < direct ? magnitude : offset + uint32_t(std::bit_width(magnitude));
+  }
+  /// Bits of the magnitude below the token.
+  uint32_t raw_bits(uint32_t token) const { return token < direct ? 0 : token - offset - 1; }
+  uint32_t first_magnitude(uint32_t token) const { return token < direct ? token : 1u << raw_bits(token); }
+};
+constexpr TokenScheme token_schemes[] = {{16, 11}, {8, 4}, {4, 1}};
+constexpr uint32_t schemes = 3;
+
+uint32_t scheme_for(uint32_t largest) {
+  return largest < 16 ? 0 : largest < 2048 ? 1 : 2;
+}
+
+/// More lanes are faster and cost some three bytes each: at most one part in 85.
+uint32_t log2_lanes_for(uint64_t token_bits) {
+  return token_bits >= 16384 ? 3 : token_bits >= 8192 ? 2 : token_bits >= 4096 ? 1 : 0;
+}
+
+/// What the head of an entropy-coded block says, and the frequencies that follow from it.
+struct TokenModel {
+  uint32_t scheme = 0;
+  uint32_t log2_lanes = 0;
+  uint32_t symbols = 1;  ///< K
+  SymbolWeights weights{};
+  SymbolFrequencies frequencies{};
+
+  /// Derives the frequencies from the weights.
+  void prepare() {
+    std::array<uint64_t, max_symbols> wide{};
+    std::copy(weights.begin(), weights.end(), wide.begin());
+    frequencies = normalise(wide);
+  }
+  bool single() const { return std::count(weights.begin(), weights.end(), 0u) == max_symbols - 1; }
+  uint64_t head_bits() const { return 8 + symbol_table_bits(weights, symbols); }
+};
+
+/// Ideal length of the coded tokens in bits.
+uint64_t token_bits(const SymbolCounts& counts, const SymbolFrequencies& frequencies) {
+  uint64_t bits_q16 = 0;
+  for (uint32_t s = 0; s < max_symbols; ++s)
+    if (counts[s] > 0) bits_q16 += counts[s] * code_length_q16(frequencies[s]);
+  return (bits_q16 + 0xffff) >> 16;
+}
+
+/// The model of a block whose tokens are counted, without its lanes.  \pre a count is above 0
+TokenModel fit_tokens(const SymbolCounts& counts, uint32_t scheme) {
+  TokenModel model;
+  model.scheme = scheme;
+  for (uint32_t s = 0; s < max_symbols; ++s)
+    if (counts[s] > 0) model.symbols = s + 1;
+  model.weights = symbol_weights(counts);
+  model.prepare();
+  if (!model.single()) model.log2_lanes = log2_lanes_for(token_bits(counts, model.frequencies));
+  return model;
+}
+
+bool has_sign_bits(LevelRange range) {
+  return range.low < 0 && range.high > 0;
+}
+
+/// Bits of the third part: signs and low bits.
+uint64_t raw_bits(const SymbolCounts& counts, uint32_t scheme, LevelRange range) {
+  uint64_t bits = 0;
+  for (uint32_t s = 1; s < max_symbols; ++s)
+    bits += counts[s] * (token_schemes[scheme].raw_bits(s) + has_sign_bits(range));
+  return bits;
+}
+
+void write_tokens(std::span<const uint16_t> tokens, const TokenModel& model, std::string& out) {
+  std::array<element::RansSymbol, max_symbols> symbols;
+  uint32_t start = 0;
+  for (uint32_t s = 0; s < max_symbols; ++s) {
+    symbols[s] = element::make_rans_symbol(start, model.frequencies[s]);
+    start += model.frequencies[s];
+  }
+  const uint32_t lanes = 1u << model.log2_lanes;
+  cpu::RansEncoder encoder(lanes, tokens.size());
+  encoder.encode_section(tokens, symbols.data());
+  std::string& stream = scratch().block;
+  stream.clear();
+  encoder.finish(stream);
+  ByteWriter words;
+  words.uvarint((stream.size() - lanes * sizeof(uint32_t)) / sizeof(uint16_t));
+  out.append(words.bytes());
+  out.append(stream);
+}
+
+/// Signs and low bits of all levels, `total` bits of them. Four levels have at most 56 bits, so that a window
+/// of 64 takes them and a rest of seven; the whole bytes are stored without asking how many there are.
+void write_raw(std::span<const int32_t> levels, const uint16_t* tokens, TokenScheme scheme, uint32_t signs,
+               uint64_t total, std::string& out) {
+  std::array<uint32_t, max_symbols> low_bits{}, count{};
+  for (uint32_t s = 1; s < max_symbols; ++s) {
+    low_bits[s] = scheme.raw_bits(s);
+    count[s] = low_bits[s] + signs;
+  }
+  const size_t at = out.size(), bytes = size_t((total + 7) / 8);
+  out.resize(at + bytes + sizeof(uint64_t));
+  char* next = out.data() + at;
+  uint64_t window = 0;
+  uint32_t filled = 0;
+  auto put = [&](size_t i) {
+    const uint32_t s = tokens[i], low = magnitude_of(levels[i]) & ((1u << low_bits[s]) - 1);
+    const uint32_t value = (sign_bit(levels[i]) & signs) << low_bits[s] | low;
+    filled += count[s];
+    window |= uint64_t(value) << (64 - filled) % 64;  // nothing yet and nothing to put: 0 << 0
+  };
+  auto store = [&] {
+    const uint64_t word = __builtin_bswap64(window);
+    std::memcpy(next, &word, sizeof(word));
+    next += filled / 8;
+    window <<= filled / 8 * 8;
+    filled %= 8;
+  };
+  size_t i = 0;
+  for (; i + 4 <= levels.size(); i += 4) {
+    for (size_t k = 0; k < 4; ++k) put(i + k);
+    store();
+  }
+  for (; i < levels.size(); ++i) put(i);
+  store();
+  out.resize(at + bytes);
+}
+
+/// The sign bits of the levels in four, the first one the most significant, by which of them are not zero and
+/// which are negative.
+struct FourSigns {
+  uint8_t bits, count;
+};
+constexpr auto four_signs = [] {
+  std::array<FourSigns, 256> table{};
+  for (uint32_t nonzero = 0; nonzero < 16; ++nonzero)
+    for (uint32_t negative = 0; negative < 16; ++negative)
+      for (uint32_t k = 0; k < 4; ++k) {
+        if (!(nonzero >> k & 1)) continue;
+        FourSigns& signs = table[nonzero << 4 | negative];
+        signs.bits = uint8_t(signs.bits << 1 | (negative >> k & 1));
+        ++signs.count;
+      }
+  return table;
+}();
+
+/// The third part where no token has raw bits: a sign for each level that is not zero, `total` in all.
+void write_signs(std::span<const int32_t> levels, uint64_t total, std::string& out) {
+  constexpr size_t batch = 4096;
+  const size_t at = out.size(), bytes = size_t((total + 7) / 8);
+  out.resize(at + bytes + sizeof(uint64_t));
+  char* next = out.data() + at;
+  uint64_t window = 0, nonzero[batch / 64], negative[batch / 64];
+  uint32_t filled = 0;
+  for (size_t first = 0; first < levels.size(); first += batch) {
+    const auto part = levels.subspan(first, std::min(batch, levels.size() - first));
+    cpu::level_masks(part, nonzero, negative);
+    for (size_t w = 0; w < (part.size() + 63) / 64; ++w)
+      for (uint32_t half = 0; half < 64; half += 32) {
+        auto any = uint32_t(nonzero[w] >> half), minus = uint32_t(negative[w] >> half);
+        for (uint32_t k = 0; k < 8; ++k, any >>= 4, minus >>= 4) {
+          const FourSigns signs = four_signs[(any & 15) << 4 | (minus & 15)];
+          filled += signs.count;
+          window |= uint64_t(signs.bits) << (64 - filled) % 64;  // nothing yet and nothing to put: 0 << 0
+        }
+        const uint64_t word = __builtin_bswap64(window);
+        std::memcpy(next, &word, sizeof(word));
+        next += filled / 8;
+        window <<= filled / 8 * 8;
+        filled %= 8;
+      }
+  }
+  out.resize(at + bytes);
+}
+
+/// How often each token of a scheme occurs.
+SymbolCounts count_tokens(const LevelHistogram& histogram, TokenScheme scheme) {
+  SymbolCounts counts{};
+  histogram.each([&](int32_t level, uint64_t count) { counts[scheme.token(magnitude_of(level))] += count; });
+  return counts;
+}
+
+/// Fills `model` from the head of a block and returns the head's size in bytes.
+size_t read_head(std::string_view bytes, TokenModel& model, std::string_view what) {
+  BitReader in(bytes);
+  model.scheme = in.get(2);
+  model.log2_lanes = in.get(2);
+  model.symbols = in.get(4) + 1;
+  const bool possible = model.scheme < schemes && read_symbol_table(in, model.weights, model.symbols);
+  const bool aligned = in.align();
+  if (in.overrun() || in.consumed() > bytes.size()) damaged_levels(what, "the token table is truncated");
+  model.prepare();
+  if (!possible || !aligned || model.frequencies == SymbolFrequencies{} ||
+      (model.single() && model.log2_lanes != 0))
+    damaged_levels(what, "an impossible token table");
+  return in.consumed();
+}
+
+/// Decodes the tokens of all levels.
+void read_tokens(std::string_view stream, const TokenModel& model, size_t n, uint8_t* tokens,
+                 std::string_view what) {
+  std::vector<element::RansSlot>& slots = scratch().slots;
+  slots.resize(element::rans_total);
+  uint32_t slot = 0;
+  for (uint32_t s = 0; s < max_symbols; ++s)
+    for (uint32_t i = 0; i < model.frequencies[s]; ++i)
+      slots[slot++] = element::make_rans_slot(s, model.frequencies[s], i);
+  cpu::RansDecoder decoder(stream, 1u << model.log2_lanes);
+  decoder.begin_section();
+  const uint32_t table = 0;
+  const size_t whole = n / 8 * 8;
+  decoder.next_groups(slots.data(), {&table, 1}, whole, tokens);
+  for (size_t i = whole; i < n; ++i) tokens[i] = uint8_t(decoder.next(slots.data()));
+  if (!decoder.finished()) damaged_levels(what, "the entropy-coded tokens do not end where they should");
+}
+
+/// Levels from their tokens, signs and low bits.
+void read_raw(std::string_view bytes, const TokenModel& model, const uint8_t* tokens, LevelRange range,
+              std::span<int32_t> levels, std::string_view what) {
+  std::array<uint32_t, max_symbols> first{}, low_bits{}, count{};
+  const TokenScheme scheme = token_schemes[model.scheme];
+  const bool signs = has_sign_bits(range);
+  for (uint32_t s = 1; s < max_symbols; ++s) {
+    low_bits[s] = scheme.raw_bits(s);
+    first[s] = scheme.first_magnitude(s);
+    count[s] = low_bits[s] + signs;
+  }
+  const uint32_t always_negative = range.high == 0;
+  OmegaReader in(bytes);
+  auto read = [&](uint32_t token) {
+    const uint32_t bits = in.take(count[token]);
+    const uint32_t magnitude = first[token] | (bits & ((1u << low_bits[token]) - 1));
+    return signed_level(magnitude, bits >> low_bits[token] | always_negative);
+  };
+  // A level takes at most 14 bits: four of them a refill.
+  size_t i = 0;
+  for (; i + 4 <= levels.size(); i += 4) {
+    in.refill();
+    for (size_t k = 0; k < 4; ++k) levels[i + k] = read(tokens[i + k]);
+  }
+  in.refill();
+  for (; i < levels.size(); ++i) levels[i] = read(tokens[i]);
+  if (!in.finished())
+    damaged_levels(what, "the sign bits do not end where they should, or their padding is not zero");
+  check_levels(levels, range, what);
+}
+
+}  // namespace
+
+uint64_t pack_entropy_levels(std::span<const int32_t> levels, const LevelHistogram& histogram,
+                             LevelRange range, std::string& out) {
+  const uint32_t scheme_number = scheme_for(histogram.largest_magnitude());
+  const TokenScheme scheme = token_schemes[scheme_number];
+  const SymbolCounts counts = count_tokens(histogram, scheme);
+  const TokenModel model = fit_tokens(counts, scheme_number);
+  std::vector<uint16_t>& tokens = scratch().tokens;
+  if (tokens.size() < levels.size()) tokens.resize(levels.size());
+  cpu::magnitude_tokens(levels, scheme.direct, scheme.offset, tokens.data());
+
+  BitWriter head(out);
+  head.put(model.scheme, 2);
+  head.put(model.log2_lanes, 2);
+  head.put(model.symbols - 1, 4);
+  write_symbol_table(head, model.weights, model.symbols);
+  head.align();
+  if (!model.single()) write_tokens({tokens.data(), levels.size()}, model, out);
+
+  const uint64_t total = raw_bits(counts, scheme_number, range);
+  if (total == 0) return 0;
+  if (histogram.largest_magnitude() < scheme.direct)
+    write_signs(levels, total, out);
+  else
+    write_raw(levels, tokens.data(), scheme, has_sign_bits(range), total, out);
+  return total;
+}
+
+uint64_t entropy_level_bytes(const LevelHistogram& histogram, LevelRange range) {
+  const uint32_t scheme = scheme_for(histogram.largest_magnitude());
+  const SymbolCounts counts = count_tokens(histogram, token_schemes[scheme]);
+  const TokenModel model = fit_tokens(counts, scheme);
+  const uint64_t outside = (model.head_bits() + 7) / 8 + (raw_bits(counts, scheme, range) + 7) / 8;
+  if (model.single()) return outside;
+  const uint64_t lanes = 1u << model.log2_lanes, bits = token_bits(counts, model.frequencies);
+  const uint64_t words = bits > 8 * (lanes - 1) ? (bits - 8 * (lanes - 1)) / 16 : 0;
+  return outside + 4 * lanes + 2 * words + (words < 128 ? 1 : words < 16384 ? 2 : 3);
+}
+
+void unpack_entropy_levels(std::string_view bytes, LevelRange range, std::span<int32_t> levels,
+                           std::string_view what) {
+  TokenModel model;
+  size_t at = read_head(bytes, model, what);
+  std::vector<uint8_t>& tokens = scratch().decoded_tokens;
+  if (tokens.size() < levels.size()) tokens.resize(levels.size());
+  if (model.single()) {
+    const auto only =
+        std::find_if(model.weights.begin(), model.weights.end(), [](uint32_t w) { return w != 0; });
+    std::memset(tokens.data(), int(only - model.weights.begin()), levels.size());
+  } else {
+    ByteReader in(bytes.substr(at), what);
+    const uint64_t words = in.uvarint(in.remaining());
+    read_tokens(in.raw((sizeof(uint32_t) << model.log2_lanes) + words * sizeof(uint16_t)), model,
+                levels.size(), tokens.data(), what);
+    at += in.position();
+  }
+  read_raw(bytes.substr(at), model, tokens.data(), range, levels, what);
+}
+
+}  // namespace jsq
