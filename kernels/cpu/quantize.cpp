@@ -1,5 +1,5 @@
-// Straight-line loops over batches of kept elements, compiled once per SIMD level. Arithmetic is that of
-// quantize_in_class and dequantize_in_class for `cell`, operation by operation, so every level gives the same result.
+// Loops over batches of kept elements, compiled once per SIMD level. Arithmetic is that of quantize_in_class and
+// dequantize_in_class for `cell`, operation by operation, so every level gives the same result.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/quantize.cpp"
 #include <hwy/foreach_target.h>
@@ -10,6 +10,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace jsq::cpu::HWY_NAMESPACE {
 
+namespace hn = hwy::HWY_NAMESPACE;
+
 constexpr size_t lanes = 16;
 
 struct Lanes {
@@ -18,28 +20,50 @@ struct Lanes {
   double squared_error[lanes] = {}, dot[lanes] = {}, decoded_energy[lanes] = {}, error_sum[lanes] = {}, max_error[lanes] = {};
 };
 
-struct Tables {
-  float low[16] = {}, high[16] = {}, divisor[16] = {}, step[16] = {}, last[16] = {};
-  int32_t half[16] = {};
+/// What the quantizer knows of a class, as floats and as the bit of a negative code.
+struct ClassNumbers {
+  float low = 0, high = 0, divisor = 1, step = 0, last = 0;
+  int32_t half = 0;
 };
+
+/// Codes and decoded values of sixteen elements. Classes are few, so that choosing by comparison is faster than gathering.
+HWY_INLINE void quantize_lanes(const ClassNumbers* numbers, uint32_t first_class, uint32_t class_count, const float* g,
+                               const int32_t* c, int32_t* codes, float* decoded) {
+  const hn::CappedTag<float, lanes> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  for (size_t l = 0; l < lanes; l += hn::Lanes(d)) {
+    const auto value = hn::LoadU(d, g + l);
+    const auto classes = hn::LoadU(di, c + l);
+    auto low = hn::Set(d, numbers[first_class].low), high = hn::Set(d, numbers[first_class].high);
+    auto divisor = hn::Set(d, numbers[first_class].divisor), step = hn::Set(d, numbers[first_class].step);
+    auto last = hn::Set(d, numbers[first_class].last);
+    auto half = hn::Set(di, numbers[first_class].half);
+    for (uint32_t j = first_class + 1; j < class_count; ++j) {
+      const auto is_int = hn::Eq(classes, hn::Set(di, int32_t(j)));
+      const auto is = hn::RebindMask(d, is_int);
+      low = hn::IfThenElse(is, hn::Set(d, numbers[j].low), low);
+      high = hn::IfThenElse(is, hn::Set(d, numbers[j].high), high);
+      divisor = hn::IfThenElse(is, hn::Set(d, numbers[j].divisor), divisor);
+      step = hn::IfThenElse(is, hn::Set(d, numbers[j].step), step);
+      last = hn::IfThenElse(is, hn::Set(d, numbers[j].last), last);
+      half = hn::IfThenElse(is_int, hn::Set(di, numbers[j].half), half);
+    }
+    const auto y = hn::Div(hn::Sub(hn::Abs(value), low), divisor);
+    const auto index = hn::ConvertTo(di, hn::IfThenElse(hn::Lt(y, last), y, last));
+    const auto centre = hn::Add(low, hn::Mul(hn::Add(hn::ConvertTo(d, index), hn::Set(d, 0.5f)), step));
+    const auto magnitude = hn::IfThenElse(hn::Gt(centre, high), high, centre);
+    hn::StoreU(hn::CopySignToAbs(magnitude, value), d, decoded + l);
+    const auto negative = hn::Lt(hn::BitCast(di, value), hn::Zero(di));
+    hn::StoreU(hn::Add(index, hn::IfThenElseZero(negative, half)), di, codes + l);
+  }
+}
 
 /// Sixteen elements: g and c in, codes out, sums added for the first `n` of them (all sixteen when Whole).
 template <bool Whole>
-HWY_INLINE void quantize_sixteen(const Tables& t, uint32_t first_class, uint32_t class_count, const float* g, const int32_t* c,
-                                 size_t n, int32_t* codes, Lanes& sums) {
+HWY_INLINE void quantize_sixteen(const ClassNumbers* numbers, uint32_t first_class, uint32_t class_count, const float* g,
+                                 const int32_t* c, size_t n, int32_t* codes, Lanes& sums) {
   float decoded[lanes];
-  for (size_t l = 0; l < lanes; ++l) {
-    const float magnitude = element::magnitude_of_key(element::magnitude_key(g[l]));
-    const float low = t.low[c[l]], step = t.step[c[l]], last = t.last[c[l]];
-    const float y = (magnitude - low) / t.divisor[c[l]];
-    const float cell = y < last ? y : last;
-    const int32_t index = int32_t(cell);
-    const float centre = low + (float(index) + 0.5f) * step;
-    const float value = centre > t.high[c[l]] ? t.high[c[l]] : centre;
-    const bool negative = element::bits_as<int32_t>(g[l]) < 0;
-    decoded[l] = negative ? -value : value;
-    codes[l] = index + (negative ? t.half[c[l]] : 0);
-  }
+  quantize_lanes(numbers, first_class, class_count, g, c, codes, decoded);
   double energy[lanes];
   for (size_t l = 0; l < lanes; ++l) {
     const bool counts = Whole || l < n;
@@ -60,15 +84,11 @@ HWY_INLINE void quantize_sixteen(const Tables& t, uint32_t first_class, uint32_t
 
 void quantize_all(const element::ClassPlan& plan, const float* values, const uint8_t* classes, const uint32_t* kept, size_t count,
                   uint8_t* kept_classes, uint8_t* codes, KeptSums& result) {
-  Tables tables;
-  for (float& divisor : tables.divisor) divisor = 1;
+  ClassNumbers numbers[element::max_classes];
   for (uint32_t j = 0; j < plan.classes; ++j) {
-    tables.low[j] = plan.scale[j].low;
-    tables.high[j] = plan.scale[j].high;
-    tables.divisor[j] = plan.scale[j].divisor;
-    tables.step[j] = plan.scale[j].step;
-    tables.half[j] = plan.width[j] ? 1 << (plan.width[j] - 1) : 0;
-    tables.last[j] = plan.width[j] ? float(tables.half[j] - 1) : 0.0f;
+    const int32_t half = plan.width[j] ? 1 << (plan.width[j] - 1) : 0;
+    numbers[j] = {plan.scale[j].low,  plan.scale[j].high,           plan.scale[j].divisor,
+                  plan.scale[j].step, half ? float(half - 1) : 0.0f, half};
   }
   Lanes sums;
   const uint32_t first_class = plan.width[0] == 0 ? 1 : 0;  // class 0 is not kept when it has no bits
@@ -78,17 +98,18 @@ void quantize_all(const element::ClassPlan& plan, const float* values, const uin
     int32_t c[lanes], code[lanes];
     for (size_t l = 0; l < lanes; ++l) g[l] = values[kept[k + l]];
     for (size_t l = 0; l < lanes; ++l) c[l] = classes[kept[k + l]];
-    quantize_sixteen<true>(tables, first_class, plan.classes, g, c, lanes, code, sums);
+    quantize_sixteen<true>(numbers, first_class, plan.classes, g, c, lanes, code, sums);
     for (size_t l = 0; l < lanes; ++l) kept_classes[k + l] = uint8_t(c[l]);
     for (size_t l = 0; l < lanes; ++l) codes[k + l] = uint8_t(code[l]);
   }
   if (const size_t n = count - k; n > 0) {
     float g[lanes];
-    int32_t c[lanes] = {}, code[lanes];
-    for (float& unused : g) unused = tables.low[0];  // within class 0, so that no lane converts out of range
+    int32_t c[lanes], code[lanes];
+    for (int32_t& unused : c) unused = int32_t(first_class);
+    for (float& unused : g) unused = numbers[first_class].low;  // within its class, so that no lane converts out of range
     for (size_t l = 0; l < n; ++l) g[l] = values[kept[k + l]];
     for (size_t l = 0; l < n; ++l) c[l] = classes[kept[k + l]];
-    quantize_sixteen<false>(tables, first_class, plan.classes, g, c, n, code, sums);
+    quantize_sixteen<false>(numbers, first_class, plan.classes, g, c, n, code, sums);
     for (size_t l = 0; l < n; ++l) kept_classes[k + l] = uint8_t(c[l]);
     for (size_t l = 0; l < n; ++l) codes[k + l] = uint8_t(code[l]);
   }
