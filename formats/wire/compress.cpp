@@ -238,12 +238,15 @@ class Compressor {
     const int attempts = small ? 10 : 4;
     std::optional<Encoded> best;
     uint64_t overhead = frame_overhead(), smallest = UINT64_MAX, stuck_at = 0;
-    double body = budget > overhead ? double(budget - overhead) : 0.0;
+    const double net = budget > overhead ? double(budget - overhead) : 0.0;
+    // What is expected is a little off: into the middle of what is enough.
+    double body = small && elements_ <= (uint64_t(1) << 19) ? net : net * 0.5 * (1 + enough);
     double largest_body = HUGE_VAL;
     for (int attempt = 0; attempt < attempts || !best; ++attempt) {
       const double expected = aim(body);
       Encoded encoded = encode();
       const uint64_t total = encoded.total();
+      const bool learned = pools_.size() == 1 && pools_[0].encoder->learn(total - std::min(total, overhead));
       smallest = std::min(smallest, total);
       if (total <= budget) {
         const bool first = !best, better = first || total > best->total();
@@ -252,7 +255,7 @@ class Compressor {
         if (double(total) >= enough * double(budget)) break;
         if (expected < 0.97 * body && total + uint64_t(0.02 * double(budget)) < budget) break;  // the method wants no more
         if (!first && total <= before) break;  // the method has nothing between
-        body = std::min(body + double(budget - total) * 0.98, (body + largest_body) / 2);
+        if (!learned) body = std::min(body + double(budget - total) * 0.98, (body + largest_body) / 2);
       } else {
         if (body <= 0) unreachable(budget, smallest);
         largest_body = std::min(largest_body, body);
@@ -264,6 +267,7 @@ class Compressor {
         body = std::max(0.0, body);
         stuck_at = total;
       }
+      if (learned) body = net * (1 - 0.2 * (1 - enough) * (1 + attempt));
     }
     return *std::move(best);
   }

@@ -100,6 +100,28 @@ void uniforms_of(uint64_t seed, uint64_t first_element, uint32_t tensor, uint32_
   fill(Stream{seed, tensor, purpose}, first_element, out, count);
 }
 
+size_t list_up_to(const uint32_t* words, size_t count, uint32_t limit, uint32_t* indices) {
+  size_t k = 0, i = 0;
+#if HWY_TARGET <= HWY_AVX3
+  // Only AVX-512 compresses in hardware.
+  const hn::CappedTag<uint32_t, 16> d;
+  const size_t lanes = hn::Lanes(d);
+  auto index = hn::Iota(d, 0);
+  for (; i + lanes <= count; i += lanes) {
+    const auto kept = hn::Not(hn::Gt(hn::LoadU(d, words + i), hn::Set(d, limit)));
+    // Compressing in a register and storing whole: compressing stores are microcoded on some processors.
+    hn::StoreU(hn::Compress(index, kept), d, indices + k);
+    k += hn::CountTrue(d, kept);
+    index = hn::Add(index, hn::Set(d, uint32_t(lanes)));
+  }
+#endif
+  for (; i < count; ++i) {
+    indices[k] = uint32_t(i);
+    k += words[i] <= limit;
+  }
+  return k;
+}
+
 }  // namespace jsq::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -108,6 +130,7 @@ namespace jsq::cpu {
 
 HWY_EXPORT(words_of);
 HWY_EXPORT(uniforms_of);
+HWY_EXPORT(list_up_to);
 
 void fill_words(uint64_t seed, uint64_t first_element, uint32_t tensor, element::RandomPurpose purpose,
                 std::span<uint32_t> words) {
@@ -118,6 +141,10 @@ void fill_uniforms(uint64_t seed, uint64_t first_element, uint32_t tensor, eleme
                    std::span<float> uniforms) {
   HWY_DYNAMIC_DISPATCH(uniforms_of)
   (seed, first_element, tensor, uint32_t(purpose), uniforms.data(), uniforms.size());
+}
+
+size_t list_words_up_to(std::span<const uint32_t> words, uint32_t limit, uint32_t* indices) {
+  return HWY_DYNAMIC_DISPATCH(list_up_to)(words.data(), words.size(), limit, indices);
 }
 
 }  // namespace jsq::cpu

@@ -53,6 +53,9 @@ class MethodEncoder {
   /// Chooses what is expected to take at most `body_bytes` for blocks and parameters, as close to it as the
   /// method can. Returns the expected bytes, which exceed `body_bytes` where nothing fits.
   virtual uint64_t aim_bytes(uint64_t body_bytes) = 0;
+  /// What blocks and parameters really took after the last aim_bytes. Returns whether the next one will be
+  /// right because of it; otherwise it is as far off as the last.
+  virtual bool learn(uint64_t body_bytes);
   /// The papers' accounting: at most this many payload bits.  \throws Error unreachable_target.
   virtual void aim_payload_bits(uint64_t payload_bits) = 0;
   /// The fewest bytes whose error is at most `target` (nmse, maxabs or hprime).  \throws Error

@@ -4,7 +4,7 @@
 #include <tbb/parallel_for.h>
 
 #include <algorithm>
-#include <mutex>
+#include <cmath>
 #include <tuple>
 
 #include "jsq/error.hpp"
@@ -12,8 +12,6 @@
 
 namespace jsq {
 namespace {
-
-constexpr uint32_t half_words = 1u << 16;
 
 std::span<const uint32_t> words_of(uint64_t seed, uint32_t tensor, uint64_t first, size_t count) {
   static thread_local std::vector<uint32_t> words;
@@ -31,50 +29,56 @@ void list_subset(const SubsetCut& cut, uint64_t seed, uint32_t tensor, uint64_t 
   uint64_t ties = 0;
   if (tensor < cut.tensor) ties = count;
   if (tensor == cut.tensor && cut.element > first) ties = std::min<uint64_t>(cut.element - first, count);
-  kept.resize(count + 1);
-  uint32_t* out = kept.data();
-  size_t k = 0;
-  for (size_t i = 0; i < count; ++i) {
-    out[k] = uint32_t(i);
-    k += words[i] < cut.word || (words[i] == cut.word && i < ties);
-  }
+  kept.resize(count + 16);
+  size_t k = cpu::list_words_up_to(words, cut.word, kept.data());
+  if (ties < count)
+    k = size_t(std::remove_if(kept.begin(), kept.begin() + std::ptrdiff_t(k),
+                              [&](uint32_t i) { return i >= ties && words[i] == cut.word; }) -
+               kept.begin());
   kept.resize(k);
 }
 
 SubsetCut RandomSubset::cut(uint64_t k) {
   if (k == 0) return {};
-  if (histogram_.empty()) {
-    tbb::enumerable_thread_specific<std::vector<uint64_t>> counts(
-        [] { return std::vector<uint64_t>(half_words); });
+  uint64_t elements = 0;
+  for (const SubsetStretch& stretch : stretches_) elements += stretch.count;
+  if (k > elements) throw Error(Errc::internal, "fewer elements than a random subset was asked to keep");
+  // The k-th smallest of uniform words lies near its expectation, all but surely within eight deviations.
+  const double share = double(k) / double(elements), centre = share * 0x1p32;
+  double reach = 8 * std::sqrt(share * (1 - share) / double(elements)) * 0x1p32 + 0x1p32 / double(elements);
+  for (;; reach *= 4) {
+    const auto low = uint32_t(std::clamp(centre - reach, 0.0, 4294967295.0));
+    const auto high = uint32_t(std::clamp(centre + reach, 0.0, 4294967295.0));
+    struct Near {
+      uint64_t before = 0;  ///< words below `low`
+      std::vector<std::tuple<uint32_t, uint32_t, uint64_t>> candidates;
+    };
+    tbb::enumerable_thread_specific<Near> found;
     tbb::parallel_for(size_t(0), stretches_.size(), [&](size_t s) {
+      static thread_local std::vector<uint32_t> listed;
       const SubsetStretch& stretch = stretches_[s];
-      std::vector<uint64_t>& local = counts.local();
-      for (uint32_t word : words_of(seed_, stretch.tensor, stretch.first, stretch.count)) ++local[word >> 16];
-    });
-    histogram_.assign(half_words, 0);
-    for (const std::vector<uint64_t>& local : counts)
-      for (uint32_t h = 0; h < half_words; ++h) histogram_[h] += local[h];
-  }
-  uint32_t half = 0;
-  uint64_t before = 0;
-  while (half + 1 < half_words && before + histogram_[half] < k) before += histogram_[half++];
-
-  std::vector<std::tuple<uint32_t, uint32_t, uint64_t>> candidates;
-  std::mutex mutex;
-  tbb::parallel_for(size_t(0), stretches_.size(), [&](size_t s) {
-    const SubsetStretch& stretch = stretches_[s];
-    const std::span<const uint32_t> words = words_of(seed_, stretch.tensor, stretch.first, stretch.count);
-    for (size_t i = 0; i < words.size(); ++i)
-      if (words[i] >> 16 == half) {
-        const std::lock_guard lock(mutex);
-        candidates.emplace_back(words[i], stretch.tensor, stretch.first + i);
+      const std::span<const uint32_t> words = words_of(seed_, stretch.tensor, stretch.first, stretch.count);
+      listed.resize(words.size() + 16);
+      const size_t count = cpu::list_words_up_to(words, high, listed.data());
+      Near& near = found.local();
+      for (size_t i = 0; i < count; ++i) {
+        const uint32_t word = words[listed[i]];
+        if (word < low)
+          ++near.before;
+        else
+          near.candidates.emplace_back(word, stretch.tensor, stretch.first + listed[i]);
       }
-  });
-  if (candidates.size() < k - before)
-    throw Error(Errc::internal, "fewer elements than a random subset was asked to keep");
-  const auto last = candidates.begin() + std::ptrdiff_t(k - before - 1);
-  std::nth_element(candidates.begin(), last, candidates.end());
-  return {std::get<0>(*last), std::get<1>(*last), std::get<2>(*last) + 1};
+    });
+    Near all;
+    for (const Near& near : found) {
+      all.before += near.before;
+      all.candidates.insert(all.candidates.end(), near.candidates.begin(), near.candidates.end());
+    }
+    if (all.before >= k || all.before + all.candidates.size() < k) continue;
+    const auto last = all.candidates.begin() + std::ptrdiff_t(k - all.before - 1);
+    std::nth_element(all.candidates.begin(), last, all.candidates.end());
+    return {std::get<0>(*last), std::get<1>(*last), std::get<2>(*last) + 1};
+  }
 }
 
 }  // namespace jsq

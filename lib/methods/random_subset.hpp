@@ -34,14 +34,12 @@ class RandomSubset {
       : seed_(seed), stretches_(std::move(stretches)) {}
 
   /// The cut that keeps exactly k of the stretches' elements; of equal words the lower tensor and element
-  /// comes first. Two passes over random words, the first of which is remembered.  \pre k is at most their
-  /// number.
+  /// comes first. One pass over random words.  \pre k is at most their number.
   SubsetCut cut(uint64_t k);
 
  private:
   uint64_t seed_;
   std::vector<SubsetStretch> stretches_;
-  std::vector<uint64_t> histogram_;  ///< of the words' upper halves
 };
 
 }  // namespace jsq

@@ -52,12 +52,15 @@ class Scheme {
   /// preparing takes longer than coding, a search codes the whole pool.
   virtual bool drafts() const { return true; }
 
+  /// Bytes that the blocks, those of a draft or all, take whatever is in them. Drafts may have smaller blocks.
+  virtual double fixed_bytes(bool /*draft*/) const { return 0; }
+
   /// What the report of a pool says beyond the sums.
   virtual void describe(PoolReport& report) const;
   virtual void save(State& state) const;
 
   /// Elements that a draft looks at.
-  static constexpr uint64_t draft_elements = 1u << 17;
+  static constexpr uint64_t draft_elements = 1u << 16;
 };
 
 }  // namespace jsq

@@ -30,6 +30,9 @@ void round_to_dtype(DType dtype, std::span<float> values) {
 void Scheme::describe(PoolReport&) const {}
 void Scheme::save(State&) const {}
 void MethodEncoder::save(State&) const {}
+bool MethodEncoder::learn(uint64_t) {
+  return false;
+}
 
 std::vector<PoolBlock> pool_blocks(const TensorPool& pool, uint8_t block_log2, uint64_t wanted) {
   std::vector<PoolBlock> blocks;
@@ -115,6 +118,7 @@ const SizedEncoder::Measurement& SizedEncoder::measure(uint64_t size, bool draft
   }
   const double scale = elements ? double(pool_.summary().elements) / double(elements) : 1.0;
   total.bytes = total.bytes * scale + double(stored_bytes());
+  if (draft) total.bytes += scheme_->fixed_bytes(false) - scale * scheme_->fixed_bytes(true);
   total.sums.nominal_bits = uint64_t(double(total.sums.nominal_bits) * scale);
   return measured_.emplace(std::pair(size, draft), total).first->second;
 }
@@ -126,6 +130,10 @@ uint64_t SizedEncoder::largest_within(double wanted, bool draft, Amount amount) 
   const auto at = [&](uint64_t size) { return std::max(amount(measure(size, draft)), 1.0); };
   uint64_t low = least, high = most;
   std::optional<double> fits, exceeds;  // amounts at low and high, once they are known
+  struct Point {
+    double size, amount;
+  };
+  std::optional<Point> last;
   uint64_t next = std::clamp(guess_ ? guess_ : std::max(native, uint64_t(1)), least, most);
   for (int round = 0; round < 64; ++round) {
     const double found = at(next);
@@ -140,17 +148,21 @@ uint64_t SizedEncoder::largest_within(double wanted, bool draft, Amount amount) 
       if (next == least) return least;
     }
     if (fits && exceeds && high - low <= 1) return low;
-    // From one side in proportion, between two sides along the chord in logarithms, now and then by halves.
-    double estimate = 0;
+    // Along the last two amounts in logarithms, between two sides now and then by halves.
+    const double aim = wanted * (draft && !whole_draft_ ? 0.9985 : 0.9998),
+                 size = std::max(double(next), 0.5);
+    double slope = 1;
+    if (last && last->size != size && last->amount != found)
+      slope = std::clamp(std::log(size / last->size) / std::log(found / last->amount), 0.0, 16.0);
+    last = {size, found};
+    double estimate = size * std::exp(slope * std::log(aim / found));
     if (fits && exceeds) {
-      const double slope = std::log(double(high) / std::max(double(low), 0.5)) / std::log(*exceeds / *fits);
-      estimate = std::max(double(low), 0.5) *
-                 std::exp(std::clamp(slope, 0.0, 64.0) * std::log(0.9998 * wanted / *fits));
-      if (round % 3 == 2 || !std::isfinite(estimate)) estimate = double(low) + double(high - low) / 2;
+      if (round % 4 == 3 || !(estimate > double(low) && estimate < double(high)))
+        estimate = double(low) + double(high - low) / 2;
     } else if (fits) {
-      estimate = double(low) * std::clamp(wanted / *fits, 1.05, 64.0) + 1;
+      estimate = std::clamp(estimate, double(low) * 1.0005 + 1, double(low) * 64 + 1);
     } else {
-      estimate = double(high) * std::clamp(wanted / *exceeds, 1.0 / 64, 0.95);
+      estimate = std::clamp(estimate, double(high) / 64, double(high) * 0.9995);
     }
     const double bounded = std::clamp(estimate, double(least), double(most));
     uint64_t rounded = bounded >= double(most) ? most : uint64_t(bounded);
@@ -175,7 +187,43 @@ uint64_t SizedEncoder::smallest_within(double target, bool draft, uint64_t low, 
   return high;
 }
 
+bool SizedEncoder::learn(uint64_t body_bytes) {
+  const auto [least, most, native] = scheme_->sizes();
+  if (most - least <= 64) return false;  // few sizes are tried one by one
+  taken_[size_] = body_bytes;
+  return true;
+}
+
+uint64_t SizedEncoder::size_from_encodes(double body_bytes) const {
+  const auto [least, most, native] = scheme_->sizes();
+  uint64_t low = least, high = most;
+  std::optional<double> fits, exceeds;
+  for (const auto& [size, bytes] : taken_) {
+    if (double(bytes) <= body_bytes) {
+      low = size;
+      fits = double(bytes);
+    } else if (!exceeds) {
+      high = size;
+      exceeds = double(bytes);
+    }
+  }
+  const double known = std::max(fits ? *fits : *exceeds, 1.0),
+               size = std::max(double(fits ? low : high), 0.5);
+  double slope = 1;
+  if (fits && exceeds && *exceeds > known) slope = std::log(double(high) / size) / std::log(*exceeds / known);
+  const double estimate =
+      size * std::exp(std::clamp(slope, 0.0, 16.0) * std::log(std::max(body_bytes, 1.0) / known));
+  const double bounded = std::clamp(estimate, double(least), double(most));
+  const uint64_t rounded = bounded >= double(most) ? most : uint64_t(bounded);
+  return std::clamp(rounded, low, exceeds && high > low ? high - 1 : high);
+}
+
 uint64_t SizedEncoder::aim_bytes(uint64_t body_bytes) {
+  if (!taken_.empty()) {
+    set(size_from_encodes(double(body_bytes)));
+    const auto known = taken_.find(size_);
+    return known == taken_.end() ? body_bytes : known->second;
+  }
   const auto bytes = [](const Measurement& m) { return m.bytes; };
   const uint64_t size = largest_within(double(body_bytes), true, bytes);
   guess_ = size;

@@ -17,6 +17,7 @@ class SizedEncoder final : public MethodEncoder {
 
   void aim_native() override;
   uint64_t aim_bytes(uint64_t body_bytes) override;
+  bool learn(uint64_t body_bytes) override;
   void aim_payload_bits(uint64_t payload_bits) override;
   void aim_error(const Target& target) override;
   StoredSet stored_set(size_t t) const override { return scheme_->stored_set(t); }
@@ -41,6 +42,8 @@ class SizedEncoder final : public MethodEncoder {
   /// the size.
   template <class Amount>
   uint64_t largest_within(double wanted, bool draft, Amount amount);
+  /// The size that should take `body_bytes`, from what encoding at other sizes took.
+  uint64_t size_from_encodes(double body_bytes) const;
   /// The smallest size in [low, high] whose `error` is at most `target`; `high` when none is.
   template <class ErrorOf>
   uint64_t smallest_within(double target, bool draft, uint64_t low, uint64_t high, ErrorOf error);
@@ -50,6 +53,7 @@ class SizedEncoder final : public MethodEncoder {
   std::string name_;
   EncoderContext context_;
   std::map<std::pair<uint64_t, bool>, Measurement> measured_;
+  std::map<uint64_t, uint64_t> taken_;  ///< size -> bytes of real encodes
   uint64_t size_ = 0, guess_ = 0;
   bool whole_draft_ = false;  ///< the pool is its own draft
 };

@@ -203,7 +203,9 @@ void SparseScheme::keep(uint64_t k, bool draft) {
   if (prepared_ == wanted) return;
   prepared_.reset();
   k_ = std::min(k, pool_.summary().elements);
-  choose_blocks(k_, draft);
+  const BlockShape shape = block_shape(k_, draft);
+  block_log2_ = shape.log2;
+  coder_.lanes = shape.lanes;
   Draft* sample = draft ? &draft_of(block_log2_) : nullptr;
   const double share =
       sample ? double(sample->values.size()) / double(std::max<uint64_t>(1, pool_.summary().elements)) : 1.0;
@@ -245,7 +247,7 @@ SparseScheme::Draft& SparseScheme::draft_of(uint8_t block_log2) {
 
 /// A block holds at least 16 KiB of code, where 2^20 elements do; drafts take short stretches from many
 /// places.
-void SparseScheme::choose_blocks(uint64_t k, bool draft) {
+SparseScheme::BlockShape SparseScheme::block_shape(uint64_t k, bool draft) const {
   const uint64_t elements = std::max<uint64_t>(1, pool_.summary().elements);
   const double density = double(k) / double(elements);
   const double value_bits = plan_.values == SparseValues::f32 ? 27.0
@@ -260,11 +262,19 @@ void SparseScheme::choose_blocks(uint64_t k, bool draft) {
     while (low < high && std::ldexp(bytes, low) < wanted) ++low;
     return low;
   };
-  block_log2_ = draft ? smallest(13, 16, 512) : smallest(16, 20, 16384);
+  const uint8_t log2 = draft ? smallest(13, 16, 512) : smallest(16, 20, 16384);
   uint64_t largest = 1;
   for (const PoolTensor& tensor : pool_.tensors()) largest = std::max(largest, tensor.info->elements());
-  const double coded = std::min(std::ldexp(1.0, block_log2_), double(largest)) * density * map_bits / 8;
-  coder_.lanes = coded >= 4096 ? 8 : coded >= 1024 ? 4 : coded >= 256 ? 2 : 1;
+  const double coded = std::min(std::ldexp(1.0, log2), double(largest)) * density * map_bits / 8;
+  return {log2, coded >= 4096 ? 8u : coded >= 1024 ? 4u : coded >= 256 ? 2u : 1u};
+}
+
+/// Of a map that is entropy-coded: its length, and half of each lane's 32 bits.
+double SparseScheme::fixed_bytes(bool draft) const {
+  if (!stores_map() || coder_.map != MapPacker::entropy) return 0;
+  const BlockShape shape = block_shape(k_, draft);
+  const std::vector<PoolBlock> blocks = pool_blocks(pool_, shape.log2, draft ? draft_elements : UINT64_MAX);
+  return (2.0 + 2.0 * shape.lanes) * double(blocks.size());
 }
 
 void SparseScheme::choose_positions(uint64_t k, Draft* draft) {

@@ -74,6 +74,7 @@ class SparseScheme : public Scheme {
   void set_size(uint64_t size, bool draft) override { keep(size, draft); }
   StoredSet stored_set(size_t t) const override;
   uint8_t block_log2() const override { return block_log2_; }
+  double fixed_bytes(bool draft) const override;
   void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
               std::span<float> decoded, BlockSums& sums) const override;
   void describe(PoolReport& report) const override;
@@ -97,7 +98,11 @@ class SparseScheme : public Scheme {
     float stored = 0;  ///< what levels are multiplied with
   };
 
-  void choose_blocks(uint64_t k, bool draft);
+  struct BlockShape {
+    uint8_t log2;
+    uint32_t lanes;  ///< of its coder
+  };
+  BlockShape block_shape(uint64_t k, bool draft) const;
   void choose_positions(uint64_t k, Draft* draft);
   void choose_value_range(uint64_t k, Draft* draft);
   void choose_mean(std::span<const PoolBlock> blocks);
