@@ -19,6 +19,7 @@
 #include "jsq/error.hpp"
 #include "kernels/cpu/dither.hpp"
 #include "kernels/cpu/hadamard.hpp"
+#include "kernels/cpu/table_rounding.hpp"
 #include "kernels/cpu/uniforms.hpp"
 #include "lib/collectives/endpoint.hpp"
 #include "lib/collectives/packed_levels.hpp"
@@ -75,6 +76,15 @@ struct ThcPlan {
         return entries42[index];
     }
     return int32_t(index);
+  }
+  cpu::RoundingTable rounding_table() const {
+    cpu::RoundingTable rounding;
+    rounding.last = int32_t(last());
+    rounding.middle = int32_t(1u << (bits - 1));
+    rounding.has_entries = table != Table::uniform;
+    if (rounding.has_entries)
+      for (uint32_t i = 0; i < rounding.entries.size(); ++i) rounding.entries[i] = float(entry(i));
+    return rounding;
   }
   LevelRange levels() const { return {-int32_t(1u << (bits - 1)), int32_t(1u << (bits - 1)) - 1}; }
   /// Elements with the padding of the last Hadamard block.
@@ -155,13 +165,7 @@ void rotate_back(const ThcPlan& plan, const BlockPlace& place, std::span<const f
     const double norm = plan.norm_of_block ? norms[number] : plan.norm;
     const double size = double(padded), spread = plan.norm_of_block ? size : length;
     const double unit = plan.clamp() / double(g) * norm / std::sqrt(spread * size);
-    constexpr double largest = FLT_MAX;
-    for (size_t i = 0; i < count; ++i) {
-      double value = double(part[i]) * unit;
-      value = value < largest ? value : largest;
-      value = value > -largest ? value : -largest;
-      values[first + i] = float(value);
-    }
+    cpu::scale_finite(part.first(count), unit, values.subspan(first, count));
   });
   cpu::apply_random_signs(values, place.seed, place.first, place.tensor);
 }
@@ -169,87 +173,9 @@ void rotate_back(const ThcPlan& plan, const BlockPlace& place, std::span<const f
 /// What the indices of one block decode to. `rotated` is a buffer for all of them.
 void restore(const ThcPlan& plan, const BlockPlace& place, std::span<const int32_t> levels,
              std::span<const float> norms, std::vector<float>& rotated, std::span<float> values) {
-  const int32_t middle = int32_t(1u << (plan.bits - 1)), g = int32_t(plan.granularity());
-  std::array<float, 1u << most_bits> doubled{};
-  for (uint32_t i = 0; i <= plan.last(); ++i) doubled[i] = float(2 * plan.entry(i) - g);
   rotated.resize(levels.size());
-  if (plan.table == Table::uniform) {
-    for (size_t j = 0; j < levels.size(); ++j) rotated[j] = float(2 * (levels[j] + middle) - g);
-  } else {
-    for (size_t j = 0; j < levels.size(); ++j) rotated[j] = doubled[size_t(levels[j] + middle)];
-  }
+  cpu::centred_entries(plan.rounding_table(), int32_t(plan.granularity()), levels, rotated);
   rotate_back(plan, place, norms, rotated, values);
-}
-
-/// z of one coordinate to its place in 0..g; what clamping adds to z is kept for the report.
-struct Placer {
-  float clamp, per_deviation, last;
-  explicit Placer(const ThcPlan& plan)
-      : clamp(float(plan.clamp())),
-        per_deviation(float(double(plan.granularity()) / (2 * plan.clamp()))),
-        last(float(plan.granularity())) {}
-  float operator()(float z, float& added) const {
-    float inside = z < clamp ? z : clamp;
-    inside = inside > -clamp ? inside : -clamp;
-    added = inside - z;
-    const float position = (inside + clamp) * per_deviation;
-    return position < last ? position : last;
-  }
-};
-
-constexpr size_t lanes = 16;
-
-double fold(double (&lane)[lanes]) {
-  for (size_t half = lanes / 2; half > 0; half /= 2)
-    for (size_t l = 0; l < half; ++l) lane[l] += lane[l + half];
-  return lane[0];
-}
-
-/// The neighbours of a position in the table.
-struct Cell {
-  float low, high;
-};
-int32_t round_up(Cell cell, float position, float u) {
-  return int32_t(u < (position - cell.low) / (cell.high - cell.low));
-}
-double variance(Cell cell, float position) {
-  return (double(cell.high) - double(position)) * (double(position) - double(cell.low));
-}
-
-/// Indices less 2^(b-1) of placed coordinates. `uniforms` empty: nearest. Returns the expected squared
-/// rounding error, in table units.
-double round_to_table(const ThcPlan& plan, std::span<const float> positions, std::span<const float> uniforms,
-                      std::span<int32_t> levels) {
-  const int32_t middle = int32_t(1u << (plan.bits - 1)), top_cell = int32_t(plan.last()) - 1;
-  std::array<int32_t, 256> cell_of{};  // whole part of a position -> its cell
-  std::array<Cell, 256> cells{};
-  for (int32_t whole = 0, cell = 0; whole <= int32_t(plan.granularity()); ++whole) {
-    while (cell < top_cell && plan.entry(uint32_t(cell) + 1) <= whole) ++cell;
-    cell_of[size_t(whole)] = cell;
-  }
-  for (int32_t cell = 0; cell <= top_cell; ++cell)
-    cells[size_t(cell)] = {float(plan.entry(uint32_t(cell))), float(plan.entry(uint32_t(cell) + 1))};
-  double errors[lanes] = {};
-  for (size_t at = 0; at < positions.size(); at += lanes) {
-    const size_t count = std::min(lanes, positions.size() - at);
-    for (size_t l = 0; l < count; ++l) {
-      const float position = positions[at + l];
-      int32_t index = std::min(int32_t(position), top_cell);
-      if (plan.table != Table::uniform) index = cell_of[size_t(int32_t(position))];
-      const Cell cell =
-          plan.table == Table::uniform ? Cell{float(index), float(index + 1)} : cells[size_t(index)];
-      if (uniforms.empty()) {
-        const int32_t up = int32_t((position - cell.low) / (cell.high - cell.low) >= 0.5f);
-        const double off = double(up ? cell.high : cell.low) - double(position);
-        levels[at + l] = index + up - middle;
-        errors[l] += off * off;
-      } else {
-        levels[at + l] = index + round_up(cell, position, uniforms[at + l]) - middle;
-        errors[l] += variance(cell, position);
-      }
-    }
-  }
-  return fold(errors);
 }
 
 class ThcDecoder final : public MethodDecoder {
@@ -335,7 +261,8 @@ class ThcScheme final : public Scheme {
                          s.uniforms);
     s.levels.resize(padded);
     quantize(plan, place, values.size(), s, sums);
-    sums.entropy_bits += write_level_block(s.norms, s.levels, plan.levels(), packer_, out) + 32.0 * double(s.norms.size());
+    sums.entropy_bits +=
+        write_level_block(s.norms, s.levels, plan.levels(), packer_, out) + 32.0 * double(s.norms.size());
     restore(plan, place, s.levels, s.norms, s.rotated, decoded);
   }
 
@@ -380,7 +307,11 @@ class ThcScheme final : public Scheme {
   /// Rotated coordinates of s to s.levels, with their expected error.
   static void quantize(const ThcPlan& plan, const BlockPlace& place, size_t elements, Scratch& s,
                        BlockSums& sums) {
-    const Placer placer(plan);
+    cpu::TablePlacer placer;
+    placer.clamp = float(plan.clamp());
+    placer.per_deviation = float(double(plan.granularity()) / (2 * plan.clamp()));
+    placer.last = float(plan.granularity());
+    const cpu::RoundingTable table = plan.rounding_table();
     const double length = double(plan.padded(place.info->elements()));
     s.position.resize(s.rotated.size());
     for_each_rotation(plan, elements, [&](size_t first, size_t count, size_t padded, size_t number) {
@@ -392,14 +323,13 @@ class ThcScheme final : public Scheme {
         std::fill(levels.begin(), levels.end(), 0);
         return;
       }
-      const float mantissa = float(std::ldexp(double(norm), -std::ilogb(norm)));
+      placer.mantissa = float(std::ldexp(double(norm), -std::ilogb(norm)));
       const double spread = plan.norm_of_block ? double(padded) : length;
-      const float deviations = float(std::sqrt(spread / double(padded)));
-      for (size_t j = 0; j < padded; ++j)
-        position[j] = placer(rotated[j] / mantissa * deviations, rotated[j]);
+      placer.deviations = float(std::sqrt(spread / double(padded)));
+      cpu::place_in_table(placer, rotated, position);
       const std::span<const float> uniforms(s.uniforms);
-      const double rounding = round_to_table(
-          plan, position, uniforms.empty() ? uniforms : uniforms.subspan(first, padded), levels);
+      const double rounding = cpu::round_to_table(
+          table, position, uniforms.empty() ? uniforms : uniforms.subspan(first, padded), levels);
       // A coordinate of z is worth N / sqrt(d2). Rounding errors are independent, so the padding takes its
       // share of them; what clamping adds is one known vector, to be rotated back where there is padding.
       const double deviation = double(norm) / std::sqrt(spread),

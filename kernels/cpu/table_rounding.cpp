@@ -1,0 +1,179 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/table_rounding.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <cfloat>
+
+#include "kernels/cpu/table_rounding.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace jsq::cpu::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+constexpr size_t lanes = 16;
+
+void place(const TablePlacer& p, float* HWY_RESTRICT coordinates, float* HWY_RESTRICT positions,
+           size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    const float z = coordinates[i] / p.mantissa * p.deviations;
+    float inside = z < p.clamp ? z : p.clamp;
+    inside = inside > -p.clamp ? inside : -p.clamp;
+    coordinates[i] = inside - z;
+    const float position = (inside + p.clamp) * p.per_deviation;
+    positions[i] = position < p.last ? position : p.last;
+  }
+}
+
+/// The cells of sixteen positions. Comparing with every entry is faster than looking cells up.
+template <bool has_entries>
+HWY_INLINE void find_cells(const RoundingTable& t, const float* HWY_RESTRICT positions,
+                           int32_t* HWY_RESTRICT index, float* HWY_RESTRICT low, float* HWY_RESTRICT high) {
+  const hn::CappedTag<float, lanes> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  for (size_t l = 0; l < lanes; l += hn::Lanes(d)) {
+    const auto position = hn::LoadU(d, positions + l);
+    if constexpr (has_entries) {
+      auto cell = hn::Zero(di);
+      auto below = hn::Set(d, t.entries[0]), above = hn::Set(d, t.entries[1]);
+      for (size_t e = 1; e + 1 < lanes; ++e) {
+        const auto entry = hn::Set(d, t.entries[e]);
+        const auto reached = hn::Ge(position, entry);
+        cell = hn::Sub(cell, hn::VecFromMask(di, hn::RebindMask(di, reached)));
+        below = hn::IfThenElse(reached, entry, below);
+        above = hn::IfThenElse(reached, hn::Set(d, t.entries[e + 1]), above);
+      }
+      hn::StoreU(cell, di, index + l);
+      hn::StoreU(below, d, low + l);
+      hn::StoreU(above, d, high + l);
+    } else {
+      const auto cell = hn::Min(hn::ConvertTo(di, position), hn::Set(di, t.last - 1));
+      hn::StoreU(cell, di, index + l);
+      hn::StoreU(hn::ConvertTo(d, cell), d, low + l);
+      hn::StoreU(hn::ConvertTo(d, hn::Add(cell, hn::Set(di, 1))), d, high + l);
+    }
+  }
+}
+
+template <bool has_entries, bool stochastic>
+HWY_INLINE void round_sixteen(const RoundingTable& t, const float* HWY_RESTRICT positions,
+                              const float* HWY_RESTRICT uniforms, int32_t* HWY_RESTRICT levels,
+                              double* HWY_RESTRICT errors) {
+  int32_t index[lanes];
+  float low[lanes], high[lanes];
+  find_cells<has_entries>(t, positions, index, low, high);
+  for (size_t l = 0; l < lanes; ++l) {
+    const float way = (positions[l] - low[l]) / (high[l] - low[l]);
+    if constexpr (stochastic) {
+      levels[l] = index[l] + (uniforms[l] < way ? 1 : 0) - t.middle;
+    } else {
+      levels[l] = index[l] + (way >= 0.5f ? 1 : 0) - t.middle;
+    }
+  }
+  for (size_t l = 0; l < lanes; ++l) {
+    const double position = double(positions[l]);
+    if constexpr (stochastic) {
+      errors[l] += (double(high[l]) - position) * (position - double(low[l]));
+    } else {
+      const double off = double(levels[l] + t.middle > index[l] ? high[l] : low[l]) - position;
+      errors[l] += off * off;
+    }
+  }
+}
+
+template <bool has_entries, bool stochastic>
+double round_all(const RoundingTable& t, const float* positions, const float* uniforms, int32_t* levels,
+                 size_t count) {
+  double errors[lanes] = {};
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes)
+    round_sixteen<has_entries, stochastic>(t, positions + i, stochastic ? uniforms + i : nullptr, levels + i,
+                                           errors);
+  if (i < count) {
+    // A position of 0 lies on an entry: its error is 0.
+    float last_positions[lanes] = {}, last_uniforms[lanes] = {};
+    int32_t last_levels[lanes];
+    for (size_t l = 0; i + l < count; ++l) last_positions[l] = positions[i + l];
+    for (size_t l = 0; stochastic && i + l < count; ++l) last_uniforms[l] = uniforms[i + l];
+    round_sixteen<has_entries, stochastic>(t, last_positions, last_uniforms, last_levels, errors);
+    for (size_t l = 0; i + l < count; ++l) levels[i + l] = last_levels[l];
+  }
+  for (size_t half = lanes / 2; half > 0; half /= 2)
+    for (size_t l = 0; l < half; ++l) errors[l] += errors[l + half];
+  return errors[0];
+}
+
+double round_positions(const RoundingTable& t, const float* positions, const float* uniforms, int32_t* levels,
+                       size_t count) {
+  if (t.has_entries)
+    return uniforms ? round_all<true, true>(t, positions, uniforms, levels, count)
+                    : round_all<true, false>(t, positions, nullptr, levels, count);
+  return uniforms ? round_all<false, true>(t, positions, uniforms, levels, count)
+                  : round_all<false, false>(t, positions, nullptr, levels, count);
+}
+
+void centred(const RoundingTable& t, int32_t g, const int32_t* HWY_RESTRICT levels,
+             float* HWY_RESTRICT values, size_t count) {
+  if (!t.has_entries) {
+    for (size_t i = 0; i < count; ++i) values[i] = float(2 * (levels[i] + t.middle) - g);
+    return;
+  }
+  const hn::CappedTag<float, lanes> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  float doubled[lanes];
+  for (size_t e = 0; e < lanes; ++e) doubled[e] = 2 * t.entries[e] - float(g);
+  size_t i = 0;
+  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
+    const auto index = hn::Add(hn::LoadU(di, levels + i), hn::Set(di, t.middle));
+    auto value = hn::Set(d, doubled[0]);
+    for (size_t e = 1; e < lanes; ++e)
+      value = hn::IfThenElse(hn::RebindMask(d, hn::Eq(index, hn::Set(di, int32_t(e)))),
+                             hn::Set(d, doubled[e]), value);
+    hn::StoreU(value, d, values + i);
+  }
+  for (; i < count; ++i) values[i] = doubled[levels[i] + t.middle];
+}
+
+void scale(const float* HWY_RESTRICT in, double unit, float* HWY_RESTRICT out, size_t count) {
+  constexpr double largest = FLT_MAX;
+  for (size_t i = 0; i < count; ++i) {
+    double value = double(in[i]) * unit;
+    value = value < largest ? value : largest;
+    value = value > -largest ? value : -largest;
+    out[i] = float(value);
+  }
+}
+
+}  // namespace jsq::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace jsq::cpu {
+
+HWY_EXPORT(place);
+HWY_EXPORT(round_positions);
+HWY_EXPORT(centred);
+HWY_EXPORT(scale);
+
+void place_in_table(const TablePlacer& placer, std::span<float> coordinates, std::span<float> positions) {
+  HWY_DYNAMIC_DISPATCH(place)(placer, coordinates.data(), positions.data(), coordinates.size());
+}
+
+double round_to_table(const RoundingTable& table, std::span<const float> positions,
+                      std::span<const float> uniforms, std::span<int32_t> levels) {
+  return HWY_DYNAMIC_DISPATCH(round_positions)(
+      table, positions.data(), uniforms.empty() ? nullptr : uniforms.data(), levels.data(), positions.size());
+}
+
+void centred_entries(const RoundingTable& table, int32_t g, std::span<const int32_t> levels,
+                     std::span<float> values) {
+  HWY_DYNAMIC_DISPATCH(centred)(table, g, levels.data(), values.data(), levels.size());
+}
+
+void scale_finite(std::span<const float> in, double unit, std::span<float> out) {
+  HWY_DYNAMIC_DISPATCH(scale)(in.data(), unit, out.data(), in.size());
+}
+
+}  // namespace jsq::cpu
+#endif

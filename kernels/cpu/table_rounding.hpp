@@ -1,0 +1,44 @@
+// Rounding of clamped coordinates to a table of integers and back, as THC does: element loops compiled for
+// every SIMD level, with the same bits at each.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+namespace jsq::cpu {
+
+/// Where a coordinate lies in a table: clamped to +-clamp, then 0..last.
+struct TablePlacer {
+  float mantissa = 1;    ///< coordinates are divided by it,
+  float deviations = 1;  ///< and multiplied by this
+  float clamp = 1;
+  float per_deviation = 1;  ///< table units
+  float last = 1;
+};
+
+/// positions[i] of coordinates[i], which becomes what clamping added to it.
+void place_in_table(const TablePlacer& placer, std::span<float> coordinates, std::span<float> positions);
+
+/// Ascending whole numbers from 0; none: every whole number of 0..last.
+struct RoundingTable {
+  std::array<float, 16> entries{};
+  bool has_entries = false;  ///< sixteen of them
+  int32_t last = 1;          ///< the last index
+  int32_t middle = 0;        ///< subtracted from every index
+};
+
+/// levels[i] <- the index of the entry below or above positions[i], less the middle: the upper one if
+/// uniforms[i] is below the share of the way, or, with no uniforms, from half of the way on. Returns the sum
+/// of the expected squared errors, or of the errors without uniforms, in sixteen lanes folded by halving.
+double round_to_table(const RoundingTable& table, std::span<const float> positions,
+                      std::span<const float> uniforms, std::span<int32_t> levels);
+
+/// values[i] <- 2 entry - g of the index levels[i] + middle.
+void centred_entries(const RoundingTable& table, int32_t g, std::span<const int32_t> levels,
+                     std::span<float> values);
+
+/// out[i] <- in[i] unit in double, limited to finite floats.
+void scale_finite(std::span<const float> in, double unit, std::span<float> out);
+
+}  // namespace jsq::cpu
