@@ -234,13 +234,12 @@ class Compressor {
     const uint64_t budget = budget_bytes();
     // Small pools can afford to come closer.
     const bool small = elements_ <= (uint64_t(1) << 22);
-    const double enough = elements_ <= (uint64_t(1) << 19) ? 0.998 : 0.992;
+    const double enough = elements_ <= (uint64_t(1) << 19) ? 0.998 : 0.991;
     const int attempts = small ? 10 : 4;
     std::optional<Encoded> best;
     uint64_t overhead = frame_overhead(), smallest = UINT64_MAX, stuck_at = 0;
     const double net = budget > overhead ? double(budget - overhead) : 0.0;
-    // What is expected is a little off: into the middle of what is enough.
-    double body = small && elements_ <= (uint64_t(1) << 19) ? net : net * 0.5 * (1 + enough);
+    double body = net;
     double largest_body = HUGE_VAL;
     for (int attempt = 0; attempt < attempts || !best; ++attempt) {
       const double expected = aim(body);
@@ -253,7 +252,7 @@ class Compressor {
         const uint64_t before = first ? 0 : best->total();
         if (better) best = std::move(encoded);
         if (double(total) >= enough * double(budget)) break;
-        if (expected < 0.97 * body && total + uint64_t(0.02 * double(budget)) < budget) break;  // the method wants no more
+        if (!learned && expected < 0.97 * body && total + uint64_t(0.02 * double(budget)) < budget) break;  // the method wants no more
         if (!first && total <= before) break;  // the method has nothing between
         if (!learned) body = std::min(body + double(budget - total) * 0.98, (body + largest_body) / 2);
       } else {

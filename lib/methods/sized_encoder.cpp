@@ -140,7 +140,7 @@ uint64_t SizedEncoder::largest_within(double wanted, bool draft, Amount amount) 
     if (found <= wanted) {
       low = next;
       fits = found;
-      if (next == most || (found >= (draft && !whole_draft_ ? 0.997 : 0.9995) * wanted && most - least > 64))
+      if (next == most || (found >= (draft && !whole_draft_ ? 0.9975 : 0.9995) * wanted && most - least > 64))
         return next;
     } else {
       high = next;
@@ -149,7 +149,7 @@ uint64_t SizedEncoder::largest_within(double wanted, bool draft, Amount amount) 
     }
     if (fits && exceeds && high - low <= 1) return low;
     // Along the last two amounts in logarithms, between two sides now and then by halves.
-    const double aim = wanted * (draft && !whole_draft_ ? 0.9985 : 0.9998),
+    const double aim = wanted * (draft && !whole_draft_ ? 0.9992 : 0.9998),
                  size = std::max(double(next), 0.5);
     double slope = 1;
     if (last && last->size != size && last->amount != found)

@@ -132,7 +132,8 @@ struct SparseScheme::Draft {
 /// One block on its way to bytes; a thread keeps its buffers.
 struct SparseScheme::Block {
   std::vector<uint32_t> kept;                         ///< indices of the selected elements, ascending
-  std::vector<float> masked;                          ///< what the class coder gets: 0 where nothing is sent
+  std::vector<uint32_t> sent;                         ///< those of them that do not decode to zero
+  std::vector<uint8_t> codes;                         ///< code words of the sent, or their signs
   std::string plane, map;                             ///< magnitudes of exact values; the class block
   std::vector<float> values, uniforms, level_values;  ///< of the kept
   std::vector<int32_t> levels, magnitudes;
@@ -147,8 +148,14 @@ struct SparseScheme::Block {
   void start() {
     coded = 0;
     kept_energy = kept_error = kept_variance = value_entropy_bits = 0;
+    sent.clear();
+    codes.clear();
     plane.clear();
     map.clear();
+  }
+  void send(uint32_t index, uint32_t code) {
+    sent.push_back(index);
+    codes.push_back(uint8_t(code));
   }
   /// Not inlined: the compiler would otherwise look the thread's copy up again inside the loops.
   [[gnu::noinline]] static Block& of_thread() {
@@ -269,12 +276,12 @@ SparseScheme::BlockShape SparseScheme::block_shape(uint64_t k, bool draft) const
   return {log2, coded >= 4096 ? 8u : coded >= 1024 ? 4u : coded >= 256 ? 2u : 1u};
 }
 
-/// Of a map that is entropy-coded: its length, and half of each lane's 32 bits.
+/// Of a map that is entropy-coded: lengths, ends of bit streams, and half of each lane's 32 bits.
 double SparseScheme::fixed_bytes(bool draft) const {
   if (!stores_map() || coder_.map != MapPacker::entropy) return 0;
   const BlockShape shape = block_shape(k_, draft);
   const std::vector<PoolBlock> blocks = pool_blocks(pool_, shape.log2, draft ? draft_elements : UINT64_MAX);
-  return (2.0 + 2.0 * shape.lanes) * double(blocks.size());
+  return (6.0 + 2.0 * shape.lanes) * double(blocks.size());
 }
 
 void SparseScheme::choose_positions(uint64_t k, Draft* draft) {
@@ -404,8 +411,7 @@ void SparseScheme::choose_packers(std::span<const PoolBlock> blocks) {
                 decoded);
     if (block.coded == 0) return;
     Counts& local = counts.local();
-    BlockSums unused;
-    coder_.tally(block.masked, 0, place.first, tensor.number, DType::f32, local.tally, unused);
+    coder_.tally_codes(values.size(), block.sent, block.codes, local.tally);
     ++local.blocks;
     local.bitmap_bits += (place.count + 7) / 8 * 8;
     local.packed_bits += 32 + block.coded * packed_index_bits(place.count);
@@ -483,7 +489,6 @@ void SparseScheme::code_values(size_t t, const BlockPlace& place, std::span<cons
   block.start();
   list_kept(t, place.first, values, block);
   std::fill(decoded.begin(), decoded.end(), 0.0f);
-  if (stores_map()) block.masked.assign(values.size(), 0.0f);
   if (plan_.values == SparseValues::levels)
     code_levels(t, place, values, block, decoded);
   else if (plan_.values == SparseValues::quantized)
@@ -506,7 +511,7 @@ void SparseScheme::code_exact(size_t t, std::span<const float> values, Block& bl
     const bool negative = is_negative(g) && key > 0;
     if (mapped) {
       if (key == 0) continue;
-      block.masked[i] = negative ? -1.0f : 1.0f;
+      block.send(i, negative);
     } else {
       plane.put(negative, 1);
     }
@@ -535,12 +540,12 @@ void SparseScheme::code_quantized(const BlockPlace& place, std::span<const float
     if (element::magnitude_key(g) == 0) continue;
     // The range of a single bit is one magnitude, which the kept ones need not be near.
     const float coded = width == 1 && scale_has_low(plan.quantizer) ? std::copysign(plan.scale[1].low, g) : g;
-    block.masked[i] = coded;
     float u = 0.5f;
     if (plan.stochastic)
       u = element::uniform_of_word(
           element::random_word(plan.seed, place.first + i, place.tensor, RandomPurpose::rounding));
     const uint32_t code = code_of(coded, u);
+    block.send(i, code);
     decoded[i] = value_of(code);
     ++block.coded;
     block.levels.push_back(int32_t(code));
@@ -596,7 +601,7 @@ void SparseScheme::code_levels(size_t t, const BlockPlace& place, std::span<cons
     decoded[i] = block.level_values[k];
     ++block.coded;
     if (!stores_map()) continue;
-    block.masked[i] = level < 0 ? -1.0f : 1.0f;
+    block.send(i, level < 0);
     block.magnitudes.push_back(std::abs(level) - 1);
   }
   block.value_entropy_bits = 32 + (stores_map() ? double(block.coded) + level_entropy_bits(block.magnitudes)
@@ -645,8 +650,7 @@ void SparseScheme::encode(size_t t, const BlockPlace& place, std::span<const flo
     return;
   }
   sums.entropy_bits += subset_bits(values.size(), block.coded);
-  BlockSums unused;
-  coder_.encode(block.masked, 0, place.first, place.tensor, DType::f32, block.map, unused);
+  coder_.encode_codes(values.size(), block.sent, block.codes, block.map);
   if (plan_.values == SparseValues::quantized) {
     out.append(block.map);
     return;

@@ -92,6 +92,17 @@ void classify_block(const element::ClassPlan& plan, std::span<const float> value
   list_kept(plan, n, s);
 }
 
+/// Kept elements and code words as given, of the one class that is kept.
+void take_codes(size_t n, std::span<const uint32_t> kept, std::span<const uint8_t> codes, Scratch& s) {
+  s.resize(n);
+  std::fill(s.classes.begin(), s.classes.begin() + std::ptrdiff_t(runs_of(n) * run_length), uint8_t(0));
+  for (uint32_t i : kept) s.classes[i] = 1;
+  std::copy(kept.begin(), kept.end(), s.kept.begin());
+  std::copy(codes.begin(), codes.end(), s.codes.begin());
+  std::fill(s.kept_classes.begin(), s.kept_classes.begin() + std::ptrdiff_t(kept.size()), uint8_t(1));
+  s.kept_count = kept.size();
+}
+
 /// Where a block's elements stand: for tie cutoffs, and for random numbers.
 struct Position {
   uint64_t first_pool_index = 0;
@@ -233,14 +244,30 @@ void ClassCoder::prepare_encoding() {
 void ClassCoder::encode(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element, uint32_t tensor,
                         DType dtype, std::string& out, BlockSums& sums) const {
   Scratch& s = scratch();
-  const size_t n = values.size();
   classify_block(plan, values, first_pool_index, s);
+  quantize_block(plan, values, {first_pool_index, first_element, tensor}, dtype, s, sums);
+  write_block(values.size(), out);
+}
+
+void ClassCoder::encode_codes(size_t n, std::span<const uint32_t> kept, std::span<const uint8_t> codes,
+                              std::string& out) const {
+  take_codes(n, kept, codes, scratch());
+  write_block(n, out);
+}
+
+void ClassCoder::tally_codes(size_t n, std::span<const uint32_t> kept, std::span<const uint8_t> codes,
+                             ClassTally& counts) const {
+  take_codes(n, kept, codes, scratch());
+  tally_block(n, counts);
+}
+
+/// The block that the scratch holds: classes, kept elements and their code words.
+void ClassCoder::write_block(size_t n, std::string& out) const {
+  Scratch& s = scratch();
   const uint8_t* classes = s.classes.data();
   if (model.needs_activities())
     cpu::run_activities(std::span<const uint8_t>(classes, n), std::span(s.buckets.data(), runs_of(n)));
   const bool split = model.magnitudes_coded != 0;
-
-  quantize_block(plan, values, {first_pool_index, first_element, tensor}, dtype, s, sums);
 
   // Symbols of the coded magnitudes, and their raw bits.
   s.magnitude_ids.resize(s.kept_count);
@@ -654,10 +681,14 @@ void ClassCoder::count(std::span<const float> values, uint64_t first_pool_index,
 void ClassCoder::tally(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element, uint32_t tensor,
                        DType dtype, ClassTally& counts, BlockSums& sums) const {
   Scratch& s = scratch();
-  const size_t n = values.size();
   classify_block(plan, values, first_pool_index, s);
-  count_classes(plan, n, s, counts);
   quantize_block(plan, values, {first_pool_index, first_element, tensor}, dtype, s, sums);
+  tally_block(values.size(), counts);
+}
+
+void ClassCoder::tally_block(size_t n, ClassTally& counts) const {
+  Scratch& s = scratch();
+  count_classes(plan, n, s, counts);
   const uint32_t parameter = rice_parameter(n, s.kept_count);
   uint64_t rice_bits = 0, expected = 0;
   with_quantizer(plan.quantizer, [&](auto quantizer) {

@@ -56,6 +56,11 @@ class ClassCoder {
   void encode(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element, uint32_t tensor, DType dtype,
               std::string& out, BlockSums& sums) const;
 
+  /// The same for a block of n elements of which `kept`, ascending, are in class 1 with these code words, and the others in
+  /// class 0.  \pre two classes, the first without bits.
+  void encode_codes(size_t n, std::span<const uint32_t> kept, std::span<const uint8_t> codes, std::string& out) const;
+  void tally_codes(size_t n, std::span<const uint32_t> kept, std::span<const uint8_t> codes, ClassTally& counts) const;
+
   /// Decodes a block into exactly values.size() elements.  \throws Error damaged, naming `what`. Thread-safe. O(n).
   void decode(std::string_view block, std::span<float> values, std::string_view what) const;
 
@@ -67,6 +72,9 @@ class ClassCoder {
   void count(std::span<const float> values, uint64_t first_pool_index, ClassTally& counts) const;
 
  private:
+  void write_block(size_t n, std::string& out) const;
+  void tally_block(size_t n, ClassTally& counts) const;
+
   std::vector<element::RansSymbol> symbols_;
   std::vector<element::RansSlot> slots_;
   std::array<uint32_t, element::max_activity_buckets * 2> map_slots_{};  // offsets: activity tables, token tables
