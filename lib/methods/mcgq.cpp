@@ -12,7 +12,7 @@
 #include "jsq/error.hpp"
 #include "kernels/cpu/dither.hpp"
 #include "kernels/cpu/error_sums.hpp"
-#include "kernels/element/dither.hpp"
+#include "kernels/cpu/systematic.hpp"
 #include "kernels/element/philox.hpp"
 #include "lib/core/bytes.hpp"
 #include "lib/methods/dithering.hpp"
@@ -33,7 +33,7 @@ constexpr MethodOption options[] = {
 
 constexpr uint64_t most_samples = uint64_t(1) << 30;
 constexpr double most_share = 64;
-constexpr size_t piece = 65536;  ///< elements whose magnitudes are summed one after the other
+constexpr size_t piece = 65536;  ///< elements whose magnitudes are summed together
 
 struct StoredSamples {
   uint64_t samples = 1;
@@ -71,7 +71,7 @@ class McgqScheme final : public Scheme {
     for (size_t t = 0; t < pool.tensors().size(); ++t) {
       starts_.emplace_back();
       for (double sum :
-           per_block(pool, t, [](uint64_t, std::span<const float> values) { return sum_of(values); })) {
+           per_block(pool, t, [](uint64_t, std::span<const float> values) { return cpu::sum_in_fours(values); })) {
         starts_[t].push_back(total_);
         total_ += sum;
       }
@@ -128,12 +128,6 @@ class McgqScheme final : public Scheme {
   }
 
  private:
-  static double sum_of(std::span<const float> values) {
-    double sum = 0;
-    for (float g : values) sum += std::abs(double(g));
-    return sum;
-  }
-
   /// Counts of a piece whose first element has `start` before it; returns the sum of the elements' variances.
   double sample(double start, std::span<const float> values, std::span<int32_t> levels) const {
     if (!(total_ > 0)) {
@@ -141,25 +135,7 @@ class McgqScheme final : public Scheme {
       return 0;
     }
     const double step = total_ / std::max(samples_, 1.0);
-    double sum = 0, variance = 0;
-    int64_t taken = samples_before(start);
-    for (size_t i = 0; i < values.size(); ++i) {
-      const double magnitude = std::abs(double(values[i]));
-      sum += magnitude;
-      const int64_t next = samples_before(start + sum);
-      levels[i] = element::with_sign_of(values[i], int32_t(next - taken));
-      taken = next;
-      const double share = samples_ * (magnitude / total_), fraction = share - double(int64_t(share));
-      variance += fraction * (1 - fraction);
-    }
-    return variance * step * step;
-  }
-
-  /// Samples that fall on elements whose magnitudes sum to `sum`: the j with (j + r) / N < sum / total.
-  int64_t samples_before(double sum) const {
-    const double position = samples_ * (sum / total_) - offset_;
-    const auto whole = int64_t(position);
-    return position > 0 ? whole + (double(whole) < position) : 0;
+    return cpu::count_samples(values, start, samples_ / total_, offset_, levels) * step * step;
   }
 
   const TensorPool& pool_;
