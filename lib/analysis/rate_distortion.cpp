@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <map>
 #include <mutex>
@@ -50,8 +51,9 @@ struct RateDistortion::Curve {
   Curve(std::vector<MagnitudeHistogram> histograms, unsigned thread_count);
 
   const Lagrangian& at(double log_slope);
-  /// Evaluates near the slope where `excess`, which falls with the slope, becomes 0.
-  template <class Excess>
+  /// What is wanted of the slope: 0 at the best one, and falling with the slope.
+  using Excess = std::function<double(double log_slope, const Lagrangian&)>;
+  /// Evaluates near the slope where `excess` is 0.
   void approach(const Excess& excess);
 
   std::vector<MagnitudeHistogram> parts;
@@ -103,32 +105,51 @@ const Lagrangian& RateDistortion::Curve::at(double log_slope) {
   return known.emplace(log_slope, sum).first->second;
 }
 
-template <class Excess>
+/// L between two known slopes: the cubic in u = ln slope that has their values and derivatives dL / du =
+/// slope D.
+Lagrangian between(double u, double u0, const Lagrangian& l0, double u1, const Lagrangian& l1) {
+  const double h = u1 - u0, t = (u - u0) / h;
+  const double d0 = h * std::exp(u0) * l0.distortion, d1 = h * std::exp(u1) * l1.distortion;
+  const double rise = l1.upper - l0.upper;
+  const double a = d0 + d1 - 2 * rise, b = 3 * rise - 2 * d0 - d1;
+  Lagrangian result;
+  result.upper = l0.upper + t * (d0 + t * (b + t * a));
+  result.lower = result.upper;
+  result.distortion = (d0 + t * (2 * b + t * 3 * a)) / h / std::exp(u);
+  return result;
+}
+
 void RateDistortion::Curve::approach(const Excess& excess) {
-  // A fixed grid of slopes two octaves apart, so that queries share what they evaluate; 100 bits lie between
+  // A fixed grid of slopes two octaves apart, so that queries share what they evaluate; 80 bits lie between
   // the ends.
   constexpr double step = 2 * std::numbers::ln2, lowest = -20 * step, highest = 60 * step;
   double low = 0, high = 0;
-  double at_low = excess(0.0), at_high = at_low;
-  while (at_low < 0 && low > lowest) {
+  while (excess(low, at(low)) < 0 && low > lowest) {
     high = low;
-    at_high = at_low;
-    at_low = excess(low -= step);
+    low -= step;
   }
-  while (at_high > 0 && high < highest) {
+  while (excess(high, at(high)) > 0 && high < highest) {
     low = high;
-    at_low = at_high;
-    at_high = excess(high += step);
+    high += step;
   }
-  if (at_low < 0 || at_high > 0) return;
-  // The bound is flat about its best slope, so a few secant steps are enough; halving keeps them inside.
-  for (int i = 0; i < 6 && high - low > 1e-3; ++i) {
-    double next = low + (high - low) * (at_low / (at_low - at_high));
-    next = std::clamp(next, low + 0.05 * (high - low), high - 0.05 * (high - low));
-    const double value = excess(next);
-    (value > 0 ? low : high) = next;
-    (value > 0 ? at_low : at_high) = value;
-    if (std::abs(value) < 2e-3) return;
+  // What lies between is taken from the nearest known slopes; the bound is flat about its best slope, so that
+  // one or two more of them do.
+  for (int i = 0; i < 3 && low < high; ++i) {
+    const auto right = known.upper_bound(low);
+    if (right != known.end() && right->first < high) {
+      (excess(right->first, right->second) > 0 ? low : high) = right->first;
+      --i;
+      continue;
+    }
+    const Lagrangian l0 = at(low), l1 = at(high);
+    double a = low, b = high;
+    for (int halving = 0; halving < 40; ++halving) {
+      const double middle = 0.5 * (a + b);
+      (excess(middle, between(middle, low, l0, high, l1)) > 0 ? a : b) = middle;
+    }
+    const double value = excess(a, at(a));
+    if (std::abs(value) < 0.01) return;
+    (value > 0 ? low : high) = a;
   }
 }
 
@@ -154,8 +175,7 @@ double RateDistortion::nmse_at(double bits_per_element) const {
   if (!(bits_per_element > 0)) return 1;
   const double rate = bits_per_element * std::numbers::ln2;
   const std::lock_guard lock(curve.mutex);
-  curve.approach([&](double log_slope) {
-    const Lagrangian& l = curve.at(log_slope);
+  curve.approach([&](double log_slope, const Lagrangian& l) {
     return std::log(rate) - std::log(std::max(l.upper - std::exp(log_slope) * l.distortion, 1e-300));
   });
   double best = 0, gap = 0;
@@ -166,7 +186,7 @@ double RateDistortion::nmse_at(double bits_per_element) const {
     gap = (l.upper - l.lower) / (slope * error);
   }
   curve.largest_gap = std::max(curve.largest_gap, gap);
-  return std::min(best, 1.0);
+  return std::clamp(best, shannon_nmse_at(bits_per_element), 1.0);
 }
 
 double RateDistortion::bits_at(double nmse) const {
@@ -174,7 +194,7 @@ double RateDistortion::bits_at(double nmse) const {
   if (!(curve.energy > 0) || nmse >= 1) return 0;
   if (!(nmse > 0)) return std::numeric_limits<double>::infinity();
   const std::lock_guard lock(curve.mutex);
-  curve.approach([&](double log_slope) { return std::log(curve.at(log_slope).distortion / nmse); });
+  curve.approach([&](double, const Lagrangian& l) { return std::log(l.distortion / nmse); });
   double best = 0, gap = 0;
   for (const auto& [log_slope, l] : curve.known) {
     const double slope = std::exp(log_slope), rate = l.lower - slope * nmse;
@@ -183,7 +203,7 @@ double RateDistortion::bits_at(double nmse) const {
     gap = (l.upper - l.lower) / (slope * nmse);
   }
   curve.largest_gap = std::max(curve.largest_gap, gap);
-  return best / std::numbers::ln2;
+  return std::max(best / std::numbers::ln2, shannon_bits_at(nmse));
 }
 
 double RateDistortion::shannon_nmse_at(double bits_per_element) const {
