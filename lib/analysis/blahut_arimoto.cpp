@@ -20,11 +20,12 @@ namespace {
 // 5e-5 of slope D on gradients of ResNet-20 from 0.006 to 12 bits an element.
 constexpr double cell = 0.05;  // bins narrower than this are merged into cells of it
 constexpr double piece = 0.5;  // wider bins are cut into pieces of at most this
-constexpr double dense = 8;    // reproduction points are closer below this
-constexpr double dense_spacing = 0.125, coarse_spacing = 0.3;
+constexpr double dense = 3;    // reproduction points are closer below this
+constexpr double dense_spacing = 0.15, coarse_spacing = 0.35;
+constexpr double farthest = 1;  // of a reproduction point from the nearest value
 constexpr double fine = 0.05;   // of the points at which the certificate is verified
 constexpr double horizon = 64;  // beyond it the Shannon bound's lambda is used: 90 standard deviations out
-constexpr double reach = 4.8;   // exp(-reach^2) < 1e-10
+constexpr double reach = 4.2;   // exp(-reach^2) < 3e-8
 constexpr double tolerance = 3e-4;
 constexpr int first_steps = 12, newton_steps = 40, rounds = 4;
 constexpr double smallest = 1e-300;
@@ -239,11 +240,20 @@ class Solver {
  public:
   Solver(Points points, double shannon) : points_(std::move(points)), shannon_(shannon) {
     for (double m : points_.mass) total_ += m;
-    for (double y = 0; y < points_.x.back() + coarse_spacing; y += y < dense ? dense_spacing : coarse_spacing)
-      y_.push_back(y);
+    // Reproductions far from every value are never used.
+    size_t right = 0;
+    for (double y = 0; y < points_.x.back() + coarse_spacing;
+         y += y < dense ? dense_spacing : coarse_spacing) {
+      while (points_.x[right] < y && right + 1 < points_.x.size()) ++right;
+      const double nearest =
+          std::min(std::abs(points_.x[right] - y), std::abs(y - points_.x[right - (right > 0)]));
+      if (nearest < farthest) y_.push_back(y);
+    }
     q_.assign(y_.size(), 1e-3 * total_ / double(y_.size()));
-    for (size_t i = 0; i < points_.x.size(); ++i)
-      q_[size_t(std::lower_bound(y_.begin(), y_.end(), points_.x[i]) - y_.begin())] += points_.mass[i];
+    for (size_t i = 0; i < points_.x.size(); ++i) {
+      const auto above = std::lower_bound(y_.begin(), y_.end(), points_.x[i]);
+      q_[size_t(std::min(above, y_.end() - 1) - y_.begin())] += points_.mass[i];
+    }
   }
 
   Lagrangian run() {
