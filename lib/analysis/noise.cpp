@@ -44,4 +44,21 @@ NoiseReport analyze_noise(std::span<const float> values, const Allocation& alloc
   return report;
 }
 
+ExchangeReport exchange_between(std::span<const float> values, const Allocation& from, const Allocation& to) {
+  const std::vector<uint8_t> before = class_map(values, from), after = class_map(values, to);
+  ExchangeReport report;
+  double energy = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double g = double(values[i]), square = g * g;
+    const int old_width = int(from.widths[before[i]]), new_width = int(to.widths[after[i]]);
+    energy += square;
+    const double fall = std::ldexp(square, -2 * old_width) - std::ldexp(square, -2 * new_width);
+    (fall > 0 ? report.gain : report.loss) += std::abs(fall);
+  }
+  if (!(energy > 0)) return {};
+  report.gain /= energy;
+  report.loss /= energy;
+  return report;
+}
+
 }  // namespace jsq

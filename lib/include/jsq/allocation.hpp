@@ -97,4 +97,14 @@ JSQ_API NoiseReport analyze_noise(std::span<const float> values, const Allocatio
 JSQ_API NoiseReport noise_of_classes(const WidthSet& widths, const std::vector<uint64_t>& members,
                                      const std::vector<double>& class_energy);
 
+/// Eq. 9 for the step from one allocation to another, with the factor 4^-b of both sides kept, so that the elements need not
+/// start at one width: h' falls exactly when the gain is above the loss. Both in units of |g|^2.
+struct ExchangeReport {
+  double gain = 0;  ///< sum of (4^-b - 4^-b') g^2 over the elements whose width rises from b to b'
+  double loss = 0;  ///< sum of (4^-b' - 4^-b) g^2 over those whose width falls
+  bool improves() const noexcept { return gain > loss; }
+};
+/// O(n).
+JSQ_API ExchangeReport exchange_between(std::span<const float> values, const Allocation& from, const Allocation& to);
+
 }  // namespace jsq

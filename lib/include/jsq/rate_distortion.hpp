@@ -99,12 +99,13 @@ struct RateDistortionBounds {
 };
 
 /// Reads the dumps' chosen tensors twice, block by block (memory: a histogram for each tensor and the sums of
-/// rows and columns of one), and models them together. Non-finite elements are left out. The scales: tensors
-/// of two or more dimensions [rows, columns, ...] have r_i = mean |g| of row i and c_j = mean |g| of column j
-/// over the tensor's mean, each only where at least 16 elements share it; a tensor of one dimension, or of
-/// fewer than 1024 elements, or without such axes has runs of 256 elements. An element's part is round(2
-/// log2(r_i c_j)), one set of parts for all tensors. That scales cost bits to send is not counted. \throws
-/// Error read_failed, damaged.
+/// rows and columns of one), and models them together. Non-finite elements are left out.
+///
+/// Scales (jsq/scales.hpp): r_i is the mean |g| of row i, c_j that of column j over the tensor's mean; a run
+/// of a tensor without rows and columns has its mean. An element's part is round(2 log2(r_i c_j)), one set of
+/// parts for all tensors. That scales cost bits to send is not counted.
+///
+/// \throws Error read_failed, damaged.
 JSQ_API RateDistortionBounds rate_distortion_bounds(const std::vector<InputDump>& inputs,
                                                     unsigned threads = 0);
 
