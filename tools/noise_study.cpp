@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 
 #include "jsq/error.hpp"
 
@@ -11,7 +12,18 @@ namespace jsq::tools {
 
 namespace {
 
-constexpr AllocatorKind allocators[] = {AllocatorKind::exact, AllocatorKind::literal, AllocatorKind::sampled};
+/// What is compared: an allocator, and what reallocates after it where that is not the method's own choice.
+struct Variant {
+  const char* name;
+  AllocatorKind allocator;
+  std::optional<ReallocationKind> reallocation;
+};
+constexpr Variant variants[] = {
+    {"exact", AllocatorKind::exact, {}},
+    {"literal", AllocatorKind::literal, {}},
+    {"sampled", AllocatorKind::sampled, {}},
+    {"reallocated", AllocatorKind::literal, ReallocationKind::paper},
+};
 constexpr size_t block_elements = 65536;
 
 bool has_option(const MethodSpec& spec, std::string_view key) {
@@ -20,13 +32,19 @@ bool has_option(const MethodSpec& spec, std::string_view key) {
                      [&](const MethodOption& option) { return option.name == key; });
 }
 
-MethodSpec with_allocator(MethodSpec spec, std::string_view allocator) {
-  for (auto& [key, value] : spec.options) {
-    if (key != "alloc") continue;
-    value = allocator;
-    return spec;
+void set_option(MethodSpec& spec, std::string_view key, std::string_view value) {
+  for (auto& [name, old] : spec.options) {
+    if (name != key) continue;
+    old = value;
+    return;
   }
-  spec.options.emplace_back("alloc", std::string(allocator));
+  spec.options.emplace_back(std::string(key), std::string(value));
+}
+
+/// The method with the variant's allocator.
+MethodSpec as_variant(MethodSpec spec, const Variant& variant) {
+  set_option(spec, "alloc", allocator_name(variant.allocator));
+  if (variant.reallocation) set_option(spec, "realloc", reallocation_name(*variant.reallocation));
   return spec;
 }
 
@@ -40,13 +58,14 @@ double number_option(const MethodSpec& spec, std::string_view key, double fallba
 
 /// The method's own allocation options, without the map bits that an index-aware method charges: h' alone is
 /// minimised.
-AllocationOptions allocation_options(const MethodSpec& spec, AllocatorKind allocator, uint64_t seed) {
+AllocationOptions allocation_options(const MethodSpec& spec, const Variant& variant, uint64_t seed) {
   AllocationOptions options;
-  options.allocator = allocator;
+  options.allocator = variant.allocator;
   options.rounds = uint32_t(number_option(spec, "rounds", options.rounds));
   options.sample_ratio = number_option(spec, "sample", options.sample_ratio);
   options.seed = seed;
-  if (!has_option(spec, "realloc")) return options;
+  if (variant.reallocation) options.reallocation = *variant.reallocation;
+  if (variant.reallocation || !has_option(spec, "realloc")) return options;
   for (ReallocationKind kind : {ReallocationKind::none, ReallocationKind::paper, ReallocationKind::hill})
     if (spec.option("realloc") == reallocation_name(kind)) options.reallocation = kind;
   return options;
@@ -109,45 +128,78 @@ std::vector<ModelNoise> noise_by_tensor(const Population& population, const Allo
 
 CodedNoise coded_noise(const RoundTrip& trip) {
   CodedNoise coded;
+  coded.file_bytes = trip.file_bytes;
   coded.file_ratio = trip.file_ratio();
-  for (const PoolReport& pool : trip.report.pools) coded.payload_bits += pool.payload_bits;
-  coded.hprime = trip.report.hprime();
+  coded.bits_per_element = trip.bits_per_element();
+  double expected = 0;
+  for (const PoolReport& pool : trip.report.pools) {
+    coded.payload_bits += pool.payload_bits;
+    expected += pool.expected_squared_error;
+  }
+  coded.expected_nmse = trip.distortion.energy > 0 ? expected / trip.distortion.energy : 0;
+  coded.hprime = trip.report.pools.empty() ? std::numeric_limits<double>::quiet_NaN() : trip.report.hprime();
   coded.distortion = trip.distortion;
   coded.tensors = trip.tensors;
   return coded;
 }
 
+/// Eq. 3's co-compressor as an allocation: the largest elements that fit, all at its one width.
+Allocation co_compressor(const std::vector<float>& values, const ModelNoise& model) {
+  const uint32_t width = model.noise.uniform_bits;
+  return allocate(values, WidthSet{0, width}, model.payload_bits / width * width);
+}
+
+std::optional<Trials> trials_of(const InputDump& input, const CompressOptions& options,
+                                const StudyOptions& study) {
+  if (study.trials == 0) return std::nullopt;
+  return run_trials(input, options, study.trials, study.memory_limit_bytes);
+}
+
 }  // namespace
 
-NoiseStudy study_noise(const InputDump& input, const CompressOptions& options, uint64_t memory_limit_bytes) {
-  if (!has_option(options.method, "alloc"))
-    throw Error(Errc::usage,
-                "method '" + options.method.name +
-                    "' does not allocate bits, so it has no h'; use a jointsq method with --noise, or 'jsq "
-                    "compare' for measured errors alone");
-  const Population population = load(input, memory_limit_bytes);
+NoiseStudy study_noise(const InputDump& input, const CompressOptions& options, const StudyOptions& wanted) {
+  if (wanted.models && !has_option(options.method, "alloc"))
+    throw Error(
+        Errc::usage,
+        "method '" + options.method.name +
+            "' does not allocate bits, so it has no h'; use a jointsq method with --noise, or leave --noise "
+            "out and ask for --bound, --trials or --curve");
   const RoundTrip as_given = measure_round_trip({input}, options, 1);
 
   NoiseStudy study;
   study.target = to_string(options.target);
-  study.elements = population.values.size();
+  study.elements = as_given.elements;
+  if (!wanted.models) {
+    AllocatorStudy result;
+    result.allocator = "as given";
+    result.coded = coded_noise(as_given);
+    result.coded->trials = trials_of(input, options, wanted);
+    study.allocators.push_back(std::move(result));
+    return study;
+  }
+  const Population population = load(input, wanted.memory_limit_bytes);
   if (as_given.report.pools.empty()) return study;
   study.payload_bits = coded_noise(as_given).payload_bits;
   const WidthSet widths(as_given.report.pools.front().widths);
 
-  for (AllocatorKind kind : allocators) {
+  for (const Variant& variant : variants) {
+    // Reallocation's moves are defined for the paper's widths.
+    if (variant.reallocation && widths.widths() != WidthSet().widths()) continue;
     AllocatorStudy result;
-    result.allocator = std::string(allocator_name(kind));
+    result.allocator = variant.name;
     const Allocation allocation = allocate(population.values, widths, study.payload_bits,
-                                           allocation_options(options.method, kind, options.seed));
-    result.model = {allocation.payload_bits, analyze_noise(population.values, allocation)};
+                                           allocation_options(options.method, variant, options.seed));
+    result.model = {allocation.payload_bits, analyze_noise(population.values, allocation), {}};
+    if (result.model->noise.uniform_bits > 0)
+      result.model->exchange =
+          exchange_between(population.values, co_compressor(population.values, *result.model), allocation);
     result.tensors = noise_by_tensor(population, allocation);
     CompressOptions coding = options;
-    coding.method = with_allocator(options.method, result.allocator);
+    coding.method = as_variant(options.method, variant);
     try {
-      result.coded = coded_noise(options.method.option("alloc") == result.allocator
-                                     ? as_given
-                                     : measure_round_trip({input}, coding, 1));
+      const bool same = !variant.reallocation && options.method.option("alloc") == variant.name;
+      result.coded = coded_noise(same ? as_given : measure_round_trip({input}, coding, 1));
+      result.coded->trials = trials_of(input, coding, wanted);
     } catch (const Error& error) {
       if (error.code() != Errc::unreachable_target) throw;
       result.problem = error.what();

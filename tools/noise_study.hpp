@@ -1,7 +1,7 @@
-// What a mixed-precision method is predicted to lose, beside what it does lose. The three allocators (exact,
-// literal, sampled) are compared at one cost: the payload bits c that the method itself spends when it meets
-// the target. Each is then encoded and decoded for real at that target, where class map and scales are paid
-// for too.
+// What coding a dump to a target really loses, and for a mixed-precision method what its models say. The
+// allocators (exact, literal, sampled, and the paper's greedy with reallocation) are compared at one cost:
+// the payload bits c that the method itself spends when it meets the target. Each is then encoded and decoded
+// for real at that target, where class map and scales are paid for too.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,7 @@
 
 #include "jsq/allocation.hpp"
 #include "round_trip.hpp"
+#include "trials.hpp"
 
 namespace jsq::tools {
 
@@ -19,23 +20,30 @@ namespace jsq::tools {
 struct ModelNoise {
   uint64_t payload_bits = 0;  ///< spent; at most c
   NoiseReport noise;  ///< of one tensor: no Eq. 3 (its co-compressor has the budget of the whole dump)
+  /// Eq. 9 for the step from Eq. 3's co-compressor to this allocation; of a whole dump only.
+  std::optional<ExchangeReport> exchange;
 };
 
-/// A real encode and decode with that allocator at the target.
+/// A real encode and decode at the target.
 struct CodedNoise {
-  double file_ratio = 0;
+  uint64_t file_bytes = 0;
+  double file_ratio = 0, bits_per_element = 0;
   uint64_t payload_bits = 0;
-  double hprime = 0;      ///< h' per element of the allocation that was coded
-  Distortion distortion;  ///< measured
+  double hprime = 0;         ///< h' per element of the allocation that was coded; NaN without classes
+  double expected_nmse = 0;  ///< exact expectation over the rounding; NaN where it has no closed form
+  Distortion distortion;     ///< measured
   std::vector<Distortion> tensors;
+  std::optional<Trials> trials;
 
-  /// True where the measured error is more than twice what the model says.
-  bool exceeds_model() const noexcept { return distortion.nmse() > 2 * hprime; }
+  /// True where the measured error is more than twice what the model says, or less than half.
+  bool far_from_model() const noexcept {
+    return distortion.nmse() > 2 * hprime || distortion.nmse() < 0.5 * hprime;
+  }
 };
 
 struct AllocatorStudy {
-  std::string allocator;  ///< exact, literal, sampled
-  ModelNoise model;
+  std::string allocator;  ///< exact, literal, sampled, reallocated; "as given" without models
+  std::optional<ModelNoise> model;
   std::vector<ModelNoise> tensors;  ///< the same allocation seen tensor by tensor
   std::optional<CodedNoise> coded;
   std::string problem;  ///< why there is none: the target is not reachable with this allocator
@@ -48,10 +56,16 @@ struct NoiseStudy {
   std::vector<AllocatorStudy> allocators;
 };
 
-/// Studies one dump: its tensors share the budget (Scope::archive). `options.method` needs an option `alloc`.
-/// Memory: five bytes an element; `memory_limit_bytes` (0: none) bounds that.
-/// \throws Error usage (a method without allocators), limit, non_finite, unreachable_target (by the method as
-/// given).
-NoiseStudy study_noise(const InputDump& input, const CompressOptions& options, uint64_t memory_limit_bytes);
+struct StudyOptions {
+  bool models = false;              ///< study the allocators; otherwise the method is coded as it is given
+  unsigned trials = 0;              ///< 0: none
+  uint64_t memory_limit_bytes = 0;  ///< 0: none
+};
+
+/// Studies one dump: its tensors share the budget (Scope::archive). Models need a method with an option
+/// `alloc`, and five bytes an element; trials eight.
+/// \throws Error usage (models of a method without allocators), limit, non_finite, unreachable_target (by the
+/// method as given).
+NoiseStudy study_noise(const InputDump& input, const CompressOptions& options, const StudyOptions& study);
 
 }  // namespace jsq::tools

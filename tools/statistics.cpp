@@ -1,9 +1,10 @@
-// Moments, histogram sums and what follows from them.
+// Moments, histogram sums, neighbours and what follows from them.
 #include "statistics.hpp"
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 namespace jsq::tools {
@@ -12,6 +13,24 @@ namespace {
 
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 constexpr uint32_t magnitude_mask = 0x7fffffff;
+constexpr size_t bins_per_exponent = 128;
+
+/// Bits an element of the class of its magnitude: exact zeros are one class, every exponent is one.
+double class_entropy(const Summary& summary) {
+  const double finite = double(summary.elements - summary.nonfinite());
+  if (finite == 0) return not_a_number;
+  double entropy = 0;
+  const auto add = [&](uint64_t members) {
+    if (members > 0) entropy -= double(members) / finite * std::log2(double(members) / finite);
+  };
+  add(summary.zeros);
+  for (size_t first = 0; first < summary_bins; first += bins_per_exponent) {
+    uint64_t members = 0;
+    for (size_t bin = first; bin < first + bins_per_exponent; ++bin) members += summary.histogram[bin];
+    add(first == 0 ? members - summary.zeros : members);
+  }
+  return entropy;
+}
 
 }  // namespace
 
@@ -38,6 +57,7 @@ void Statistics::add(std::span<const float> values) {
 
 void Statistics::add_block(std::span<const float> values) {
   summary_.append(summarise(values));
+  add_neighbours(values);
   Moments block;
   double sum = 0;
   for (float value : values) {
@@ -59,7 +79,50 @@ void Statistics::add_block(std::span<const float> values) {
   moments_.merge(block);
 }
 
+void Statistics::add_neighbours(std::span<const float> values) {
+  for (float value : values) {
+    const double magnitude = std::abs(double(value));
+    if (!std::isfinite(magnitude)) {
+      neighbours_.has_last = false;
+      continue;
+    }
+    if (neighbours_.has_last) {
+      neighbours_.pairs += 1;
+      neighbours_.products += neighbours_.last * magnitude;
+      neighbours_.firsts += neighbours_.last;
+      neighbours_.seconds += magnitude;
+    }
+    neighbours_.last = magnitude;
+    neighbours_.has_last = true;
+  }
+}
+
+void Statistics::Spread::add(double count, double spread) noexcept {
+  if (std::isnan(spread)) return;
+  squares += count * spread * spread;
+  elements += count;
+}
+
+double Statistics::Spread::figure() const noexcept {
+  return elements > 0 ? std::sqrt(squares / elements) : not_a_number;
+}
+
+void Statistics::add_scales(uint64_t elements, const ScaleMeans& means) {
+  spreads_[0].add(double(elements), scale_spread(means.rows));
+  spreads_[1].add(double(elements), scale_spread(means.columns));
+  spreads_[2].add(double(elements), scale_spread(means.runs));
+}
+
 void Statistics::append(const Statistics& next) {
+  neighbours_.pairs += next.neighbours_.pairs;
+  neighbours_.products += next.neighbours_.products;
+  neighbours_.firsts += next.neighbours_.firsts;
+  neighbours_.seconds += next.neighbours_.seconds;
+  neighbours_.has_last = false;
+  for (size_t i = 0; i < std::size(spreads_); ++i) {
+    spreads_[i].squares += next.spreads_[i].squares;
+    spreads_[i].elements += next.spreads_[i].elements;
+  }
   summary_.append(next.summary_);
   moments_.merge(next.moments_);
   for (size_t bin = 0; bin < bin_energy_.size(); ++bin) bin_energy_[bin] += next.bin_energy_[bin];
@@ -78,34 +141,34 @@ Figures Statistics::figures() const {
       summary_.elements == 0 ? not_a_number : double(summary_.zeros) / double(summary_.elements);
   figures.kurtosis =
       moments_.m2 > 0 ? moments_.count * moments_.m4 / (moments_.m2 * moments_.m2) : not_a_number;
-  figures.energy_top_1_in_1000 = energy_share_of_largest(1e-3);
-  figures.energy_top_1_in_100 = energy_share_of_largest(1e-2);
-  figures.energy_top_1_in_10 = energy_share_of_largest(1e-1);
+  figures.l1_norm = summary_.sum_abs;
+  figures.class_entropy = class_entropy(summary_);
+  const double mean_magnitude = summary_.sum_abs / finite;
+  const double variance = summary_.energy - finite * mean_magnitude * mean_magnitude;
+  const double covariance = neighbours_.products -
+                            mean_magnitude * (neighbours_.firsts + neighbours_.seconds) +
+                            neighbours_.pairs * mean_magnitude * mean_magnitude;
+  figures.autocorrelation = neighbours_.pairs > 0 && moments_.m2 > 0 && variance > 1e-12 * summary_.energy
+                                ? covariance / variance
+                                : not_a_number;
+  figures.row_spread = spreads_[0].figure();
+  figures.column_spread = spreads_[1].figure();
+  figures.run_spread = spreads_[2].figure();
   return figures;
-}
-
-double Statistics::energy_share_of_largest(double share) const noexcept {
-  if (!(summary_.energy > 0)) return not_a_number;
-  double left = std::ceil(share * double(summary_.elements - summary_.nonfinite()));
-  double held = 0, total = 0;
-  for (size_t bin = summary_bins; bin-- > 0;) {
-    total += bin_energy_[bin];
-    const double members = double(summary_.histogram[bin]);
-    if (left <= 0 || members == 0) continue;
-    held += members <= left ? bin_energy_[bin] : bin_energy_[bin] * (left / members);
-    left -= members;
-  }
-  return held / total;
 }
 
 Statistics statistics_of(const GradientSource& source, size_t tensor) {
   Statistics statistics;
+  ScaleSums scales(source.tensors()[tensor]);
   std::vector<float> scratch;
   const uint64_t elements = source.tensors()[tensor].elements();
   for (uint64_t first = 0; first < elements; first += statistics_block) {
     const size_t count = size_t(std::min<uint64_t>(statistics_block, elements - first));
-    statistics.add(source.read(tensor, first, count, scratch));
+    const std::span<const float> values = source.read(tensor, first, count, scratch);
+    statistics.add(values);
+    scales.add(values);
   }
+  statistics.add_scales(elements, scales.means());
   return statistics;
 }
 

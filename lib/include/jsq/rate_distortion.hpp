@@ -49,8 +49,8 @@ JSQ_API std::string_view source_model_name(SourceModel model) noexcept;
 ///
 /// How much it proves. The answers come from a feasible point of the dual problem (Blahut 1972; Csiszar
 /// 1974), so for the smoothed source they are lower bounds on error and size, not estimates, up to the grid
-/// on which the dual constraint is verified: a sixteenth of the noise's standard deviation, refined to the
-/// peak between grid points; the gap to the primal value, error_of_answers(), is below 5e-4 of the error. For
+/// on which the dual constraint is verified: a fourteenth of the noise's standard deviation, refined to the
+/// peak between grid points; the gap to the primal value, error_of_answers(), is some 5e-4 of the error. For
 /// the dump itself they are estimates in two ways: the histograms are taken from the values that they judge
 /// (a code would pay for describing them), and a code may use dependence that the model does not have, or
 /// values that repeat. A result below the bound is no contradiction; it shows structure that the model leaves

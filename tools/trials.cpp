@@ -1,0 +1,168 @@
+// Two passes over the frames: the sum of all errors first, then each error's product with it.
+#include "trials.hpp"
+
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "inputs.hpp"
+#include "jsq/error.hpp"
+#include "jsq/frame.hpp"
+#include "parallel.hpp"
+
+namespace jsq::tools {
+
+namespace {
+
+constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
+constexpr size_t block_elements = 65536;
+
+/// The 0.975 quantile of Student's t: exact for one and two degrees of freedom, Fisher's expansion from then
+/// on.
+double t_quantile(unsigned freedom) {
+  if (freedom == 1) return 12.706204736;
+  if (freedom == 2) return 4.30265273;
+  const double z = 1.959963985, n = freedom, z3 = z * z * z, z5 = z3 * z * z, z7 = z5 * z * z;
+  return z + (z3 + z) / (4 * n) + (5 * z5 + 16 * z3 + 3 * z) / (96 * n * n) +
+         (3 * z7 + 19 * z5 + 17 * z3 - 15 * z) / (384 * n * n * n);
+}
+
+/// The estimate and the spread of those without one of the trials each.
+Estimate jackknife(double value, const std::vector<double>& without) {
+  const double n = double(without.size());
+  if (without.size() < 2) return {value, not_a_number};
+  double mean = 0, squares = 0;
+  for (double w : without) mean += w / n;
+  for (double w : without) squares += (w - mean) * (w - mean);
+  return {value, t_quantile(unsigned(without.size()) - 1) * std::sqrt((n - 1) / n * squares)};
+}
+
+/// Calls visit(first, original, decoded) for runs that cover the dump's elements, in order.
+using VisitRun = std::function<void(uint64_t, std::span<const float>, std::span<const float>)>;
+void for_each_run(const InputDump& input, const FrameReader& frame, const VisitRun& visit) {
+  const std::vector<size_t> taken = taken_tensors(input);
+  std::vector<float> scratch, decoded;
+  std::vector<std::byte> stored;
+  uint64_t start = 0;
+  for (size_t t = 0; t < taken.size(); ++t) {
+    const TensorInfo& info = frame.tensors()[t].info;
+    const uint64_t elements = info.elements();
+    for (uint64_t first = 0; first < elements; first += block_elements) {
+      const size_t count = size_t(std::min<uint64_t>(block_elements, elements - first));
+      stored.resize(count * dtype_bytes(info.dtype));
+      frame.read_stored(t, first, count, stored);
+      decoded.resize(count);
+      decode_elements(info.dtype, false, stored.data(), decoded);
+      visit(start + first, input.source->read(taken[t], first, count, scratch), decoded);
+    }
+    start += elements;
+  }
+}
+
+uint64_t elements_of(const InputDump& input) {
+  uint64_t elements = 0;
+  for (size_t t : taken_tensors(input)) elements += input.source->tensors()[t].elements();
+  return elements;
+}
+
+/// What the passes gather: |e_t|^2, <e_t, sum of all e>, and the two sums' own.
+struct Errors {
+  double energy = 0;
+  std::vector<double> squared, with_sum;
+  double sum_squared = 0;
+};
+
+Trials trials_from(const Errors& errors) {
+  const size_t n = errors.squared.size();
+  Trials trials;
+  trials.count = unsigned(n);
+  double total = 0;
+  for (double squared : errors.squared) total += squared;
+  const auto pair_mean = [&](double sum_squared, double squares, double count) {
+    return (sum_squared - squares) / (count * (count - 1)) / errors.energy;
+  };
+  const double mean = total / double(n) / errors.energy;
+  if (n < 2)
+    return {trials.count,
+            false,
+            {mean, not_a_number},
+            {not_a_number, not_a_number},
+            {not_a_number, not_a_number}};
+  const double bias = pair_mean(errors.sum_squared, total, double(n));
+  std::vector<double> means, biases, variances;
+  for (size_t t = 0; t < n; ++t) {
+    const double squares = total - errors.squared[t];
+    const double sum_squared = errors.sum_squared - 2 * errors.with_sum[t] + errors.squared[t];
+    means.push_back(squares / double(n - 1) / errors.energy);
+    // Two trials have one pair; without one of them there is none.
+    if (n == 2) continue;
+    biases.push_back(pair_mean(sum_squared, squares, double(n - 1)));
+    variances.push_back(means.back() - biases.back());
+  }
+  trials.nmse = jackknife(mean, means);
+  trials.bias = jackknife(bias, biases);
+  trials.variance = jackknife(mean - bias, variances);
+  return trials;
+}
+
+}  // namespace
+
+Trials run_trials(const InputDump& input, const CompressOptions& options, unsigned count,
+                  uint64_t memory_limit_bytes) {
+  const uint64_t elements = elements_of(input);
+  if (memory_limit_bytes > 0 && elements > memory_limit_bytes / sizeof(double))
+    throw Error(Errc::limit, input.path + ": --trials sums the errors of all " + std::to_string(elements) +
+                                 " elements in memory, " + std::to_string(elements * sizeof(double)) +
+                                 " bytes, and --memory-limit allows " + std::to_string(memory_limit_bytes) +
+                                 "; raise the limit or name fewer tensors");
+  std::vector<double> sum(elements);
+  std::vector<MemorySink> frames;
+  Errors errors;
+  bool differ = false;
+  for (unsigned trial = 0; trial < count; ++trial) {
+    CompressOptions coding = options;
+    coding.seed = options.seed + trial;
+    frames.emplace_back();
+    compress({input}, coding, frames.back());
+    const FrameReader frame = FrameReader::from_bytes(frames.back().bytes);
+    double squared = 0;
+    errors.energy = 0;
+    for_each_run(input, frame,
+                 [&](uint64_t first, std::span<const float> original, std::span<const float> decoded) {
+                   double run_squared = 0, run_energy = 0;
+                   for (size_t i = 0; i < original.size(); ++i) {
+                     const double g = double(original[i]), e = double(decoded[i]) - g;
+                     differ = differ || (trial == 1 && e != sum[first + i]);
+                     sum[first + i] += e;
+                     run_squared += e * e;
+                     run_energy += g * g;
+                   }
+                   squared += run_squared;
+                   errors.energy += run_energy;
+                 });
+    errors.squared.push_back(squared);
+    if (trial == 1 && !differ) break;
+  }
+  if (!(errors.energy > 0)) return {unsigned(frames.size()), true, {}, {}, {}};
+  if (count > 1 && !differ) {
+    const double nmse = errors.squared[0] / errors.energy;
+    return {2, true, {nmse, 0}, {nmse, 0}, {0, 0}};
+  }
+  for (double s : sum) errors.sum_squared += s * s;
+  for (const MemorySink& bytes : frames) {
+    double with_sum = 0;
+    for_each_run(input, FrameReader::from_bytes(bytes.bytes),
+                 [&](uint64_t first, std::span<const float> original, std::span<const float> decoded) {
+                   double run = 0;
+                   for (size_t i = 0; i < original.size(); ++i)
+                     run += (double(decoded[i]) - double(original[i])) * sum[first + i];
+                   with_sum += run;
+                 });
+    errors.with_sum.push_back(with_sum);
+  }
+  return trials_from(errors);
+}
+
+}  // namespace jsq::tools
