@@ -400,8 +400,15 @@ void print_results(Printer& printer, const ReportParts& parts, const std::vector
 void print_tables(const GlobalOptions& global, const ReportParts& parts, const std::vector<Subject>& subjects,
                   const std::vector<ResultLine>& lines, const std::vector<CurvePoint>& points) {
   Printer printer{global};
-  printer.table(table_of(chosen(statistics_fields(), size_keys), subjects));
-  printer.table(table_of(chosen(statistics_fields(), distribution_keys), subjects), statistics_legend);
+  // One input needs no column for its name.
+  std::vector<std::string> sizes = size_keys, distribution = distribution_keys;
+  if (global.text() && !parts.several_inputs) {
+    print(Stream::out, printable(subjects.front().input) + "\n");
+    sizes.erase(sizes.begin());
+    distribution.erase(distribution.begin());
+  }
+  printer.table(table_of(chosen(statistics_fields(), sizes), subjects));
+  printer.table(table_of(chosen(statistics_fields(), distribution), subjects), statistics_legend);
   if (parts.models) print_results(printer, parts, lines, model_keys, model_legend, has_model);
   if (parts.results) print_results(printer, parts, lines, coded_keys, coded_legend, any_line);
   if (parts.trials) print_results(printer, parts, lines, trial_keys, trial_legend, has_trials);

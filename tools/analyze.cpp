@@ -131,11 +131,15 @@ void warn_where_model_is_left_behind(const GlobalOptions& global, const InputFil
 }
 
 void warn_where_nothing_varies(const GlobalOptions& global, const InputFile& file, const NoiseStudy& study) {
+  std::string fixed;
   for (const AllocatorStudy& allocator : study.allocators)
     if (allocator.coded && allocator.coded->trials && allocator.coded->trials->deterministic)
-      warn(global, fmt::format("{} at {}, {}: the seed changes nothing, so --trials has nothing to vary",
-                               file.argument, study.target,
-                               allocator.model ? "alloc=" + allocator.allocator : "this method"));
+      fixed += (fixed.empty() ? "" : ", ") + allocator.allocator;
+  if (fixed.empty()) return;
+  warn(global,
+       fmt::format("{} at {}: the seed changes nothing ({}), so --trials has nothing to vary; stochastic "
+                   "quantizers do, such as jointsq:quant=mid",
+                   file.argument, study.target, fixed));
 }
 
 /// Moves each line to the subject it is about.

@@ -11,6 +11,7 @@ namespace {
 
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 constexpr uint32_t magnitude_mask = 0x7fffffff;
+constexpr uint64_t fewest_in_tail = 10;
 
 uint64_t one_in(uint64_t n, uint64_t divisor) {
   return (n + divisor - 1) / divisor;
@@ -88,7 +89,7 @@ LargestFigures LargestElements::figures() const {
   figures.energy_top_1_in_1000 = energy_of_largest(one_in(finite_, 1000)) / energy;
   figures.energy_top_1_in_100 = energy_of_largest(one_in(finite_, 100)) / energy;
   figures.energy_top_1_in_10 = energy_of_largest(one_in(finite_, 10)) / energy;
-  if (tail_ >= finite_) return figures;
+  if (tail_ < fewest_in_tail) return figures;
   const double next = double(magnitude_at(tail_ + 1));
   double logs = tail_log_sum_;
   const Bin& bin = bin_of(tail_);

@@ -325,6 +325,8 @@ class JointSqEncoder final : public MethodEncoder {
     const uint32_t classes = options_.widths.size();
     PoolReport report;
     report.widths = options_.widths.widths();
+    // What was dropped whole is in no block.
+    report.expected_squared_error = dropped_ ? pool_.summary().energy : total.expected_error;
     // Counted while coding; what was not kept is in class 0.
     report.members.assign(total.members.begin(), total.members.begin() + classes);
     uint64_t kept = 0;

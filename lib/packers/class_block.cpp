@@ -185,6 +185,27 @@ void quantize_block(const element::ClassPlan& plan, std::span<const float> value
   sums.max_error = std::max(sums.max_error, std::max(kept.max_error, double(dropped.max_magnitude)));
 }
 
+/// The mean of a kept element's squared error over the rounding: between its two points, a share of the way that makes the
+/// mean right; nothing to take a mean of where both are one.
+double expected_error_of_kept(const element::ClassPlan& plan, std::span<const float> values, const Scratch& s) {
+  constexpr float rounds_up = 0, rounds_down = 0x1.fffffep-1f;
+  double sum = 0;
+  with_quantizer(plan.quantizer, [&](auto quantizer) {
+    const auto point = [&](uint32_t c, float g, float u) {
+      const uint32_t code = element::quantize_in_class(quantizer(), plan.width[c], plan.scale[c], g, u);
+      return double(element::dequantize_in_class(quantizer(), plan.width[c], plan.scale[c], code));
+    };
+    for (size_t k = 0; k < s.kept_count; ++k) {
+      const uint32_t c = s.kept_classes[k];
+      const float value = values[s.kept[k]];
+      const double g = value, down = point(c, value, rounds_down), up = point(c, value, rounds_up);
+      const double share = up == down ? 0 : std::clamp((g - down) / (up - down), 0.0, 1.0);
+      sum += (1 - share) * (down - g) * (down - g) + share * (up - g) * (up - g);
+    }
+  });
+  return sum;
+}
+
 void put_class(BitWriter& out, uint32_t index, uint32_t classes) {
   // Truncated unary over the kept classes 1..classes-1: the last one needs no closing zero.
   const uint32_t ones = index - 1;
@@ -245,7 +266,12 @@ void ClassCoder::encode(std::span<const float> values, uint64_t first_pool_index
                         DType dtype, std::string& out, BlockSums& sums) const {
   Scratch& s = scratch();
   classify_block(plan, values, first_pool_index, s);
+  const double error_before = sums.squared_error, energy_before = sums.class_energy[0];
   quantize_block(plan, values, {first_pool_index, first_element, tensor}, dtype, s, sums);
+  // Class 0 is kept where its width is not 0.
+  const double dropped = plan.width[0] == 0 ? sums.class_energy[0] - energy_before : 0;
+  sums.expected_error +=
+      plan.stochastic ? dropped + expected_error_of_kept(plan, values, s) : sums.squared_error - error_before;
   write_block(values.size(), out);
 }
 
