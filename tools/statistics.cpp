@@ -79,13 +79,35 @@ void Statistics::add_block(std::span<const float> values) {
   moments_.merge(block);
 }
 
+void Statistics::Neighbours::rebase(double new_base) noexcept {
+  const double d = base - new_base;
+  products += d * (firsts + seconds) + pairs * d * d;
+  firsts += pairs * d;
+  seconds += pairs * d;
+  squares += 2 * d * sum + count * d * d;
+  sum += count * d;
+  base = new_base;
+}
+
+double Statistics::Neighbours::autocorrelation() const noexcept {
+  if (pairs == 0) return not_a_number;
+  const double mean = sum / count, variance = squares - count * mean * mean;
+  // What rounding leaves of equal magnitudes is no variance.
+  if (!(variance > 1e-12 * (squares + count * base * base))) return not_a_number;
+  return (products - mean * (firsts + seconds) + pairs * mean * mean) / variance;
+}
+
 void Statistics::add_neighbours(std::span<const float> values) {
   for (float value : values) {
-    const double magnitude = std::abs(double(value));
-    if (!std::isfinite(magnitude)) {
+    if (!std::isfinite(value)) {
       neighbours_.has_last = false;
       continue;
     }
+    if (neighbours_.count == 0) neighbours_.base = std::abs(double(value));
+    const double magnitude = std::abs(double(value)) - neighbours_.base;
+    neighbours_.count += 1;
+    neighbours_.sum += magnitude;
+    neighbours_.squares += magnitude * magnitude;
     if (neighbours_.has_last) {
       neighbours_.pairs += 1;
       neighbours_.products += neighbours_.last * magnitude;
@@ -114,10 +136,16 @@ void Statistics::add_scales(uint64_t elements, const ScaleMeans& means) {
 }
 
 void Statistics::append(const Statistics& next) {
-  neighbours_.pairs += next.neighbours_.pairs;
-  neighbours_.products += next.neighbours_.products;
-  neighbours_.firsts += next.neighbours_.firsts;
-  neighbours_.seconds += next.neighbours_.seconds;
+  Neighbours theirs = next.neighbours_;
+  if (neighbours_.count == 0) neighbours_.base = theirs.base;
+  theirs.rebase(neighbours_.base);
+  neighbours_.count += theirs.count;
+  neighbours_.sum += theirs.sum;
+  neighbours_.squares += theirs.squares;
+  neighbours_.pairs += theirs.pairs;
+  neighbours_.products += theirs.products;
+  neighbours_.firsts += theirs.firsts;
+  neighbours_.seconds += theirs.seconds;
   neighbours_.has_last = false;
   for (size_t i = 0; i < std::size(spreads_); ++i) {
     spreads_[i].squares += next.spreads_[i].squares;
@@ -143,14 +171,7 @@ Figures Statistics::figures() const {
       moments_.m2 > 0 ? moments_.count * moments_.m4 / (moments_.m2 * moments_.m2) : not_a_number;
   figures.l1_norm = summary_.sum_abs;
   figures.class_entropy = class_entropy(summary_);
-  const double mean_magnitude = summary_.sum_abs / finite;
-  const double variance = summary_.energy - finite * mean_magnitude * mean_magnitude;
-  const double covariance = neighbours_.products -
-                            mean_magnitude * (neighbours_.firsts + neighbours_.seconds) +
-                            neighbours_.pairs * mean_magnitude * mean_magnitude;
-  figures.autocorrelation = neighbours_.pairs > 0 && moments_.m2 > 0 && variance > 1e-12 * summary_.energy
-                                ? covariance / variance
-                                : not_a_number;
+  figures.autocorrelation = neighbours_.autocorrelation();
   figures.row_spread = spreads_[0].figure();
   figures.column_spread = spreads_[1].figure();
   figures.run_spread = spreads_[2].figure();

@@ -59,11 +59,16 @@ class Statistics {
     double count = 0, mean = 0, m2 = 0, m3 = 0, m4 = 0;
     void merge(const Moments& next) noexcept;
   } moments_;
-  // Sums over pairs of neighbours of which both are finite, and of squares over the finite elements.
+  // Sums over finite magnitudes and over pairs of neighbours, all less `base`, the first magnitude, so that a
+  // large mean cancels little.
   struct Neighbours {
+    double base = 0;
+    double count = 0, sum = 0, squares = 0;
     double pairs = 0, products = 0, firsts = 0, seconds = 0;
     double last = 0;
     bool has_last = false;
+    void rebase(double new_base) noexcept;
+    double autocorrelation() const noexcept;
   } neighbours_;
   // Squares of the spreads times elements, and the elements, of rows, columns and runs.
   struct Spread {
