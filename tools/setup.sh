@@ -13,6 +13,7 @@ build_packages=(
   libzstd-dev libxxhash-dev libtbb-dev libhwy-dev   # frames, checksums, threads, SIMD
   libeigen3-dev                                     # matrices of the low-rank methods
   scdoc                                             # man pages
+  gnuplot-nox                                       # pictures, when the program runs
 )
 test_packages=(
   libgtest-dev librandom123-dev                        # unit tests, known answers of Philox
