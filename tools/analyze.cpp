@@ -7,7 +7,9 @@
 #include <memory>
 #include <optional>
 
+#include "analysis_charts.hpp"
 #include "analysis_report.hpp"
+#include "atomic_output.hpp"
 #include "command.hpp"
 #include "inputs.hpp"
 #include "jsq/backend.hpp"
@@ -25,6 +27,8 @@ struct AnalyzeOptions {
   unsigned trials = 0;
   std::string method = "jointsq";
   std::vector<std::string> targets = {"ratio=32"};
+  std::string plot;
+  bool force = false;
 
   bool results() const noexcept { return noise || bound || trials > 0; }
 };
@@ -49,9 +53,9 @@ void second_pass(const InputDump& input, size_t tensor, const std::vector<Larges
   }
 }
 
-/// Statistics of a dump, then of every tensor of it when asked for. The dump also joins `all`.
+/// Statistics of a dump, then of every tensor of it when asked for. `of_dump` receives the dump's.
 std::vector<Subject> dump_subjects(const InputFile& file, const InputDump& input, bool per_tensor,
-                                   Statistics& all) {
+                                   Statistics& of_dump) {
   const auto& tensors = input.source->tensors();
   std::vector<Subject> subjects(1);
   Subject& whole = subjects.front();
@@ -62,7 +66,6 @@ std::vector<Subject> dump_subjects(const InputFile& file, const InputDump& input
     whole.tensor = tensors.front().name;
     whole.shape = tensors.front().shape;
   }
-  Statistics of_dump;
   for (size_t t = 0; t < tensors.size(); ++t) {
     const Statistics of_tensor = statistics_of(*input.source, t);
     of_dump.append(of_tensor);
@@ -83,8 +86,16 @@ std::vector<Subject> dump_subjects(const InputFile& file, const InputDump& input
   for (size_t t = 0; t < tensors.size(); ++t) second_pass(input, t, {&largest});
   subjects.front().figures = of_dump.figures();
   subjects.front().largest = largest.figures();
-  all.append(of_dump);
   return subjects;
+}
+
+/// The picture's data of a dump, but for studies and curve.
+DumpPicture picture_of(const InputFile& file, const InputDump& input, const Statistics& statistics) {
+  DumpPicture picture;
+  picture.input = file.argument;
+  picture.summary = statistics.summary();
+  for (const TensorInfo& tensor : input.source->tensors()) picture.tensors.push_back(tensor.name);
+  return picture;
 }
 
 /// The lines of one study: per allocator the dump, then every tensor (when asked for).
@@ -213,6 +224,14 @@ int run_analyze(const AnalyzeOptions& options, const GlobalOptions& global) {
   for (const std::string& text : options.targets) targets.push_back(parse_target(text));
   const StudyOptions study_options{options.noise, options.trials, global.memory_limit_bytes};
 
+  std::optional<AtomicOutput> plot;
+  std::vector<Chart> charts;
+  if (!options.plot.empty()) {
+    picture_format(options.plot);
+    require_gnuplot("--plot");
+    plot.emplace(options.plot, OutputRules{options.force, options.inputs});
+  }
+
   Failures failures(global, options.inputs.size());
   const std::vector<InputFile> files = expand_inputs(options.inputs, failures);
   std::vector<Subject> subjects;
@@ -223,8 +242,9 @@ int run_analyze(const AnalyzeOptions& options, const GlobalOptions& global) {
   for (const InputFile& file : files)
     failures.attempt([&] {
       const auto input = std::make_shared<InputDump>(open_input(file, TensorFilter()));
-      Statistics with_this = of_all;
-      std::vector<Subject> found = dump_subjects(file, *input, options.per_tensor, with_this);
+      Statistics of_dump;
+      std::vector<Subject> found = dump_subjects(file, *input, options.per_tensor, of_dump);
+      DumpPicture picture = picture_of(file, *input, of_dump);
       std::optional<RateDistortionBounds> bounds;
       if (options.bound) bounds = rate_distortion_bounds({*input}, global.threads);
       for (const Target& target : options.results() ? targets : std::vector<Target>()) {
@@ -235,14 +255,18 @@ int run_analyze(const AnalyzeOptions& options, const GlobalOptions& global) {
         const std::vector<ResultLine> found_lines = study_lines(study, found, bounds);
         attach_results(found, found_lines);
         lines.insert(lines.end(), found_lines.begin(), found_lines.end());
+        picture.studies.push_back(study);
       }
       if (options.curve) {
         const std::vector<CurvePoint> curve = curve_of(file, *input, coding, bounds);
         attach_curve(found.front(), curve);
         points.insert(points.end(), curve.begin(), curve.end());
+        picture.curve = curve;
       }
+      if (plot)
+        for (Chart& chart : charts_of(picture)) charts.push_back(std::move(chart));
       std::move(found.begin(), found.end(), std::back_inserter(subjects));
-      of_all = std::move(with_this);
+      of_all.append(of_dump);
       done.emplace_back(file, file.file == "-" ? input : nullptr);
     });
   if (std::optional<Subject> all = all_inputs(subjects, of_all, done)) subjects.push_back(std::move(*all));
@@ -256,6 +280,7 @@ int run_analyze(const AnalyzeOptions& options, const GlobalOptions& global) {
                     .method = {}};
   if (options.results() || options.curve) parts.method = to_string(coding.method);
   print_report(global, parts, subjects, lines, points);
+  if (plot && !charts.empty()) write_picture(charts, picture_format(options.plot), *plot);
   return failures.exit_code();
 }
 
@@ -294,6 +319,12 @@ void add_analyze(CLI::App& app, const GlobalOptions& global, std::function<int()
                    "Size or error that is coded to; repeatable (default: ratio=32)")
       ->type_name("TARGET")
       ->allow_extra_args(false);
+  command
+      ->add_option(
+          "--plot", options->plot,
+          "Draw magnitudes, noise and widths of every tensor, and the curve: .svg, .png or .pdf, by gnuplot")
+      ->type_name("FILE");
+  command->add_flag("-f,--force", options->force, "Replace the file of --plot (default: off)");
   command->callback(
       [options, &global, &run] { run = [options, &global] { return run_analyze(*options, global); }; });
 }

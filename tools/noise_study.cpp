@@ -2,6 +2,7 @@
 #include "noise_study.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -121,7 +122,8 @@ std::vector<ModelNoise> noise_by_tensor(const Population& population, const Allo
       tensor.payload_bits += allocation.widths[classes[at]];
     }
     tensor.noise = noise_of_classes(allocation.widths, members, energy);
-    tensors.push_back(tensor);
+    tensor.members = std::move(members);
+    tensors.push_back(std::move(tensor));
   }
   return tensors;
 }
@@ -181,6 +183,7 @@ NoiseStudy study_noise(const InputDump& input, const CompressOptions& options, c
   if (as_given.report.pools.empty()) return study;
   study.payload_bits = coded_noise(as_given).payload_bits;
   const WidthSet widths(as_given.report.pools.front().widths);
+  study.widths = widths.widths();
 
   for (const Variant& variant : variants) {
     // Reallocation's moves are defined for the paper's widths.
@@ -189,11 +192,13 @@ NoiseStudy study_noise(const InputDump& input, const CompressOptions& options, c
     result.allocator = variant.name;
     const Allocation allocation = allocate(population.values, widths, study.payload_bits,
                                            allocation_options(options.method, variant, options.seed));
-    result.model = {allocation.payload_bits, analyze_noise(population.values, allocation), {}};
+    result.model = {allocation.payload_bits, analyze_noise(population.values, allocation), {}, {}};
     if (result.model->noise.uniform_bits > 0)
       result.model->exchange =
           exchange_between(population.values, co_compressor(population.values, *result.model), allocation);
     result.tensors = noise_by_tensor(population, allocation);
+    for (uint32_t j = 0; j < widths.size(); ++j)
+      result.thresholds.push_back(j == 0 ? 0 : double(std::bit_cast<float>(allocation.threshold_key[j])));
     CompressOptions coding = options;
     coding.method = as_variant(options.method, variant);
     try {

@@ -20,6 +20,7 @@ namespace jsq::tools {
 struct ModelNoise {
   uint64_t payload_bits = 0;  ///< spent; at most c
   NoiseReport noise;  ///< of one tensor: no Eq. 3 (its co-compressor has the budget of the whole dump)
+  std::vector<uint64_t> members;  ///< of each class; of one tensor only
   /// Eq. 9 for the step from Eq. 3's co-compressor to this allocation; of a whole dump only.
   std::optional<ExchangeReport> exchange;
 };
@@ -46,13 +47,15 @@ struct AllocatorStudy {
   std::optional<ModelNoise> model;
   std::vector<ModelNoise> tensors;  ///< the same allocation seen tensor by tensor
   std::optional<CodedNoise> coded;
-  std::string problem;  ///< why there is none: the target is not reachable with this allocator
+  std::vector<double> thresholds;  ///< smallest magnitude of each class; [0] is 0
+  std::string problem;             ///< why there is none: the target is not reachable with this allocator
 };
 
 struct NoiseStudy {
   std::string target;
   uint64_t elements = 0;
-  uint64_t payload_bits = 0;  ///< c
+  uint64_t payload_bits = 0;     ///< c
+  std::vector<uint32_t> widths;  ///< of the classes
   std::vector<AllocatorStudy> allocators;
 };
 

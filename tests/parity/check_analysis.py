@@ -5,8 +5,8 @@ hold.
 
     check_analysis.py JSQ_PROGRAM [GRADIENTS]
 
-The iteration here is the textbook's, on another grid than the program's: a linear one whose points are an eighth of the
-noise's standard deviation apart, every value in its place on it, without extrapolation or a dual. It gives an upper value
+The iteration here is the textbook's, on another grid than the program's: a linear one whose points are a sixteenth of the
+noise's standard deviation apart, both signs, without a dual. It gives an upper value
 of min R + s D, from which follows an upper value of D(R); the program's lower one has to be within 1e-3 of it.
 """
 import csv
@@ -57,24 +57,23 @@ def spread_magnitudes(values):
     return np.append(points.ravel(), 0.0), np.append(masses, zeros) / values.size
 
 
-def lagrangian(points, masses, slope):
+def lagrangian(points, masses, slope, iterations):
     """min R + slope D in nats, and its D, by Blahut and Arimoto's iteration over the whole line."""
     x = points * math.sqrt(slope)
-    step = math.sqrt(0.5) / 8
-    # Each point as two on the grid: mass and mean are kept; cells are narrow beside the noise.
-    grid = np.arange(int(x.max() / step) + 3)
-    p = np.zeros(grid.size)
+    step = math.sqrt(0.5) / 16
+    # Each point as two on the grid that keep its mass and its square.
+    p = np.zeros(int(x.max() / step) + 3)
     left = (x / step).astype(int)
-    share = x / step - left
+    share = ((x / step) ** 2 - left**2) / (2 * left + 1)
     np.add.at(p, left, masses * (1 - share))
     np.add.at(p, left + 1, masses * share)
-    added_square = (masses * share * (1 - share)).sum() * step**2  # of the split, taken off again
-    reach = int(6 / step)
-    tail = np.exp(-((np.arange(-reach, reach + 1) * step) ** 2))
     line = np.concatenate([p[:0:-1] / 2, p[:1], p[1:] / 2])  # both signs
 
+    reach = int(6 / step)
+    distance = np.arange(-reach, reach + 1) * step
+    kernel = np.exp(-(distance**2))
     size = 1 << int(line.size + 2 * reach).bit_length()
-    transform = np.fft.rfft(np.fft.ifftshift(np.pad(tail, ((size - tail.size + 1) // 2, (size - tail.size) // 2))), size)
+    transform = np.fft.rfft(np.roll(np.pad(kernel, (0, size - kernel.size)), -reach))
 
     def smooth(values):
         return np.maximum(np.fft.irfft(np.fft.rfft(values, size) * transform, size)[: values.size], 1e-280)
@@ -82,35 +81,33 @@ def lagrangian(points, masses, slope):
     used = line > 0
     q = smooth(line)
     q /= q.sum()
-    for _ in range(4000):
-        r = smooth(q)
-        q = q * smooth(np.where(used, line / r, 0))
-    r = smooth(q)
-    value = -(line[used] * np.log(r[used])).sum() - added_square
-    distance = np.arange(-reach, reach + 1) * step
-    second = np.convolve(q, tail * distance**2, "same")
-    return value, (line[used] * second[used] / r[used]).sum() / slope
+    for _ in range(iterations):
+        q = q * smooth(np.where(used, line / smooth(q), 0))
+    r = smooth(q)[used]
+    value = -(line[used] * np.log(r)).sum()
+    second = np.convolve(q, kernel * distance**2)[reach : reach + q.size]
+    return value, (line[used] * second[used] / r).sum() / slope
 
 
 def least_nmse(parts, bits):
-    """D(R) of a mixture of known parts, over its energy: the largest (L - R) / slope over slopes."""
+    """D(R) of a mixture of known parts, over its energy: (L - R) / slope, largest and flat where the slope belongs to R."""
     total = sum(part.size for part in parts)
-    sources = [(part.size / total, *spread_magnitudes(part)) for part in parts]
+    sources = [(part.size / total, *spread_magnitudes(part)) for part in parts if part.any()]
     energy = sum((part.astype(np.float64) ** 2).sum() for part in parts) / total
     rate = bits * math.log(2)
 
-    def at(log_slope):
+    def at(log_slope, iterations):
         slope = math.exp(log_slope)
-        terms = [(share, *lagrangian(points, masses, slope)) for share, points, masses in sources]
+        terms = [(share, *lagrangian(points, masses, slope, iterations)) for share, points, masses in sources]
         value, distortion = (sum(term[0] * term[k] for term in terms) for k in (1, 2))
-        return (value - rate) / slope / energy, value - slope * distortion
+        return value - rate, value - slope * distortion - rate, slope
 
     low, high = math.log(0.02 / energy), math.log(1e4 / energy)
-    for _ in range(12):
+    for _ in range(8):
         middle = 0.5 * (low + high)
-        error, reached = at(middle)
-        low, high = (middle, high) if reached < rate else (low, middle)
-    return error
+        low, high = (low, middle) if at(middle, 60)[1] > 0 else (middle, high)
+    excess, _, slope = at(0.5 * (low + high), 2500)
+    return excess / slope / energy
 
 
 # ---- Checks ----------------------------------------------------------------------------------------------------------
