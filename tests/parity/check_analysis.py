@@ -200,7 +200,7 @@ def check_trials(program, path, scratch):
 
     def half_width(statistic):
         without = [statistic(np.delete(np.delete(products, t, 0), t, 1)) for t in range(count)]
-        t_of_4 = 2.7764451
+        t_of_4 = 2.776445105
         return t_of_4 * math.sqrt((count - 1) / count * ((without - np.mean(without)) ** 2).sum())
 
     def pair_mean(p):
@@ -215,7 +215,7 @@ def check_trials(program, path, scratch):
         "variance_ci95": half_width(lambda p: np.trace(p) / len(p) - pair_mean(p)),
     }
     for key, value in expected.items():
-        close(float(table[0][key]), value, f"trials: {key}", 2e-3 if key.endswith("ci95") else 1e-6)
+        close(float(table[0][key]), value, f"trials: {key}", 1e-6)
     print(f"{path.name}: bias and variance over {count} seeds as numpy has them")
 
 

@@ -56,8 +56,9 @@ JSQ_API std::string_view source_model_name(SourceModel model) noexcept;
 /// values that repeat. A result below the bound is no contradiction; it shows structure that the model leaves
 /// out.
 ///
-/// Copies share what was computed. Safe to use from several threads. The first query costs some ten solutions
-/// of the dual for each part (about a millisecond each); later queries reuse them.
+/// Copies share what was computed, and an answer uses all of it: asked again after other queries it may be
+/// higher (nearer to the truth) in the fifth digit. Safe to use from several threads. The first query costs
+/// some ten solutions of the dual for each part (about a millisecond each); later queries reuse them.
 class JSQ_API RateDistortion {
  public:
   /// \param threads 0: all cores. Answers do not depend on it.
