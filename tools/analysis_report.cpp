@@ -466,9 +466,9 @@ void print_report(const GlobalOptions& global, const ReportParts& parts, const s
   }
   // CSV holds one table.
   if (global.format == "csv") {
-    const Table table = parts.results ? results_table(lines)
-                        : parts.curve ? curve_table(points)
-                                      : statistics_table(subjects);
+    const Table table = parts.curve     ? curve_table(points)
+                        : parts.results ? results_table(lines)
+                                        : statistics_table(subjects);
     print(Stream::out, table.csv());
     return;
   }

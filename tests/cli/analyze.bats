@@ -151,3 +151,65 @@ np.savez('edge.npz', empty=np.zeros((0, 5), 'f4'), zero=np.zeros(100, 'f4'), sca
   jsq --json --threads 3 analyze --noise "$samples/vit2_early.h5" >three 2>/dev/null
   cmp one three
 }
+
+@test "the expected error of a stochastic quantizer is the mean of measured ones, and its bias that of the elements it drops" {
+  for quantizer in mid offmag sym; do
+    expect 0 jsq -q --json analyze --noise --trials 8 -m jointsq:quant=$quantizer,aware=0 -t ratio=16 "$samples/resnet20_mid.npy"
+    echo "$output" >report.json
+    # Within the confidence intervals, widened to what five quantizers and several allocators need: 2.5 half widths.
+    [ "$(jq '[.rows[0].results[] | (.expected_nmse - .trial_nmse | fabs) <= 2.5 * .trial_nmse_ci95 + 1e-12] | all' report.json)" = true ]
+    [ "$(jq '[.rows[0].results[] | (.trial_nmse - .bias - .variance | fabs) <= 1e-9 * .trial_nmse] | all' report.json)" = true ]
+  done
+}
+
+@test "a deterministic method has nothing to vary, and a warning says so" {
+  expect 0 jsq --json analyze --trials 9 "$samples/resnet20_mid.npy"
+  [ "$(jq -c '.rows[0].results[0] | [.trials, .deterministic, .variance, .bias == .trial_nmse]' <<<"$output")" = '[2,true,0,true]' ]
+  contains "$stderr" "nothing to vary"
+}
+
+@test "--trials and --bound take any method, as it is given" {
+  expect 0 jsq -q --json analyze --trials 3 --bound -m qsgd -t native "$samples/resnet20_mid.npy"
+  [ "$(jq -c '.rows[0].results | length' <<<"$output")" -eq 1 ]
+  [ "$(jq -c '.rows[0].results[0] | [.allocator, .hprime, .deterministic]' <<<"$output")" = '["as given",null,false]' ]
+  expect "$EXIT_USAGE" jsq analyze --noise -m topk "$samples/resnet20_mid.npy"
+  contains "$stderr" "--bound"
+}
+
+@test "no result that codes elements alone is below the limit of one distribution, and dB and bytes agree on the side" {
+  expect 0 jsq -q --json analyze --bound -m topk -t ratio=8 -t ratio=32 -t ratio=100 "$samples/vit2_early.h5"
+  [ "$(jq '[.rows[0].results[] | .bound_pooled_db >= 0 and .bound_pooled_bytes <= .file_bytes] | all' <<<"$output")" = true ]
+  # More knowledge, a lower limit.
+  [ "$(jq '[.rows[0].results[] | .bound_scales_nmse <= .bound_tensors_nmse and .bound_tensors_nmse <= .bound_pooled_nmse] | all' <<<"$output")" = true ]
+  [ "$(jq '[.rows[0].results[] | .bound_shannon_nmse <= .bound_pooled_nmse * 1.001] | all' <<<"$output")" = true ]
+}
+
+@test "--curve has error that falls with the size, the same in JSON, CSV and text" {
+  expect 0 jsq -q --json analyze --curve --bound "$samples/resnet20_mid.npy"
+  echo "$output" >report.json
+  frames validate "$JSQ_SOURCE/tools/schema/jsq.analyze-1.json" report.json
+  [ "$(jq '.rows[0].curve | length' report.json)" -eq 9 ]
+  [ "$(jq '[.rows[0].curve[1:] | sort_by(.bits_per_element) | .[].nmse] | . == (sort | reverse)' report.json)" = true ]
+  jsq -q --format csv analyze --curve --bound "$samples/resnet20_mid.npy" >report.csv
+  python - <<'PYTHON'
+import csv, json
+points = json.load(open("report.json"))["rows"][0]["curve"]
+for point, line in zip(points, csv.DictReader(open("report.csv")), strict=True):
+    for key, value in point.items():
+        assert str(value or "") == line[key] or float(line[key]) == value, (key, value, line)
+PYTHON
+}
+
+@test "--plot draws what was studied, and keeps a file that is there" {
+  expect 0 jsq -q analyze --noise --curve --plot noise.svg "$samples/vit2_early.h5"
+  python -c "import xml.etree.ElementTree as tree; assert tree.parse('noise.svg').getroot().tag.endswith('svg')"
+  expect "$EXIT_REFUSED" jsq -q analyze --plot noise.svg "$samples/vit2_early.h5"
+  expect 0 jsq -q analyze -f --plot noise.svg "$samples/vit2_early.h5"
+  expect "$EXIT_USAGE" jsq -q analyze --plot noise.txt "$samples/vit2_early.h5"
+}
+
+@test "text is at most 120 columns wide for a file of a short name" {
+  cp "$samples/resnet20_mid.npy" grad.npy
+  expect 0 jsq analyze --noise --bound --trials 2 --curve -t ratio=1000 grad.npy
+  [ "$(wc -L <<<"$output")" -le 120 ]
+}
