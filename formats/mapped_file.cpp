@@ -122,6 +122,12 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
+void MappedFile::let_go(size_t first, size_t count) const noexcept {
+  const size_t page = size_t(::sysconf(_SC_PAGESIZE));
+  const size_t from = (first + page - 1) / page * page, to = (first + count) / page * page;
+  if (to > from) ::madvise(const_cast<std::byte*>(data_) + from, to - from, MADV_DONTNEED);
+}
+
 SpoolFile::SpoolFile() : folder_(spool_folder()), file_(open_unnamed(folder_)) {
   if (file_.get() < 0) spool_failed(folder_, errno);
 }

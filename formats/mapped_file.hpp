@@ -59,6 +59,9 @@ class MappedFile {
   size_t size() const noexcept { return size_; }
   std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
   std::string_view text() const noexcept { return {reinterpret_cast<const char*>(data_), size_}; }
+  /// Tells the system that these bytes are not needed now, so that they stop counting as memory of this
+  /// process. They stay valid, and come back from the file when they are read.
+  void let_go(size_t first, size_t count) const noexcept;
 
  private:
   const std::byte* data_ = nullptr;

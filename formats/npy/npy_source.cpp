@@ -1,6 +1,7 @@
 // A plain npy as a source of one tensor, read straight from the map.
 #include <fmt/format.h>
 
+#include <atomic>
 #include <bit>
 #include <cstring>
 
@@ -36,6 +37,7 @@ class NpySource final : public GradientSource {
 
   std::span<const float> read(size_t tensor, uint64_t first, size_t count,
                               std::vector<float>& scratch) const override {
+    let_go_behind(first * dtype_bytes(tensors_.at(tensor).dtype));
     return elements_in_memory(tensors_.at(tensor), data_, first, count, scratch);
   }
 
@@ -44,7 +46,19 @@ class NpySource final : public GradientSource {
   }
 
  private:
+  /// A file read from front to back would otherwise come to count as memory as a whole.
+  void let_go_behind(uint64_t offset) const noexcept {
+    constexpr uint64_t kept = uint64_t(64) << 20;
+    uint64_t from = let_go_to_.load(std::memory_order_relaxed);
+    if (offset + kept < from) let_go_to_.store(offset, std::memory_order_relaxed);
+    if (offset < from + 2 * kept) return;
+    const uint64_t to = offset - kept;
+    if (let_go_to_.compare_exchange_strong(from, to))
+      file_.let_go(size_t(data_ - file_.bytes().data()) + size_t(from), size_t(to - from));
+  }
+
   MappedFile file_;
+  mutable std::atomic<uint64_t> let_go_to_{0};  ///< offset among the elements
   DumpInfo dump_{DumpFormat::npy, ""};
   std::vector<TensorInfo> tensors_;
   const std::byte* data_ = nullptr;
