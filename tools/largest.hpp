@@ -15,7 +15,8 @@ struct LargestFigures {
   /// Share of sum g^2 that the ceil(n / 1000), ceil(n / 100), ceil(n / 10) largest of n finite elements hold.
   double energy_top_1_in_1000 = 0, energy_top_1_in_100 = 0, energy_top_1_in_10 = 0;
   /// Hill's estimate of the tail index alpha, P(|g| > x) ~ x^-alpha, from the k = ceil(n / 100) largest: k
-  /// over the sum of ln(x_i / x_(k+1)); NaN for k below 10. Small for a heavy tail; 2 and less has no variance.
+  /// over the sum of ln(x_i / x_(k+1)); NaN for k below 10. Small for a heavy tail; 2 and less has no
+  /// variance.
   double tail_index = 0;
 };
 

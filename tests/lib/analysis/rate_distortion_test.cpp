@@ -1,4 +1,5 @@
-// Rate-distortion bounds against sources whose R(D) is known in closed form, and the properties that every R(D) has.
+// Rate-distortion bounds against sources whose R(D) is known in closed form, and the properties that every
+// R(D) has.
 #include "jsq/rate_distortion.hpp"
 
 #include <gtest/gtest.h>
@@ -13,7 +14,8 @@ namespace jsq {
 namespace {
 
 /// The histogram of a distribution: P(|g| < x), and the mean of g^2 below x, both exact.
-MagnitudeHistogram histogram_of(const std::function<double(double)>& below, const std::function<double(double)>& energy_below) {
+MagnitudeHistogram histogram_of(const std::function<double(double)>& below,
+                                const std::function<double(double)>& energy_below) {
   MagnitudeHistogram histogram;
   for (uint32_t index = 1; index < 4079; ++index) {
     const double low = magnitude_bin_edge(index), high = magnitude_bin_edge(index + 1);
@@ -54,7 +56,8 @@ TEST(RateDistortion, OfALaplaceSourceNearsShannonsBoundAtHighRatesAndLeavesItAtL
   const RateDistortion bound({laplace()});
   // h = log2(2 e) bits, so Shannon's bound is (2 e)^2 / (2 pi e) 2^-2R, over a variance of 2.
   const auto shannon = [](double bits) { return std::numbers::e / std::numbers::pi * std::exp2(-2 * bits); };
-  for (double bits : {1.0, 3.0, 6.0}) EXPECT_NEAR(bound.shannon_nmse_at(bits) / shannon(bits), 1, 1e-3) << bits;
+  for (double bits : {1.0, 3.0, 6.0})
+    EXPECT_NEAR(bound.shannon_nmse_at(bits) / shannon(bits), 1, 1e-3) << bits;
   for (double bits : {4.0, 6.0, 8.0}) EXPECT_NEAR(bound.nmse_at(bits) / shannon(bits), 1, 2e-3) << bits;
   // Of all sources of one variance the Gaussian one is the hardest (Berger 1971).
   for (double bits : {0.05, 0.3, 1.0}) {
@@ -71,8 +74,8 @@ TEST(RateDistortion, OfOneMagnitudeAndTwoSignsIsThatOfAFairCoinAtLowRates) {
   coin.bins = {{index, 1e6, 1e6 * mean_square}};
   const RateDistortion bound({coin});
   for (double error : {0.9, 0.7, 0.5}) {
-    // Two reproductions +-y over a symmetric channel with crossover e: D = (1 - e)(1 - y)^2 + e (1 + y)^2 is least at
-    // y = 1 - 2 e, where it is 4 e (1 - e), and R = 1 - H_b(e).
+    // Two reproductions +-y over a symmetric channel with crossover e: D = (1 - e)(1 - y)^2 + e (1 + y)^2 is
+    // least at y = 1 - 2 e, where it is 4 e (1 - e), and R = 1 - H_b(e).
     const double e = (1 - std::sqrt(1 - error)) / 2;
     const double bits = 1 + e * std::log2(e) + (1 - e) * std::log2(1 - e);
     EXPECT_NEAR(bound.bits_at(error), bits, 5e-3) << error;
@@ -80,8 +83,8 @@ TEST(RateDistortion, OfOneMagnitudeAndTwoSignsIsThatOfAFairCoinAtLowRates) {
 }
 
 TEST(RateDistortion, OfSparseSignsStaysBelowTheCostOfTheirPositions) {
-  // 1 % of the elements are +-1: the positions cost H_b(0.01), the signs 0.01 bit, and then nothing is lost but what the
-  // smoothing over a bin adds; so at that rate the error is small, and at none it is 1.
+  // 1 % of the elements are +-1: the positions cost H_b(0.01), the signs 0.01 bit, and then nothing is lost
+  // but what the smoothing over a bin adds; so at that rate the error is small, and at none it is 1.
   MagnitudeHistogram sparse;
   sparse.zeros = 0.99e6;
   sparse.bins = {{std::bit_cast<uint32_t>(1.0f) >> 19, 1e4, 1e4 * 1.06}};
@@ -94,11 +97,13 @@ TEST(RateDistortion, OfSparseSignsStaysBelowTheCostOfTheirPositions) {
 }
 
 TEST(RateDistortion, SharesTheRateOfGaussianPartsByReverseWaterFilling) {
-  // Variances 1 and 1/16 in equal numbers: at a distortion below 1/16 both get it; above, the small one gets no bits.
+  // Variances 1 and 1/16 in equal numbers: at a distortion below 1/16 both get it; above, the small one gets
+  // no bits.
   const RateDistortion bound({gaussian(1), gaussian(0.25)});
   const double variance = (1 + 1.0 / 16) / 2;
   const double low = 0.02;  // below 1/16
-  EXPECT_NEAR(bound.bits_at(low / variance), 0.25 * std::log2(1 / low) + 0.25 * std::log2(1 / 16.0 / low), 2e-3);
+  EXPECT_NEAR(bound.bits_at(low / variance), 0.25 * std::log2(1 / low) + 0.25 * std::log2(1 / 16.0 / low),
+              2e-3);
   const double high = 0.3;  // of the large part; the small one keeps its variance
   EXPECT_NEAR(bound.bits_at((high + 1.0 / 16) / 2 / variance), 0.25 * std::log2(1 / high), 2e-3);
 }
@@ -152,14 +157,16 @@ TEST(RateDistortionBounds, KnowingTensorsAndScalesNeverCostsAnything) {
   const InputDump dump{"x.npy", source_of(info, values), {}, true};
   const RateDistortionBounds bounds = rate_distortion_bounds({dump}, 1);
   EXPECT_EQ(bounds.pooled.elements(), double(rows * columns));
-  double geometric = 0, arithmetic = 0;  // of the parts' variances, in half octaves of what the scales really are
+  double geometric = 0,
+         arithmetic = 0;  // of the parts' variances, in half octaves of what the scales really are
   for (float r : row)
     for (float c : column) {
       geometric += 2 * std::log(double(r) * c) / (rows * columns);
       arithmetic += double(r) * c * r * c / (rows * columns);
     }
-  // With scales known the source is Gaussian with variances (r c)^2: at a rate high enough for all of them, its D(R) is
-  // their geometric mean times 2^-2R. Classes of half an octave and estimated scales cost some of it.
+  // With scales known the source is Gaussian with variances (r c)^2: at a rate high enough for all of them,
+  // its D(R) is their geometric mean times 2^-2R. Classes of half an octave and estimated scales cost some of
+  // it.
   const double limit = std::exp(geometric) / arithmetic * std::exp2(-2 * 6.0);
   EXPECT_NEAR(bounds.scales.nmse_at(6) / limit, 1, 0.1);
   EXPECT_GT(bounds.pooled.nmse_at(6), 3 * limit);
@@ -175,7 +182,8 @@ TEST(RateDistortionBounds, AreTheSameForAnyNumberOfThreads) {
   TensorInfo info;
   info.shape = {values.size()};
   const InputDump dump{"x.npy", source_of(info, values), {}, true};
-  EXPECT_EQ(rate_distortion_bounds({dump}, 1).scales.nmse_at(1), rate_distortion_bounds({dump}, 3).scales.nmse_at(1));
+  EXPECT_EQ(rate_distortion_bounds({dump}, 1).scales.nmse_at(1),
+            rate_distortion_bounds({dump}, 3).scales.nmse_at(1));
 }
 
 }  // namespace
