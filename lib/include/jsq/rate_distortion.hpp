@@ -58,7 +58,7 @@ JSQ_API std::string_view source_model_name(SourceModel model) noexcept;
 ///
 /// Copies share what was computed, and an answer uses all of it: asked again after other queries it may be
 /// higher (nearer to the truth) in the fifth digit. Safe to use from several threads. The first query costs
-/// some ten solutions of the dual for each part (about a millisecond each); later queries reuse them.
+/// some ten solutions of the dual for each part (a few milliseconds each); later queries reuse them.
 class JSQ_API RateDistortion {
  public:
   /// \param threads 0: all cores. Answers do not depend on it.
