@@ -222,11 +222,12 @@ class Compressor {
   }
 
   [[noreturn]] void unreachable(uint64_t budget, uint64_t smallest) const {
-    throw Error(Errc::unreachable_target,
-                fmt::format("{} allows {} bytes, but the smallest frame of {} for this input has {} bytes (ratio {}); "
-                            "ask for that or less compression",
-                            to_string(options_.target), budget, options_.method.name, smallest,
-                            rounded_down(double(input_bytes_) / double(smallest))));
+    throw UnreachableTarget(
+        fmt::format("{} allows {} bytes, but the smallest frame of {} for this input has {} bytes (ratio {}); "
+                    "ask for that or less compression",
+                    to_string(options_.target), budget, options_.method.name, smallest,
+                    rounded_down(double(input_bytes_) / double(smallest))),
+        {TargetKind::bytes, double(smallest)});
   }
 
   /// Aims, encodes, compares with the budget and aims again until the frame fits and is close to it.

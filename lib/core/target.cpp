@@ -66,6 +66,15 @@ Target parse_target(std::string_view text) {
   return target;
 }
 
+UnreachableTarget UnreachableTarget::below(double nearest, const Target& target, std::string_view method) {
+  // Rounded up, so that what is printed can be asked for.
+  Target reachable = {target.kind, nearest * (1 + 5e-6)};
+  const std::string asked = to_string(target);
+  return {fmt::format("{} is not reachable by {}; the nearest is {}={:.6g}", asked, method, asked.substr(0, asked.find('=')),
+                      reachable.value),
+          reachable};
+}
+
 std::string to_string(const Target& target) {
   if (target.kind == TargetKind::native) return "native";
   for (const auto& [name, kind] : kinds)

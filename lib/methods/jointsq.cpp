@@ -302,9 +302,8 @@ class JointSqEncoder final : public MethodEncoder {
       if (metric(*chosen_) <= target.value) break;
     }
     if (metric(*chosen_) > target.value)
-      throw Error(Errc::unreachable_target,
-                  fmt::format("{} is not reachable by jointsq with widths up to {} bits; the nearest is {}={:.6g}", to_string(target),
-                              options_.widths.widest(), to_string(target).substr(0, to_string(target).find('=')), metric(*chosen_)));
+      throw UnreachableTarget::below(metric(*chosen_), target,
+                                     fmt::format("jointsq with widths up to {} bits", options_.widths.widest()));
     const double extra = chosen_->extra_bits;
     set_block_size(chosen_->expected_bytes);
     chosen_ = evaluate(false, chosen_->payload_bits, extra);

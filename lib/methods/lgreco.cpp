@@ -132,7 +132,7 @@ class LGrecoEncoder final : public MethodEncoder {
       if (!search(bytes, exceeds, 0.5, Lighter::larger)) {
         double largest = 0;
         for (const Layer& layer : layers_) largest = std::max(largest, layer.tried.at(layer.size).max_error);
-        unreachable(target, "maxabs", largest);
+        throw UnreachableTarget::below(largest, target, "lgreco");
       }
     } else {
       double energy = 0;
@@ -140,7 +140,7 @@ class LGrecoEncoder final : public MethodEncoder {
       const auto squared = [](const Tried& t) { return t.squared_error; };
       // The report adds the same numbers in another order.
       if (!search(bytes, squared, target.value * energy * (1 - 1e-12), Lighter::larger))
-        unreachable(target, "nmse", energy > 0 ? sum_of(squared) / energy : 0);
+        throw UnreachableTarget::below(energy > 0 ? sum_of(squared) / energy : 0, target, "lgreco");
     }
     settle();
   }
@@ -182,13 +182,6 @@ class LGrecoEncoder final : public MethodEncoder {
       if (row.make_scheme) return row;
     }
     read.bad("base", "a method with a size option, such as qsgd or powersgd");
-  }
-
-  /// `nearest` is printed rounded up, so that it can be asked for.
-  [[noreturn]] static void unreachable(const Target& target, std::string_view kind, double nearest) {
-    throw Error(Errc::unreachable_target,
-                fmt::format("{} is not reachable by lgreco; the nearest is {}={:.6g}", to_string(target),
-                            kind, nearest * (1 + 5e-6)));
   }
 
   double sum_of(const Amount& amount) const {

@@ -276,11 +276,7 @@ void SizedEncoder::aim_error(const Target& target) {
     step *= 4;
   }
   if (error(measure(high, false)) > target.value)
-    throw Error(
-        Errc::unreachable_target,
-        fmt::format("{} is not reachable by {}; the nearest is {}={:.6g}", to_string(target), name_,
-                    target.kind == TargetKind::maxabs ? "maxabs" : "nmse",
-                    error(measure(high, false)) * (1 + 5e-6)));  // rounded up, so that it can be asked for
+    throw UnreachableTarget::below(error(measure(high, false)), target, name_);
   if (low == high && high > least) {
     step = std::max<uint64_t>(1, high / 256);
     low = high - std::min(step, high - least);

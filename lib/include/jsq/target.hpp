@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "jsq/error.hpp"
 #include "jsq/export.hpp"
 
 namespace jsq {
@@ -29,6 +30,20 @@ struct Target {
   TargetKind kind = TargetKind::ratio;
   double value = 32;
   bool is_size() const noexcept { return kind <= TargetKind::bytes; }
+};
+
+/// An error of code unreachable_target that also tells a program what can be reached: the smallest frame, or the smallest
+/// error. Asked for as a target (of the file, not of the payload), it is met.
+class JSQ_API UnreachableTarget : public Error {
+ public:
+  UnreachableTarget(const std::string& message, Target nearest)
+      : Error(Errc::unreachable_target, message), nearest_(nearest) {}
+  /// An error target that `method` cannot meet: `nearest` is the smallest error of the target's kind that it can.
+  static UnreachableTarget below(double nearest, const Target& target, std::string_view method);
+  const Target& nearest() const noexcept { return nearest_; }
+
+ private:
+  Target nearest_;
 };
 
 /// "ratio=32", "bpw=1", "bytes=64KiB" (suffixes B, KB, MB, GB, KiB, MiB, GiB), "nmse=1e-3", "maxabs=1e-4", "hprime=0.1", "native";
