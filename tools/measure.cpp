@@ -49,7 +49,18 @@ void settle_nonfinite(const Run& run, std::vector<float>& original, std::vector<
   }
 }
 
-Distortion measure_run(const Run& run) {
+int sign_of(float value) {
+  return int(value > 0) - int(value < 0);
+}
+
+MeasuredError measured_error(std::span<const float> original, std::span<const float> decoded) {
+  MeasuredError error{distortion(original, decoded)};
+  for (size_t i = 0; i < original.size(); ++i)
+    error.same_sign += sign_of(original[i]) == sign_of(decoded[i]) ? 1 : 0;
+  return error;
+}
+
+MeasuredError measure_run(const Run& run) {
   const DType dtype = run.frame.tensors()[run.tensor].info.dtype;
   std::vector<float> scratch;
   const std::span<const float> view = run.source.read(run.source_tensor, run.first, run.count, scratch);
@@ -58,10 +69,10 @@ Distortion measure_run(const Run& run) {
   std::vector<float> decoded(run.count);
   decode_elements(dtype, false, stored.data(), decoded);
   if (std::all_of(view.begin(), view.end(), [](float value) { return std::isfinite(value); }))
-    return distortion(view, decoded);
+    return measured_error(view, decoded);
   std::vector<float> original(view.begin(), view.end());
   settle_nonfinite(run, original, decoded, stored);
-  return distortion(original, decoded);
+  return measured_error(original, decoded);
 }
 
 [[noreturn]] void differ(const std::string& where, const std::string& expected, const std::string& found) {
@@ -88,17 +99,26 @@ bool agree(double reported, double measured, double scale) {
 
 }  // namespace
 
-Distortion measure_tensor(const FrameReader& frame, size_t tensor, const GradientSource& source,
-                          size_t source_tensor, unsigned threads) {
+void MeasuredError::add(const MeasuredError& other) noexcept {
+  Distortion::add(other);
+  same_sign += other.same_sign;
+}
+
+double MeasuredError::sign_agreement() const noexcept {
+  return elements == 0 ? 1.0 : double(same_sign) / double(elements);
+}
+
+MeasuredError measure_tensor(const FrameReader& frame, size_t tensor, const GradientSource& source,
+                             size_t source_tensor, unsigned threads) {
   const FrameTensor& coded = frame.tensors()[tensor];
   const uint64_t elements = coded.info.elements();
   const uint64_t block = uint64_t(1) << coded.block_log2;
   // In batches, so that a tensor of any size needs a bounded number of partial sums.
   constexpr uint64_t blocks_per_batch = 1024;
-  Distortion total;
+  MeasuredError total;
   for (uint64_t first = 0; first < elements; first += blocks_per_batch * block) {
     const uint64_t here = std::min(elements - first, blocks_per_batch * block);
-    std::vector<Distortion> parts(size_t((here + block - 1) / block));
+    std::vector<MeasuredError> parts(size_t((here + block - 1) / block));
     parallel_for(threads, parts.size(), [&](size_t b) {
       const uint64_t at = b * block;
       parts[b] = measure_run({.frame = frame,
@@ -108,13 +128,13 @@ Distortion measure_tensor(const FrameReader& frame, size_t tensor, const Gradien
                               .first = first + at,
                               .count = size_t(std::min(block, here - at))});
     });
-    for (const Distortion& part : parts) total.add(part);
+    for (const MeasuredError& part : parts) total.add(part);
   }
   return total;
 }
 
-std::vector<Distortion> measure_dump(const FrameReader& frame, size_t dump, const InputDump& original,
-                                     unsigned threads) {
+std::vector<MeasuredError> measure_dump(const FrameReader& frame, size_t dump, const InputDump& original,
+                                        unsigned threads) {
   const FrameDump& coded = frame.dumps()[dump];
   const std::vector<size_t> taken = taken_tensors(original);
   if (taken.size() != coded.tensor_count)
@@ -122,7 +142,7 @@ std::vector<Distortion> measure_dump(const FrameReader& frame, size_t dump, cons
            std::to_string(coded.tensor_count));
   for (size_t i = 0; i < taken.size(); ++i)
     check_tensor(original.source->tensors()[taken[i]], frame.tensors()[coded.first_tensor + i].info, i);
-  std::vector<Distortion> errors;
+  std::vector<MeasuredError> errors;
   for (size_t i = 0; i < taken.size(); ++i)
     errors.push_back(measure_tensor(frame, coded.first_tensor + i, *original.source, taken[i], threads));
   return errors;

@@ -141,7 +141,7 @@ CodedNoise coded_noise(const RoundTrip& trip) {
   coded.expected_nmse = trip.distortion.energy > 0 ? expected / trip.distortion.energy : 0;
   coded.hprime = trip.report.pools.empty() ? std::numeric_limits<double>::quiet_NaN() : trip.report.hprime();
   coded.distortion = trip.distortion;
-  coded.tensors = trip.tensors;
+  coded.tensors.assign(trip.tensors.begin(), trip.tensors.end());
   return coded;
 }
 

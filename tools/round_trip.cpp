@@ -56,9 +56,9 @@ RoundTrip measure_round_trip(const std::vector<InputDump>& inputs, const Compres
 
   const FrameReader reader = FrameReader::from_bytes(frame.bytes);
   for (size_t dump = 0; dump < reader.dumps().size(); ++dump)
-    for (const Distortion& tensor : measure_dump(reader, dump, inputs[dump], options.threads))
+    for (const MeasuredError& tensor : measure_dump(reader, dump, inputs[dump], options.threads))
       result.tensors.push_back(tensor);
-  for (const Distortion& tensor : result.tensors) result.distortion.add(tensor);
+  for (const MeasuredError& tensor : result.tensors) result.distortion.add(tensor);
   for (const FrameTensor& tensor : reader.tensors()) {
     result.elements += tensor.info.elements();
     result.input_bytes += tensor.info.stored_bytes();

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "jsq/compress.hpp"
+#include "measure.hpp"
 
 namespace jsq::tools {
 
@@ -16,9 +17,9 @@ struct RoundTrip {
   uint64_t file_bytes = 0;   ///< bytes of the frame
   uint64_t input_bytes = 0;  ///< elements x size of their stored dtype
   uint64_t elements = 0;
-  Distortion distortion;            ///< measured on the decoded values
-  std::vector<Distortion> tensors;  ///< the same for every tensor, inputs and their tensors in order
-  double encode_seconds = 0;        ///< median over the repetitions
+  MeasuredError distortion;            ///< of the decoded values
+  std::vector<MeasuredError> tensors;  ///< the same for every tensor, inputs and their tensors in order
+  double encode_seconds = 0;           ///< median over the repetitions
   double decode_seconds = 0;
 
   double file_ratio() const noexcept { return double(input_bytes) / double(file_bytes); }
