@@ -25,12 +25,13 @@ std::string reason(int error) {
   return std::strerror(error);
 }
 
-[[noreturn]] void fail_write(const std::string& path, const std::string& action, int error) {
+[[noreturn]] void fail_write(const std::string& path, const std::string& action, int error,
+                             const std::string& option = "-o") {
   std::string advice;
-  if (error == ENOENT || error == ENOTDIR) advice = "; make the folder first or name another with -o";
+  if (error == ENOENT || error == ENOTDIR) advice = "; make the folder first or name another with " + option;
   if (error == EACCES || error == EPERM || error == EROFS)
-    advice = "; name a folder that you may write to with -o";
-  if (error == ENOSPC || error == EDQUOT) advice = "; free some space or name another place with -o";
+    advice = "; name a folder that you may write to with " + option;
+  if (error == ENOSPC || error == EDQUOT) advice = "; free some space or name another place with " + option;
   throw Error(Errc::write_failed, path + ": cannot " + action + ": " + reason(error) + advice);
 }
 
@@ -120,24 +121,26 @@ void refuse_terminal(const std::string& what) {
 void check_target(const std::string& target, const OutputRules& rules) {
   struct stat status = {};
   if (::stat(target.c_str(), &status) != 0) return;
-  if (S_ISDIR(status.st_mode)) throw Error(Errc::refused, target + ": is a folder; name a file with -o");
+  if (S_ISDIR(status.st_mode))
+    throw Error(Errc::refused, target + ": is a folder; name a file with " + rules.option);
   if (!S_ISREG(status.st_mode)) return;
   for (const std::string& input : rules.inputs) {
     struct stat source = {};
     if (stat_input(input, source) && same_file(status, source))
-      throw Error(Errc::refused, target + ": is the input itself; name another output with -o");
+      throw Error(Errc::refused, target + ": is the input itself; name another output with " + rules.option);
   }
   if (!rules.force)
-    throw Error(Errc::refused, target + ": exists; replace it with -f or name another output with -o");
+    throw Error(Errc::refused,
+                target + ": exists; replace it with -f or name another output with " + rules.option);
 }
 
 AtomicOutput::AtomicOutput(const std::string& target, const OutputRules& rules)
-    : target_(resolved(target)), shown_(target), force_(rules.force) {
+    : target_(resolved(target)), shown_(target), option_(rules.option), force_(rules.force) {
   check_target(target, rules);
   struct stat status = {};
   if (::stat(target_.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
     file_ = Descriptor(::open(target_.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY));
-    if (file_.get() < 0) fail_write(shown_, "open for writing", errno);
+    if (file_.get() < 0) fail_write(shown_, "open for writing", errno, option_);
     if (::isatty(file_.get()) == 1)
       throw Error(Errc::refused, shown_ + ": is a terminal, and the output is binary; name a file with -o");
     return;
@@ -153,7 +156,7 @@ AtomicOutput::AtomicOutput(const std::string& target, const OutputRules& rules)
     }
     if (errno != EEXIST) break;
   }
-  fail_write(shown_, "create", errno);
+  fail_write(shown_, "create", errno, option_);
 }
 
 void AtomicOutput::commit() {

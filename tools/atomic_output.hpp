@@ -29,7 +29,8 @@ class Descriptor {
 struct OutputRules {
   bool force = false;  ///< an existing file may be replaced
   std::vector<std::string>
-      inputs;  ///< files being read ("-": standard input): the target may be none of them
+      inputs;                 ///< files being read ("-": standard input): the target may be none of them
+  std::string option = "-o";  ///< what names the output, for messages
 };
 
 /// One output file. A target that is a device or a pipe is written directly: there is nothing to rename.
@@ -52,6 +53,7 @@ class AtomicOutput {
 
  private:
   std::string target_, shown_;  ///< with links resolved; as the user wrote it
+  std::string option_;
   bool force_;
   std::optional<Temporary> temporary_;
   Descriptor file_;

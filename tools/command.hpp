@@ -22,6 +22,7 @@ struct GlobalOptions {
   std::string backend = "auto";     ///< auto, cpu, cuda
   uint64_t memory_limit_bytes = 0;  ///< 0: no limit
   uint64_t seed = 0;
+  std::vector<std::string> arguments = {};  ///< of the command line, for reports that say how they were made
 
   bool quiet() const noexcept { return verbosity < 0; }
   /// True for json and jsonl: results and errors are JSON.

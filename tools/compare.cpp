@@ -1,212 +1,631 @@
-// jsq compare: methods x targets x inputs in one table, each cell from true file bytes and a real decode. A
-// cell that a method cannot reach says so and stops nothing.
+// jsq compare: methods x targets x inputs in one table, each cell from true file bytes and a real decode.
+// Measuring is in comparison.*, the columns in comparison_rows.*; this file holds the options, the order of
+// the work and what is printed when. A cell that a method cannot reach says so and stops nothing.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <memory>
 #include <optional>
 
 #include "command.hpp"
+#include "comparison.hpp"
+#include "comparison_rows.hpp"
+#include "condition.hpp"
+#include "file_hash.hpp"
 #include "inputs.hpp"
+#include "journal.hpp"
 #include "jsq/backend.hpp"
 #include "jsq/method.hpp"
 #include "jsq/target.hpp"
+#include "page.hpp"
+#include "parallel.hpp"
+#include "plot.hpp"
+#include "progress.hpp"
 #include "report.hpp"
-#include "round_trip.hpp"
 
 namespace jsq::tools {
 
 namespace {
+
+constexpr const char* schema = "jsq.compare/1";
 
 struct CompareOptions {
   std::vector<std::string> inputs;
   std::vector<std::string> methods = {"jointsq", "jointsq:quant=mid", "jointsq:quant=sym",
                                       "jointsq:alloc=literal"};
   std::vector<std::string> targets;  ///< empty: each method's own
+  std::vector<std::string> presets;
+  std::string ratio_kind = "file";
+  bool per_tensor = false, bound = false, pareto = false, force = false;
   std::string sort;
   unsigned repeat = 1;
+  std::vector<std::string> conditions;
+  std::string plot, html, resume;
 };
 
-/// One cell of the comparison.
-struct Outcome {
-  std::string input;
-  std::string method;
-  Target target;
-  std::optional<RoundTrip> trip;
-  std::string problem;  ///< why there is no round trip
+// ---- What is to be done
+// ---------------------------------------------------------------------------------------------
 
-  double hprime() const {
-    if (!trip || trip->report.pools.empty()) return std::nan("");
-    return trip->report.hprime();
+constexpr double paper_ratios[] = {20, 32, 100, 1000};
+
+std::vector<std::string> preset_names() {
+  std::vector<std::string> names = {"papers"};
+  for (double ratio : paper_ratios) names.push_back(fmt::format("paper-{}", ratio));
+  return names;
+}
+
+/// Everything that is known before the first input is read.
+struct Plan {
+  std::vector<MethodSpec> methods;
+  std::vector<ComparedTarget> targets;  ///< empty: each method's own
+  std::vector<Condition> conditions;
+
+  size_t columns() const { return std::max<size_t>(1, targets.size()); }
+  ComparedTarget target(size_t method, size_t column) const {
+    return targets.empty() ? ComparedTarget{default_target(methods[method])} : targets[column];
   }
-  double payload_ratio() const {
-    if (!trip || trip->report.pools.empty()) return std::nan("");
-    return trip->report.payload_ratio();
-  }
-  double bias() const {
-    const Distortion& d = trip->distortion;
-    return d.elements == 0 ? 0 : std::abs(d.error_sum) / double(d.elements);
-  }
-  double megabytes_per_second(double seconds) const { return double(trip->input_bytes) / 1e6 / seconds; }
 };
-
-/// A column that shows a number of a round trip, and which end of it is the better one.
-struct Measure {
-  const char* key;
-  const char* title;
-  bool larger_is_better;
-  double (*value)(const Outcome&);
-  std::string (*show)(double);
-};
-
-std::string three_digits(double value) {
-  return std::isnan(value) ? "-" : number_text(value, 3);
-}
-std::string four_digits(double value) {
-  return std::isnan(value) ? "-" : number_text(value, 4);
-}
-
-constexpr Measure measures[] = {
-    {"file_ratio", "file", true, [](const Outcome& o) { return o.trip->file_ratio(); }, ratio_text},
-    {"bits_per_element", "bit/el", false, [](const Outcome& o) { return o.trip->bits_per_element(); },
-     four_digits},
-    {"payload_ratio", "payload", true, [](const Outcome& o) { return o.payload_ratio(); }, ratio_text},
-    {"hprime", "h'", false, [](const Outcome& o) { return o.hprime(); }, three_digits},
-    {"nmse", "nmse", false, [](const Outcome& o) { return o.trip->distortion.nmse(); }, three_digits},
-    {"cosine", "cos", true, [](const Outcome& o) { return o.trip->distortion.cosine(); }, three_digits},
-    {"max_error", "max err", false, [](const Outcome& o) { return o.trip->distortion.max_error; },
-     three_digits},
-    {"bias", "bias", false, [](const Outcome& o) { return o.bias(); }, three_digits},
-    {"encode_mb_per_s", "enc MB/s", true,
-     [](const Outcome& o) { return o.megabytes_per_second(o.trip->encode_seconds); }, three_digits},
-    {"decode_mb_per_s", "dec MB/s", true,
-     [](const Outcome& o) { return o.megabytes_per_second(o.trip->decode_seconds); }, three_digits},
-};
-
-std::vector<std::string> sortable_columns() {
-  std::vector<std::string> keys;
-  for (const Measure& measure : measures) keys.emplace_back(measure.key);
-  return keys;
-}
-
-/// Best first; cells without the number come last, in the order they had.
-void sort_outcomes(std::vector<Outcome>& outcomes, const std::string& key) {
-  const Measure& measure =
-      *std::find_if(std::begin(measures), std::end(measures), [&](const Measure& m) { return key == m.key; });
-  const auto badness = [&](const Outcome& outcome) {
-    const double value = outcome.trip ? measure.value(outcome) : std::nan("");
-    if (std::isnan(value)) return HUGE_VAL;
-    return measure.larger_is_better ? -value : value;
-  };
-  std::stable_sort(outcomes.begin(), outcomes.end(),
-                   [&](const Outcome& a, const Outcome& b) { return badness(a) < badness(b); });
-}
-
-Table outcome_table(const std::vector<Outcome>& outcomes, std::string_view format) {
-  // In text a cell that failed says why behind its row; elsewhere the reason has a column.
-  const bool text = format == "text";
-  const bool several_inputs = std::any_of(
-      outcomes.begin(), outcomes.end(), [&](const Outcome& o) { return o.input != outcomes.front().input; });
-  const bool show_input = !text || several_inputs;
-  std::vector<Column> columns;
-  if (show_input) columns.push_back({"input", "input", Align::left});
-  columns.push_back({"method", "method", Align::left});
-  columns.push_back({"target", "target", Align::left});
-  if (!text) columns.push_back({"file_bytes", "file bytes"});
-  for (const Measure& measure : measures) columns.push_back({measure.key, measure.title});
-  if (!text) columns.push_back({"problem", "problem", Align::left});
-
-  Table table(std::move(columns));
-  for (const Outcome& outcome : outcomes) {
-    std::vector<Cell> row;
-    if (show_input) row.emplace_back(outcome.input);
-    row.emplace_back(outcome.method);
-    row.emplace_back(to_string(outcome.target));
-    if (!text) row.push_back(outcome.trip ? count_cell(outcome.trip->file_bytes) : Cell());
-    for (const Measure& measure : measures) {
-      if (!outcome.trip) {
-        row.emplace_back();
-        continue;
-      }
-      const double value = measure.value(outcome);
-      row.emplace_back(measure.show(value), json_number(value));
-    }
-    if (!text) row.push_back(outcome.problem.empty() ? Cell() : Cell(outcome.problem));
-    table.add_row(std::move(row));
-    if (text && !outcome.trip) table.annotate_last_row(outcome.problem);
-  }
-  return table;
-}
-
-Outcome measure_cell(const InputFile& file, const InputDump& input, const MethodSpec& method,
-                     const Target& target, unsigned repeat, const GlobalOptions& global) {
-  Outcome outcome{file.argument, to_string(method), target, {}, {}};
-  CompressOptions options;
-  options.method = method;
-  options.target = target;
-  options.seed = global.seed;
-  options.threads = global.threads;
-  try {
-    outcome.trip = measure_round_trip({input}, options, repeat);
-  } catch (const Error& error) {
-    if (error.code() != Errc::unreachable_target) throw;
-    outcome.problem = error.what();
-  }
-  return outcome;
-}
 
 std::vector<MethodSpec> parse_methods(const std::vector<std::string>& texts) {
   std::vector<MethodSpec> specs;
+  const auto add = [&](MethodSpec spec) {
+    const auto same = [&](const MethodSpec& other) { return to_string(other) == to_string(spec); };
+    if (std::none_of(specs.begin(), specs.end(), same)) specs.push_back(std::move(spec));
+  };
   for (const std::string& text : texts) {
     if (text != "all") {
-      specs.push_back(parse_method(text));
+      add(parse_method(text));
       continue;
     }
-    for (const MethodInfo* info : methods()) specs.push_back(parse_method(info->name));
+    for (const MethodInfo* info : methods()) add(parse_method(info->name));
   }
   return specs;
 }
 
-int run_compare(const CompareOptions& options, const GlobalOptions& global) {
-  require_backend(global.backend);
-  const std::vector<MethodSpec> methods = parse_methods(options.methods);
-  std::vector<Target> targets;
-  for (const std::string& text : options.targets) targets.push_back(parse_target(text));
-  const auto targets_of = [&](const MethodSpec& method) {
-    return targets.empty() ? std::vector{default_target(method)} : targets;
+std::vector<ComparedTarget> parse_targets(const CompareOptions& options) {
+  std::vector<ComparedTarget> targets;
+  const auto add = [&](const ComparedTarget& target) {
+    const auto same = [&](const ComparedTarget& other) { return to_string(other) == to_string(target); };
+    if (std::none_of(targets.begin(), targets.end(), same)) targets.push_back(target);
   };
-
-  Failures failures(global, options.inputs.size());
-  const std::vector<InputFile> files = expand_inputs(options.inputs, failures);
-  std::vector<Outcome> outcomes;
-  Json inputs = Json::array();
-  for (const InputFile& file : files)
-    failures.attempt([&] {
-      const InputDump input = open_input(file, TensorFilter());
-      std::vector<Outcome> cells;
-      for (const MethodSpec& method : methods)
-        for (const Target& target : targets_of(method))
-          cells.push_back(measure_cell(file, input, method, target, options.repeat, global));
-      std::move(cells.begin(), cells.end(), std::back_inserter(outcomes));
-      inputs.push_back({{"input", file.argument},
-                        {"format", dump_format_name(input.source->dump().format)},
-                        {"tensors", input.source->tensors().size()},
-                        {"bytes", taken_bytes(input)}});
-    });
-  if (!options.sort.empty()) sort_outcomes(outcomes, options.sort);
-
-  const Table table = outcome_table(outcomes, global.format);
-  if (global.json()) {
-    print_document(
-        Stream::out, global,
-        {{"schema", "jsq.compare/1"}, {"repeat", options.repeat}, {"inputs", inputs}, {"rows", table.json()}},
-        "rows");
-  } else if (table.rows() > 0) {
-    print(Stream::out, table.render(global.format));
+  const RatioKind kind = options.ratio_kind == "payload" ? RatioKind::payload : RatioKind::file;
+  for (const std::string& text : options.targets) {
+    const Target target = parse_target(text);
+    add({target, target.is_size() ? kind : RatioKind::file});
   }
-  return failures.exit_code();
+  for (const std::string& preset : options.presets)
+    for (double ratio : paper_ratios)
+      if (preset == "papers" || preset == fmt::format("paper-{}", ratio))
+        add({{TargetKind::ratio, ratio}, RatioKind::payload});
+  return targets;
+}
+
+Plan make_plan(const CompareOptions& options) {
+  Plan plan;
+  plan.methods = parse_methods(options.methods);
+  plan.targets = parse_targets(options);
+  Vocabulary vocabulary;
+  for (const MethodSpec& method : plan.methods)
+    vocabulary.methods.push_back({to_string(method), method.name});
+  for (const QuantityInfo& info : quantity_infos) vocabulary.measures.emplace_back(info.key);
+  for (const std::string& text : options.conditions)
+    plan.conditions.push_back(Condition::parse(text, vocabulary));
+  return plan;
+}
+
+bool names_bound(const Plan& plan) {
+  for (const Condition& condition : plan.conditions)
+    for (const Condition::Name& name : condition.names())
+      if (Quantity(name.measure) == Quantity::bound_db || Quantity(name.measure) == Quantity::bound_factor)
+        return true;
+  return false;
+}
+
+struct OpenInput {
+  InputFile file;
+  InputDump dump;
+};
+
+std::vector<OpenInput> open_all(const std::vector<InputFile>& files, Failures& failures) {
+  std::vector<OpenInput> inputs;
+  for (const InputFile& file : files)
+    failures.attempt([&] { inputs.push_back({file, open_input(file, TensorFilter())}); });
+  return inputs;
+}
+
+RunIdentity identity_of(const std::vector<OpenInput>& inputs, const CompareOptions& options,
+                        const GlobalOptions& global, bool hashes) {
+  RunIdentity identity = {.seed = global.seed, .repeat = options.repeat, .inputs = {}};
+  for (const OpenInput& input : inputs)
+    identity.inputs.push_back({.name = input.file.argument,
+                               .format = std::string(dump_format_name(input.dump.source->dump().format)),
+                               .hash = hashes && input.file.file != "-" ? xxh64_of_file(input.file.file) : "",
+                               .tensors = taken_tensors(input.dump).size(),
+                               .bytes = taken_bytes(input.dump)});
+  return identity;
+}
+
+// ---- What is printed when
+// -------------------------------------------------------------------------------------------
+
+/// Column widths for rows that are printed before the others are known.
+RowForm form_of(const Plan& plan, const std::vector<OpenInput>& inputs, const CompareOptions& options,
+                const GlobalOptions& global) {
+  RowForm form = {.full = !global.text(),
+                  .inputs = inputs.size() > 1,
+                  .tensors = options.per_tensor,
+                  .bound = options.bound};
+  const auto widen = [](size_t& width, const std::string& text) {
+    width = std::max(width, printable(text).size());
+  };
+  for (const OpenInput& input : inputs) {
+    widen(form.input_width, input.file.argument);
+    if (options.per_tensor)
+      for (const TensorInfo& tensor : input.dump.source->tensors()) widen(form.tensor_width, tensor.name);
+  }
+  for (size_t m = 0; m < plan.methods.size(); ++m) {
+    widen(form.method_width, to_string(plan.methods[m]));
+    for (size_t t = 0; t < plan.columns(); ++t) widen(form.target_width, to_string(plan.target(m, t)));
+  }
+  return form;
+}
+
+/// Prints rows as they come, unless they must be ordered or make one JSON document.
+class RowPrinter {
+ public:
+  RowPrinter(const GlobalOptions& global, RowForm form, bool at_once)
+      : global_(global), form_(std::move(form)), at_once_(at_once && global.format != "json") {}
+
+  void start(const RunIdentity& identity) {
+    if (global_.format == "jsonl") print(Stream::out, to_line(run_line(identity)) + "\n");
+  }
+  void add(const Outcome& outcome) {
+    if (at_once_) show(outcome);
+  }
+  /// All rows in their last order.
+  void finish(const std::vector<Outcome>& outcomes) {
+    if (at_once_ || global_.format == "json") return;
+    if (global_.format == "jsonl") {
+      for (const Outcome& outcome : outcomes) show(outcome);
+      return;
+    }
+    if (outcomes.empty()) return;
+    Table table = comparison_table(form_);
+    for (const Outcome& outcome : outcomes) add_outcome(table, outcome, form_);
+    print(Stream::out, table.render(global_.format));
+  }
+
+ private:
+  void show(const Outcome& outcome) {
+    clear_progress_line();
+    std::string text;
+    if (global_.format == "jsonl") {
+      for (const Json& row : outcome_rows(outcome, form_.tensors)) {
+        Json line = {{"schema", schema}, {"record", "row"}};
+        line.update(row);
+        text += to_line(line) + "\n";
+      }
+    } else {
+      Table table = comparison_table(form_);
+      add_outcome(table, outcome, form_);
+      if (!std::exchange(headed_, true)) text = table.render_head(global_.format);
+      for (size_t row = 0; row < table.rows(); ++row) text += table.render_row(global_.format, row);
+    }
+    print(Stream::out, text);
+  }
+
+  const GlobalOptions& global_;
+  RowForm form_;
+  bool at_once_;
+  bool headed_ = false;
+};
+
+Json document_rows(const std::vector<Outcome>& outcomes, bool tensors) {
+  Json rows = Json::array();
+  for (const Outcome& outcome : outcomes)
+    for (Json& row : outcome_rows(outcome, tensors)) rows.push_back(std::move(row));
+  return rows;
+}
+
+// ---- Conditions
+// -----------------------------------------------------------------------------------------------------
+
+/// A condition at one target of one input.
+struct Verdict {
+  std::string condition, input, target;
+  std::optional<bool> holds;  ///< nothing where figures are missing
+  std::vector<std::pair<std::string, double>> values;
+  std::vector<std::string> missing;  ///< why
+};
+
+/// Outcomes of an input by method, then target, as the plan numbers them.
+using Grid = std::vector<std::vector<std::optional<Outcome>>>;
+
+std::string target_text(const Plan& plan, size_t column) {
+  return plan.targets.empty() ? "the default targets" : to_string(plan.targets[column]);
+}
+
+Verdict judge(const Plan& plan, const Condition& condition, const Grid& grid, const std::string& input,
+              size_t column) {
+  Verdict verdict = {condition.text(), input, target_text(plan, column), {}, {}, {}};
+  const auto value_of = [&](const Condition::Name& name) {
+    const std::optional<Outcome>& outcome = grid[name.method][column];
+    return outcome && outcome->reached ? outcome->whole.values[name.measure] : std::nan("");
+  };
+  for (const Condition::Name& name : condition.names()) {
+    const std::string label = to_string(plan.methods[name.method]);
+    const double value = value_of(name);
+    verdict.values.emplace_back(fmt::format("{}.{}", label, quantity_infos[name.measure].key), value);
+    if (!std::isnan(value)) continue;
+    const std::optional<Outcome>& outcome = grid[name.method][column];
+    const bool out_of_reach = outcome && !outcome->reached;
+    verdict.missing.push_back(
+        out_of_reach ? fmt::format("{} does not reach it", label)
+                     : fmt::format("{} has no {} here", label, quantity_infos[name.measure].key));
+  }
+  verdict.holds = condition.holds(value_of);
+  return verdict;
+}
+
+Json verdicts_json(const std::vector<Verdict>& verdicts) {
+  Json array = Json::array();
+  for (const Verdict& verdict : verdicts) {
+    Json values = Json::object();
+    for (const auto& [name, value] : verdict.values) values[name] = json_number(value);
+    array.push_back({{"condition", verdict.condition},
+                     {"input", verdict.input},
+                     {"target", verdict.target},
+                     {"holds", verdict.holds ? Json(*verdict.holds) : Json(nullptr)},
+                     {"values", values}});
+  }
+  return array;
+}
+
+std::string values_text(const Verdict& verdict) {
+  std::string text;
+  for (const auto& [name, value] : verdict.values)
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", name,
+                        std::isnan(value) ? "unknown" : number_text(value, 4));
+  return text;
+}
+
+/// Says which conditions hold, or cannot be judged: what cannot be shown to be in order is not. Returns
+/// whether any did.
+bool report_verdicts(const GlobalOptions& global, const std::vector<Verdict>& verdicts) {
+  bool any = false;
+  for (const Verdict& verdict : verdicts) {
+    if (verdict.holds && !*verdict.holds) continue;
+    any = true;
+    const std::string where =
+        fmt::format("--fail-if '{}': {} at {}", verdict.condition, verdict.input, verdict.target);
+    report_error(global, Errc::assertion_failed,
+                 verdict.holds
+                     ? fmt::format("{}: holds: {}", where, values_text(verdict))
+                     : fmt::format("{}: cannot be judged: {}; choose targets that every method in it reaches",
+                                   where, fmt::join(verdict.missing, ", ")));
+  }
+  return any;
+}
+
+// ---- Pictures and the page
+// ------------------------------------------------------------------------------------------
+
+/// Error against bytes: a line for each method through its targets, and the bound.
+Chart error_chart(const std::string& input, const std::vector<Outcome>& outcomes,
+                  const ComparisonBound* bound) {
+  Chart chart;
+  chart.title = base_name(input) + ": error against size";
+  chart.x = {.label = "size of the file, bytes", .scale = Scale::logarithmic};
+  chart.y = {.label = "normalised mean squared error", .scale = Scale::logarithmic};
+  double least = HUGE_VAL, most = 0;
+  std::vector<std::string> order;
+  std::map<std::string, std::map<uint64_t, double>> points;
+  for (const Outcome& outcome : outcomes) {
+    if (outcome.input != input || !outcome.measured) continue;
+    if (!points.contains(outcome.method)) order.push_back(outcome.method);
+    points[outcome.method][outcome.whole.file_bytes] = outcome.whole[Quantity::nmse];
+    if (outcome.whole[Quantity::nmse] <= 0) continue;  // exact: not on a logarithmic axis
+    least = std::min(least, double(outcome.whole.file_bytes));
+    most = std::max(most, double(outcome.whole.file_bytes));
+  }
+  for (const std::string& method : order) {
+    Series series = {.name = method, .mark = Mark::line_points, .points = {}};
+    for (const auto& [bytes, nmse] : points[method]) series.points.push_back({double(bytes), nmse});
+    const bool any =
+        std::any_of(series.points.begin(), series.points.end(), [](const PlotPoint& p) { return p.y > 0; });
+    if (!any) series.name += " (exact: not shown)";
+    chart.series.push_back(std::move(series));
+  }
+  if (bound == nullptr || most == 0) return chart;
+  constexpr int steps = 24;
+  Series line = {.name = "rate-distortion bound", .mark = Mark::line, .points = {}, .reference = true};
+  const double low = least / 1.2, high = most * 1.2;
+  for (int i = 0; i <= steps; ++i) {
+    const double bytes = low * std::pow(high / low, double(i) / steps);
+    line.points.push_back({bytes, bound->nmse_at(bytes)});
+  }
+  // At a few bits an element the bound lies decades below every method; those stay readable.
+  double smallest = HUGE_VAL;
+  for (const Series& series : chart.series)
+    for (const PlotPoint& point : series.points)
+      if (point.y > 0) smallest = std::min(smallest, point.y);
+  std::erase_if(line.points, [&](const PlotPoint& point) { return point.y < smallest / 10; });
+  chart.series.push_back(std::move(line));
+  return chart;
+}
+
+/// The argument as a shell takes it.
+std::string shell_word(const std::string& word) {
+  constexpr std::string_view plain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=,+@%";
+  if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) return word;
+  std::string out = "'";
+  for (char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+std::string command_text(const GlobalOptions& global) {
+  std::string text = "jsq";
+  for (const std::string& argument : global.arguments) text += " " + shell_word(argument);
+  return text;
+}
+
+Table input_table(const RunIdentity& identity) {
+  Table table({{"input", "input", Align::left},
+               {"format", "format", Align::left},
+               {"tensors", "tensors"},
+               {"bytes", "bytes"},
+               {"xxh64", "XXH64 of the file", Align::left}});
+  for (const RunIdentity::Input& input : identity.inputs)
+    table.add_row({Cell(input.name), Cell(input.format), count_cell(input.tensors), count_cell(input.bytes),
+                   input.hash.empty() ? Cell() : Cell(input.hash)});
+  return table;
+}
+
+Table verdict_table(const std::vector<Verdict>& verdicts) {
+  Table table({{"condition", "condition", Align::left},
+               {"input", "input", Align::left},
+               {"target", "target", Align::left},
+               {"holds", "holds", Align::left},
+               {"values", "values", Align::left}});
+  for (const Verdict& verdict : verdicts)
+    table.add_row({Cell(verdict.condition), Cell(verdict.input), Cell(verdict.target),
+                   Cell(!verdict.holds   ? "unknown"
+                        : *verdict.holds ? "yes"
+                                         : "no"),
+                   Cell(values_text(verdict))});
+  return table;
+}
+
+constexpr const char* column_legend =
+    "file: bytes of the input over all bytes of the frame. payload: the same as papers count it, the bits of "
+    "the values alone. "
+    "h': model noise of the allocation. nmse, cos, signs, max err, bias: measured on the decoded values; "
+    "signs is the share of "
+    "elements whose sign (-1, 0, 1) is kept, bias the magnitude of the mean error. to bound: decibels of "
+    "NMSE above the "
+    "rate-distortion bound at the same bytes; x bytes: size over the bound's at the same NMSE. Speeds are in "
+    "10^6 bytes of "
+    "input a second. A click on a heading sorts.";
+
+// ---- The run
+// --------------------------------------------------------------------------------------------------------
+
+class Comparison {
+ public:
+  Comparison(const CompareOptions& options, const GlobalOptions& global)
+      : options_(options),
+        global_(global),
+        plan_(make_plan(options)),
+        failures_(global, options.inputs.size()) {}
+
+  int run() {
+    prepare_outputs();
+    const std::vector<InputFile> files = expand_inputs(options_.inputs, failures_);
+    inputs_ = open_all(files, failures_);
+    const bool hashes = global_.json() || !options_.html.empty() || !options_.resume.empty();
+    identity_ = identity_of(inputs_, options_, global_, hashes);
+    if (!options_.resume.empty()) open_journal();
+    const bool at_once = options_.sort.empty() && !options_.pareto;
+    RowPrinter printer(global_, form_of(plan_, inputs_, options_, global_), at_once);
+    printer.start(identity_);
+    measure(printer);
+    std::vector<Outcome> all = outcomes_;
+    arrange();
+    printer.finish(outcomes_);
+    print_rest();
+    draw(all);
+    const bool failed = report_verdicts(global_, verdicts_);
+    return failed ? exit_code(Errc::assertion_failed) : failures_.exit_code();
+  }
+
+ private:
+  bool wants_bound() const {
+    return options_.bound || !options_.plot.empty() || !options_.html.empty() || names_bound(plan_);
+  }
+
+  /// What can be refused is refused before the work.
+  void prepare_outputs() {
+    if (!options_.plot.empty()) {
+      plot_format_ = picture_format(options_.plot);
+      require_gnuplot("--plot");
+      plot_.emplace(options_.plot, OutputRules{options_.force, options_.inputs, "--plot"});
+    }
+    if (!options_.html.empty()) {
+      require_gnuplot("--html");
+      html_.emplace(options_.html, OutputRules{options_.force, options_.inputs, "--html"});
+    }
+  }
+
+  void open_journal() {
+    journal_.emplace(options_.resume, identity_, options_.per_tensor);
+    if (journal_->cells() > 0 && !global_.quiet() && !global_.json())
+      print(Stream::err,
+            fmt::format("{}: {} finished cells are taken from it\n", options_.resume, journal_->cells()));
+    if (journal_->foreign_cells() > 0)
+      warn(global_,
+           fmt::format(
+               "{}: {} cells are of other inputs, another seed, --repeat or version; they are not used",
+               options_.resume, journal_->foreign_cells()));
+  }
+
+  const Outcome* finished(const OpenInput& input, size_t method, size_t column) const {
+    if (!journal_) return nullptr;
+    return journal_->find(input.file.argument, to_string(plan_.methods[method]),
+                          plan_.target(method, column));
+  }
+
+  void measure(RowPrinter& printer) {
+    uint64_t total = 0;
+    for (const OpenInput& input : inputs_)
+      for (size_t m = 0; m < plan_.methods.size(); ++m)
+        for (size_t t = 0; t < plan_.columns(); ++t)
+          total += finished(input, m, t) != nullptr ? 0 : taken_bytes(input.dump);
+    Progress progress(global_, "comparing", total);
+    uint64_t done = 0;
+    for (const OpenInput& input : inputs_) {
+      Grid grid(plan_.methods.size(), std::vector<std::optional<Outcome>>(plan_.columns()));
+      const bool whole = failures_.attempt([&] {
+        if (wants_bound())
+          bounds_.try_emplace(input.file.argument, input.dump, options_.per_tensor, global_.threads);
+        for (size_t m = 0; m < plan_.methods.size(); ++m)
+          for (size_t t = 0; t < plan_.columns(); ++t) {
+            grid[m][t] = outcome_of(input, m, t, progress, done, total);
+            outcomes_.push_back(*grid[m][t]);
+            printer.add(outcomes_.back());
+          }
+      });
+      if (whole) judge_all(grid, input.file.argument);
+    }
+  }
+
+  Outcome outcome_of(const OpenInput& input, size_t method, size_t column, Progress& progress, uint64_t& done,
+                     uint64_t total) {
+    const Outcome* known = finished(input, method, column);
+    Outcome outcome;
+    if (known != nullptr) {
+      outcome = *known;
+    } else {
+      const uint64_t bytes = taken_bytes(input.dump);
+      CellRequest request;
+      request.input = &input.dump;
+      request.input_name = input.file.argument;
+      request.method = plan_.methods[method];
+      request.target = plan_.target(method, column);
+      request.repeat = options_.repeat;
+      request.seed = global_.seed;
+      request.threads = global_.threads;
+      progress.set_label(fmt::format("{} {}", to_string(request.method), to_string(request.target)));
+      progress.update(done, total);
+      request.progress = [&](uint64_t elements, uint64_t of) {
+        progress.update(
+            done + (of == 0 ? 0 : uint64_t(double(bytes) * double(elements) / double(of) / options_.repeat)),
+            total);
+      };
+      outcome = measure_cell(request);
+      done += bytes;
+      progress.update(done, total);
+      if (journal_) journal_->append(outcome);
+    }
+    if (const auto bound = bounds_.find(input.file.argument); bound != bounds_.end())
+      bound->second.judge(outcome);
+    return outcome;
+  }
+
+  void judge_all(const Grid& grid, const std::string& input) {
+    for (const Condition& condition : plan_.conditions)
+      for (size_t column = 0; column < plan_.columns(); ++column)
+        verdicts_.push_back(judge(plan_, condition, grid, input, column));
+  }
+
+  void arrange() {
+    if (options_.pareto) {
+      const std::vector<bool> front = pareto_front(outcomes_);
+      std::vector<Outcome> kept;
+      for (size_t i = 0; i < outcomes_.size(); ++i)
+        if (front[i]) kept.push_back(std::move(outcomes_[i]));
+      outcomes_ = std::move(kept);
+    }
+    if (!options_.sort.empty()) sort_outcomes(outcomes_, *quantity_of_key(options_.sort));
+  }
+
+  /// What follows the rows.
+  void print_rest() const {
+    if (!global_.json()) return;
+    Json document = {{"schema", schema},
+                     {"version", JSQ_VERSION},
+                     {"seed", identity_.seed},
+                     {"repeat", identity_.repeat},
+                     {"threads", thread_count(global_.threads)},
+                     {"inputs", inputs_json(identity_)},
+                     {"conditions", verdicts_json(verdicts_)}};
+    if (global_.format == "json") {
+      document["rows"] = document_rows(outcomes_, options_.per_tensor);
+      print_document(Stream::out, global_, document, "rows");
+      return;
+    }
+    Json line = {{"schema", schema}, {"record", "summary"}};
+    line.update(document);
+    print(Stream::out, to_line(line) + "\n");
+  }
+
+  const ComparisonBound* bound_of(const std::string& input) const {
+    const auto found = bounds_.find(input);
+    return found == bounds_.end() ? nullptr : &found->second;
+  }
+
+  void draw(const std::vector<Outcome>& all) {
+    if (!plot_ && !html_) return;
+    std::vector<Chart> charts;
+    for (const OpenInput& input : inputs_)
+      charts.push_back(error_chart(input.file.argument, all, bound_of(input.file.argument)));
+    if (plot_) write_picture(charts, plot_format_, *plot_);
+    if (html_) write_page(charts);
+  }
+
+  void write_page(const std::vector<Chart>& charts) {
+    Page page = {.title = "jsq compare", .command = command_text(global_), .sections = {}};
+    page.sections.push_back(
+        {.heading = "Inputs", .text = "", .pictures = {}, .tables = {input_table(identity_)}});
+    const RowForm form = {.full = false, .inputs = false, .tensors = options_.per_tensor, .bound = true};
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+      Table table = comparison_table(form);
+      for (const Outcome& outcome : outcomes_)
+        if (outcome.input == inputs_[i].file.argument) add_outcome(table, outcome, form);
+      page.sections.push_back({.heading = inputs_[i].file.argument,
+                               .text = i == 0 ? column_legend : "",
+                               .pictures = {charts[i]},
+                               .tables = {table}});
+    }
+    if (!verdicts_.empty())
+      page.sections.push_back(
+          {.heading = "Conditions", .text = "", .pictures = {}, .tables = {verdict_table(verdicts_)}});
+    const std::string bytes = page_html(page);
+    FileSink(html_->descriptor(), options_.html).write(std::as_bytes(std::span(bytes)));
+    html_->commit();
+  }
+
+  const CompareOptions& options_;
+  const GlobalOptions& global_;
+  Plan plan_;
+  Failures failures_;
+  std::vector<OpenInput> inputs_;
+  RunIdentity identity_;
+  std::optional<Journal> journal_;
+  std::map<std::string, ComparisonBound> bounds_;
+  std::vector<Outcome> outcomes_;
+  std::vector<Verdict> verdicts_;
+  PictureFormat plot_format_ = PictureFormat::svg;
+  std::optional<AtomicOutput> plot_, html_;
+};
+
+std::vector<std::string> sortable_columns() {
+  std::vector<std::string> keys;
+  for (const QuantityInfo& info : quantity_infos) keys.emplace_back(info.key);
+  return keys;
 }
 
 }  // namespace
@@ -230,9 +649,29 @@ void add_compare(CLI::App& app, const GlobalOptions& global, std::function<int()
       ->allow_extra_args(false);
   command
       ->add_option("-t,--target", options->targets,
-                   "Size or error to compare at, or native; repeatable (default: ratio=32, native for methods with sizes of their own)")
+                   "Size or error to compare at, or native; repeatable (default: ratio=32, native for "
+                   "methods with sizes of their own)")
       ->type_name("TARGET")
       ->allow_extra_args(false);
+  command
+      ->add_option("--preset", options->presets,
+                   "Targets of the papers, by their payload accounting: papers (ratios 20, 32, 100 and 1000) "
+                   "or one of them; repeatable (default: none)")
+      ->type_name("NAME")
+      ->check(CLI::IsMember(preset_names()))
+      ->allow_extra_args(false);
+  command
+      ->add_option("--ratio-kind", options->ratio_kind,
+                   "What a size target counts: file (all bytes) or payload (bits of the values only, as "
+                   "papers count) (default: file)")
+      ->type_name("KIND")
+      ->check(CLI::IsMember({"file", "payload"}));
+  command->add_flag("--per-tensor", options->per_tensor,
+                    "Show every tensor, not only the whole of each dump (default: off)");
+  command->add_flag("--bound", options->bound,
+                    "Show the distance to the rate-distortion bound of the values (default: off)");
+  command->add_flag("--pareto", options->pareto,
+                    "Show only what no other row of the input beats in both size and NMSE (default: off)");
   command
       ->add_option("--sort", options->sort, "Sort by this column, best first (default: order of the methods)")
       ->type_name("COLUMN")
@@ -241,8 +680,28 @@ void add_compare(CLI::App& app, const GlobalOptions& global, std::function<int()
       ->add_option("--repeat", options->repeat, "Repetitions that the speeds are the median of (default: 1)")
       ->type_name("N")
       ->check(CLI::Range(1u, 1000u));
+  command
+      ->add_option("--fail-if", options->conditions,
+                   "Exit with 11 when this holds at a target, such as 'jointsq.nmse > topk.nmse'; repeatable "
+                   "(default: none)")
+      ->type_name("CONDITION")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--plot", options->plot,
+                   "Draw error against size into FILE, .svg, .png or .pdf (default: none)")
+      ->type_name("FILE");
+  command
+      ->add_option("--html", options->html,
+                   "Write the tables and pictures as one page to FILE (default: none)")
+      ->type_name("FILE");
+  command
+      ->add_option("--resume", options->resume,
+                   "Take finished cells from FILE, JSON lines of an earlier run, and append those that "
+                   "finish now (default: none)")
+      ->type_name("FILE");
+  command->add_flag("-f,--force", options->force, "Replace the files of --plot and --html (default: off)");
   command->callback(
-      [options, &global, &run] { run = [options, &global] { return run_compare(*options, global); }; });
+      [options, &global, &run] { run = [options, &global] { return Comparison(*options, global).run(); }; });
 }
 
 }  // namespace jsq::tools

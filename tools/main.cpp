@@ -136,6 +136,7 @@ int run_program(int argc, char** argv) {
   CLI::App app(description, "jsq");
   GlobalOptions global;
   Typed typed;
+  global.arguments.assign(argv + 1, argv + argc);
   std::function<int()> run;
   app.footer("Global options, environment and exit codes: 'jsq --help'.");  // what every command inherits
   app.set_version_flag("-V,--version", std::string("jsq ") + JSQ_VERSION, "Print the version and exit");

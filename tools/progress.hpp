@@ -19,6 +19,8 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
+  /// What is being done now.
+  void set_label(std::string label) { label_ = std::move(label); }
   /// In any unit of work, the same for both.
   void update(uint64_t done, uint64_t total);
 

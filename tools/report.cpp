@@ -93,6 +93,11 @@ void append_padded(std::string& line, const std::string& text, Align align, size
   line += align == Align::right ? padding + text : text + padding;
 }
 
+std::string without_trailing_blanks(std::string line) {
+  line.erase(line.find_last_not_of(' ') + 1);
+  return line;
+}
+
 std::string record_of(std::string_view rows_key) {
   if (rows_key.ends_with('s')) rows_key.remove_suffix(1);
   return std::string(rows_key);
@@ -126,6 +131,32 @@ std::string printable(std::string_view text) {
       out += text.substr(at, bytes);
     }
     at += bytes;
+  }
+  return out;
+}
+
+std::string html_text(std::string_view text) {
+  std::string out;
+  for (char c : printable(text)) {
+    switch (c) {
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += c;
+    }
   }
   return out;
 }
@@ -211,52 +242,105 @@ void Table::annotate_last_row(std::string note) {
   notes_.back() = std::move(note);
 }
 
+std::vector<size_t> Table::given_widths() const {
+  std::vector<size_t> widths;
+  for (const Column& column : columns_)
+    widths.push_back(std::max(column.least_width, width_of(column.title)));
+  return widths;
+}
+
+std::string Table::text_head(const std::vector<size_t>& widths) const {
+  std::string line;
+  for (size_t c = 0; c < columns_.size(); ++c) {
+    if (c > 0) line += "  ";
+    append_padded(line, columns_[c].title, columns_[c].align, widths[c]);
+  }
+  return without_trailing_blanks(std::move(line)) + "\n";
+}
+
+std::string Table::text_row(const std::vector<size_t>& widths, size_t row) const {
+  std::string line;
+  for (size_t c = 0; c < columns_.size(); ++c) {
+    if (c > 0) line += "  ";
+    append_padded(line, printable(rows_[row][c].text), columns_[c].align, widths[c]);
+  }
+  if (!notes_[row].empty()) line += "  " + printable(notes_[row]);
+  return without_trailing_blanks(std::move(line)) + "\n";
+}
+
 std::string Table::text() const {
   std::vector<size_t> widths;
   for (const Column& column : columns_) widths.push_back(width_of(column.title));
   for (const auto& row : rows_)
     for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], width_of(printable(row[c].text)));
-
-  std::string out;
-  const auto add_line = [&](const auto& text_of, const std::string& note) {
-    std::string line;
-    for (size_t c = 0; c < columns_.size(); ++c) {
-      if (c > 0) line += "  ";
-      append_padded(line, text_of(c), columns_[c].align, widths[c]);
-    }
-    if (!note.empty()) line += "  " + printable(note);
-    line.erase(line.find_last_not_of(' ') + 1);
-    out += line + "\n";
-  };
-  add_line([&](size_t c) { return columns_[c].title; }, "");
-  for (size_t r = 0; r < rows_.size(); ++r)
-    add_line([&](size_t c) { return printable(rows_[r][c].text); }, notes_[r]);
+  std::string out = text_head(widths);
+  for (size_t r = 0; r < rows_.size(); ++r) out += text_row(widths, r);
   return out;
 }
 
-std::string Table::md() const {
+std::string Table::md_head() const {
   std::string out = "|";
   for (const Column& column : columns_) out += " " + md_field(column.title) + " |";
   out += "\n|";
   for (const Column& column : columns_) out += column.align == Align::right ? " ---: |" : " --- |";
-  out += "\n";
-  for (const auto& row : rows_) {
-    out += "|";
-    for (const Cell& cell : row) out += " " + md_field(cell.text) + " |";
-    out += "\n";
-  }
+  return out + "\n";
+}
+
+std::string Table::md_row(size_t row) const {
+  std::string out = "|";
+  for (const Cell& cell : rows_[row]) out += " " + md_field(cell.text) + " |";
+  return out + "\n";
+}
+
+std::string Table::md() const {
+  std::string out = md_head();
+  for (size_t r = 0; r < rows_.size(); ++r) out += md_row(r);
   return out;
 }
 
-std::string Table::csv() const {
+std::string Table::csv_head() const {
   std::string out;
   for (size_t c = 0; c < columns_.size(); ++c) out += (c > 0 ? "," : "") + csv_field(columns_[c].key);
-  out += "\r\n";
-  for (const auto& row : rows_) {
-    for (size_t c = 0; c < row.size(); ++c) out += (c > 0 ? "," : "") + csv_field(row[c].value);
-    out += "\r\n";
-  }
+  return out + "\r\n";
+}
+
+std::string Table::csv_row(size_t row) const {
+  std::string out;
+  for (size_t c = 0; c < rows_[row].size(); ++c) out += (c > 0 ? "," : "") + csv_field(rows_[row][c].value);
+  return out + "\r\n";
+}
+
+std::string Table::csv() const {
+  std::string out = csv_head();
+  for (size_t r = 0; r < rows_.size(); ++r) out += csv_row(r);
   return out;
+}
+
+std::string Table::html() const {
+  const auto cell_class = [](const Column& column) {
+    return column.align == Align::right ? " class=\"number\"" : "";
+  };
+  std::string out = "<table>\n<thead><tr>";
+  for (const Column& column : columns_)
+    out += fmt::format("<th scope=\"col\"{}><button type=\"button\">{}</button></th>", cell_class(column),
+                       html_text(column.title));
+  out += "</tr></thead>\n<tbody>\n";
+  for (size_t r = 0; r < rows_.size(); ++r) {
+    out += "<tr>";
+    for (size_t c = 0; c < columns_.size(); ++c) {
+      const Cell& cell = rows_[r][c];
+      const std::string value = cell.value.is_null()     ? ""
+                                : cell.value.is_string() ? cell.value.get<std::string>()
+                                                         : to_line(cell.value);
+      out += fmt::format("<td{} data-value=\"{}\">{}</td>", cell_class(columns_[c]), html_text(value),
+                         html_text(cell.text));
+    }
+    out += "</tr>\n";
+    if (!notes_[r].empty())
+      out.insert(out.size() - std::string_view("</td></tr>\n").size(),
+                 " <small>" + html_text(notes_[r]) + "</small>");
+  }
+  return out + "</tbody>\n</table>\n";
 }
 
 Json Table::json() const {
@@ -272,6 +356,16 @@ Json Table::json() const {
 std::string Table::render(std::string_view format) const {
   if (format == "csv") return csv();
   return format == "md" ? md() : text();
+}
+
+std::string Table::render_head(std::string_view format) const {
+  if (format == "csv") return csv_head();
+  return format == "md" ? md_head() : text_head(given_widths());
+}
+
+std::string Table::render_row(std::string_view format, size_t row) const {
+  if (format == "csv") return csv_row(row);
+  return format == "md" ? md_row(row) : text_row(given_widths(), row);
 }
 
 void print(Stream stream, std::string_view text) {

@@ -36,6 +36,9 @@ std::string percent_text(double share);
 /// 893000 -> "893 000".
 std::string count_text(uint64_t count);
 
+/// `text` as HTML shows it literally, in elements and in quoted attributes.
+std::string html_text(std::string_view text);
+
 /// A JSON number: the shortest text that reads back as the same double, null when not finite.
 Json json_number(double value);
 /// The shape as an array of integers.
@@ -47,6 +50,7 @@ struct Column {
   std::string key;    ///< name in CSV and JSON: snake_case
   std::string title;  ///< heading in text and Markdown
   Align align = Align::right;
+  size_t least_width = 0;  ///< of the text form, for rows that are printed before the rest is known
 };
 
 /// What a person reads and what a program reads. The text is made printable when it is rendered.
@@ -79,10 +83,25 @@ class Table {
   std::string md() const;    ///< a GitHub table
   std::string csv() const;   ///< RFC 4180 with a heading row, exact values, null as an empty field
   Json json() const;         ///< an array of objects by column key
+  std::string html() const;  ///< a <table> with exact values as data-value attributes, to sort by
   /// text, csv or md by the format's name. \pre it is none of the JSON formats.
   std::string render(std::string_view format) const;
 
+  /// The same in pieces, for rows that appear as they become known: what stands before the rows, and one row.
+  /// In text the columns are as wide as their titles and least widths say; a longer text pushes its
+  /// neighbours aside.
+  std::string render_head(std::string_view format) const;
+  std::string render_row(std::string_view format, size_t row) const;
+
  private:
+  std::vector<size_t> given_widths() const;
+  std::string text_head(const std::vector<size_t>& widths) const;
+  std::string text_row(const std::vector<size_t>& widths, size_t row) const;
+  std::string md_head() const;
+  std::string md_row(size_t row) const;
+  std::string csv_head() const;
+  std::string csv_row(size_t row) const;
+
   std::vector<Column> columns_;
   std::vector<std::vector<Cell>> rows_;
   std::vector<std::string> notes_;
