@@ -1,8 +1,10 @@
 // jsq compare: methods x targets x inputs in one table, each cell from true file bytes and a real decode.
 // Measuring is in comparison.*, the columns in comparison_rows.*; this file holds the options, the order of
 // the work and what is printed when. A cell that a method cannot reach says so and stops nothing.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -24,6 +26,7 @@
 #include "parallel.hpp"
 #include "plot.hpp"
 #include "progress.hpp"
+#include "ranks.hpp"
 #include "report.hpp"
 
 namespace jsq::tools {
@@ -321,6 +324,7 @@ Chart error_chart(const std::string& input, const std::vector<Outcome>& outcomes
   chart.x = {.label = "size of the file, bytes", .scale = Scale::logarithmic};
   chart.y = {.label = "normalised mean squared error", .scale = Scale::logarithmic};
   double least = HUGE_VAL, most = 0;
+  std::string exact;
   std::vector<std::string> order;
   std::map<std::string, std::map<uint64_t, double>> points;
   for (const Outcome& outcome : outcomes) {
@@ -332,15 +336,21 @@ Chart error_chart(const std::string& input, const std::vector<Outcome>& outcomes
     most = std::max(most, double(outcome.whole.file_bytes));
   }
   for (const std::string& method : order) {
-    Series series = {.name = method, .mark = Mark::line_points, .points = {}};
+    Series series = {.name = method, .mark = Mark::points, .points = {}};
     for (const auto& [bytes, nmse] : points[method]) series.points.push_back({double(bytes), nmse});
-    const bool any =
-        std::any_of(series.points.begin(), series.points.end(), [](const PlotPoint& p) { return p.y > 0; });
-    if (!any) series.name += " (exact: not shown)";
-    chart.series.push_back(std::move(series));
+    std::erase_if(series.points, [](const PlotPoint& point) { return point.y <= 0; });
+    // A chord between two or three points says nothing about what lies between.
+    constexpr size_t enough_for_a_line = 4;
+    if (series.points.size() >= enough_for_a_line) series.mark = Mark::line_points;
+    if (series.points.empty()) {
+      exact += (exact.empty() ? "" : ", ") + method;
+    } else {
+      chart.series.push_back(std::move(series));
+    }
   }
+  if (!exact.empty()) chart.title += fmt::format(" (exact, not shown: {})", exact);
   if (bound == nullptr || most == 0) return chart;
-  constexpr int steps = 24;
+  constexpr int steps = 14;
   Series line = {.name = "rate-distortion bound", .mark = Mark::line, .points = {}, .reference = true};
   const double low = least / 1.2, high = most * 1.2;
   for (int i = 0; i <= steps; ++i) {
@@ -419,16 +429,19 @@ class Comparison {
   Comparison(const CompareOptions& options, const GlobalOptions& global)
       : options_(options),
         global_(global),
+        ranks_(join()),
         plan_(make_plan(options)),
         failures_(global, options.inputs.size()) {}
 
   int run() {
-    prepare_outputs();
+    const bool first = !ranks_ || ranks_->rank() == 0;
+    if (first) prepare_outputs();
     const std::vector<InputFile> files = expand_inputs(options_.inputs, failures_);
     inputs_ = open_all(files, failures_);
     const bool hashes = global_.json() || !options_.html.empty() || !options_.resume.empty();
     identity_ = identity_of(inputs_, options_, global_, hashes);
     if (!options_.resume.empty()) open_journal();
+    if (!first) return serve();
     const bool at_once = options_.sort.empty() && !options_.pareto;
     RowPrinter printer(global_, form_of(plan_, inputs_, options_, global_), at_once);
     printer.start(identity_);
@@ -443,6 +456,16 @@ class Comparison {
   }
 
  private:
+  /// Rank 0 meets the same inputs and options and says what is wrong with them.
+  static std::unique_ptr<Ranks> join() {
+    std::unique_ptr<Ranks> ranks = Ranks::join();
+    if (!ranks || ranks->rank() == 0) return ranks;
+    const Descriptor nowhere(::open("/dev/null", O_WRONLY | O_CLOEXEC));
+    ::dup2(nowhere.get(), STDOUT_FILENO);
+    ::dup2(nowhere.get(), STDERR_FILENO);
+    return ranks;
+  }
+
   bool wants_bound() const {
     return options_.bound || !options_.plot.empty() || !options_.html.empty() || names_bound(plan_);
   }
@@ -478,61 +501,149 @@ class Comparison {
                           plan_.target(method, column));
   }
 
-  void measure(RowPrinter& printer) {
-    uint64_t total = 0;
-    for (const OpenInput& input : inputs_)
+  /// A cell of the table, in the order of the rows.
+  struct Job {
+    size_t input, method, column;
+    bool known;  ///< in the journal
+  };
+  /// What came of it: an outcome, or the error that ends its input.
+  struct Result {
+    std::optional<Outcome> outcome;
+    Errc code = Errc::internal;
+    std::string message;
+  };
+
+  const OpenInput& input_of(const Job& job) const { return inputs_[job.input]; }
+
+  void plan_jobs() {
+    for (size_t i = 0; i < inputs_.size(); ++i)
       for (size_t m = 0; m < plan_.methods.size(); ++m)
-        for (size_t t = 0; t < plan_.columns(); ++t)
-          total += finished(input, m, t) != nullptr ? 0 : taken_bytes(input.dump);
-    Progress progress(global_, "comparing", total);
-    uint64_t done = 0;
-    for (const OpenInput& input : inputs_) {
+        for (size_t t = 0; t < plan_.columns(); ++t) {
+          jobs_.push_back({i, m, t, finished(inputs_[i], m, t) != nullptr});
+          if (!jobs_.back().known) total_bytes_ += taken_bytes(inputs_[i].dump);
+        }
+    results_.resize(jobs_.size());
+  }
+
+  void measure(RowPrinter& printer) {
+    plan_jobs();
+    Progress progress(global_, "comparing", total_bytes_);
+    for (size_t first = 0; first < jobs_.size();) {
+      const OpenInput& input = input_of(jobs_[first]);
+      const size_t end = first + plan_.methods.size() * plan_.columns();
       Grid grid(plan_.methods.size(), std::vector<std::optional<Outcome>>(plan_.columns()));
       const bool whole = failures_.attempt([&] {
         if (wants_bound())
           bounds_.try_emplace(input.file.argument, input.dump, options_.per_tensor, global_.threads);
-        for (size_t m = 0; m < plan_.methods.size(); ++m)
-          for (size_t t = 0; t < plan_.columns(); ++t) {
-            grid[m][t] = outcome_of(input, m, t, progress, done, total);
-            outcomes_.push_back(*grid[m][t]);
-            printer.add(outcomes_.back());
-          }
+        for (size_t job = first; job < end; ++job) {
+          Outcome outcome = outcome_of(job, progress);
+          if (const auto bound = bounds_.find(input.file.argument); bound != bounds_.end())
+            bound->second.judge(outcome);
+          grid[jobs_[job].method][jobs_[job].column] = outcome;
+          outcomes_.push_back(std::move(outcome));
+          printer.add(outcomes_.back());
+        }
       });
       if (whole) judge_all(grid, input.file.argument);
+      first = end;
     }
   }
 
-  Outcome outcome_of(const OpenInput& input, size_t method, size_t column, Progress& progress, uint64_t& done,
-                     uint64_t total) {
-    const Outcome* known = finished(input, method, column);
-    Outcome outcome;
-    if (known != nullptr) {
-      outcome = *known;
-    } else {
-      const uint64_t bytes = taken_bytes(input.dump);
-      CellRequest request;
-      request.input = &input.dump;
-      request.input_name = input.file.argument;
-      request.method = plan_.methods[method];
-      request.target = plan_.target(method, column);
-      request.repeat = options_.repeat;
-      request.seed = global_.seed;
-      request.threads = global_.threads;
-      progress.set_label(fmt::format("{} {}", to_string(request.method), to_string(request.target)));
-      progress.update(done, total);
-      request.progress = [&](uint64_t elements, uint64_t of) {
-        progress.update(
-            done + (of == 0 ? 0 : uint64_t(double(bytes) * double(elements) / double(of) / options_.repeat)),
-            total);
-      };
-      outcome = measure_cell(request);
-      done += bytes;
-      progress.update(done, total);
-      if (journal_) journal_->append(outcome);
+  bool is_own(size_t job) const {
+    return !jobs_[job].known && (!ranks_ || job % size_t(ranks_->size()) == size_t(ranks_->rank()));
+  }
+
+  /// The outcome of a job: from the journal, or measured here, or by another rank while this one measures its
+  /// own.
+  Outcome outcome_of(size_t job, Progress& progress) {
+    const Job& wanted = jobs_[job];
+    if (wanted.known) return *finished(input_of(wanted), wanted.method, wanted.column);
+    while (!results_[job]) {
+      if (is_own(job)) {
+        settle(job, measure_job(job, progress), progress);
+      } else if (const std::optional<size_t> own = next_own(job)) {
+        settle(*own, measure_job(*own, progress), progress);
+        while (const std::optional<std::string> text = ranks_->try_receive()) take_message(*text, progress);
+      } else {
+        take_message(ranks_->receive(), progress);
+      }
     }
-    if (const auto bound = bounds_.find(input.file.argument); bound != bounds_.end())
-      bound->second.judge(outcome);
-    return outcome;
+    const Result& result = *results_[job];
+    if (!result.outcome) throw Error(result.code, result.message);
+    return *result.outcome;
+  }
+
+  std::optional<size_t> next_own(size_t from) const {
+    for (size_t job = from; job < jobs_.size(); ++job)
+      if (is_own(job) && !results_[job]) return job;
+    return std::nullopt;
+  }
+
+  Result measure_job(size_t number, Progress& progress) {
+    const Job& job = jobs_[number];
+    const OpenInput& input = input_of(job);
+    const uint64_t bytes = taken_bytes(input.dump);
+    CellRequest request;
+    request.input = &input.dump;
+    request.input_name = input.file.argument;
+    request.method = plan_.methods[job.method];
+    request.target = plan_.target(job.method, job.column);
+    request.repeat = options_.repeat;
+    request.seed = global_.seed;
+    request.threads = global_.threads;
+    progress.set_label(fmt::format("{} {}", to_string(request.method), to_string(request.target)));
+    progress.update(done_bytes_, total_bytes_);
+    request.progress = [&](uint64_t elements, uint64_t of) {
+      const double share = of == 0 ? 0 : double(elements) / double(of) / options_.repeat;
+      progress.update(done_bytes_ + uint64_t(double(bytes) * share), total_bytes_);
+    };
+    try {
+      return {.outcome = measure_cell(request), .message = ""};
+    } catch (const Error& error) {
+      return {.outcome = {}, .code = error.code(), .message = error.what()};
+    }
+  }
+
+  void settle(size_t job, Result result, Progress& progress) {
+    done_bytes_ += taken_bytes(input_of(jobs_[job]).dump);
+    progress.update(done_bytes_, total_bytes_);
+    if (journal_ && result.outcome) journal_->append(*result.outcome);
+    results_[job] = std::move(result);
+  }
+
+  // ---- Under mpirun: rank r measures every job whose number is r modulo the ranks, and rank 0 prints all
+  // ---------------
+
+  static std::string message_of(size_t job, const Result& result) {
+    Json message = {{"job", job}};
+    if (result.outcome) {
+      message["rows"] = outcome_rows(*result.outcome, true);
+    } else {
+      message["code"] = int(result.code);
+      message["message"] = result.message;
+    }
+    return to_line(message);
+  }
+
+  void take_message(const std::string& text, Progress& progress) {
+    const Json message = Json::parse(text);
+    Result result;
+    if (message.contains("rows")) {
+      result.outcome = outcome_of_rows(message["rows"].get<std::vector<Json>>());
+    } else {
+      result.code = Errc(message["code"].get<int>());
+      result.message = message["message"].get<std::string>();
+    }
+    settle(message["job"].get<size_t>(), std::move(result), progress);
+  }
+
+  /// What a rank other than 0 does.
+  int serve() {
+    plan_jobs();
+    Progress silent(GlobalOptions{.verbosity = -1, .progress = "never"}, "", 0);
+    for (size_t job = 0; job < jobs_.size(); ++job)
+      if (is_own(job)) ranks_->send(message_of(job, measure_job(job, silent)));
+    return 0;
   }
 
   void judge_all(const Grid& grid, const std::string& input) {
@@ -610,12 +721,16 @@ class Comparison {
 
   const CompareOptions& options_;
   const GlobalOptions& global_;
+  std::unique_ptr<Ranks> ranks_;  ///< only under mpirun
   Plan plan_;
   Failures failures_;
   std::vector<OpenInput> inputs_;
   RunIdentity identity_;
   std::optional<Journal> journal_;
   std::map<std::string, ComparisonBound> bounds_;
+  std::vector<Job> jobs_;
+  std::vector<std::optional<Result>> results_;
+  uint64_t done_bytes_ = 0, total_bytes_ = 0;
   std::vector<Outcome> outcomes_;
   std::vector<Verdict> verdicts_;
   PictureFormat plot_format_ = PictureFormat::svg;

@@ -20,9 +20,6 @@ std::string three_digits(double value) {
 std::string four_digits(double value) {
   return std::isnan(value) ? "-" : number_text(value, 4);
 }
-std::string share(double value) {
-  return std::isnan(value) ? "-" : percent_text(value);
-}
 std::string decibel(double value) {
   return std::isnan(value) ? "-" : fmt::format("{:+.2f} dB", value);
 }
@@ -104,7 +101,7 @@ bool is_no_question(const Error& error, const Target& target) {
 
 // From here on Shannon's lower bound, in closed form, takes the place of R(D): both are lower bounds and they meet at
 // high rates, where the search for R(D) is slow.
-constexpr double high_rate_bits = 6;
+constexpr double high_rate_bits = 4;
 
 double least_nmse_at(const RateDistortion& bound, double bits) {
   return bits > high_rate_bits ? bound.shannon_nmse_at(bits) : bound.nmse_at(bits);
@@ -124,7 +121,7 @@ const std::array<QuantityInfo, quantity_count> quantity_infos = {{
     {"hprime", "h'", false, three_digits, 8},
     {"nmse", "nmse", false, three_digits, 8},
     {"cosine", "cos", true, three_digits, 8},
-    {"sign_agreement", "signs", true, share, 7},
+    {"sign_agreement", "signs", true, three_digits, 8},
     {"max_error", "max err", false, three_digits, 8},
     {"bias", "bias", false, three_digits, 8},
     {"bound_db", "to bound", false, decibel, 9},

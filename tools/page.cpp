@@ -18,7 +18,6 @@ figure svg { width: 100%; height: auto; max-width: 70rem; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .6rem; text-align: left; border-bottom: 1px solid #ddd; white-space: nowrap; }
 th { position: sticky; top: 0; background: #fff; border-bottom: 2px solid #444; }
-td small { white-space: normal; color: #555; }
 .number { text-align: right; }
 th button { all: unset; cursor: pointer; font-weight: 600; }
 th button:focus-visible { outline: 2px solid #0072B2; outline-offset: 2px; }

@@ -192,7 +192,7 @@ std::string terminal(const std::vector<Chart>& charts, PictureFormat format) {
           2 * size.width, 2 * size.height);
     case PictureFormat::pdf:
       return fmt::format(
-          "pdfcairo size {}in,{}in noenhanced font 'sans-serif,12' fontscale 0.9 linewidth 1.5",
+          "pdfcairo size {}in,{}in noenhanced font 'sans-serif,12' fontscale 0.5 linewidth 1.5",
           size.width / 96.0, size.height / 96.0);
   }
   return "";
@@ -486,7 +486,7 @@ void require_gnuplot(const std::string& option) {
 std::string gnuplot_script(const std::vector<Chart>& charts, PictureFormat format) {
   std::string out = "set encoding utf8\nset terminal " + terminal(charts, format) + "\n";
   // The same symbols are smaller in the terminals that cairo draws.
-  out += format == PictureFormat::svg ? "set pointsize 0.6\n" : "set pointsize 0.9\n";
+  out += format != PictureFormat::png ? "set pointsize 0.6\n" : "set pointsize 0.9\n";
   out +=
       "set key outside right top vertical Left reverse samplen 2 spacing 1.1 font ',13' noenhanced\n"
       "set border 3 lc '#444444'\nset tics nomirror out\nset grid lc '#dddddd' lt 1 lw 0.7\n"

@@ -317,28 +317,30 @@ std::string Table::csv() const {
 }
 
 std::string Table::html() const {
-  const auto cell_class = [](const Column& column) {
-    return column.align == Align::right ? " class=\"number\"" : "";
+  const auto start_of = [](const char* element, const Column& column) {
+    return fmt::format("<{}{}", element, column.align == Align::right ? " class=\"number\"" : "");
   };
+  const auto text_of = [](const Json& value) {
+    return value.is_null() ? std::string() : value.is_string() ? value.get<std::string>() : to_line(value);
+  };
+  // Notes have a column of their own.
+  const bool notes =
+      std::any_of(notes_.begin(), notes_.end(), [](const std::string& note) { return !note.empty(); });
+  std::vector<Column> columns = columns_;
+  if (notes) columns.push_back({"note", "note", Align::left});
   std::string out = "<table>\n<thead><tr>";
-  for (const Column& column : columns_)
-    out += fmt::format("<th scope=\"col\"{}><button type=\"button\">{}</button></th>", cell_class(column),
+  for (const Column& column : columns)
+    out += fmt::format("{} scope=\"col\"><button type=\"button\">{}</button></th>", start_of("th", column),
                        html_text(column.title));
   out += "</tr></thead>\n<tbody>\n";
   for (size_t r = 0; r < rows_.size(); ++r) {
     out += "<tr>";
-    for (size_t c = 0; c < columns_.size(); ++c) {
-      const Cell& cell = rows_[r][c];
-      const std::string value = cell.value.is_null()     ? ""
-                                : cell.value.is_string() ? cell.value.get<std::string>()
-                                                         : to_line(cell.value);
-      out += fmt::format("<td{} data-value=\"{}\">{}</td>", cell_class(columns_[c]), html_text(value),
-                         html_text(cell.text));
+    for (size_t c = 0; c < columns.size(); ++c) {
+      const Cell cell = c < columns_.size() ? rows_[r][c] : Cell(notes_[r]);
+      out += fmt::format("{} data-value=\"{}\">{}</td>", start_of("td", columns[c]),
+                         html_text(text_of(cell.value)), html_text(cell.text));
     }
     out += "</tr>\n";
-    if (!notes_[r].empty())
-      out.insert(out.size() - std::string_view("</td></tr>\n").size(),
-                 " <small>" + html_text(notes_[r]) + "</small>");
   }
   return out + "</tbody>\n</table>\n";
 }

@@ -13,6 +13,7 @@ build_packages=(
   libzstd-dev libxxhash-dev libtbb-dev libhwy-dev   # frames, checksums, threads, SIMD
   libeigen3-dev                                     # matrices of the low-rank methods
   scdoc                                             # man pages
+  libopenmpi-dev openmpi-bin                        # compare under mpirun
   gnuplot-nox                                       # pictures, when the program runs
 )
 test_packages=(
@@ -21,6 +22,7 @@ test_packages=(
   python3 python3-numpy python3-h5py                   # fixtures made by someone else's code
   python3-xxhash python3-zstandard python3-jsonschema  # the independent decoder, the JSON schemas
   binutils                                             # nm
+  chromium fonts-dejavu-core                           # the page of compare --html, and its letters
 )
 
 usage() { sed -n '2,6s/^# \{0,1\}//p' "$0"; }

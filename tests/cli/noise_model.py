@@ -97,6 +97,7 @@ def errors(original, decoded):
         "cosine": (d @ g) / math.sqrt((d @ d) * (g @ g)),
         "max_error": np.abs(d - g).max(),
         "bias": abs((d - g).sum()) / g.size,
+        "sign_agreement": (np.sign(g) == np.sign(d)).mean(),
     }
 
 
@@ -183,7 +184,7 @@ def check_errors(report_path, index, dump_path, decoded_path, frame_path):
     original = np.load(dump_path)
     for key, expected in errors(original, np.load(decoded_path)).items():
         if row.get(key) is not None:
-            close(row[key], expected, f"row {index}: {key}", 1e-6 if key != "bias" else 1e-5)
+            close(row[key], expected, f"row {index}: {key}")
     size = pathlib.Path(frame_path).stat().st_size
     close(row.get("file_ratio", row.get("coded_file_ratio")), original.nbytes / size, f"row {index}: ratio")
     if "file_bytes" in row:
@@ -236,6 +237,34 @@ def close_or_null(found, expected, what):
     else:
         assert found is not None, f"{what}: null was reported, {expected!r} was expected"
         assert math.isclose(found, expected, rel_tol=TOLERANCE, abs_tol=1e-9), f"{what}: {found!r}, {expected!r} was expected"
+def check_tensor_errors(report_path, dump_path, decoded_path):
+    """The rows of compare --per-tensor against an HDF5 dump decoded by the program's other commands."""
+    rows = json.loads(pathlib.Path(report_path).read_text())["rows"]
+    with h5py.File(dump_path) as original, h5py.File(decoded_path) as decoded:
+        for row in rows[:-1]:
+            pair = original[row["tensor"]][()], decoded[row["tensor"]][()]
+            for key, expected in errors(*pair).items():
+                close(row[key], expected, f"{row['tensor']}: {key}")
+            close(row["file_ratio"], pair[0].nbytes / row["file_bytes"], f"{row['tensor']}: ratio")
+        parts = [[file[row["tensor"]][()].ravel() for row in rows[:-1]] for file in (original, decoded)]
+        for key, expected in errors(np.concatenate(parts[0]), np.concatenate(parts[1])).items():
+            close(rows[-1][key], expected, f"whole: {key}")
+
+
+def check_pareto(all_path, front_path):
+    """The rows of compare --pareto against those without it, by comparing each with each."""
+    rows, front = (json.loads(pathlib.Path(path).read_text())["rows"] for path in (all_path, front_path))
+    place = {}  # the first of equal rows
+    for row in rows:
+        if row["file_bytes"] is not None:
+            place.setdefault((row["file_bytes"], math.inf if row["nmse"] is None else row["nmse"]), row)
+    kept = [
+        (row["method"], row["target"])
+        for (size, error), row in place.items()
+        if not any(s <= size and e <= error and (s, e) != (size, error) for s, e in place)
+    ]
+    found = [(row["method"], row["target"]) for row in front]
+    assert len(kept) > 2 and found == kept, (found, kept)
 
 
 def check_statistics(report_path, *dump_paths):
@@ -329,6 +358,8 @@ if __name__ == "__main__":
         "tensors": check_tensors,
         "coded-model": check_coded_model,
         "errors": check_errors,
+        "tensor-errors": check_tensor_errors,
+        "pareto": check_pareto,
         "statistics": check_statistics,
         "forms": check_forms,
     }

@@ -1,0 +1,98 @@
+// Loading of the module and passing of texts.
+#include "ranks.hpp"
+
+#include <dlfcn.h>
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <exception>
+#include <filesystem>
+
+#include "jsq/error.hpp"
+#include "ranks_module.h"
+
+namespace jsq::tools {
+namespace {
+
+constexpr const char* module_name = "jsq_ranks.so";
+
+/// The module beside the program, as the build leaves it, or where it is installed.
+std::string module_path() {
+  std::error_code error;
+  const std::filesystem::path folder = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
+  for (const std::filesystem::path& place :
+       {folder / module_name, folder / ".." / JSQ_MODULE_DIR / module_name})
+    if (std::filesystem::exists(place, error)) return place.string();
+  return "";
+}
+
+[[noreturn]] void unavailable(const std::string& why) {
+  throw Error(
+      Errc::backend_unavailable,
+      fmt::format("started by mpirun, but {}; run it without mpirun, or build it with Open MPI (Debian: "
+                  "libopenmpi-dev, JSQ_MPI=ON)",
+                  why));
+}
+
+}  // namespace
+
+struct Ranks::Module {
+  void* handle = nullptr;
+  const JsqRanksFunctions* functions = nullptr;
+
+  void check(int error, const char* what) const {
+    if (error != 0) throw Error(Errc::internal, fmt::format("Open MPI cannot {}: error {}", what, error));
+  }
+};
+
+std::unique_ptr<Ranks> Ranks::join() {
+  const char* size = std::getenv("OMPI_COMM_WORLD_SIZE");
+  if (size == nullptr || std::atoi(size) < 2) return nullptr;
+  const std::string path = module_path();
+  if (path.empty()) unavailable("jsq was built without Open MPI");
+  auto module = std::make_unique<Module>();
+  // Global: Open MPI loads components that look for its symbols.
+  module->handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
+  if (module->handle == nullptr) unavailable(fmt::format("its module cannot be loaded: {}", ::dlerror()));
+  using Functions = const JsqRanksFunctions* (*)();
+  const auto functions = reinterpret_cast<Functions>(::dlsym(module->handle, JSQ_RANKS_FUNCTION));
+  if (functions == nullptr) unavailable("its module is of another version");
+  module->functions = functions();
+  return std::unique_ptr<Ranks>(new Ranks(std::move(module)));
+}
+
+Ranks::Ranks(std::unique_ptr<Module> module)
+    : module_(std::move(module)), exceptions_(std::uncaught_exceptions()) {
+  module_->check(module_->functions->start(&rank_, &size_), "start");
+}
+
+Ranks::~Ranks() {
+  // The module stays loaded: Open MPI leaves threads and handlers behind.
+  // An error ends this process, and mpirun then ends the others.
+  if (std::uncaught_exceptions() == exceptions_) module_->functions->finish();
+}
+
+void Ranks::send(const std::string& text) {
+  module_->check(module_->functions->send(text.data(), text.size()), "send");
+}
+
+std::optional<std::string> Ranks::try_receive() {
+  int found = 0, from = 0;
+  size_t count = 0;
+  module_->check(module_->functions->probe(0, &found, &from, &count), "look for messages");
+  if (found == 0) return std::nullopt;
+  std::string text(count, '\0');
+  module_->check(module_->functions->receive(from, text.data(), count), "receive");
+  return text;
+}
+
+std::string Ranks::receive() {
+  int found = 0, from = 0;
+  size_t count = 0;
+  module_->check(module_->functions->probe(1, &found, &from, &count), "wait for messages");
+  std::string text(count, '\0');
+  module_->check(module_->functions->receive(from, text.data(), count), "receive");
+  return text;
+}
+
+}  // namespace jsq::tools

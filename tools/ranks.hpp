@@ -1,0 +1,40 @@
+// The processes of a run under mpirun: who this one is, and texts from the others to the first. Open MPI is
+// in a module of its own, which is loaded only when mpirun started the program.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace jsq::tools {
+
+class Ranks {
+ public:
+  /// nullptr when the program was not started by mpirun, or alone.
+  /// \throws Error backend_unavailable when it was, and jsq was built without Open MPI or its module is
+  /// missing.
+  static std::unique_ptr<Ranks> join();
+  /// Waits for the others, unless an exception unwinds.
+  ~Ranks();
+  Ranks(const Ranks&) = delete;
+  Ranks& operator=(const Ranks&) = delete;
+
+  int rank() const noexcept { return rank_; }
+  int size() const noexcept { return size_; }
+  /// To rank 0, in order.
+  void send(const std::string& text);
+  /// At rank 0: the next text of any other rank, in the order that each sent them.
+  std::string receive();
+  /// The same if one is there.
+  std::optional<std::string> try_receive();
+
+ private:
+  struct Module;
+  explicit Ranks(std::unique_ptr<Module> module);
+
+  std::unique_ptr<Module> module_;
+  int rank_ = 0, size_ = 1;
+  int exceptions_;
+};
+
+}  // namespace jsq::tools
