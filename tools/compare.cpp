@@ -49,8 +49,7 @@ struct CompareOptions {
   std::string plot, html, resume;
 };
 
-// ---- What is to be done
-// ---------------------------------------------------------------------------------------------
+// ---- What is to be done ------------------------------------------------------------------------------
 
 constexpr double paper_ratios[] = {20, 32, 100, 1000};
 
@@ -151,8 +150,7 @@ RunIdentity identity_of(const std::vector<OpenInput>& inputs, const CompareOptio
   return identity;
 }
 
-// ---- What is printed when
-// -------------------------------------------------------------------------------------------
+// ---- What is printed when ----------------------------------------------------------------------------
 
 /// Column widths for rows that are printed before the others are known.
 RowForm form_of(const Plan& plan, const std::vector<OpenInput>& inputs, const CompareOptions& options,
@@ -233,8 +231,7 @@ Json document_rows(const std::vector<Outcome>& outcomes, bool tensors) {
   return rows;
 }
 
-// ---- Conditions
-// -----------------------------------------------------------------------------------------------------
+// ---- Conditions --------------------------------------------------------------------------------------
 
 /// A condition at one target of one input.
 struct Verdict {
@@ -313,8 +310,7 @@ bool report_verdicts(const GlobalOptions& global, const std::vector<Verdict>& ve
   return any;
 }
 
-// ---- Pictures and the page
-// ------------------------------------------------------------------------------------------
+// ---- Pictures and the page ---------------------------------------------------------------------------
 
 /// Error against bytes: a line for each method through its targets, and the bound.
 Chart error_chart(const std::string& input, const std::vector<Outcome>& outcomes,
@@ -324,7 +320,6 @@ Chart error_chart(const std::string& input, const std::vector<Outcome>& outcomes
   chart.x = {.label = "size of the file, bytes", .scale = Scale::logarithmic};
   chart.y = {.label = "normalised mean squared error", .scale = Scale::logarithmic};
   double least = HUGE_VAL, most = 0;
-  std::string exact;
   std::vector<std::string> order;
   std::map<std::string, std::map<uint64_t, double>> points;
   for (const Outcome& outcome : outcomes) {
@@ -342,13 +337,9 @@ Chart error_chart(const std::string& input, const std::vector<Outcome>& outcomes
     // A chord between two or three points says nothing about what lies between.
     constexpr size_t enough_for_a_line = 4;
     if (series.points.size() >= enough_for_a_line) series.mark = Mark::line_points;
-    if (series.points.empty()) {
-      exact += (exact.empty() ? "" : ", ") + method;
-    } else {
-      chart.series.push_back(std::move(series));
-    }
+    if (series.points.empty()) series.name += " (exact: below the axis)";
+    chart.series.push_back(std::move(series));
   }
-  if (!exact.empty()) chart.title += fmt::format(" (exact, not shown: {})", exact);
   if (bound == nullptr || most == 0) return chart;
   constexpr int steps = 14;
   Series line = {.name = "rate-distortion bound", .mark = Mark::line, .points = {}, .reference = true};
@@ -421,8 +412,7 @@ constexpr const char* column_legend =
     "10^6 bytes of "
     "input a second. A click on a heading sorts.";
 
-// ---- The run
-// --------------------------------------------------------------------------------------------------------
+// ---- The run -----------------------------------------------------------------------------------------
 
 class Comparison {
  public:
@@ -611,8 +601,7 @@ class Comparison {
     results_[job] = std::move(result);
   }
 
-  // ---- Under mpirun: rank r measures every job whose number is r modulo the ranks, and rank 0 prints all
-  // ---------------
+  // ---- Under mpirun: rank r measures the jobs whose number is r modulo the ranks, rank 0 prints all ------
 
   static std::string message_of(size_t job, const Result& result) {
     Json message = {{"job", job}};

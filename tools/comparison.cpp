@@ -99,8 +99,8 @@ bool is_no_question(const Error& error, const Target& target) {
   return error.code() == Errc::usage && target.kind == TargetKind::hprime;
 }
 
-// From here on Shannon's lower bound, in closed form, takes the place of R(D): both are lower bounds and they meet at
-// high rates, where the search for R(D) is slow.
+// From here on Shannon's lower bound, in closed form, takes the place of R(D): both are lower bounds and they
+// meet at high rates, where the search for R(D) is slow.
 constexpr double high_rate_bits = 4;
 
 double least_nmse_at(const RateDistortion& bound, double bits) {

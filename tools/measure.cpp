@@ -26,6 +26,7 @@ struct Run {
   size_t tensor, source_tensor;
   uint64_t first;
   size_t count;
+  Reference reference;
 };
 
 /// Takes the non-finite elements of the source out of the sums.
@@ -49,7 +50,7 @@ void settle_nonfinite(const Run& run, std::vector<float>& original, std::vector<
   }
 }
 
-int sign_of(float value) {
+int sign_of(double value) {
   return int(value > 0) - int(value < 0);
 }
 
@@ -57,6 +58,28 @@ MeasuredError measured_error(std::span<const float> original, std::span<const fl
   MeasuredError error{distortion(original, decoded)};
   for (size_t i = 0; i < original.size(); ++i)
     error.same_sign += sign_of(original[i]) == sign_of(decoded[i]) ? 1 : 0;
+  return error;
+}
+
+/// The same sums for elements that f32 cannot hold; both sides are little-endian bytes. Every element of
+/// the source is finite.
+MeasuredError measured_error_of_doubles(std::span<const std::byte> original,
+                                        std::span<const std::byte> decoded) {
+  MeasuredError error;
+  error.elements = original.size() / sizeof(double);
+  for (size_t i = 0; i < error.elements; ++i) {
+    double g = 0, h = 0;
+    std::memcpy(&g, original.data() + i * sizeof(double), sizeof(double));
+    std::memcpy(&h, decoded.data() + i * sizeof(double), sizeof(double));
+    const double e = h - g;
+    error.energy += g * g;
+    error.squared_error += e * e;
+    error.dot += g * h;
+    error.decoded_energy += h * h;
+    error.error_sum += e;
+    error.max_error = std::max(error.max_error, std::abs(e));
+    error.same_sign += sign_of(g) == sign_of(h) ? 1 : 0;
+  }
   return error;
 }
 
@@ -68,8 +91,12 @@ MeasuredError measure_run(const Run& run) {
   run.frame.read_stored(run.tensor, run.first, run.count, stored);
   std::vector<float> decoded(run.count);
   decode_elements(dtype, false, stored.data(), decoded);
-  if (std::all_of(view.begin(), view.end(), [](float value) { return std::isfinite(value); }))
-    return measured_error(view, decoded);
+  if (std::all_of(view.begin(), view.end(), [](float value) { return std::isfinite(value); })) {
+    if (dtype != DType::f64 || run.reference == Reference::coded) return measured_error(view, decoded);
+    std::vector<std::byte> original(stored.size());
+    run.source.read_stored(run.source_tensor, run.first, run.count, original.data());
+    return measured_error_of_doubles(original, stored);
+  }
   std::vector<float> original(view.begin(), view.end());
   settle_nonfinite(run, original, decoded, stored);
   return measured_error(original, decoded);
@@ -109,7 +136,7 @@ double MeasuredError::sign_agreement() const noexcept {
 }
 
 MeasuredError measure_tensor(const FrameReader& frame, size_t tensor, const GradientSource& source,
-                             size_t source_tensor, unsigned threads) {
+                             size_t source_tensor, unsigned threads, Reference reference) {
   const FrameTensor& coded = frame.tensors()[tensor];
   const uint64_t elements = coded.info.elements();
   const uint64_t block = uint64_t(1) << coded.block_log2;
@@ -126,7 +153,8 @@ MeasuredError measure_tensor(const FrameReader& frame, size_t tensor, const Grad
                               .tensor = tensor,
                               .source_tensor = source_tensor,
                               .first = first + at,
-                              .count = size_t(std::min(block, here - at))});
+                              .count = size_t(std::min(block, here - at)),
+                              .reference = reference});
     });
     for (const MeasuredError& part : parts) total.add(part);
   }
@@ -134,7 +162,7 @@ MeasuredError measure_tensor(const FrameReader& frame, size_t tensor, const Grad
 }
 
 std::vector<MeasuredError> measure_dump(const FrameReader& frame, size_t dump, const InputDump& original,
-                                        unsigned threads) {
+                                        unsigned threads, Reference reference) {
   const FrameDump& coded = frame.dumps()[dump];
   const std::vector<size_t> taken = taken_tensors(original);
   if (taken.size() != coded.tensor_count)
@@ -144,7 +172,8 @@ std::vector<MeasuredError> measure_dump(const FrameReader& frame, size_t dump, c
     check_tensor(original.source->tensors()[taken[i]], frame.tensors()[coded.first_tensor + i].info, i);
   std::vector<MeasuredError> errors;
   for (size_t i = 0; i < taken.size(); ++i)
-    errors.push_back(measure_tensor(frame, coded.first_tensor + i, *original.source, taken[i], threads));
+    errors.push_back(
+        measure_tensor(frame, coded.first_tensor + i, *original.source, taken[i], threads, reference));
   return errors;
 }
 
@@ -155,7 +184,7 @@ void verify_frame(const FrameReader& frame, const std::vector<InputDump>& inputs
                                                     frame.dumps().size(), inputs.size()));
   size_t index = 0;
   for (size_t d = 0; d < inputs.size(); ++d) {
-    for (const Distortion& measured : measure_dump(frame, d, inputs[d], threads)) {
+    for (const Distortion& measured : measure_dump(frame, d, inputs[d], threads, Reference::coded)) {
       const TensorReport& tensor = report.tensors.at(index++);
       const Distortion& told = tensor.distortion;
       const bool same = told.elements == measured.elements &&

@@ -25,8 +25,7 @@ extern char** environ;
 namespace jsq::tools {
 namespace {
 
-// ---- How series differ, also in grey and for eyes that see few colours
-// ----------------------------------------------
+// ---- How series differ, also in grey and for eyes that see few colours -------------------------------
 
 /// Okabe and Ito's palette without its black, which references have, and its yellow, which white paper
 /// swallows.
@@ -36,8 +35,7 @@ constexpr std::array<const char*, 6> colours = {"#0072B2", "#D55E00", "#009E73",
 /// ones, then crosses. Their number has no factor in common with that of the colours.
 constexpr std::array<int, 13> symbols = {7, 5, 9, 11, 13, 6, 4, 8, 10, 12, 1, 2, 3};
 
-// ---- Texts and numbers
-// ----------------------------------------------------------------------------------------------
+// ---- Texts and numbers -------------------------------------------------------------------------------
 
 /// In single quotes gnuplot expands nothing.
 std::string quoted(const std::string& text) {
@@ -68,8 +66,7 @@ bool drawable(const PlotPoint& point, const Chart& chart) {
   return drawable(point.x, chart.x) && drawable(point.y, chart.y);
 }
 
-// ---- Bars
-// -----------------------------------------------------------------------------------------------------------
+// ---- Bars --------------------------------------------------------------------------------------------
 
 struct Bar {
   double left, right, bottom, top;
@@ -142,8 +139,7 @@ std::vector<std::vector<Bar>> bars_of(const Chart& chart) {
   return all;
 }
 
-// ---- The commands
-// ---------------------------------------------------------------------------------------------------
+// ---- The commands ------------------------------------------------------------------------------------
 
 struct PictureSize {
   int width, height;  ///< in pixels of 1/96 inch
@@ -162,7 +158,7 @@ int room_of_names(const Chart& chart) {
 
 /// High enough that the legend has one column.
 int height_of(const Chart& chart) {
-  constexpr int least = 520, frame = 60, line = 25;
+  constexpr int least = 520, frame = 160, line = 25;
   return std::max(least, frame + line * int(chart.series.size())) + room_of_names(chart);
 }
 
@@ -315,7 +311,13 @@ Drawn draw_series(const Chart& chart, const Series& series, const std::vector<Ba
       drawn.elements +=
           fmt::format(", ${} using 1:2:3 with labels left offset 0.7,0.5 font ',11' notitle", block);
   }
-  if (rows.empty()) return {};
+  if (rows.empty()) {
+    if (!series.name.empty())
+      drawn.elements = fmt::format("keyentry with points pt -1 {}", title);
+    else
+      drawn.elements.clear();
+    return drawn;
+  }
   drawn.data = fmt::format("${} << END_OF_DATA\n{}END_OF_DATA\n", block, rows);
   return drawn;
 }
@@ -351,15 +353,17 @@ std::string chart_commands(const Chart& chart, size_t number) {
   const std::vector<std::vector<Bar>> bars = bars_of(chart);
   std::string elements;
   size_t style = 0;
+  bool any_data = false;
   for (size_t s = 0; s < chart.series.size(); ++s) {
     const Series& series = chart.series[s];
     const Drawn drawn = draw_series(chart, series, bars[s], fmt::format("chart{}_{}", number, s), style);
     if (!series.reference) ++style;
     if (drawn.elements.empty()) continue;
     out += drawn.data;
+    any_data |= !drawn.data.empty();
     elements += (elements.empty() ? "" : ", ") + drawn.elements;
   }
-  if (!elements.empty()) return out + "plot " + elements + "\n";
+  if (any_data) return out + "plot " + elements + "\n";
   // An axis without data has no range that gnuplot could find.
   return out +
          "unset logscale\nset xrange [0:1]\nset yrange [0:1]\nset label 99 'nothing to show' at graph "
@@ -367,8 +371,7 @@ std::string chart_commands(const Chart& chart, size_t number) {
          "plot NaN notitle\nunset label 99\n";
 }
 
-// ---- gnuplot as a child
-// ---------------------------------------------------------------------------------------------
+// ---- gnuplot as a child --------------------------------------------------------------------------------
 
 constexpr const char* program = "gnuplot";
 

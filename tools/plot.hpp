@@ -36,7 +36,7 @@ struct PlotPoint {
 };
 
 struct Series {
-  std::string name;  ///< in the legend; "" for none
+  std::string name;  ///< in the legend, also of a series without points; "" for none
   Mark mark = Mark::points;
   std::vector<PlotPoint> points;
   bool reference = false;  ///< a limit or a model to compare with: drawn dashed and black
