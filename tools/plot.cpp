@@ -249,7 +249,7 @@ Range logarithmic_range(const Axis& axis, Range data) {
 }
 
 std::string axis_commands(const char* name, const Axis& axis, Range data) {
-  std::string out = fmt::format("set {}label {}\nset {}tics norotate font ',14' autofreq\n", name,
+  std::string out = fmt::format("set {}label {} font ',14'\nset {}tics norotate font ',14' autofreq\n", name,
                                 quoted(axis.label), name);
   const auto end = [](double value) { return std::isnan(value) ? "*" : fmt::format("{:.17g}", value); };
   if (axis.scale == Scale::linear || data.empty())
