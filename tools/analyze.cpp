@@ -229,7 +229,7 @@ int run_analyze(const AnalyzeOptions& options, const GlobalOptions& global) {
   if (!options.plot.empty()) {
     picture_format(options.plot);
     require_gnuplot("--plot");
-    plot.emplace(options.plot, OutputRules{options.force, options.inputs});
+    plot.emplace(options.plot, OutputRules{options.force, options.inputs, "--plot"});
   }
 
   Failures failures(global, options.inputs.size());
