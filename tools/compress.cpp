@@ -383,12 +383,13 @@ double entropy_ratio(const CompressReport& report) {
   return bits > 0 ? 8.0 * double(report.input_bytes) / bits : HUGE_VAL;
 }
 
-/// The exact expectation over the rounding, where the method has one and rounding is random.
+/// The exact expectation over the rounding, where the method has one and what was measured reads differently.
 std::string expected_text(const CompressReport& report) {
   double expected = 0;
   for (const PoolReport& pool : report.pools) expected += pool.expected_squared_error;
   if (std::isnan(expected) || report.distortion.energy <= 0 || expected == 0) return "";
-  return fmt::format(" (expected {})", number_text(expected / report.distortion.energy));
+  const std::string text = number_text(expected / report.distortion.energy);
+  return text == number_text(report.distortion.nmse()) ? "" : fmt::format(" (expected {})", text);
 }
 
 /// "  7 tensors dense": what is no matrix for a low-rank method.
