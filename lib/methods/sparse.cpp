@@ -144,6 +144,7 @@ void SparseScheme::keep(uint64_t k, bool draft) {
       sample && k_ > 0 ? std::max<uint64_t>(1, uint64_t(std::llround(double(k_) * share))) : k_;
   choose_positions(kept, sample);
   choose_value_range(kept, sample);
+  forget_lists(draft);
   const std::vector<PoolBlock> blocks = sample ? sample->blocks : pool_blocks(pool_, block_log2_);
   if (plan_.values == SparseValues::levels) choose_scales(blocks, share);
   if (plan_.values == SparseValues::quantized && plan_.width == 1 && scale_has_low(plan_.quantizer))
@@ -388,7 +389,33 @@ void SparseScheme::choose_packers(std::span<const PoolBlock> blocks) {
   coder_.prepare_encoding();
 }
 
+/// Sizes are coded in up to three passes, each of which needs the lists; drafts and large pools list again.
+void SparseScheme::forget_lists(bool draft) {
+  lists_.clear();
+  if (draft || k_ > most_listed || !(stores_map() || plan_.values == SparseValues::levels)) return;
+  first_list_.clear();
+  size_t blocks = 0;
+  for (const PoolTensor& tensor : pool_.tensors()) {
+    first_list_.push_back(blocks);
+    blocks += size_t((tensor.info->elements() + (uint64_t(1) << block_log2_) - 1) >> block_log2_);
+  }
+  lists_.resize(blocks);
+}
+
 void SparseScheme::list_kept(size_t t, uint64_t first, std::span<const float> values, Block& block) const {
+  if (lists_.empty()) return select_in_block(t, first, values, block);
+  KeptList& list = lists_[first_list_[t] + size_t(first >> block_log2_)];
+  if (list.known) {
+    block.kept = list.indices;
+    return;
+  }
+  select_in_block(t, first, values, block);
+  list.indices = block.kept;
+  list.known = true;
+}
+
+void SparseScheme::select_in_block(size_t t, uint64_t first, std::span<const float> values,
+                                   Block& block) const {
   const PoolTensor& tensor = pool_.tensors()[t];
   if (plan_.positions != Positions::magnitude) {
     list_subset(subset_cut_, plan_.positions == Positions::shared_random ? context_.seed : context_.stream,

@@ -116,6 +116,14 @@ class SparseScheme : public Scheme {
   float gain() const;
   double share_kept() const;
 
+  /// What list_kept found in a block; the passes of one size share it.
+  struct KeptList {
+    bool known = false;
+    std::vector<uint32_t> indices;
+  };
+  static constexpr uint64_t most_listed = uint64_t(1) << 22;  ///< elements: 16 MiB
+  void forget_lists(bool draft);
+  void select_in_block(size_t t, uint64_t first, std::span<const float> values, Block& block) const;
   void list_kept(size_t t, uint64_t first, std::span<const float> values, Block& block) const;
   void code_values(size_t t, const BlockPlace& place, std::span<const float> values, Block& block,
                    std::span<float> decoded) const;
@@ -145,6 +153,8 @@ class SparseScheme : public Scheme {
   MagnitudeCut cut_;
   SubsetCut subset_cut_;
   uint32_t least_key_ = 0, most_key_ = 0;  ///< of the kept, before a shift; in the value format's bits
+  mutable std::vector<KeptList> lists_;    ///< by block of the pool; empty: not kept
+  std::vector<size_t> first_list_;         ///< by tensor
   std::vector<Scale> scales_;
   ClassCoder coder_;
   double map_bits_ = 0, value_bits_ = 0;
