@@ -424,6 +424,7 @@ class Comparison {
         failures_(global, options.inputs.size()) {}
 
   int run() {
+    require_backend(global_.backend);
     const bool first = !ranks_ || ranks_->rank() == 0;
     if (first) prepare_outputs();
     const std::vector<InputFile> files = expand_inputs(options_.inputs, failures_);
