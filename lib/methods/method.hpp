@@ -113,6 +113,6 @@ const MethodRow& method_with_id(uint32_t wire_id);
 /// The rows' definitions, one file each.
 extern const MethodRow fp32_row, fp16_row, bf16_row, qsgd_row, nuqsgd_row, natural_row, terngrad_row, signsgd_row,
     ef_signsgd_row, onebit_row, topk_row, randk_row, dgc_row, qlsgd_row, acsgd_row, mcgq_row, gqsgd_std_row, gqsgd_exp_row,
-    thc_row, powersgd_row, acpsgd_row, lgreco_row, jointsq_row;
+    thc_row, powersgd_row, acpsgd_row, lgreco_row, jointsq_row, rdoq_row;
 
 }  // namespace jsq

@@ -12,6 +12,7 @@ const std::array registry = {
     &jointsq_row,    &fp32_row,       &fp16_row,   &bf16_row,  &qsgd_row,   &nuqsgd_row, &natural_row,  &terngrad_row,
     &signsgd_row,    &ef_signsgd_row, &onebit_row, &topk_row,  &randk_row,  &dgc_row,    &qlsgd_row,    &acsgd_row,
     &mcgq_row,       &gqsgd_std_row,  &gqsgd_exp_row, &thc_row, &powersgd_row, &acpsgd_row, &lgreco_row,
+    &rdoq_row,
 };
 
 size_t edit_distance(std::string_view a, std::string_view b) {
