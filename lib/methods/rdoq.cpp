@@ -42,7 +42,6 @@ struct TensorPlan {
   ScaleLayout layout = one_scale;
   std::vector<int16_t> columns;  ///< measured for every matrix; used with row_and_column_scales
   bool packed = false;
-  double weight = 1;             ///< elements / those of the training blocks
 };
 
 /// One way to code the whole pool.
@@ -148,10 +147,7 @@ class RdoqEncoder final : public MethodEncoder {
     } else {
       quantize_piece(chosen_, t, first, values, work);
       if (!tensors_[t].packed && work.nonzero) {
-        SideWriter side;
-        ScaleCodec codec;
-        write_scales(work.scaled, false, codec, side);
-        chosen_.coder.encode(side.symbols(), work.classes, work.levels, out);
+        encode_alone(chosen_, work, out);
       }
       reconstruct(chosen_, work, decoded);
     }
@@ -180,6 +176,8 @@ class RdoqEncoder final : public MethodEncoder {
  private:
   static constexpr uint64_t whole_elements = uint64_t(1) << 20;  ///< pools up to this size are trained and measured whole
   static constexpr uint64_t training_elements = uint64_t(1) << 19;
+  static constexpr uint64_t largest_pack = uint64_t(1) << 20;  ///< elements; what a decoder takes (SPEC.md)
+  static constexpr double packed_bytes_at_most = 16384;        ///< larger tensors do not notice what a block costs
 
   /// A piece on its way.
   struct Work {
@@ -191,33 +189,76 @@ class RdoqEncoder final : public MethodEncoder {
 
   // --- Preparation ---------------------------------------------------------------------------------------------------
 
-  /// Block size, training blocks, first layouts and columns.
+  /// Block size, pack, training pieces, first layouts and columns.
   void prepare(double body_bytes) {
     const uint64_t elements = pool_.summary().elements;
     const double bytes_per_element = body_bytes / double(elements);
-    uint8_t wanted = 16;
-    while (wanted < 20 && (std::ldexp(bytes_per_element, wanted) < 16384 || elements <= whole_elements / 2)) ++wanted;
-    if (wanted == block_log2_ && !blocks_.empty()) return;
-    block_log2_ = wanted;
-    blocks_ = pool_blocks(pool_, block_log2_, elements <= whole_elements ? UINT64_MAX : training_elements);
-    std::vector<uint64_t> seen(tensors_.size());
-    for (const PoolBlock& block : blocks_) seen[block.tensor] += block.count;
+    uint8_t log2 = 16;
+    while (log2 < 20 && (std::ldexp(bytes_per_element, log2) < 16384 || elements <= whole_elements / 2)) ++log2;
+    const uint64_t limit = choose_pack(bytes_per_element);
+    if (log2 == block_log2_ && limit == packed_limit_ && !pieces_.empty()) return;
+    block_log2_ = log2;
+    packed_limit_ = limit;
     for (size_t t = 0; t < tensors_.size(); ++t) {
       TensorPlan& plan = tensors_[t];
       const uint64_t count = pool_.tensors()[t].info->elements();
-      plan.weight = seen[t] ? double(count) / double(seen[t]) : 0;
+      plan.packed = count > 0 && count <= packed_limit_;
       if (!plan.columns.empty() || count == 0) continue;
       const bool matrix = plan.view.rows > 1 && plan.view.columns > 1;
-      if (matrix && plan.view.columns * 4 <= count && plan.view.columns <= (1u << 20)) plan.columns = measure_columns(pool_, t, plan.view);
-      plan.layout = matrix && count >= 256 && !plan.columns.empty() ? row_and_column_scales : count > 64 ? ScaleLayout(6) : one_scale;
+      if (matrix && plan.view.columns * 4 <= count && plan.view.columns <= (1u << 20))
+        plan.columns = measure_columns(pool_, t, plan.view);
+      plan.layout = !plan.columns.empty() && count >= 256 ? row_and_column_scales : count > 64 ? ScaleLayout(6) : one_scale;
     }
-    pack_tensors();
+    choose_pieces();
     trained_.reset();
   }
 
-  void pack_tensors() {
-    // Small tensors share one stream: each would cost a checksum, a length and the states of its own.
-    packed_limit_ = 0;
+  /// Small tensors share one stream: each would cost a checksum, a length and the states of its own. Returns the largest
+  /// number of elements of a tensor in it, 0 for no pack.
+  uint64_t choose_pack(double bytes_per_element) const {
+    std::vector<uint64_t> sizes;
+    for (const PoolTensor& tensor : pool_.tensors())
+      if (tensor.info->elements() > 0) sizes.push_back(tensor.info->elements());
+    std::sort(sizes.begin(), sizes.end());
+    uint64_t total = 0, limit = 0;
+    size_t packed = 0;
+    for (size_t i = 0; i < sizes.size();) {
+      size_t end = i;
+      while (end < sizes.size() && sizes[end] == sizes[i]) ++end;
+      total += sizes[i] * (end - i);
+      if (total > largest_pack || double(sizes[i]) * bytes_per_element > packed_bytes_at_most) break;
+      limit = sizes[i];
+      packed = end;
+      i = end;
+    }
+    return packed > 1 ? limit : 0;
+  }
+
+  /// Everything packed, and blocks of the other tensors: all of them in a small pool, every n-th in a large one.
+  void choose_pieces() {
+    pieces_.clear();
+    std::vector<PoolBlock> others;
+    uint64_t elements = 0;
+    for (const PoolBlock& block : pool_blocks(pool_, block_log2_)) {
+      if (tensors_[block.tensor].packed) {
+        pieces_.push_back(block);
+        continue;
+      }
+      others.push_back(block);
+      elements += block.count;
+    }
+    packed_pieces_ = pieces_.size();
+    const double share = pool_.summary().elements <= whole_elements ? 1 : std::min(1.0, double(training_elements) / double(elements));
+    double quota = 0;
+    uint64_t seen = 0;
+    for (const PoolBlock& block : others) {
+      quota += share * double(block.count);
+      if (share < 1 && quota < double(block.count) && !(seen == 0 && &block == &others.back())) continue;
+      quota -= double(block.count);
+      seen += block.count;
+      pieces_.push_back(block);
+    }
+    weight_ = seen ? double(elements) / double(seen) : 1;
   }
 
   std::span<const float> read(const PoolBlock& block, std::vector<float>& scratch) const {
@@ -257,21 +298,19 @@ class RdoqEncoder final : public MethodEncoder {
     }
   }
 
-  /// Atoms of the pool (or of one tensor) under the layouts chosen, and its row scales.
+  /// Atoms of the pool under the layouts chosen, and its row scales.
   void gather() {
-    scaled_.resize(blocks_.size());
+    scaled_.resize(pieces_.size());
     std::vector<float> scratch;
     atoms_.clear();
-    double scale = 1;
-    for (size_t b = 0; b < blocks_.size(); ++b) {
-      const std::span<const float> values = read(blocks_[b], scratch);
-      measure_piece(blocks_[b].tensor, tensors_[blocks_[b].tensor].layout, blocks_[b].first, values, scaled_[b]);
-      count_piece(scaled_[b], values, counter_);
+    for (size_t p = 0; p < pieces_.size(); ++p) {
+      const std::span<const float> values = read(pieces_[p], scratch);
+      measure_piece(pieces_[p].tensor, tensors_[pieces_[p].tensor].layout, pieces_[p].first, values, scaled_[p]);
+      count_piece(scaled_[p], values, counter_);
+      if (p + 1 == packed_pieces_) atoms_ = counter_.take();
     }
-    uint64_t seen = 0;
-    for (const PoolBlock& block : blocks_) seen += block.count;
-    if (seen) scale = double(pool_.summary().elements) / double(seen);
-    atoms_ = counter_.take(scale);
+    const std::vector<Atom> others = counter_.take(weight_);
+    atoms_.insert(atoms_.end(), others.begin(), others.end());
   }
 
   // --- Coding of a piece -----------------------------------------------------------------------------------------------
@@ -321,20 +360,23 @@ class RdoqEncoder final : public MethodEncoder {
   /// Bytes that a trained step is expected to take, side information included.
   double expected_bytes(const Trained& trained) const {
     const Plan plan = make_plan(trained, trained.lambda);
-    double bits = trained.bits + double(trained.table_bits);
-    double headers = 6;
-    for (size_t b = 0; b < blocks_.size(); ++b) {
-      ScaledPiece scaled = scaled_[b];
+    double packed_bits = 0, bits = 0, headers = 8;
+    ScaleCodec pack;
+    for (size_t p = 0; p < pieces_.size(); ++p) {
+      ScaledPiece scaled = scaled_[p];
       relate(plan, scaled);
       SideWriter side;
-      ScaleCodec codec;
-      write_scales(scaled, false, codec, side);
-      const double weight = tensors_[blocks_[b].tensor].weight;
-      bits += double(side.bits_q16()) / 65536 * weight;
-      headers += 3 * weight;
+      if (p < packed_pieces_) {
+        write_scales(scaled, true, pack, side);
+        packed_bits += double(side.bits_q16()) / 65536;
+      } else {
+        ScaleCodec own;
+        write_scales(scaled, false, own, side);
+        bits += double(side.bits_q16()) / 65536;
+        headers += 4 * weight_;
+      }
     }
-    bits += double(column_bits());
-    return bits / 8 + headers;
+    return (trained.bits + double(trained.table_bits) + packed_bits + bits * weight_ + column_bits()) / 8 + headers;
   }
 
   double column_bits() const {
@@ -391,11 +433,9 @@ class RdoqEncoder final : public MethodEncoder {
     bool changed = false;
     std::vector<float> scratch;
     AtomCounter counter;
-    size_t b = 0;
-    for (size_t t = 0; t < tensors_.size(); ++t) {
-      const size_t begin = b;
-      while (b < blocks_.size() && blocks_[b].tensor == t) ++b;
-      if (b == begin) continue;
+    for (size_t begin = 0, end = 0; begin < pieces_.size(); begin = end) {
+      const size_t t = pieces_[begin].tensor;
+      while (end < pieces_.size() && pieces_[end].tensor == t) ++end;
       const uint64_t count = pool_.tensors()[t].info->elements();
       double least = HUGE_VAL;
       ScaleLayout chosen = tensors_[t].layout;
@@ -404,10 +444,10 @@ class RdoqEncoder final : public MethodEncoder {
         if (layout == row_scales && tensors_[t].view.rows < 2) continue;
         if (layout >= first_run_layout && run_elements(ScaleLayout(layout)) >= count) continue;
         double bits = 0;
-        for (size_t k = begin; k < b; ++k) {
-          const std::span<const float> values = read(blocks_[k], scratch);
+        for (size_t k = begin; k < end; ++k) {
+          const std::span<const float> values = read(pieces_[k], scratch);
           ScaledPiece scaled;
-          measure_piece(t, ScaleLayout(layout), blocks_[k].first, values, scaled);
+          measure_piece(t, ScaleLayout(layout), pieces_[k].first, values, scaled);
           count_piece(scaled, values, counter);
           relate(plan, scaled);
           SideWriter side;
@@ -428,7 +468,7 @@ class RdoqEncoder final : public MethodEncoder {
           SideWriter side;
           ScaleCodec codec;
           codec.write(side, tensors_[t].columns, true);
-          bits += double(side.bits_q16()) / 65536 / tensors_[t].weight;
+          bits += double(side.bits_q16()) / 65536 / (tensors_[t].packed ? 1 : weight_);
         }
         const double cost = error + trained.lambda * bits;
         if (cost < least) {
@@ -455,36 +495,57 @@ class RdoqEncoder final : public MethodEncoder {
     }
   }
 
-  /// Codes the training blocks.
+  /// Codes the training pieces.
   Outcome measure(const Plan& plan) const {
-    std::vector<Outcome> parts(blocks_.size());
-    tbb::parallel_for(size_t(0), blocks_.size(), [&](size_t b) {
+    std::vector<Outcome> parts(pieces_.size());
+    tbb::parallel_for(size_t(0), pieces_.size(), [&](size_t p) {
       static thread_local Work work;
       static thread_local std::vector<float> scratch, decoded;
-      const std::span<const float> values = read(blocks_[b], scratch);
-      quantize_piece(plan, blocks_[b].tensor, blocks_[b].first, values, work);
+      const std::span<const float> values = read(pieces_[p], scratch);
+      quantize_piece(plan, pieces_[p].tensor, pieces_[p].first, values, work);
       std::string out;
-      if (work.nonzero) {
-        SideWriter side;
-        ScaleCodec codec;
-        write_scales(work.scaled, false, codec, side);
-        plan.coder.encode(side.symbols(), work.classes, work.levels, out);
-      }
+      if (work.nonzero && p >= packed_pieces_) encode_alone(plan, work, out);
       decoded.resize(values.size());
       reconstruct(plan, work, decoded);
-      round_to_dtype(pool_.tensors()[blocks_[b].tensor].info->dtype, decoded);
+      round_to_dtype(pool_.tensors()[pieces_[p].tensor].info->dtype, decoded);
       const cpu::ErrorSums errors = cpu::error_sums(values, decoded);
-      parts[b] = {double(out.size()), errors.squared_error, errors.max_error};
+      parts[p] = {out.empty() ? 0.0 : double(out.size()), errors.squared_error, errors.max_error};
     });
     Outcome total;
-    for (size_t b = 0; b < blocks_.size(); ++b) {
-      const double weight = tensors_[blocks_[b].tensor].weight;
-      total.bytes += parts[b].bytes * weight;
-      total.squared_error += parts[b].squared_error * weight;
-      total.max_error = std::max(total.max_error, parts[b].max_error);
+    for (size_t p = 0; p < pieces_.size(); ++p) {
+      const double weight = p < packed_pieces_ ? 1 : weight_;
+      total.bytes += parts[p].bytes * weight;
+      total.squared_error += parts[p].squared_error * weight;
+      total.max_error = std::max(total.max_error, parts[p].max_error);
     }
     total.bytes += double(write_rdoq_parameters(parameters_of(plan)).size());
     return total;
+  }
+
+  static void encode_alone(const Plan& plan, const Work& work, std::string& out) {
+    SideWriter side;
+    ScaleCodec codec;
+    write_scales(work.scaled, false, codec, side);
+    plan.coder.encode(side.symbols(), work.classes, work.levels, out);
+  }
+
+  /// All packed tensors in one stream.
+  std::string encode_pack(const Plan& plan) const {
+    std::vector<ContextClass> classes;
+    std::vector<int32_t> levels;
+    std::vector<float> scratch;
+    SideWriter side;
+    ScaleCodec codec;
+    Work work;
+    for (size_t p = 0; p < packed_pieces_; ++p) {
+      quantize_piece(plan, pieces_[p].tensor, pieces_[p].first, read(pieces_[p], scratch), work);
+      write_scales(work.scaled, true, codec, side);
+      classes.insert(classes.end(), work.classes.begin(), work.classes.end());
+      levels.insert(levels.end(), work.levels.begin(), work.levels.end());
+    }
+    std::string out;
+    plan.coder.encode(side.symbols(), classes, levels, out);
+    return out;
   }
 
   /// Moves the weight of a bit until the bytes meet the budget: tables and step stay.
@@ -569,13 +630,19 @@ class RdoqEncoder final : public MethodEncoder {
     for (size_t t = 0; t < tensors_.size(); ++t)
       if (tensors_[t].layout == row_and_column_scales && !tensors_[t].packed)
         parameters.columns[pool_.tensors()[t].number] = tensors_[t].columns;
+    if (packed_limit_ > 0) {
+      parameters.packed_elements = packed_limit_;
+      parameters.pack = encode_pack(plan);
+    }
     return parameters;
   }
 
   void use(Plan plan) {
     dropped_ = false;
     chosen_ = std::move(plan);
-    parameters_ = write_rdoq_parameters(parameters_of(chosen_));
+    const RdoqParameters parameters = parameters_of(chosen_);
+    packed_bytes_ = parameters.pack.size();
+    parameters_ = write_rdoq_parameters(parameters);
   }
 
   uint64_t drop_all() {
@@ -589,8 +656,10 @@ class RdoqEncoder final : public MethodEncoder {
   Preset preset_ = Preset::balanced;
   std::optional<double> fixed_lambda_;
   std::vector<TensorPlan> tensors_;
-  std::vector<PoolBlock> blocks_;      ///< what is trained on
-  std::vector<ScaledPiece> scaled_;    ///< of blocks_, in absolute half octaves
+  std::vector<PoolBlock> pieces_;      ///< what is trained on: packed tensors, then blocks of others
+  size_t packed_pieces_ = 0;
+  double weight_ = 1;                  ///< elements of other tensors / those of their pieces
+  std::vector<ScaledPiece> scaled_;    ///< of pieces_, in absolute half octaves
   std::vector<Atom> atoms_;
   AtomCounter counter_;
   std::optional<Trained> trained_;
@@ -605,7 +674,31 @@ class RdoqEncoder final : public MethodEncoder {
 
 class RdoqDecoder final : public MethodDecoder {
  public:
-  RdoqDecoder(std::string_view parameters, std::string_view what) : parameters_(read_rdoq_parameters(parameters, what)) {}
+  RdoqDecoder(std::string_view parameters, std::string_view what)
+      : parameters_(read_rdoq_parameters(parameters, what)), what_(what) {}
+
+  void bind(std::span<const BlockPlace> tensors) override {
+    if (parameters_.packed_elements == 0) return;
+    std::vector<ScaleView> views;
+    uint64_t total = 0;
+    for (const BlockPlace& place : tensors) {
+      const uint64_t elements = place.info->elements();
+      if (elements == 0 || elements > parameters_.packed_elements) continue;
+      views.push_back(scale_view(*place.info));
+      first_packed_[place.tensor] = size_t(total);
+      total += elements;
+      if (total > uint64_t(1) << 20) throw Error(Errc::damaged, what_ + " is damaged: more packed elements than 2^20");
+    }
+    packed_.resize(size_t(total));
+    decode_rdoq_pack(parameters_, views, packed_, what_);
+  }
+
+  void decode_empty(const BlockPlace& place, std::span<float> values) const override {
+    const auto found = first_packed_.find(place.tensor);
+    if (found == first_packed_.end()) return MethodDecoder::decode_empty(place, values);
+    std::copy_n(packed_.begin() + std::ptrdiff_t(found->second + place.first), values.size(), values.begin());
+  }
+
   void decode_block(const BlockPlace& place, std::string_view block, std::span<float> values, std::string_view what) const override {
     decode_rdoq_block(parameters_, place.tensor, {scale_view(*place.info), place.first, values.size()}, block, values, what);
   }
@@ -615,6 +708,9 @@ class RdoqDecoder final : public MethodDecoder {
 
  private:
   RdoqParameters parameters_;
+  std::string what_;
+  std::map<uint32_t, size_t> first_packed_;  ///< by tensor number: where its values begin
+  std::vector<float> packed_;
 };
 
 }  // namespace
@@ -631,6 +727,7 @@ const MethodRow rdoq_row = {
     },
     [](std::string_view parameters, std::string_view what) -> std::unique_ptr<MethodDecoder> {
       return std::make_unique<RdoqDecoder>(parameters, what);
-    }};
+    },
+    nullptr, true};
 
 }  // namespace jsq

@@ -17,6 +17,7 @@ void AtomCounter::add(std::span<const float> values, int octaves) {
   const size_t s = size_t(std::clamp(octaves, least, least + scales - 1) - least);
   if (bins_[s].empty()) bins_[s].resize(keys);
   std::vector<Bin>& bins = bins_[s];
+  used_[s] = true;
   for (float g : values) {
     const float magnitude = std::abs(g);
     if (magnitude == 0) {
@@ -35,6 +36,8 @@ std::vector<Atom> AtomCounter::take(double scale) {
   for (int s = 0; s < scales; ++s) {
     if (zeros_[s] > 0) atoms.push_back({int16_t(s + least), zeros_[s] * scale, 0, 0});
     zeros_[s] = 0;
+    if (!used_[size_t(s)]) continue;
+    used_[size_t(s)] = false;
     for (Bin& bin : bins_[size_t(s)]) {
       if (bin.count == 0) continue;
       const double mean = bin.sum / bin.count;
@@ -95,9 +98,9 @@ class Trainer {
       lowest = std::min(lowest, atom.context);
       highest = std::max(highest, atom.context);
     }
+    if (highest >= highest_own_context) lowest = std::min(lowest, highest_own_context - 1);
     model_.lowest = lowest;
     tables_ = size_t(std::min(highest, highest_own_context) - lowest) + 1;
-    if (highest > highest_own_context) tables_ = size_t(highest_own_context - lowest) + 1;
     model_.tables.assign(tables_, Ladder{.rungs = most_rungs, .closed = false});
     count_rounded();
     fit();
@@ -184,7 +187,8 @@ class Trainer {
     size_t drop = 0;
     while (drop < gain.size() && gain[drop] < options_.lambda * 8) ++drop;
     if (drop == 0) return;
-    if (drop < gain.size() && model_.highest() == highest_own_context && model_.tables.size() - drop < 2) drop = model_.tables.size() - 2;
+    if (drop < gain.size() && model_.highest() == highest_own_context) drop = std::min(drop, model_.tables.size() - 2);
+    if (drop == 0) return;
     model_.lowest += int(drop);
     model_.tables.erase(model_.tables.begin(), model_.tables.begin() + std::ptrdiff_t(drop));
     if (!values_.offsets.empty()) values_.offsets.erase(values_.offsets.begin(), values_.offsets.begin() + std::ptrdiff_t(drop));

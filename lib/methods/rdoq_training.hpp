@@ -37,6 +37,7 @@ class AtomCounter {
   };
   std::vector<std::vector<Bin>> bins_;  ///< [scale], made on first use
   double zeros_[scales] = {};
+  bool used_[scales] = {};
 };
 
 /// What training came to; sizes without side information.

@@ -68,6 +68,10 @@ const MethodRow& method_with_id(uint32_t wire_id) {
   throw Error(Errc::newer_format, "method id " + std::to_string(wire_id) + " is not known to this jsq; use a newer one");
 }
 
+bool method_packs(uint32_t wire_id) {
+  return std::any_of(registry.begin(), registry.end(), [&](const MethodRow* row) { return row->info.wire_id == wire_id && row->packs; });
+}
+
 const MethodInfo& method_named(std::string_view name) { return method_row(name).info; }
 
 std::string_view MethodSpec::option(std::string_view key) const {

@@ -33,6 +33,10 @@ void MethodEncoder::save(State&) const {}
 bool MethodEncoder::learn(uint64_t) {
   return false;
 }
+void MethodDecoder::bind(std::span<const BlockPlace>) {}
+void MethodDecoder::decode_empty(const BlockPlace&, std::span<float> values) const {
+  std::fill(values.begin(), values.end(), 0.0f);
+}
 
 std::vector<PoolBlock> pool_blocks(const TensorPool& pool, uint8_t block_log2, uint64_t wanted) {
   std::vector<PoolBlock> blocks;

@@ -192,15 +192,17 @@ bool ContextModel::read(cpu::BitReader& in) {
   const uint32_t count = in.get(5);
   if (count == 0) return !in.overrun();
   lowest = int(in.get(5)) + lowest_context;
-  if (lowest + int(count) - 1 > highest_own_context) return false;
+  if (lowest + int(count) - 1 > highest_own_context || lowest == highest_own_context) return false;
   const uint32_t low = in.get(2);
   tables.resize(count);
   for (size_t t = 0; t < tables.size(); ++t)
     if (!read_ladder(in, t ? &tables[t - 1] : nullptr, tables[t], low, most_rungs)) return false;
   has_escapes = in.bit();
   if (has_escapes && (!read_ladder(in, nullptr, escapes, escape_rice, 32) || !escapes.closed)) return false;
-  for (const Ladder& ladder : tables)
-    if (!ladder.closed && !has_escapes) return false;
+  for (size_t t = 0; t < tables.size(); ++t) {
+    if (!tables[t].closed && !has_escapes) return false;
+    if (tables[t].closed && lowest + int(t) >= 4) return false;
+  }
   return !in.overrun();
 }
 
@@ -267,8 +269,8 @@ void fit_tables(ContextModel& model, int lowest, std::span<const MagnitudeCounts
       if (row[m]) seen = m;
     const uint64_t last = row[most_rungs];
     uint32_t rungs = seen + 1;
-    bool closed = last == 0 && !open;
-    if (!closed) rungs = std::max(rungs, 1u);
+    // Levels of contexts with raw bits have no end.
+    bool closed = last == 0 && !open && lowest + int(model.tables.size()) < 4;
     // A rung that was met once or twice costs about as much as the escape.
     while (rungs > 2 && row[rungs - 1] < 3 && (open || !closed)) --rungs;
     uint64_t beyond = 0;
