@@ -100,6 +100,7 @@ class RdoqEncoder final : public MethodEncoder {
       trained_ = step_for(wanted * correction_, lambda_);
       Plan plan = make_plan(*trained_, trained_->lambda);
       const Outcome outcome = measure(plan);
+      if (getenv("DBG")) fprintf(stderr, "attempt %d wanted %.0f corr %.4f lambda %.3f step %.4g tables %zu lowest %d est.D %.5g  bytes %.0f D %.5g  est.bytes %.0f\n", attempt, wanted, correction_, lambda_, trained_->values.step(), trained_->model.tables.size(), trained_->model.lowest, trained_->squared_error/pool_.summary().energy, outcome.bytes, outcome.squared_error/pool_.summary().energy, expected_bytes(*trained_));
       if (outcome.bytes <= wanted && (!best || outcome.bytes > best->second.bytes)) best.emplace(plan, outcome);
       const double off = outcome.bytes / wanted;
       if (off > 0.9985 && off <= 1) break;
@@ -489,6 +490,7 @@ class RdoqEncoder final : public MethodEncoder {
     double least = HUGE_VAL;
     for (double lambda : {0.07, 0.1, 0.13, 0.17, 0.22}) {
       const Trained trained = step_for(wanted, lambda);
+      if (getenv("DBG")) fprintf(stderr, "lambda %.3f D %.5g bytes %.0f step %.4g\n", lambda, trained.squared_error/pool_.summary().energy, expected_bytes(trained), trained.values.step());
       if (trained.squared_error >= least) continue;
       least = trained.squared_error;
       lambda_ = lambda;
@@ -560,6 +562,7 @@ class RdoqEncoder final : public MethodEncoder {
       Plan candidate = plan;
       candidate.quantizer = RdQuantizer(plan.coder, lambda);
       const Outcome result = measure(candidate);
+      if (getenv("DBG")) fprintf(stderr, "  trim lambda %.4f bytes %.0f D %.5g\n", lambda, result.bytes, result.squared_error/pool_.summary().energy);
       if (result.bytes > wanted) {
         exceeds = lambda;
         continue;
