@@ -139,8 +139,10 @@ class RdoqEncoder final : public MethodEncoder {
   uint8_t block_log2(size_t) const override { return block_log2_; }
 
   void encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out, BlockSums& sums) const override {
-    static thread_local Work work;
-    static thread_local std::vector<float> decoded;
+    static thread_local Work work_of_thread;
+    static thread_local std::vector<float> decoded_of_thread;
+    Work& work = work_of_thread;
+    std::vector<float>& decoded = decoded_of_thread;
     decoded.resize(values.size());
     const size_t before = out.size();
     if (dropped_) {
@@ -150,7 +152,7 @@ class RdoqEncoder final : public MethodEncoder {
       if (!tensors_[t].packed && work.nonzero) {
         encode_alone(chosen_, work, out);
       }
-      reconstruct(chosen_, work, decoded);
+      chosen_.coder.reconstruct(work.classes, work.active, decoded);
     }
     round_to_dtype(pool_.tensors()[t].info->dtype, decoded);
     const cpu::ErrorSums errors = cpu::error_sums(values, decoded);
@@ -184,7 +186,7 @@ class RdoqEncoder final : public MethodEncoder {
   struct Work {
     ScaledPiece scaled;
     std::vector<ContextClass> classes;
-    std::vector<int32_t> levels;
+    ActiveLevels active;
     bool nonzero = false;
   };
 
@@ -328,17 +330,9 @@ class RdoqEncoder final : public MethodEncoder {
     measure_piece(t, tensors_[t].layout, first, values, work.scaled);
     relate(plan, work.scaled);
     work.classes.resize(values.size());
-    work.levels.resize(values.size());
     fill_classes(plan.coder, work.scaled.piece, work.scaled.layout, work.scaled.rows, work.scaled.columns, work.classes);
-    plan.quantizer.quantize(values, work.classes, work.levels);
-    work.nonzero = std::any_of(work.levels.begin(), work.levels.end(), [](int32_t level) { return level != 0; });
-  }
-
-  static void reconstruct(const Plan& plan, const Work& work, std::span<float> decoded) {
-    for (size_t i = 0; i < decoded.size(); ++i) {
-      const int32_t level = work.levels[i];
-      decoded[i] = level == 0 ? 0.0f : plan.coder.values().value(plan.coder.use(work.classes[i]), level);
-    }
+    plan.quantizer.quantize(values, work.classes, work.active);
+    work.nonzero = std::any_of(work.active.levels.begin(), work.active.levels.end(), [](int32_t level) { return level != 0; });
   }
 
   Plan make_plan(const Trained& trained, double lambda) const {
@@ -508,7 +502,7 @@ class RdoqEncoder final : public MethodEncoder {
       std::string out;
       if (work.nonzero && p >= packed_pieces_) encode_alone(plan, work, out);
       decoded.resize(values.size());
-      reconstruct(plan, work, decoded);
+      plan.coder.reconstruct(work.classes, work.active, decoded);
       round_to_dtype(pool_.tensors()[pieces_[p].tensor].info->dtype, decoded);
       const cpu::ErrorSums errors = cpu::error_sums(values, decoded);
       parts[p] = {out.empty() ? 0.0 : double(out.size()), errors.squared_error, errors.max_error};
@@ -528,13 +522,13 @@ class RdoqEncoder final : public MethodEncoder {
     SideWriter side;
     ScaleCodec codec;
     write_scales(work.scaled, false, codec, side);
-    plan.coder.encode(side.symbols(), work.classes, work.levels, out);
+    plan.coder.encode(side.symbols(), work.classes, work.active, out);
   }
 
   /// All packed tensors in one stream.
   std::string encode_pack(const Plan& plan) const {
     std::vector<ContextClass> classes;
-    std::vector<int32_t> levels;
+    ActiveLevels active;
     std::vector<float> scratch;
     SideWriter side;
     ScaleCodec codec;
@@ -542,11 +536,12 @@ class RdoqEncoder final : public MethodEncoder {
     for (size_t p = 0; p < packed_pieces_; ++p) {
       quantize_piece(plan, pieces_[p].tensor, pieces_[p].first, read(pieces_[p], scratch), work);
       write_scales(work.scaled, true, codec, side);
+      for (uint32_t position : work.active.positions) active.positions.push_back(uint32_t(classes.size()) + position);
+      active.levels.insert(active.levels.end(), work.active.levels.begin(), work.active.levels.end());
       classes.insert(classes.end(), work.classes.begin(), work.classes.end());
-      levels.insert(levels.end(), work.levels.begin(), work.levels.end());
     }
     std::string out;
-    plan.coder.encode(side.symbols(), classes, levels, out);
+    plan.coder.encode(side.symbols(), classes, active, out);
     return out;
   }
 

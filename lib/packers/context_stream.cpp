@@ -7,7 +7,6 @@
 #include <limits>
 
 #include "jsq/error.hpp"
-#include "kernels/cpu/rans_stream.hpp"
 #include "lib/packers/entropy_model.hpp"
 
 namespace jsq {
@@ -143,61 +142,117 @@ void ContextCoder::prepare_decoding() {
   if (model_.has_escapes) append_slots(plain_frequencies(model_.escapes), escape_slots_);
 }
 
-void ContextCoder::encode(std::span<const RansSymbol> side, std::span<const ContextClass> classes,
-                          std::span<const int32_t> levels, std::string& out) const {
-  static thread_local std::vector<uint16_t> ids, escapes, side_ids;
-  ids.resize(classes.size());
-  escapes.clear();
-  // Of each class: where its symbols begin, 0 for always zero; raw bits.
-  std::array<uint16_t, context_classes> base{};
-  std::array<uint8_t, context_classes> raw{};
+namespace {
+
+/// Interleaved states that take symbols last to first; words are filled from the back.
+class LaneEncoder {
+ public:
+  LaneEncoder(uint32_t lanes, std::vector<uint16_t>& words) : lanes_(lanes), words_(words), out_(words.data() + words.size()) {
+    std::fill(states_, states_ + lanes, rans_lower_bound);
+  }
+  void push(size_t index, const RansSymbol& symbol) { push_state(states_[index & (lanes_ - 1)], symbol); }
+  /// Eight neighbours at an index that is a multiple of eight.  \pre eight lanes
+  void push_eight(const uint16_t* ids, const RansSymbol* table) {
+    for (uint32_t l = 8; l-- > 0;) push_state(states_[l], table[ids[l]]);
+  }
+  void finish(std::string& out) const {
+    out.append(reinterpret_cast<const char*>(states_), lanes_ * sizeof(uint32_t));
+    out.append(reinterpret_cast<const char*>(out_), size_t(words_.data() + words_.size() - out_) * sizeof(uint16_t));
+  }
+
+ private:
+  void push_state(uint32_t& state, const RansSymbol& symbol) {
+    uint32_t x = state;
+    const bool emit = element::rans_needs_word(x, symbol.frequency);
+    out_[-1] = uint16_t(x);  // kept only when emitted: a store costs less than a mispredicted branch
+    out_ -= emit;
+    x >>= uint32_t(emit) << 4;
+    state = element::rans_push(x, symbol);
+  }
+  uint32_t lanes_;
+  std::vector<uint16_t>& words_;
+  uint16_t* out_;
+  uint32_t states_[8];
+};
+
+}  // namespace
+
+void ContextCoder::encode(std::span<const RansSymbol> side, std::span<const ContextClass> classes, const ActiveLevels& active,
+                          std::string& out) const {
+  struct Scratch {
+    std::vector<uint16_t> ids, words;
+    std::vector<uint8_t> escapes;
+  };
+  static thread_local Scratch scratch_of_thread;
+  Scratch& scratch = scratch_of_thread;
+  const size_t count = classes.size();
+  scratch.ids.resize(count);
+  scratch.escapes.clear();
+  // Of each class: where its symbols begin, 0 for always zero; rungs of its table.
+  std::array<uint16_t, 256> base{};
   std::array<uint32_t, context_classes> rungs{};
   for (size_t k = 1; k < context_classes && !model_.tables.empty(); ++k) {
     base[k] = uint16_t((uses_[k].table + 1) * context_symbols);
-    raw[k] = uses_[k].raw_bits;
     rungs[k] = model_.tables[uses_[k].table].rungs;
   }
+  uint16_t* ids = scratch.ids.data();
+  for (size_t i = 0; i < count; ++i) ids[i] = base[classes[i]];
   std::string raw_bytes;
   cpu::BitWriter bits(raw_bytes);
-  for (size_t i = 0; i < classes.size(); ++i) {
+  for (size_t j = 0; j < active.levels.size(); ++j) {
+    const size_t i = active.positions[j];
     const ContextClass k = classes[i];
-    const int32_t level = levels[i];
-    if (level == 0 && raw[k] == 0) {
-      ids[i] = base[k];
-      continue;
-    }
-    const uint32_t magnitude = uint32_t(level < 0 ? -level : level), coarse = magnitude >> raw[k];
+    const uint32_t raw = uses_[k].raw_bits;
+    const int32_t level = active.levels[j];
     const bool negative = level < 0;
+    const uint32_t magnitude = uint32_t(negative ? -level : level), coarse = magnitude >> raw;
     if (coarse < rungs[k]) {
       ids[i] = uint16_t(base[k] + (coarse == 0 ? 0 : 2 * coarse - !negative));
-      if (raw[k] > 0 && coarse == 0) bits.put(negative, 1);
+      if (raw > 0 && coarse == 0) bits.put(negative, 1);
     } else {
       ids[i] = uint16_t(base[k] + escape_symbol);
       const uint32_t excess = coarse - rungs[k] + 1, length = uint32_t(std::bit_width(excess)) - 1;
-      escapes.push_back(uint16_t(length));
+      scratch.escapes.push_back(uint8_t(length));
       bits.put(negative, 1);
       if (length > 0) bits.put(excess & ((1u << length) - 1), length);
     }
-    if (raw[k] > 0) bits.put(magnitude & ((1u << raw[k]) - 1), raw[k]);
+    if (raw > 0) bits.put(magnitude & ((1u << raw) - 1), raw);
   }
   bits.align();
-  side_ids.resize(std::min<size_t>(side.size(), 32768));
-  for (size_t i = 0; i < side_ids.size(); ++i) side_ids[i] = uint16_t(i);
 
   const size_t before = out.size();
   for (const uint32_t lanes : {8u, 1u}) {
-    cpu::RansEncoder encoder(lanes, side.size() + ids.size() + escapes.size());
-    encoder.encode_section(escapes, escape_symbols_.data());
-    encoder.encode_section(ids, symbols_.data());
-    for (size_t end = side.size(); end > 0;) {
-      const size_t begin = (end - 1) / 32768 * 32768;
-      encoder.encode_section(std::span(side_ids).first(end - begin), side.data() + begin);
-      end = begin;
+    scratch.words.resize(side.size() + count + scratch.escapes.size() + 1);
+    LaneEncoder encoder(lanes, scratch.words);
+    for (size_t j = scratch.escapes.size(); j-- > 0;) encoder.push(j, escape_symbols_[scratch.escapes[j]]);
+    size_t i = count;
+    if (lanes == 8) {
+      for (; i % 8 != 0; --i) encoder.push(i - 1, symbols_[ids[i - 1]]);
+      for (; i > 0; i -= 8) {
+        uint64_t eight;
+        std::memcpy(&eight, classes.data() + i - 8, 8);
+        if (eight != 0) encoder.push_eight(ids + i - 8, symbols_.data());
+      }
     }
+    for (; i > 0; --i) encoder.push(i - 1, symbols_[ids[i - 1]]);
+    for (size_t j = side.size(); j-- > 0;) encoder.push(j, side[j]);
     encoder.finish(out);
     out += raw_bytes;
     if (lanes == 1 || out.size() - before >= lanes_bytes) return;
     out.resize(before);
+  }
+}
+
+void ContextCoder::reconstruct(std::span<const ContextClass> classes, const ActiveLevels& active, std::span<float> values) const {
+  std::fill(values.begin(), values.end(), 0.0f);
+  for (size_t j = 0; j < active.levels.size(); ++j) {
+    const size_t i = active.positions[j];
+    const int32_t level = active.levels[j], magnitude = std::abs(level);
+    const ContextClass k = classes[i];
+    if (level == 0) continue;
+    values[i] = uses_[k].raw_bits == 0 && magnitude < int32_t(most_rungs)
+                    ? symbol_values_[k * context_symbols + uint32_t(2 * magnitude - (level > 0))]
+                    : values_.value(uses_[k], level);
   }
 }
 
@@ -251,7 +306,10 @@ uint32_t ContextReader::next_slot(const uint32_t* slots) {
 }
 
 void ContextReader::elements(std::span<const ContextClass> classes, std::span<float> values) {
-  static thread_local std::vector<uint8_t> symbols;
+  static thread_local std::vector<uint8_t> symbols_of_thread, lengths_of_thread;
+  static thread_local std::vector<uint32_t> special_of_thread;
+  std::vector<uint8_t>&symbols = symbols_of_thread, &lengths = lengths_of_thread;
+  std::vector<uint32_t>& special = special_of_thread;
   const size_t count = classes.size();
   symbols.resize(count);
   std::array<uint32_t, context_classes> base{};
@@ -300,13 +358,19 @@ void ContextReader::elements(std::span<const ContextClass> classes, std::span<fl
   }
 
   // What is not in the tables: escapes, and the low bits of large contexts.
-  static thread_local std::vector<uint32_t> special;
   special.clear();
-  std::array<bool, context_classes> has_raw{};
-  for (size_t k = 0; k < context_classes; ++k) has_raw[k] = coder_.uses_[k].raw_bits > 0;
-  for (size_t j = 0; j < count; ++j)
-    if (symbols[j] == escape_symbol || has_raw[classes[j]]) special.push_back(uint32_t(j));
-  static thread_local std::vector<uint8_t> lengths;
+  const int first_raw_class = 4 - coder_.model_.lowest + 1;  // contexts from 4 on have raw bits
+  const bool any_raw = coder_.model_.highest() >= 4;
+  for (size_t begin = 0; begin < count; begin += 64) {
+    const size_t end = std::min(count, begin + 64);
+    // Whole stretches without either are the rule, and this loop is a vector operation.
+    uint8_t found = 0;
+    for (size_t j = begin; j < end; ++j)
+      found |= uint8_t(symbols[j] == escape_symbol) | uint8_t(any_raw & (int(classes[j]) >= first_raw_class));
+    if (!found) continue;
+    for (size_t j = begin; j < end; ++j)
+      if (symbols[j] == escape_symbol || (any_raw && int(classes[j]) >= first_raw_class)) special.push_back(uint32_t(j));
+  }
   lengths.clear();
   lane_ = 0;
   for (uint32_t j : special)

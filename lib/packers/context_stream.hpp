@@ -66,6 +66,12 @@ struct Reconstruction {
 
 constexpr int32_t largest_level = 0x7ffffff0;
 
+/// The elements of a block that are not the zero of a class without raw bits.
+struct ActiveLevels {
+  std::vector<uint32_t> positions;  ///< ascending
+  std::vector<int32_t> levels;
+};
+
 /// A model ready to code.
 class ContextCoder {
  public:
@@ -83,9 +89,11 @@ class ContextCoder {
   /// Value of a symbol without raw bits.
   const float* symbol_values() const { return symbol_values_.data(); }
 
-  /// Appends the stream. `levels` of class 0 are 0.
-  void encode(std::span<const element::RansSymbol> side, std::span<const ContextClass> classes,
-              std::span<const int32_t> levels, std::string& out) const;
+  /// Appends the stream. No element of class 0 is active; every element of a class with raw bits is.
+  void encode(std::span<const element::RansSymbol> side, std::span<const ContextClass> classes, const ActiveLevels& active,
+              std::string& out) const;
+  /// What a decoder makes of the elements.
+  void reconstruct(std::span<const ContextClass> classes, const ActiveLevels& active, std::span<float> values) const;
 
   void prepare_decoding();
 

@@ -32,7 +32,11 @@ RdQuantizer::RdQuantizer(const ContextCoder& coder, double lambda)
   }
   for (size_t k = 0; k < context_classes; ++k) uses_[k] = coder.use(ContextClass(k));
   cells_.resize(context_classes);
-  for (size_t k = 0; k < context_classes; ++k) make_cells(coder, ContextClass(k));
+  first_.fill(std::numeric_limits<float>::infinity());
+  for (size_t k = 0; k < context_classes; ++k) {
+    make_cells(coder, ContextClass(k));
+    first_[k] = uses_[k].raw_bits > 0 ? 0.0f : cells_[k].start[1];
+  }
 }
 
 double RdQuantizer::bits(int32_t level, ContextClass k) const {
@@ -104,18 +108,26 @@ int32_t RdQuantizer::above(float x, const Cells& cells) {
 }
 
 void RdQuantizer::quantize(std::span<const float> values, std::span<const ContextClass> classes,
-                           std::span<int32_t> levels) const {
+                           ActiveLevels& active) const {
   const float inverse = inverse_step_;
+  const float* first = first_.data();
+  active.positions.resize(values.size() + 1);
+  uint32_t* positions = active.positions.data();
+  // Most elements are zero: one comparison, and a store that costs less than a mispredicted branch.
+  size_t candidates = 0;
   for (size_t i = 0; i < values.size(); ++i) {
+    positions[candidates] = uint32_t(i);
+    candidates += std::abs(values[i]) * inverse >= first[classes[i]];
+  }
+  active.levels.resize(candidates);
+  for (size_t j = 0; j < candidates; ++j) {
+    const size_t i = positions[j];
     const float x = std::min(std::abs(values[i]) * inverse, largest_scaled);
     const Cells& cells = cells_[classes[i]];
-    int32_t level = 0;
-    if (x >= cells.start[1]) {
-      level = above(x, cells);
-      level = values[i] < 0 ? -level : level;
-    }
-    levels[i] = level;
+    const int32_t level = x >= cells.start[1] ? above(x, cells) : 0;
+    active.levels[j] = values[i] < 0 ? -level : level;
   }
+  active.positions.resize(candidates);
 }
 
 }  // namespace jsq

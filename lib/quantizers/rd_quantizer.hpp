@@ -24,8 +24,8 @@ class RdQuantizer {
     if (!(x >= cells.start[1])) return 0;
     return above(x, cells);
   }
-  /// Signed levels of a block: levels[i] of values[i] in classes[i].
-  void quantize(std::span<const float> values, std::span<const ContextClass> classes, std::span<int32_t> levels) const;
+  /// The elements of a block whose level is not 0, or whose class has raw bits: positions, ascending, and signed levels.
+  void quantize(std::span<const float> values, std::span<const ContextClass> classes, ActiveLevels& active) const;
   /// Bits that coding `level` >= 0 in class k takes.
   double bits(int32_t level, ContextClass k) const;
   double lambda() const { return lambda_; }
@@ -45,6 +45,7 @@ class RdQuantizer {
   double lambda_ = 0;
   float inverse_step_ = 0;
   std::vector<Cells> cells_;                            ///< of each class
+  std::array<float, 256> first_{};                      ///< of each class: the least x that is looked at
   std::vector<std::array<double, context_symbols>> symbol_bits_;  ///< of each table
   std::array<double, 32> escape_bits_{};
   std::array<ContextUse, context_classes> uses_{};
