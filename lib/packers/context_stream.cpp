@@ -312,6 +312,8 @@ void ContextReader::elements(std::span<const ContextClass> classes, std::span<fl
   std::vector<uint32_t>& special = special_of_thread;
   const size_t count = classes.size();
   symbols.resize(count);
+  uint8_t* const symbol = symbols.data();
+  float* const value = values.data();
   std::array<uint32_t, context_classes> base{};
   for (size_t k = 1; k < context_classes; ++k)
     if (!coder_.model_.tables.empty()) base[k] = (uint32_t(coder_.uses_[k].table) + 1) << rans_precision_bits;
@@ -323,38 +325,38 @@ void ContextReader::elements(std::span<const ContextClass> classes, std::span<fl
     uint32_t states[8];
     std::copy(states_, states_ + 8, states);
     const char* words = stream_.data();
+    const ContextClass* const class_of = classes.data();
     size_t at = at_;
     for (; i + 8 <= count && at + 16 <= stream_.size(); i += 8) {
       uint64_t eight;
-      std::memcpy(&eight, classes.data() + i, 8);
+      std::memcpy(&eight, class_of + i, 8);
       if (eight == 0) {
-        std::memset(symbols.data() + i, 0, 8);
-        std::memset(values.data() + i, 0, 8 * sizeof(float));
+        std::memset(symbol + i, 0, 8);
+        std::memset(value + i, 0, 8 * sizeof(float));
         continue;
       }
+#pragma GCC unroll 8
       for (uint32_t l = 0; l < 8; ++l) {
-        const uint32_t k = classes[i + l];
+        const uint32_t k = class_of[i + l];
         const uint32_t slot = slots[base[k] + (states[l] & (rans_total - 1))];
         uint32_t x = (((slot >> 5) & 4095) + 1) * (states[l] >> rans_precision_bits) + (slot >> 17);
         uint16_t word;
         std::memcpy(&word, words + at, 2);
-        const bool low = x < rans_lower_bound;
-        const uint32_t refilled = x << 16 | word;
-        x = low ? refilled : x;
+        const uint32_t low = x < rans_lower_bound;  // arithmetic, not a branch: it is taken at random
+        states[l] = x << (low * 16) | (word & (0u - low));
         at += size_t(low) * 2;
-        states[l] = x;
-        const uint32_t symbol = slot & 31;
-        symbols[i + l] = uint8_t(symbol);
-        values[i + l] = symbol_values[k * context_symbols + symbol];
+        const uint32_t s = slot & 31;
+        symbol[i + l] = uint8_t(s);
+        value[i + l] = symbol_values[k * context_symbols + s];
       }
     }
     at_ = at;
     std::copy(states, states + 8, states_);
   }
   for (; i < count; ++i) {
-    const uint32_t k = classes[i], symbol = next_slot(slots + base[k]);
-    symbols[i] = uint8_t(symbol);
-    values[i] = symbol_values[k * context_symbols + symbol];
+    const uint32_t k = classes[i], s = next_slot(slots + base[k]);
+    symbol[i] = uint8_t(s);
+    value[i] = symbol_values[k * context_symbols + s];
   }
 
   // What is not in the tables: escapes, and the low bits of large contexts.
@@ -366,15 +368,15 @@ void ContextReader::elements(std::span<const ContextClass> classes, std::span<fl
     // Whole stretches without either are the rule, and this loop is a vector operation.
     uint8_t found = 0;
     for (size_t j = begin; j < end; ++j)
-      found |= uint8_t(symbols[j] == escape_symbol) | uint8_t(any_raw & (int(classes[j]) >= first_raw_class));
+      found |= uint8_t(symbol[j] == escape_symbol) | uint8_t(any_raw & (int(classes[j]) >= first_raw_class));
     if (!found) continue;
     for (size_t j = begin; j < end; ++j)
-      if (symbols[j] == escape_symbol || (any_raw && int(classes[j]) >= first_raw_class)) special.push_back(uint32_t(j));
+      if (symbol[j] == escape_symbol || (any_raw && int(classes[j]) >= first_raw_class)) special.push_back(uint32_t(j));
   }
   lengths.clear();
   lane_ = 0;
   for (uint32_t j : special)
-    if (symbols[j] == escape_symbol) lengths.push_back(uint8_t(next_slot(coder_.escape_slots_.data())));
+    if (symbol[j] == escape_symbol) lengths.push_back(uint8_t(next_slot(coder_.escape_slots_.data())));
   if (at_ > stream_.size()) damaged("its words end early");
   for (uint32_t l = 0; l < lanes_; ++l)
     if (states_[l] != rans_lower_bound) damaged("its states do not end where they began");
@@ -383,15 +385,14 @@ void ContextReader::elements(std::span<const ContextClass> classes, std::span<fl
   size_t next_length = 0;
   for (uint32_t j : special) {
     const ContextUse use = coder_.uses_[classes[j]];
-    const uint32_t symbol = symbols[j];
     uint64_t magnitude = 0;
     bool negative = false;
-    if (symbol == escape_symbol) {
+    if (symbol[j] == escape_symbol) {
       negative = bits.bit();
       const uint32_t length = lengths[next_length++];
       magnitude = (uint64_t(1) << length | (length ? bits.get(length) : 0)) - 1 + coder_.model_.tables[use.table].rungs;
     } else {
-      const int32_t level = level_of(symbol);
+      const int32_t level = level_of(symbol[j]);
       magnitude = uint64_t(std::abs(level));
       negative = level == 0 ? bits.bit() : level < 0;
     }
