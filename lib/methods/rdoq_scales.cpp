@@ -66,35 +66,45 @@ void measure_rows(std::span<const float> values, const Piece& piece, ScaleLayout
   }
 }
 
-std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, const ScaleView& view) {
+std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, uint64_t begin, const ScaleView& view) {
   const size_t columns = size_t(view.columns), inner = size_t(view.inner);
-  const auto blocks = per_block(pool, t, [&](uint64_t first, std::span<const float> values) {
+  constexpr uint64_t length = 65536;
+  const uint64_t elements = view.rows * view.row_elements();
+  std::vector<double> sums(columns);
+  // A few blocks at a time, added in order, so that memory stays bounded and sums do not depend on threads.
+  constexpr size_t group = 32;
+  std::vector<std::vector<double>> partial(group);
+  const auto add_block = [&](uint64_t first, std::vector<double>& sums_of_block) {
+    static thread_local std::vector<float> scratch;
+    const std::span<const float> values = pool.read(t, begin + first, size_t(std::min(length, elements - first)), scratch);
     const Piece piece{view, first, values.size()};
     const Stretches stretches = stretches_of(piece, row_scales);
-    std::vector<double> sums(columns);
+    sums_of_block.assign(columns, 0.0);
     size_t at = 0;
     for (size_t r = 0; r < stretches.number; ++r) {
-      const size_t length = std::min(r == 0 ? stretches.first : stretches.other, values.size() - at);
-      const double mean = sum_magnitudes(values.subspan(at, length)) / double(length);
+      const size_t count = std::min(r == 0 ? stretches.first : stretches.other, values.size() - at);
+      const double mean = sum_magnitudes(values.subspan(at, count)) / double(count);
       if (mean > 0) {
         const double weight = 1 / mean;
         size_t column = size_t((first + at) % view.row_elements()) / inner, left = inner - size_t((first + at) % inner);
-        for (size_t i = 0; i < length; ++i) {
-          sums[column] += double(std::abs(values[at + i])) * weight;
+        for (size_t i = 0; i < count; ++i) {
+          sums_of_block[column] += double(std::abs(values[at + i])) * weight;
           if (--left == 0) {
             ++column;
             left = inner;
           }
         }
       }
-      at += length;
+      at += count;
     }
-    return sums;
-  });
-  std::vector<double> sums(columns);
+  };
+  for (uint64_t first = 0; first < elements; first += group * length) {
+    const size_t blocks = size_t(std::min<uint64_t>(group, (elements - first + length - 1) / length));
+    tbb::parallel_for(size_t(0), blocks, [&](size_t b) { add_block(first + b * length, partial[b]); });
+    for (size_t b = 0; b < blocks; ++b)
+      for (size_t j = 0; j < columns; ++j) sums[j] += partial[b][j];
+  }
   double total = 0;
-  for (const std::vector<double>& block : blocks)
-    for (size_t j = 0; j < columns; ++j) sums[j] += block[j];
   for (double sum : sums) total += sum;
   std::vector<int16_t> scales(columns);
   for (size_t j = 0; j < columns && total > 0; ++j)

@@ -12,21 +12,9 @@
 #include "jsq/error.hpp"
 #include "kernels/cpu/dither.hpp"
 #include "kernels/cpu/error_sums.hpp"
+#include "lib/core/stored_values.hpp"
 
 namespace jsq {
-namespace {
-
-/// Values as the dump's element type will hold them.
-void round_to_dtype(DType dtype, std::span<float> values) {
-  if (dtype != DType::f16 && dtype != DType::bf16) return;
-  static thread_local std::vector<std::byte> stored;
-  stored.resize(values.size() * dtype_bytes(dtype));
-  encode_elements(dtype, values, stored.data());
-  decode_elements(dtype, false, stored.data(), values);
-}
-
-}  // namespace
-
 void Scheme::describe(PoolReport&) const {}
 void Scheme::save(State&) const {}
 void MethodEncoder::save(State&) const {}
@@ -302,7 +290,7 @@ void SizedEncoder::encode_block(size_t t, uint64_t first, std::span<const float>
   const size_t before = out.size();
   scheme_->encode(t, place, values, out, decoded, sums);
   if (out.size() == before) std::fill(decoded.begin(), decoded.end(), 0.0f);
-  round_to_dtype(tensor.info->dtype, decoded);
+  round_to_stored(tensor.info->dtype, decoded);
   const cpu::ErrorSums errors = cpu::error_sums(values, decoded);
   sums.squared_error += errors.squared_error;
   sums.dot += errors.dot;

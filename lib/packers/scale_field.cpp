@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "lib/packers/entropy_model.hpp"
+
 namespace jsq {
 
 ScaleView scale_view(const TensorInfo& info) { return scale_view(info.shape, info.fortran_order); }
@@ -56,6 +58,14 @@ void ScaleCodec::write(SideWriter& out, std::span<const int16_t> scales, bool co
     track.last = uint32_t(std::min(std::abs(difference), 2));
     track.prediction += (scale * 16 - track.prediction) >> 2;
   }
+}
+
+uint32_t ScaleCodec::cost_q16(int scale, bool columns) const {
+  const Track& track = tracks_[columns];
+  const int difference = scale - ((track.prediction + 8) >> 4);
+  const uint32_t folded = difference < 0 ? uint32_t(-difference) * 2 - 1 : uint32_t(difference) * 2;
+  const AdaptiveTable& table = track.tables[track.last];
+  return code_length_q16(table.frequency(std::min(folded, 15u))) + (folded >= 15 ? 8u << 16 : 0);
 }
 
 void ScaleCodec::read(ContextReader& in, std::span<int16_t> scales, bool columns) {

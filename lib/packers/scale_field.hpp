@@ -28,11 +28,12 @@ using ScaleLayout = uint8_t;
 constexpr ScaleLayout one_scale = 0, row_scales = 1, row_and_column_scales = 2, first_run_layout = 3, last_run_layout = 15;
 constexpr uint64_t run_elements(ScaleLayout layout) { return uint64_t(1) << (layout + 1); }
 
-/// Consecutive elements of a tensor that are coded together.
+/// Consecutive elements of one view.
 struct Piece {
   ScaleView view;
-  uint64_t first = 0;
+  uint64_t first = 0;  ///< in the view
   size_t count = 0;
+  bool whole() const { return count == view.rows * view.row_elements(); }
 };
 
 /// Elements that share a row scale: the first one's length, the others', as they lie in the piece.
@@ -48,6 +49,8 @@ class ScaleCodec {
  public:
   void write(SideWriter& out, std::span<const int16_t> scales, bool columns);
   void read(ContextReader& in, std::span<int16_t> scales, bool columns);
+  /// Bits that `scale` would take next, in 2^-16 bit.
+  uint32_t cost_q16(int scale, bool columns) const;
 
  private:
   struct Track {
