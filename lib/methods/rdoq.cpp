@@ -61,15 +61,17 @@ class RdoqEncoder final : public MethodEncoder {
     aimed_ = wanted;
     std::optional<Measured> best;
     const double enough = coded_.whole() ? 0.9985 : 0.997;
-    for (int attempt = 0; attempt < 4; ++attempt) {
+    for (int attempt = 0; attempt < 5; ++attempt) {
       trained_ = step_for(wanted * correction_, lambda_);
       Measured found{coded_.make_plan(*trained_, trained_->lambda), {}};
       found.outcome = coded_.measure(found.plan);
       const double off = found.outcome.bytes / wanted;
-      if (off > 0.985 && off < 1.015 && !(off > enough && off <= 1)) found = trim(std::move(found), wanted);
+      // Bytes jump where the step passes a half octave: then another weight of a bit has to fill the gap.
+      const double near = attempt < 2 ? 0.015 : 0.3;
+      if (std::abs(off - 1) < near && !(off > enough && off <= 1)) found = trim(std::move(found), wanted);
       if (found.outcome.bytes <= wanted && (!best || found.outcome.bytes > best->outcome.bytes)) best = std::move(found);
       if (best && best->outcome.bytes > enough * wanted) break;
-      correction_ = std::clamp(correction_ * 0.9993 / off, 0.2, 2.0);
+      correction_ = std::clamp(correction_ * 0.9993 / off, 0.1, 10.0);
     }
     if (!best) return drop_all();
     const double expected = best->outcome.bytes;
@@ -195,11 +197,15 @@ class RdoqEncoder final : public MethodEncoder {
   /// Moves the weight of a bit until the bytes meet the budget: tables and step stay. The best that fits, or what was given.
   Measured trim(Measured given, double wanted) const {
     Measured best = given;
-    double fits = 0, exceeds = 0, lambda = given.plan.quantizer.lambda();
+    double fits = 0, exceeds = 0, lambda = given.plan.quantizer.lambda(), reach = 1.05;
     (given.outcome.bytes <= wanted ? fits : exceeds) = lambda;
-    for (int round = 0; round < 7; ++round) {
-      if (fits > 0 && exceeds > 0) lambda = 0.5 * (fits + exceeds);
-      else lambda *= exceeds > 0 ? 1.06 : 1 / 1.06;
+    for (int round = 0; round < 8; ++round) {
+      if (fits > 0 && exceeds > 0) {
+        lambda = 0.5 * (fits + exceeds);
+      } else {
+        lambda *= exceeds > 0 ? reach : 1 / reach;
+        reach *= reach;
+      }
       Measured candidate{given.plan, {}};
       candidate.plan.quantizer = RdQuantizer(given.plan.coder, lambda);
       candidate.outcome = coded_.measure(candidate.plan);

@@ -288,56 +288,81 @@ std::vector<float> make_row_costs(const RdoqPlan& plan) {
 
 }  // namespace
 
-/// Each row in turn takes the scale near its own with the least error + lambda bits, the scale's own bits included.
-void RdoqPool::choose_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span<const float> values,
-                           const ScaleCodec& codec) const {
+/// Each row in turn takes a scale near its own with the least error + lambda bits, where bits of scales count `patience`
+/// times: a scale that differs spoils the prediction of the next ones. Returns the cost of the piece, scales included.
+double RdoqPool::choose_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span<const uint16_t> keys, ScaleCodec codec,
+                             double patience) const {
   const Stretches stretches = stretches_of(scaled.piece, scaled.layout);
-  const double lambda = plan.quantizer.lambda();
-  const float inverse = float(1 / plan.coder.values().step());
+  const double lambda = plan.quantizer.lambda() / 65536;
   int most = 0;
   for (int16_t b : scaled.columns) most = std::max<int>(most, b);
   const int floor = std::max(least_scale, plan.coder.model().lowest - 1 - most);
-  ScaleCodec state = codec;
   SideWriter ignored;
+  double total = 0;
   size_t at = 0;
-  static thread_local std::vector<uint16_t> keys;
   for (size_t r = 0; r < stretches.number; ++r) {
     const size_t length = std::min(r == 0 ? stretches.first : stretches.other, scaled.piece.count - at);
-    keys.resize(length);
-    for (size_t i = 0; i < length; ++i) keys[i] = uint16_t(cost_key(values[at + i] * inverse));
-    const int own = scaled.rows[r];
-    double least = HUGE_VAL;
-    int chosen = own;
-    const auto consider = [&](int scale) {
-      double cost = lambda * state.cost_q16(scale, false) / 65536;
+    const auto error_and_bits = [&](int scale) {
+      double cost = 0;
       if (scaled.layout != row_and_column_scales) {
         const float* costs = plan.row_costs.data() + plan.coder.class_of(scale) * cost_keys;
-        for (size_t i = 0; i < length; ++i) cost += double(costs[keys[i]]);
-      } else {
-        const ScaleView& view = scaled.piece.view;
-        const uint64_t in_row = (scaled.piece.first + at) % view.row_elements();
-        size_t column = size_t(in_row / view.inner), left = size_t(view.inner - in_row % view.inner);
-        for (size_t done = 0; done < length;) {
-          const size_t n = std::min(left, length - done);
-          const float* costs = plan.row_costs.data() + plan.coder.class_of(scale + scaled.columns[column]) * cost_keys;
-          for (size_t i = 0; i < n; ++i) cost += double(costs[keys[done + i]]);
-          done += n;
-          ++column;
-          left = size_t(view.inner);
-        }
+        for (size_t i = 0; i < length; ++i) cost += double(costs[keys[at + i]]);
+        return cost;
       }
-      if (cost < least) {
-        least = cost;
-        chosen = scale;
+      const ScaleView& view = scaled.piece.view;
+      const uint64_t in_row = (scaled.piece.first + at) % view.row_elements();
+      size_t column = size_t(in_row / view.inner), left = size_t(view.inner - in_row % view.inner);
+      for (size_t done = 0; done < length;) {
+        const size_t n = std::min(left, length - done);
+        const float* costs = plan.row_costs.data() + plan.coder.class_of(scale + scaled.columns[column]) * cost_keys;
+        for (size_t i = 0; i < n; ++i) cost += double(costs[keys[at + done + i]]);
+        done += n;
+        ++column;
+        left = size_t(view.inner);
       }
+      return cost;
     };
-    for (int scale = std::max(floor, own - 2); scale <= std::min(most_scale, own + 2); ++scale) consider(scale);
-    if (own - 2 > floor) consider(floor);
-    scaled.rows[r] = int16_t(chosen);
-    const int16_t taken = int16_t(chosen);
-    state.write(ignored, std::span(&taken, 1), false);
+    const int own = scaled.rows[r];
+    double least = HUGE_VAL, paid = 0;
+    int chosen = own;
+    const auto consider = [&](int scale) {
+      const double cost = error_and_bits(scale), side = lambda * codec.cost_q16(scale, false);
+      if (cost + patience * side >= least) return;
+      least = cost + patience * side;
+      paid = cost + side;
+      chosen = scale;
+    };
+    if (patience == 0) {
+      consider(own);
+    } else {
+      for (int scale = std::max(floor, own - 2); scale <= std::min(most_scale, own + 2); ++scale) consider(scale);
+      if (own - 2 > floor) consider(floor);
+    }
+    total += paid;
+    const auto taken = int16_t(chosen);
+    scaled.rows[r] = taken;
+    codec.write(ignored, std::span(&taken, 1), false);
     at += length;
   }
+  return total;
+}
+
+/// The best of the measured scales and of two choices.
+void RdoqPool::improve_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span<const float> values,
+                            const ScaleCodec& codec) const {
+  const float inverse = float(1 / plan.coder.values().step());
+  std::vector<uint16_t> keys(values.size());
+  for (size_t i = 0; i < values.size(); ++i) keys[i] = uint16_t(cost_key(values[i] * inverse));
+  ScaledPiece best = scaled;
+  double least = HUGE_VAL;
+  for (const double patience : {0.0, 1.5, 3.0}) {
+    ScaledPiece candidate = scaled;
+    const double cost = choose_rows(plan, candidate, keys, codec, patience);
+    if (cost >= least) continue;
+    least = cost;
+    best = std::move(candidate);
+  }
+  scaled = std::move(best);
 }
 
 // --- Coding --------------------------------------------------------------------------------------------------------------
@@ -347,7 +372,7 @@ RdoqPlan RdoqPool::make_plan(const Trained& trained, double lambda) const {
   plan.coder = ContextCoder(trained.model, trained.values);
   plan.quantizer = RdQuantizer(plan.coder, lambda);
   plan.octaves = trained.values.step_octaves();
-  if (choose_scales_) plan.row_costs = make_row_costs(plan);
+  if (choose_scales_ && !trained.model.tables.empty()) plan.row_costs = make_row_costs(plan);
   return plan;
 }
 
@@ -358,7 +383,7 @@ void RdoqPool::scale_range(const RdoqPlan& plan, size_t t, uint64_t first, std::
   size_t at = 0;
   for (ScaledPiece& scaled : work.pieces) {
     relate(plan, scaled);
-    if (!plan.row_costs.empty()) choose_rows(plan, scaled, values.subspan(at, scaled.piece.count), codec);
+    if (!plan.row_costs.empty()) improve_rows(plan, scaled, values.subspan(at, scaled.piece.count), codec);
     write_scales(scaled, codec, side);
     at += scaled.piece.count;
   }

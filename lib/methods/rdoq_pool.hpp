@@ -90,7 +90,9 @@ class RdoqPool {
   ScaledPiece measure_piece(size_t t, const PartPiece& place, ScaleLayout layout, std::span<const float> values) const;
   static void count_piece(const ScaledPiece& scaled, std::span<const float> values, AtomCounter& counter);
   void relate(const RdoqPlan& plan, ScaledPiece& scaled) const;
-  void choose_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span<const float> values, const ScaleCodec& codec) const;
+  double choose_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span<const uint16_t> keys, ScaleCodec codec,
+                     double patience) const;
+  void improve_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span<const float> values, const ScaleCodec& codec) const;
   void scale_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values, ScaleCodec& codec,
                    SideWriter& side, Work& work) const;
   void quantize_range(const RdoqPlan& plan, std::span<const float> values, Work& work) const;
