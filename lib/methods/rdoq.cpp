@@ -59,27 +59,36 @@ class RdoqEncoder final : public MethodEncoder {
       choose_lambda(wanted);
     }
     aimed_ = wanted;
-    std::optional<Measured> best;
-    const double enough = coded_.whole() ? 0.9985 : 0.997;
-    for (int attempt = 0; attempt < 5; ++attempt) {
-      trained_ = step_for(wanted * correction_, lambda_);
-      Measured found{coded_.make_plan(*trained_, trained_->lambda), {}};
-      found.outcome = coded_.measure(found.plan);
-      const double off = found.outcome.bytes / wanted;
-      // Bytes jump where the step passes a half octave: then another weight of a bit has to fill the gap.
-      const double near = attempt < 2 ? 0.015 : 0.3;
-      if (std::abs(off - 1) < near && !(off > enough && off <= 1)) found = trim(std::move(found), wanted);
-      if (found.outcome.bytes <= wanted && (!best || found.outcome.bytes > best->outcome.bytes)) best = std::move(found);
-      if (best && best->outcome.bytes > enough * wanted) break;
-      correction_ = std::clamp(correction_ * 0.9993 / off, 0.1, 10.0);
+    std::optional<Measured> best = best_within(wanted);
+    // At low rates a heavy bit can make nothing worth coding at any step.
+    for (double lambda = lambda_ / 2; !fixed_lambda_ && (!best || best->outcome.bytes < 0.9 * wanted) && lambda > 0.01; lambda /= 2) {
+      std::swap(lambda, lambda_);
+      std::optional<Measured> other = best_within(wanted);
+      if (other && (!best || other->outcome.squared_error < best->outcome.squared_error)) {
+        best = std::move(other);
+        lambda = lambda_;
+      } else {
+        std::swap(lambda, lambda_);
+      }
     }
     if (!best) return drop_all();
     const double expected = best->outcome.bytes;
     use(std::move(best->plan));
     return uint64_t(std::ceil(expected));
   }
-
-  void aim_payload_bits(uint64_t payload_bits) override { aim_bytes(payload_bits / 8); }
+  void aim_payload_bits(uint64_t payload_bits) override {
+    // Tables and scales of columns are no payload, and what they take depends on the aim.
+    uint64_t apart = 64;
+    for (int round = 0; round < 4; ++round) {
+      const uint64_t allowed = payload_bits / 8 + apart, expected = aim_bytes(allowed);
+      const uint64_t found = dropped_ ? 0 : parameters_.size() - coded_.packed_bytes();
+      if (dropped_ || expected <= payload_bits / 8 + found) {
+        if (dropped_ || found <= apart + payload_bits / 4096 || round == 3) return;
+      }
+      apart = found > 2 ? found - 2 : 0;
+    }
+    aim_bytes(payload_bits / 8);
+  }
 
   void aim_error(const Target& target) override {
     if (target.kind == TargetKind::hprime)
@@ -134,6 +143,25 @@ class RdoqEncoder final : public MethodEncoder {
 
   static bool chooses_scales(const TensorPool& pool, Preset preset) {
     return preset == Preset::best || (preset == Preset::balanced && pool.summary().elements <= (uint64_t(1) << 20));
+  }
+
+  /// The plan of the present weight of a bit that comes closest to `wanted` from below.
+  std::optional<Measured> best_within(double wanted) {
+    std::optional<Measured> best;
+    const double enough = coded_.whole() ? 0.9985 : 0.997;
+    for (int attempt = 0; attempt < 5; ++attempt) {
+      trained_ = step_for(wanted * correction_, lambda_);
+      Measured found{coded_.make_plan(*trained_, trained_->lambda), {}};
+      found.outcome = coded_.measure(found.plan);
+      const double off = found.outcome.bytes / wanted;
+      // Bytes jump where the step passes a half octave: then another weight of a bit has to fill the gap.
+      const double near = attempt < 2 ? 0.015 : 0.3;
+      if (std::abs(off - 1) < near && !(off > enough && off <= 1)) found = trim(std::move(found), wanted);
+      if (found.outcome.bytes <= wanted && (!best || found.outcome.bytes > best->outcome.bytes)) best = std::move(found);
+      if (best && best->outcome.bytes > enough * wanted) break;
+      correction_ = std::clamp(correction_ * 0.9993 / off, 0.1, 10.0);
+    }
+    return best;
   }
 
   double largest() const { return double(element::magnitude_of_key(pool_.summary().max_key)); }
@@ -215,6 +243,28 @@ class RdoqEncoder final : public MethodEncoder {
       }
       fits = lambda;
       if (best.outcome.bytes > wanted || candidate.outcome.bytes > best.outcome.bytes) best = std::move(candidate);
+      if (best.outcome.bytes > 0.9995 * wanted) break;
+    }
+    if (fits > 0 && exceeds > 0 && best.outcome.bytes <= wanted && best.outcome.bytes < 0.9985 * wanted)
+      return fill(std::move(best), fits, exceeds, wanted);
+    return best;
+  }
+
+  /// Where bytes jump between two weights, as many elements as fit are coded with the finer one.
+  Measured fill(Measured best, double fits, double exceeds, double wanted) const {
+    uint64_t low = 0, high = pool_.summary().elements;
+    for (int round = 0; round < 12 && high - low > 1; ++round) {
+      Measured candidate{best.plan, {}};
+      candidate.plan.quantizer = RdQuantizer(best.plan.coder, fits);
+      candidate.plan.finer = RdQuantizer(best.plan.coder, exceeds);
+      candidate.plan.cut = low + (high - low) / 2;
+      candidate.outcome = coded_.measure(candidate.plan);
+      if (candidate.outcome.bytes > wanted) {
+        high = candidate.plan.cut;
+        continue;
+      }
+      low = candidate.plan.cut;
+      if (candidate.outcome.bytes > best.outcome.bytes) best = std::move(candidate);
       if (best.outcome.bytes > 0.9995 * wanted) break;
     }
     return best;
@@ -334,7 +384,7 @@ class RdoqDecoder final : public MethodDecoder {
     decode_rdoq_stream(parameters_, std::span(&range, 1), block, values, what);
   }
   std::string describe() const override {
-    return fmt::format("rdoq:step={:.4g},contexts={}", parameters_.coder.values().step(), parameters_.coder.model().tables.size());
+    return "rdoq";
   }
 
  private:

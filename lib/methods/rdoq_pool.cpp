@@ -226,7 +226,7 @@ bool RdoqPool::improve_layouts(const RdoqPlan& plan) {
           const double x = atom.mean / step;
           const int32_t level = plan.quantizer.level(float(x), k);
           const double value = double(plan.coder.values().points(plan.coder.use(k), uint32_t(level))) / 256;
-          error += atom.count * (x - value) * (x - value) + atom.spread / square;
+          error += level == 0 ? atom.count * x * x + atom.spread / square : atom_error(atom, (x - value) * (x - value), square) / square;
           bits += atom.count * plan.quantizer.bits(level, k);
         }
         cost += error + lambda * bits;
@@ -389,7 +389,7 @@ void RdoqPool::scale_range(const RdoqPlan& plan, size_t t, uint64_t first, std::
   }
 }
 
-void RdoqPool::quantize_range(const RdoqPlan& plan, std::span<const float> values, Work& work) const {
+void RdoqPool::quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values, Work& work) const {
   work.classes.resize(values.size());
   size_t at = 0;
   for (const ScaledPiece& scaled : work.pieces) {
@@ -397,7 +397,12 @@ void RdoqPool::quantize_range(const RdoqPlan& plan, std::span<const float> value
                  std::span(work.classes).subspan(at, scaled.piece.count));
     at += scaled.piece.count;
   }
-  plan.quantizer.quantize(values, work.classes, work.active);
+  work.active.positions.clear();
+  work.active.levels.clear();
+  const uint64_t index = pool_.tensors()[t].first + first;
+  const size_t finer = plan.cut > index ? size_t(std::min<uint64_t>(plan.cut - index, values.size())) : 0;
+  if (finer > 0) plan.finer.quantize(values.first(finer), work.classes, 0, work.active);
+  plan.quantizer.quantize(values, work.classes, finer, work.active);
   work.nonzero = std::any_of(work.active.levels.begin(), work.active.levels.end(), [](int32_t level) { return level != 0; });
 }
 
@@ -411,7 +416,7 @@ std::string RdoqPool::encode_pack(const RdoqPlan& plan, std::vector<std::vector<
   for (size_t u = 0; u < packed_units_; ++u) {
     const std::span<const float> values = read(units_[u], scratch);
     scale_range(plan, units_[u].tensor, units_[u].first, values, codec, side, work);
-    quantize_range(plan, values, work);
+    quantize_range(plan, units_[u].tensor, units_[u].first, values, work);
     for (uint32_t position : work.active.positions) active.positions.push_back(uint32_t(classes.size()) + position);
     active.levels.insert(active.levels.end(), work.active.levels.begin(), work.active.levels.end());
     classes.insert(classes.end(), work.classes.begin(), work.classes.end());
@@ -479,7 +484,7 @@ RdoqOutcome RdoqPool::measure(const RdoqPlan& plan) const {
     ScaleCodec codec;
     if (u < packed.size()) work.pieces = packed[u];
     else scale_range(plan, units_[u].tensor, units_[u].first, values, codec, side, work);
-    quantize_range(plan, values, work);
+    quantize_range(plan, units_[u].tensor, units_[u].first, values, work);
     std::string out;
     if (work.nonzero && u >= packed_units_) plan.coder.encode(side.symbols(), work.classes, work.active, out);
     decoded.resize(values.size());
@@ -521,7 +526,7 @@ void RdoqPool::encode_block(size_t t, uint64_t first, std::span<const float> val
   if (packed == packed_unit_of_.end()) scale_range(chosen_, t, first, values, codec, side, work);
   else if (packed->second < packed_pieces_.size()) work.pieces = packed_pieces_[packed->second];
   else work.pieces = measure_range(t, first, values);  // no tables: everything is zero
-  quantize_range(chosen_, values, work);
+  quantize_range(chosen_, t, first, values, work);
   if (packed == packed_unit_of_.end() && work.nonzero) chosen_.coder.encode(side.symbols(), work.classes, work.active, out);
   chosen_.coder.reconstruct(work.classes, work.active, decoded);
 }

@@ -19,6 +19,8 @@ namespace jsq {
 struct RdoqPlan {
   ContextCoder coder;
   RdQuantizer quantizer;
+  RdQuantizer finer;                  ///< for elements of a pool index below `cut`
+  uint64_t cut = 0;
   int octaves = 0;                    ///< of the step
   std::vector<float> row_costs;       ///< [class][magnitude]: error + lambda bits in step^2, for choosing scales; or empty
 };
@@ -95,7 +97,7 @@ class RdoqPool {
   void improve_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span<const float> values, const ScaleCodec& codec) const;
   void scale_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values, ScaleCodec& codec,
                    SideWriter& side, Work& work) const;
-  void quantize_range(const RdoqPlan& plan, std::span<const float> values, Work& work) const;
+  void quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values, Work& work) const;
   std::string encode_pack(const RdoqPlan& plan, std::vector<std::vector<ScaledPiece>>* pieces) const;
   RdoqParameters parameters_of(const RdoqPlan& plan, std::vector<std::vector<ScaledPiece>>* packed) const;
   std::span<const float> read(const PoolBlock& unit, std::vector<float>& scratch) const {

@@ -236,7 +236,9 @@ class Trainer {
       const ContextClass k = coder.class_of(atom.context);
       const int32_t level = quantizer.level(float(atom.x), k);
       const double value = double(values_.points(coder.use(k), uint32_t(level))) / 256;
-      result.squared_error += atom.spread + atom.count * (atom.x - value) * (atom.x - value) * square;
+      const bool unseen = level == 0;  // what is dropped loses all of its spread
+      result.squared_error += unseen ? atom.spread + atom.count * atom.x * atom.x * square
+                                     : atom_error({0, atom.count, 0, atom.spread}, (atom.x - value) * (atom.x - value), square);
       result.bits += atom.count * quantizer.bits(level, k);
     }
     std::string offsets;

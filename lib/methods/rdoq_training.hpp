@@ -20,6 +20,13 @@ struct Atom {
   double spread = 0;    ///< sum of (|g| - mean)^2
 };
 
+/// Sum of squared errors of an atom whose mean is coded with an error of `offset` squared steps: where the step is finer than
+/// the atom, errors are those of uniform noise.
+inline double atom_error(const Atom& atom, double offset, double square_of_step) {
+  if (atom.spread > atom.count * square_of_step / 12) return atom.count * square_of_step / 12;
+  return atom.spread + atom.count * offset * square_of_step;
+}
+
 /// Gathers atoms: one for each scale and 1/32 octave of magnitude. Mergeable by adding in a defined order.
 class AtomCounter {
  public:

@@ -371,7 +371,7 @@ void ContextReader::elements(std::span<const ContextClass> classes, std::span<fl
       found |= uint8_t(symbol[j] == escape_symbol) | uint8_t(any_raw & (int(classes[j]) >= first_raw_class));
     if (!found) continue;
     for (size_t j = begin; j < end; ++j)
-      if (symbol[j] == escape_symbol || (any_raw && int(classes[j]) >= first_raw_class)) special.push_back(uint32_t(j));
+      if (symbol[j] == escape_symbol || coder_.uses_[classes[j]].raw_bits > 0) special.push_back(uint32_t(j));
   }
   lengths.clear();
   lane_ = 0;

@@ -108,26 +108,27 @@ int32_t RdQuantizer::above(float x, const Cells& cells) {
 }
 
 void RdQuantizer::quantize(std::span<const float> values, std::span<const ContextClass> classes,
-                           ActiveLevels& active) const {
+                           size_t begin, ActiveLevels& active) const {
   const float inverse = inverse_step_;
   const float* first = first_.data();
-  active.positions.resize(values.size() + 1);
-  uint32_t* positions = active.positions.data();
+  const size_t before = active.levels.size();
+  active.positions.resize(before + values.size() - begin + 1);
+  uint32_t* positions = active.positions.data() + before;
   // Most elements are zero: one comparison, and a store that costs less than a mispredicted branch.
   size_t candidates = 0;
-  for (size_t i = 0; i < values.size(); ++i) {
+  for (size_t i = begin; i < values.size(); ++i) {
     positions[candidates] = uint32_t(i);
     candidates += std::abs(values[i]) * inverse >= first[classes[i]];
   }
-  active.levels.resize(candidates);
+  active.levels.resize(before + candidates);
   for (size_t j = 0; j < candidates; ++j) {
     const size_t i = positions[j];
     const float x = std::min(std::abs(values[i]) * inverse, largest_scaled);
     const Cells& cells = cells_[classes[i]];
     const int32_t level = x >= cells.start[1] ? above(x, cells) : 0;
-    active.levels[j] = values[i] < 0 ? -level : level;
+    active.levels[before + j] = values[i] < 0 ? -level : level;
   }
-  active.positions.resize(candidates);
+  active.positions.resize(before + candidates);
 }
 
 }  // namespace jsq

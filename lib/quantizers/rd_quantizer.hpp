@@ -24,8 +24,9 @@ class RdQuantizer {
     if (!(x >= cells.start[1])) return 0;
     return above(x, cells);
   }
-  /// The elements of a block whose level is not 0, or whose class has raw bits: positions, ascending, and signed levels.
-  void quantize(std::span<const float> values, std::span<const ContextClass> classes, ActiveLevels& active) const;
+  /// Appends the elements from `first` on whose level is not 0, or whose class has raw bits: positions, ascending, and signed
+  /// levels.
+  void quantize(std::span<const float> values, std::span<const ContextClass> classes, size_t first, ActiveLevels& active) const;
   /// Bits that coding `level` >= 0 in class k takes.
   double bits(int32_t level, ContextClass k) const;
   double lambda() const { return lambda_; }
