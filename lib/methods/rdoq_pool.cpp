@@ -100,15 +100,14 @@ void RdoqPool::choose_units() {
       others.push_back({block.tensor, block.first + at, size_t(std::min<uint64_t>(training_unit, block.count - at))});
   }
   packed_units_ = units_.size();
-  const double share = whole() ? 1 : std::min(1.0, double(training_elements) / double(std::max<uint64_t>(elements, 1)));
-  double quota = 0;
+  // One of each group, at scattered places, so that no period of the data meets that of the sample.
+  const size_t group = whole() ? 1 : size_t(std::clamp<uint64_t>(elements / training_elements, 1, sample_divisor));
   uint64_t seen = 0;
-  for (size_t i = 0; i < others.size(); ++i) {
-    quota += share * double(others[i].count);
-    if (share < 1 && quota < double(others[i].count) && (seen > 0 || i + 1 < others.size())) continue;
-    quota -= double(others[i].count);
-    seen += others[i].count;
-    units_.push_back(others[i]);
+  for (size_t i = 0; i * group < others.size(); ++i) {
+    const size_t place = i * group + size_t((uint64_t(uint32_t(i * 2654435769u)) * group) >> 32);
+    const PoolBlock& unit = others[std::min(place, others.size() - 1)];
+    seen += unit.count;
+    units_.push_back(unit);
   }
   weight_ = seen ? double(elements) / double(seen) : 1;
 }
@@ -185,8 +184,27 @@ void RdoqPool::gather() {
     }
     if (u + 1 == packed_units_) atoms_ = counter_.take();
   }
-  const std::vector<Atom> others = counter_.take(weight_);
+  std::vector<Atom> others = counter_.take(weight_);
+  if (!whole()) match_magnitudes(others);
   atoms_.insert(atoms_.end(), others.begin(), others.end());
+}
+
+/// Gives a sample's atoms the magnitudes that the whole pool has: its histogram is exact, and what varies from sample to sample
+/// is mostly how many large elements were met.
+void RdoqPool::match_magnitudes(std::vector<Atom>& sample) const {
+  constexpr uint32_t shift = 21;  // quarters of an octave
+  const auto group_of = [](const Atom& atom) { return element::magnitude_key(float(atom.mean)) >> shift; };
+  std::vector<double> wanted(0x7f800000u >> shift), found(wanted.size());
+  for (size_t bin = 0; bin < pool_.summary().histogram.size(); ++bin) wanted[bin >> (shift - 16)] += double(pool_.summary().histogram[bin]);
+  double zeros = double(pool_.summary().zeros), zeros_found = 0;
+  for (const Atom& atom : atoms_) (atom.mean > 0 ? wanted[group_of(atom)] : zeros) -= atom.count;
+  for (const Atom& atom : sample) (atom.mean > 0 ? found[group_of(atom)] : zeros_found) += atom.count;
+  for (Atom& atom : sample) {
+    const double have = atom.mean > 0 ? found[group_of(atom)] : zeros_found, want = atom.mean > 0 ? wanted[group_of(atom)] : zeros;
+    const double factor = std::max(want, 0.0) / have;
+    atom.count *= factor;
+    atom.spread *= factor;
+  }
 }
 
 bool RdoqPool::improve_layouts(const RdoqPlan& plan) {
@@ -196,8 +214,13 @@ bool RdoqPool::improve_layouts(const RdoqPlan& plan) {
   for (size_t t = 0; t < tensors_.size(); ++t) costs[t].resize(tensors_[t].plans.size());
   std::vector<float> scratch;
   AtomCounter counter;
+  // Of a large sample some units are enough to tell; every tensor that has units keeps its first.
+  uint64_t sampled = 0;
+  for (const PoolBlock& unit : units_) sampled += unit.count;
+  const size_t every = size_t(std::max<uint64_t>(1, sampled / training_elements));
   for (size_t u = 0; u < units_.size(); ++u) {
     const size_t t = units_[u].tensor;
+    if (u >= packed_units_ && u % every != 0 && u > 0 && units_[u - 1].tensor == t) continue;
     const std::span<const float> values = read(units_[u], scratch);
     size_t at = 0;
     for (const PartPiece& place : pieces_of(tensors_[t].parts, units_[u].first, values.size())) {
@@ -244,7 +267,7 @@ bool RdoqPool::improve_layouts(const RdoqPlan& plan) {
         ScaleCodec codec;
         codec.write(side, part.columns, true);
         const bool in_stream = tensors_[t].packed || pool_.tensors()[t].info->elements() <= uint64_t(1) << block_log2_;
-        if (!in_stream) cost[row_and_column_scales] += lambda * double(side.bits_q16()) / 65536 / weight_;
+        if (!in_stream) cost[row_and_column_scales] += lambda * double(side.bits_q16()) / 65536 / (weight_ * double(every));
       }
       const auto least = std::min_element(cost.begin(), cost.end());
       const auto chosen = ScaleLayout(least - cost.begin());
@@ -406,14 +429,16 @@ void RdoqPool::quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, st
   work.nonzero = std::any_of(work.active.levels.begin(), work.active.levels.end(), [](int32_t level) { return level != 0; });
 }
 
-std::string RdoqPool::encode_pack(const RdoqPlan& plan, std::vector<std::vector<ScaledPiece>>* pieces) const {
+/// Units begin .. end - 1 as one stream.
+std::string RdoqPool::encode_units(const RdoqPlan& plan, size_t begin, size_t end, std::vector<std::vector<ScaledPiece>>* pieces,
+                                   RdoqOutcome* errors) const {
   std::vector<ContextClass> classes;
   ActiveLevels active;
-  std::vector<float> scratch;
+  std::vector<float> scratch, decoded;
   SideWriter side;
   ScaleCodec codec;
   Work work;
-  for (size_t u = 0; u < packed_units_; ++u) {
+  for (size_t u = begin; u < end; ++u) {
     const std::span<const float> values = read(units_[u], scratch);
     scale_range(plan, units_[u].tensor, units_[u].first, values, codec, side, work);
     quantize_range(plan, units_[u].tensor, units_[u].first, values, work);
@@ -421,6 +446,13 @@ std::string RdoqPool::encode_pack(const RdoqPlan& plan, std::vector<std::vector<
     active.levels.insert(active.levels.end(), work.active.levels.begin(), work.active.levels.end());
     classes.insert(classes.end(), work.classes.begin(), work.classes.end());
     if (pieces != nullptr) pieces->push_back(work.pieces);
+    if (errors == nullptr) continue;
+    decoded.resize(values.size());
+    plan.coder.reconstruct(work.classes, work.active, decoded);
+    round_to_stored(pool_.tensors()[units_[u].tensor].info->dtype, decoded);
+    const cpu::ErrorSums sums = cpu::error_sums(values, decoded);
+    errors->squared_error += sums.squared_error;
+    errors->max_error = std::max(errors->max_error, sums.max_error);
   }
   std::string out;
   plan.coder.encode(side.symbols(), classes, active, out);
@@ -447,7 +479,7 @@ RdoqParameters RdoqPool::parameters_of(const RdoqPlan& plan, std::vector<std::ve
   }
   if (packed_limit_ > 0) {
     parameters.packed_elements = packed_limit_;
-    parameters.pack = encode_pack(plan, packed);
+    parameters.pack = encode_units(plan, 0, packed_units_, packed, nullptr);
   }
   return parameters;
 }
@@ -456,26 +488,18 @@ double RdoqPool::expected_bytes(const Trained& trained) const {
   RdoqPlan plan;
   plan.coder = ContextCoder(trained.model, trained.values);
   plan.octaves = trained.values.step_octaves();
-  double packed_bits = 0, bits = 0;
-  ScaleCodec pack;
-  for (size_t u = 0; u < units_.size(); ++u) {
-    SideWriter side;
-    ScaleCodec own;
-    for (ScaledPiece scaled : scaled_[u]) {
-      relate(plan, scaled);
-      write_scales(scaled, u < packed_units_ ? pack : own, side);
-    }
-    (u < packed_units_ ? packed_bits : bits) += double(side.bits_q16()) / 65536;
-  }
-  return (trained.bits + double(trained.table_bits) + packed_bits + bits * weight_) / 8 + 10 * blocks_ + 12;
+  return (trained.bits + double(trained.table_bits) + side_bits(plan)) / 8 + 10 * blocks_ + 12;
 }
 
 RdoqOutcome RdoqPool::measure(const RdoqPlan& plan) const {
   std::vector<RdoqOutcome> parts(units_.size());
   std::vector<std::vector<ScaledPiece>> packed;
   const RdoqParameters parameters = parameters_of(plan, &packed);
-  const bool stretches = !whole();
-  tbb::parallel_for(size_t(0), units_.size(), [&](size_t u) {
+  // Of a large pool the units are a sample: what its atoms cost is closer than what the sample does.
+  const size_t alone = whole() ? units_.size() : 0;
+  RdoqOutcome total;
+  if (!whole()) total = expect(plan);
+  tbb::parallel_for(size_t(0), alone, [&](size_t u) {
     static thread_local Work work_of_thread;
     static thread_local std::vector<float> scratch, decoded;
     Work& work = work_of_thread;
@@ -491,21 +515,53 @@ RdoqOutcome RdoqPool::measure(const RdoqPlan& plan) const {
     plan.coder.reconstruct(work.classes, work.active, decoded);
     round_to_stored(pool_.tensors()[units_[u].tensor].info->dtype, decoded);
     const cpu::ErrorSums errors = cpu::error_sums(values, decoded);
-    double bytes = double(out.size());
-    // States are paid once a block, not once a stretch of it.
-    if (stretches && bytes > 0) bytes -= out.size() >= lanes_bytes ? 16 : 2;
-    parts[u] = {bytes, errors.squared_error, errors.max_error};
+    parts[u] = {double(out.size()), errors.squared_error, errors.max_error};
   });
-  RdoqOutcome total;
-  for (size_t u = 0; u < units_.size(); ++u) {
+  for (size_t u = 0; u < alone; ++u) {
     const double weight = u < packed_units_ ? 1 : weight_;
     total.bytes += parts[u].bytes * weight;
     total.squared_error += parts[u].squared_error * weight;
     total.max_error = std::max(total.max_error, parts[u].max_error);
   }
-  if (stretches) total.bytes += 16 * blocks_;
   total.bytes += double(write_rdoq_parameters(parameters).size());
+  if (!whole()) total.bytes -= double(parameters.pack.size());  // its atoms were counted
   return total;
+}
+
+/// Blocks and pack as the atoms and the measured scales tell.
+RdoqOutcome RdoqPool::expect(const RdoqPlan& plan) const {
+  RdoqOutcome outcome;
+  const double step = plan.coder.values().step(), square = step * step;
+  double bits = 0;
+  for (const Atom& atom : atoms_) {
+    const ContextClass k = plan.coder.class_of(atom.octaves - plan.octaves);
+    const double x = std::min(atom.mean / step, 2e9);
+    const int32_t level = plan.quantizer.level(float(x), k);
+    const double value = double(plan.coder.values().points(plan.coder.use(k), uint32_t(level))) / 256;
+    outcome.squared_error += level == 0 ? atom.spread + atom.count * x * x * square : atom_error(atom, (x - value) * (x - value), square);
+    bits += atom.count * plan.quantizer.bits(level, k);
+  }
+  outcome.bytes = (bits * 1.001 + side_bits(plan)) / 8 + 24 * blocks_;
+  return outcome;
+}
+
+/// Bits of the scales of blocks and pack.
+double RdoqPool::side_bits(const RdoqPlan& plan) const {
+  double packed_bits = 0, bits = 0;
+  ScaleCodec pack, others;
+  // This is asked for every step that is tried: of a large sample a few hundred units tell.
+  const size_t samples = units_.size() - packed_units_, every = whole() ? 1 : std::max<size_t>(1, samples / 256);
+  for (size_t u = 0; u < units_.size(); ++u) {
+    if (u >= packed_units_ && (u - packed_units_) % every != 0) continue;
+    SideWriter side;
+    ScaleCodec own;
+    for (ScaledPiece scaled : scaled_[u]) {
+      relate(plan, scaled);
+      write_scales(scaled, u < packed_units_ ? pack : whole() ? own : others, side);
+    }
+    (u < packed_units_ ? packed_bits : bits) += double(side.bits_q16()) / 65536;
+  }
+  return packed_bits + bits * weight_ * double(samples) / double(std::max<size_t>(1, (samples + every - 1) / every));
 }
 
 std::string RdoqPool::use(RdoqPlan plan) {

@@ -81,7 +81,8 @@ class RdoqPool {
   };
 
   static constexpr uint64_t whole_elements = uint64_t(1) << 20;  ///< pools up to this size are trained and measured whole
-  static constexpr uint64_t training_elements = uint64_t(1) << 19, training_unit = 16384;
+  static constexpr uint64_t training_elements = uint64_t(1) << 19, training_unit = 4096;
+  static constexpr uint64_t sample_divisor = 16;               ///< a sample has at least this share of a large pool
   static constexpr uint64_t largest_pack = uint64_t(1) << 20;  ///< elements; what a decoder takes (SPEC.md)
   static constexpr double packed_bytes_at_most = 16384;        ///< larger tensors do not notice what a block costs
 
@@ -90,6 +91,9 @@ class RdoqPool {
   void plan_parts(size_t t);
   std::vector<ScaledPiece> measure_range(size_t t, uint64_t first, std::span<const float> values) const;
   ScaledPiece measure_piece(size_t t, const PartPiece& place, ScaleLayout layout, std::span<const float> values) const;
+  void match_magnitudes(std::vector<Atom>& sample) const;
+  RdoqOutcome expect(const RdoqPlan& plan) const;
+  double side_bits(const RdoqPlan& plan) const;
   static void count_piece(const ScaledPiece& scaled, std::span<const float> values, AtomCounter& counter);
   void relate(const RdoqPlan& plan, ScaledPiece& scaled) const;
   double choose_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span<const uint16_t> keys, ScaleCodec codec,
@@ -98,7 +102,8 @@ class RdoqPool {
   void scale_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values, ScaleCodec& codec,
                    SideWriter& side, Work& work) const;
   void quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values, Work& work) const;
-  std::string encode_pack(const RdoqPlan& plan, std::vector<std::vector<ScaledPiece>>* pieces) const;
+  std::string encode_units(const RdoqPlan& plan, size_t begin, size_t end, std::vector<std::vector<ScaledPiece>>* pieces,
+                           RdoqOutcome* errors) const;
   RdoqParameters parameters_of(const RdoqPlan& plan, std::vector<std::vector<ScaledPiece>>* packed) const;
   std::span<const float> read(const PoolBlock& unit, std::vector<float>& scratch) const {
     return pool_.read(unit.tensor, unit.first, unit.count, scratch);

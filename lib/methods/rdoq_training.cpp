@@ -11,24 +11,31 @@ namespace jsq {
 
 // --- Atoms -----------------------------------------------------------------------------------------------------------
 
-AtomCounter::AtomCounter() : bins_(scales) {}
+AtomCounter::AtomCounter() : bins_(scales) {
+  std::fill(std::begin(first_), std::end(first_), keys);
+}
 
 void AtomCounter::add(std::span<const float> values, int octaves) {
   const size_t s = size_t(std::clamp(octaves, least, least + scales - 1) - least);
   if (bins_[s].empty()) bins_[s].resize(keys);
   std::vector<Bin>& bins = bins_[s];
-  used_[s] = true;
+  uint32_t first = first_[s], last = last_[s];
   for (float g : values) {
     const float magnitude = std::abs(g);
     if (magnitude == 0) {
       ++zeros_[s];
       continue;
     }
-    Bin& bin = bins[element::magnitude_key(g) >> key_shift];
+    const uint32_t key = element::magnitude_key(g) >> key_shift;
+    first = std::min(first, key);
+    last = std::max(last, key);
+    Bin& bin = bins[key];
     bin.count += 1;
     bin.sum += double(magnitude);
     bin.square += double(magnitude) * double(magnitude);
   }
+  first_[s] = first;
+  last_[s] = last;
 }
 
 std::vector<Atom> AtomCounter::take(double scale) {
@@ -36,14 +43,15 @@ std::vector<Atom> AtomCounter::take(double scale) {
   for (int s = 0; s < scales; ++s) {
     if (zeros_[s] > 0) atoms.push_back({int16_t(s + least), zeros_[s] * scale, 0, 0});
     zeros_[s] = 0;
-    if (!used_[size_t(s)]) continue;
-    used_[size_t(s)] = false;
-    for (Bin& bin : bins_[size_t(s)]) {
+    for (uint32_t key = first_[s]; key <= last_[s]; ++key) {
+      Bin& bin = bins_[size_t(s)][key];
       if (bin.count == 0) continue;
       const double mean = bin.sum / bin.count;
       atoms.push_back({int16_t(s + least), bin.count * scale, mean, std::max(0.0, bin.square - bin.sum * mean) * scale});
       bin = {};
     }
+    first_[s] = keys;
+    last_[s] = 0;
   }
   return atoms;
 }

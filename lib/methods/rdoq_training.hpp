@@ -44,7 +44,7 @@ class AtomCounter {
   };
   std::vector<std::vector<Bin>> bins_;  ///< [scale], made on first use
   double zeros_[scales] = {};
-  bool used_[scales] = {};
+  uint32_t first_[scales], last_[scales] = {};  ///< keys that were met
 };
 
 /// What training came to; sizes without side information.
