@@ -324,7 +324,7 @@ class RdoqEncoder final : public MethodEncoder {
         use(std::move(found.plan));
         return;
       }
-      step *= attempt < 4 ? 0.9999 : 0.5;
+      step *= std::clamp(0.9995 * target.value / found.outcome.max_error, 0.25, 0.9995);
     }
     unreachable(target, "maxabs", nearest);
   }

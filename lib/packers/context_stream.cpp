@@ -21,6 +21,14 @@ using element::rans_total;
 
 namespace {
 
+/// All weight on a symbol and one slot for each other, so that no frequency reaches zero: what tables move towards.
+constexpr auto adaptive_targets = [] {
+  std::array<std::array<int16_t, 16>, 16> targets{};
+  for (int symbol = 0; symbol < 16; ++symbol)
+    for (int s = 0; s < 16; ++s) targets[size_t(symbol)][size_t(s)] = int16_t(s <= symbol ? s : int(rans_total) - 16 + s);
+  return targets;
+}();
+
 /// Small differences first: 0, -1, 1, -2, ...
 constexpr std::array<uint16_t, 16> first_frequencies = {1040, 760, 760, 400, 400, 190, 190, 90, 90, 45, 45, 24, 24, 14, 14, 10};
 
@@ -44,11 +52,9 @@ uint32_t AdaptiveTable::symbol_at(uint32_t slot) const {
 void AdaptiveTable::update(uint32_t symbol) {
   const int rate = seen_ < 16 ? 4 : 5;
   ++seen_;
-  // Towards all weight on `symbol` and one slot for each other, so that no frequency reaches zero.
-  for (uint32_t s = 1; s < 16; ++s) {
-    const int target = s <= symbol ? int(s) : int(rans_total) - 16 + int(s);
-    cumulative_[s] = uint16_t(int(cumulative_[s]) + ((target - int(cumulative_[s])) >> rate));
-  }
+  const std::array<int16_t, 16>& target = adaptive_targets[symbol];
+  for (uint32_t s = 0; s < 16; ++s)
+    cumulative_[s] = uint16_t(cumulative_[s] + int16_t(int16_t(target[s] - int16_t(cumulative_[s])) >> rate));
 }
 
 void SideWriter::adaptive(AdaptiveTable& table, uint32_t symbol) {
