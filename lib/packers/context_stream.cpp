@@ -213,7 +213,7 @@ void ContextCoder::encode(std::span<const RansSymbol> side, std::span<const Cont
     const bool negative = level < 0;
     const uint32_t magnitude = uint32_t(negative ? -level : level), coarse = magnitude >> raw;
     if (coarse < rungs[k]) {
-      ids[i] = uint16_t(base[k] + (coarse == 0 ? 0 : 2 * coarse - !negative));
+      ids[i] = uint16_t(base[k] + 2 * coarse - (level > 0 && coarse > 0));
       if (raw > 0 && coarse == 0) bits.put(negative, 1);
     } else {
       ids[i] = uint16_t(base[k] + escape_symbol);
@@ -255,7 +255,7 @@ void ContextCoder::reconstruct(std::span<const ContextClass> classes, const Acti
     const size_t i = active.positions[j];
     const int32_t level = active.levels[j], magnitude = std::abs(level);
     const ContextClass k = classes[i];
-    if (level == 0) continue;
+    if (level == 0) continue;  // of a class with raw bits
     values[i] = uses_[k].raw_bits == 0 && magnitude < int32_t(most_rungs)
                     ? symbol_values_[k * context_symbols + uint32_t(2 * magnitude - (level > 0))]
                     : values_.value(uses_[k], level);

@@ -33,10 +33,12 @@ class RdQuantizer {
 
  private:
   static constexpr size_t most_cells = 28;
+  static constexpr uint32_t lookup_scale = 8, lookup_cells = 64;  ///< x in eighths, below 8
   struct Cells {
     std::array<float, most_cells> start;   ///< start[j]: the least x of cell j; start[0] = 0, infinite beyond the last
     std::array<int32_t, most_cells> level;
     uint32_t count = 1;
+    std::array<uint8_t, lookup_cells> cell_at;  ///< the cell of x = i / lookup_scale
     float round = 0.5f;                    ///< what is added before truncation beyond the cells
     bool unbounded = false;                ///< larger levels than the last cell's exist
   };
