@@ -1507,8 +1507,13 @@ class ContextParameters(Parameters):
     def read(self, reader):
         flags, self.m = reader.integer(1), reader.integer(2)
         self.e = struct.unpack("<h", reader.raw(2))[0]
-        if flags > 7 or self.m < 32768 or not -160 <= self.e <= 128:
+        if flags > 15 or self.m < 32768 or not -160 <= self.e <= 128:
             reader.damaged("flags or step")
+        self.exact = None
+        if flags & 8:
+            self.exact = reader.integer(4), reader.integer(1)
+            if self.exact[1] > 31 or self.exact[0] << self.exact[1] > 0x7F7FFFFF:
+                reader.damaged("exact levels")
         self.read_tables(reader)
         self.layers, self.columns, self.packed_elements, self.packed = {}, {}, 0, None
         if flags & 1:
@@ -1595,6 +1600,9 @@ class ContextParameters(Parameters):
         """20.3"""
         if level == 0:
             return np.float32(0)
+        if self.exact is not None:
+            key = min(abs(level) - 1 + self.exact[0] << self.exact[1], 0x7F7FFFFF)
+            return np.uint32(key | (level < 0) << 31).view(np.float32)
         units = 256 * abs(level) + (8 * self.offsets[table][min(abs(level), 3) - 1] if raw == 0 else 0)
         magnitude = min(math.ldexp(units * self.m, self.e - 8), float(np.finfo(np.float32).max))
         return np.float32(math.copysign(magnitude, level))

@@ -59,6 +59,13 @@ class RdoqEncoder final : public MethodEncoder {
       choose_lambda(wanted);
     }
     aimed_ = wanted;
+    if (std::optional<RdoqPlan> exact = coded_.exact_plan(wanted)) {
+      const double bytes = coded_.measure(*exact).bytes;
+      if (bytes <= double(body_bytes)) {
+        use(*std::move(exact));
+        return uint64_t(bytes);
+      }
+    }
     std::optional<Measured> best = best_within(wanted);
     // At low rates a heavy bit can make nothing worth coding at any step.
     for (double lambda = lambda_ / 2; !fixed_lambda_ && (!best || best->outcome.bytes < 0.9 * wanted) && lambda > 0.01; lambda /= 2) {

@@ -48,7 +48,7 @@ TensorParts RdoqParameters::parts(uint32_t tensor, const TensorInfo& info) const
 
 namespace {
 
-constexpr uint8_t has_layers = 1, has_columns = 2, has_pack = 4;
+constexpr uint8_t has_layers = 1, has_columns = 2, has_pack = 4, is_exact = 8;
 
 uint64_t elements_of(const Shape& shape) {
   uint64_t elements = 1;
@@ -182,9 +182,13 @@ void read_columns(ByteReader& in, RdoqParameters& parameters, std::string_view w
 std::string write_rdoq_parameters(const RdoqParameters& parameters) {
   ByteWriter out;
   out.u8(uint8_t((parameters.layers.empty() ? 0 : has_layers) | (parameters.columns.empty() ? 0 : has_columns) |
-                 (parameters.packed_elements ? has_pack : 0)));
+                 (parameters.packed_elements ? has_pack : 0) | (parameters.coder.values().exact ? is_exact : 0)));
   out.u16(parameters.coder.values().mantissa);
   out.u16(uint16_t(parameters.coder.values().exponent));
+  if (parameters.coder.values().exact) {
+    out.u32(parameters.coder.values().base);
+    out.u8(parameters.coder.values().shift);
+  }
   std::string tables;
   cpu::BitWriter bits(tables);
   parameters.coder.model().write(bits);
@@ -204,11 +208,17 @@ RdoqParameters read_rdoq_parameters(std::string_view bytes, std::string_view wha
   RdoqParameters parameters;
   ByteReader in(bytes, what);
   const uint8_t flags = in.u8();
-  if (flags > (has_layers | has_columns | has_pack)) in.damaged("unknown flags " + std::to_string(flags));
+  if (flags > (has_layers | has_columns | has_pack | is_exact)) in.damaged("unknown flags " + std::to_string(flags));
   Reconstruction values;
   values.mantissa = in.u16();
   values.exponent = int16_t(in.u16());
   if (values.mantissa < 0x8000 || values.exponent < -160 || values.exponent > 128) in.damaged("an impossible step");
+  if (flags & is_exact) {
+    values.exact = true;
+    values.base = in.u32();
+    values.shift = in.u8();
+    if (values.shift > 31 || uint64_t(values.base) << values.shift > 0x7f7fffff) in.damaged("impossible exact levels");
+  }
   ContextModel model;
   cpu::BitReader bits(bytes.substr(in.position()));
   if (!model.read(bits) || !read_offsets(bits, values, model) || !bits.align() || bits.overrun() ||

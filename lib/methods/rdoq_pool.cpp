@@ -399,11 +399,92 @@ RdoqPlan RdoqPool::make_plan(const Trained& trained, double lambda) const {
   return plan;
 }
 
+namespace {
+
+/// Runs that an exact copy has shares of zeros by.
+constexpr ScaleLayout exact_layout = 5;  // 64 elements
+
+uint32_t exact_level(float g, const Reconstruction& values) {
+  const uint32_t key = element::magnitude_key(g);
+  return key == 0 ? 0 : (key >> values.shift) - values.base + 1;
+}
+
+}  // namespace
+
+std::optional<RdoqPlan> RdoqPool::exact_plan(double bytes) const {
+  const Summary& summary = pool_.summary();
+  if (!whole() || double(summary.elements - summary.zeros) > 8 * bytes) return {};
+  // Trailing zeros that all keys share, and the smallest key.
+  uint32_t any = 0, smallest = UINT32_MAX;
+  std::vector<float> scratch;
+  for (const PoolBlock& unit : units_)
+    for (float g : read(unit, scratch)) {
+      const uint32_t key = element::magnitude_key(g);
+      any |= key;
+      if (key > 0) smallest = std::min(smallest, key);
+      // -0 is +0 here: its bits are not kept.
+    }
+  if (any == 0) return {};
+  RdoqPlan plan;
+  Reconstruction values;
+  values.exponent = -15;
+  values.exact = true;
+  values.shift = uint8_t(std::countr_zero(any));
+  values.base = smallest >> values.shift;
+  // Levels by context, and how long escapes are, for up to 1, 2, .. rungs: counted with all of them, then with those kept.
+  ContextModel model;
+  for (int round = 0; round < 2; ++round) {
+    std::vector<MagnitudeCounts> counts(15);
+    EscapeCounts escapes{};
+    double bits = 0;
+    for (const PoolBlock& unit : units_) {
+      const std::span<const float> block = read(unit, scratch);
+      std::vector<int16_t> rows;
+      size_t at = 0;
+      for (const PartPiece& place : pieces_of(tensors_[unit.tensor].parts, unit.first, block.size())) {
+        const std::span<const float> own = block.subspan(at, place.piece.count);
+        measure_shares(own, place.piece, exact_layout, rows);
+        const Stretches stretches = stretches_of(place.piece, exact_layout);
+        for (size_t r = 0, i = 0; r < stretches.number; ++r)
+          for (size_t end = std::min(own.size(), i + (r == 0 ? stretches.first : stretches.other)); i < end; ++i) {
+            if (rows[r] < -14) continue;
+            const uint32_t level = exact_level(own[i], values);
+            const size_t t = size_t(rows[r] + 14);
+            ++counts[t][std::min(level, most_rungs)];
+            const uint32_t rungs = round == 0 ? most_rungs : t < model.tables.size() ? model.tables[t].rungs : 1;
+            if (level >= rungs) {
+              const auto length = uint32_t(std::bit_width(level - rungs + 1)) - 1;
+              ++escapes[length];
+              bits += length + 1;
+            }
+          }
+        at += place.piece.count;
+      }
+    }
+    if (bits > 8 * bytes) return {};
+    if (round == 0) fit_tables(model, -14, counts, false);
+    fit_escapes(model, escapes, true);
+  }
+  plan.coder = ContextCoder(std::move(model), std::move(values));
+  plan.octaves = 0;
+  return plan;
+}
+
 /// The scales that a range is coded with, as side symbols of its stream.
 void RdoqPool::scale_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values, ScaleCodec& codec,
                            SideWriter& side, Work& work) const {
-  work.pieces = measure_range(t, first, values);
   size_t at = 0;
+  if (plan.coder.values().exact) {
+    work.pieces.clear();
+    for (const PartPiece& place : pieces_of(tensors_[t].parts, first, values.size())) {
+      ScaledPiece& scaled = work.pieces.emplace_back(ScaledPiece{place.part, place.piece, exact_layout, {}, {}});
+      measure_shares(values.subspan(at, place.piece.count), place.piece, exact_layout, scaled.rows);
+      at += place.piece.count;
+    }
+    at = 0;
+  } else {
+    work.pieces = measure_range(t, first, values);
+  }
   for (ScaledPiece& scaled : work.pieces) {
     relate(plan, scaled);
     if (!plan.row_costs.empty()) improve_rows(plan, scaled, values.subspan(at, scaled.piece.count), codec);
@@ -422,6 +503,16 @@ void RdoqPool::quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, st
   }
   work.active.positions.clear();
   work.active.levels.clear();
+  if (plan.coder.values().exact) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      const auto level = int32_t(exact_level(values[i], plan.coder.values()));
+      if (level == 0) continue;
+      work.active.positions.push_back(uint32_t(i));
+      work.active.levels.push_back(values[i] < 0 ? -level : level);
+    }
+    work.nonzero = !work.active.levels.empty();
+    return;
+  }
   const uint64_t index = pool_.tensors()[t].first + first;
   const size_t finer = plan.cut > index ? size_t(std::min<uint64_t>(plan.cut - index, values.size())) : 0;
   if (finer > 0) plan.finer.quantize(values.first(finer), work.classes, 0, work.active);
@@ -473,7 +564,7 @@ RdoqParameters RdoqPool::parameters_of(const RdoqPlan& plan, std::vector<std::ve
       const ScaleView& view = tensors_[t].parts.views[p];
       const uint64_t first = tensors_[t].parts.first[p], count = view.rows * view.row_elements();
       // A part that lies in one block has its columns there.
-      if (part.layout != row_and_column_scales || first >> block_log2_ == (first + count - 1) >> block_log2_) continue;
+      if (plan.coder.values().exact || part.layout != row_and_column_scales || first >> block_log2_ == (first + count - 1) >> block_log2_) continue;
       parameters.columns[{tensor.number, uint32_t(p)}] = part.columns;
     }
   }

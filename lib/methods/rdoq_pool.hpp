@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,8 @@ class RdoqPool {
   const std::vector<Atom>& atoms() const { return atoms_; }
   /// Takes for every part the layout with the least error + lambda bits under the plan; false when nothing changed.
   bool improve_layouts(const RdoqPlan& plan);
+  /// Codes every value exactly; nothing where that is known to take more than `bytes`. Needs a pool that is seen whole.
+  std::optional<RdoqPlan> exact_plan(double bytes) const;
 
   RdoqPlan make_plan(const Trained& trained, double lambda) const;
   /// Expected bytes of a trained step, side information included.

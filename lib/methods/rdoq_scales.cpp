@@ -66,6 +66,19 @@ void measure_rows(std::span<const float> values, const Piece& piece, ScaleLayout
   }
 }
 
+void measure_shares(std::span<const float> values, const Piece& piece, ScaleLayout layout, std::vector<int16_t>& rows) {
+  const Stretches stretches = stretches_of(piece, layout);
+  rows.clear();
+  size_t at = 0;
+  for (size_t r = 0; r < stretches.number; ++r) {
+    const size_t length = std::min(r == 0 ? stretches.first : stretches.other, piece.count - at);
+    size_t nonzero = 0;
+    for (float g : values.subspan(at, length)) nonzero += g != 0;
+    rows.push_back(int16_t(half_octaves(float(nonzero) / float(length))));
+    at += length;
+  }
+}
+
 std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, uint64_t begin, const ScaleView& view) {
   const size_t columns = size_t(view.columns), inner = size_t(view.inner);
   constexpr uint64_t length = 65536;

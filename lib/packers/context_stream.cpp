@@ -92,6 +92,11 @@ int64_t Reconstruction::points(ContextUse use, uint32_t magnitude) const {
 }
 
 float Reconstruction::value(ContextUse use, int32_t level) const {
+  if (exact) {
+    if (level == 0) return 0;
+    const uint64_t key = (uint64_t(std::abs(level)) - 1 + base) << shift;
+    return std::bit_cast<float>(uint32_t(std::min<uint64_t>(key, 0x7f7fffff)) | (level < 0 ? 0x80000000u : 0u));
+  }
   const int64_t units = points(use, uint32_t(level < 0 ? -int64_t(level) : level)) * mantissa;
   const double magnitude = std::min(double(units) * power_of_two(exponent - 8), double(std::numeric_limits<float>::max()));
   return float(level < 0 ? -magnitude : magnitude);

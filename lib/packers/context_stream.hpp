@@ -55,6 +55,10 @@ struct Reconstruction {
   int16_t exponent = 0;       ///< e: the step is m 2^e
   bool has_offsets = false;
   std::vector<std::array<int8_t, 3>> offsets;  ///< one entry for each table, in 1/32 step
+  /// Levels that name binary32 values exactly: level q is +-(the value of key (|q| - 1 + base) << shift).
+  bool exact = false;
+  uint32_t base = 0;
+  uint8_t shift = 0;
 
   double step() const;
   /// Rounded half octaves of the step: what contexts are relative to.
