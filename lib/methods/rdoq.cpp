@@ -156,9 +156,13 @@ class RdoqEncoder final : public MethodEncoder {
   std::optional<Measured> best_within(double wanted) {
     std::optional<Measured> best;
     const double enough = coded_.whole() ? 0.9985 : 0.997;
-    for (int attempt = 0; attempt < 5; ++attempt) {
+    for (int attempt = 0; attempt < 7; ++attempt) {
+      // Rows that choose their scales can turn many elements on and off at once: the last attempts do without.
+      const bool chosen_rows = attempt < 4;
+      if (attempt == 4) correction_ = 1;
       trained_ = step_for(wanted * correction_, lambda_);
       Measured found{coded_.make_plan(*trained_, trained_->lambda), {}};
+      if (!chosen_rows) found.plan.row_costs.clear();
       found.outcome = coded_.measure(found.plan);
       const double off = found.outcome.bytes / wanted;
       // Bytes jump where the step passes a half octave: then another weight of a bit has to fill the gap.
@@ -234,7 +238,7 @@ class RdoqEncoder final : public MethodEncoder {
     Measured best = given;
     double fits = 0, exceeds = 0, lambda = given.plan.quantizer.lambda(), reach = 1.05;
     (given.outcome.bytes <= wanted ? fits : exceeds) = lambda;
-    for (int round = 0; round < 8; ++round) {
+    for (int round = 0; round < 12; ++round) {
       if (fits > 0 && exceeds > 0) {
         lambda = 0.5 * (fits + exceeds);
       } else {
