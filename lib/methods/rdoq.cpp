@@ -57,6 +57,12 @@ class RdoqEncoder final : public MethodEncoder {
     if (!trained_ || std::abs(wanted - aimed_) > 0.05 * aimed_) {
       choose_layouts(wanted);
       choose_lambda(wanted);
+      // Tables for the scales that rows choose, which in turn depend on tables.
+      for (int round = 0; round < chosen_rounds_ && coded_.whole(); ++round) {
+        trained_ = step_for(wanted, lambda_);
+        const RdoqPlan plan = coded_.make_plan(*trained_, lambda_);
+        if (!plan.row_costs.empty()) coded_.gather_chosen(plan);
+      }
     }
     aimed_ = wanted;
     if (std::optional<RdoqPlan> exact = coded_.exact_plan(wanted)) {
@@ -359,6 +365,7 @@ class RdoqEncoder final : public MethodEncoder {
   std::string parameters_ = write_rdoq_parameters({});
   double aimed_ = 0, lambda_ = 0.13;
   double correction_ = 1;   ///< wanted bytes as training expects them / as they turn out
+  static constexpr int chosen_rounds_ = 2;
   double step_guess_ = 0;   ///< where the last search ended
   bool dropped_ = true;
 };

@@ -189,6 +189,27 @@ void RdoqPool::gather() {
   atoms_.insert(atoms_.end(), others.begin(), others.end());
 }
 
+void RdoqPool::gather_chosen(const RdoqPlan& plan) {
+  std::vector<float> scratch;
+  atoms_.clear();
+  Work work;
+  SideWriter side;
+  ScaleCodec pack;
+  for (size_t u = 0; u < units_.size(); ++u) {
+    const std::span<const float> values = read(units_[u], scratch);
+    ScaleCodec own;
+    scale_range(plan, units_[u].tensor, units_[u].first, values, u < packed_units_ ? pack : own, side, work);
+    size_t at = 0;
+    for (ScaledPiece& scaled : work.pieces) {
+      for (int16_t& r : scaled.rows) r = int16_t(r + plan.octaves);
+      count_piece(scaled, values.subspan(at, scaled.piece.count), counter_);
+      at += scaled.piece.count;
+    }
+    scaled_[u] = work.pieces;
+  }
+  atoms_ = counter_.take();
+}
+
 /// Gives a sample's atoms the magnitudes that the whole pool has: its histogram is exact, and what varies from sample to sample
 /// is mostly how many large elements were met.
 void RdoqPool::match_magnitudes(std::vector<Atom>& sample) const {

@@ -46,6 +46,9 @@ class RdoqPool {
 
   /// Measures scales under the present layouts, and the histogram to train on.
   void gather();
+  /// The same with the scales that the plan chooses for rows, which tables should be trained for. \pre whole(), and the plan
+  /// has row costs
+  void gather_chosen(const RdoqPlan& plan);
   const std::vector<Atom>& atoms() const { return atoms_; }
   /// Takes for every part the layout with the least error + lambda bits under the plan; false when nothing changed.
   bool improve_layouts(const RdoqPlan& plan);
