@@ -1,10 +1,10 @@
-// rdoq: rate-distortion optimised quantization. One uniform quantizer step for all tensors of the pool (equal slope
-// everywhere), levels without limit, entropy-coded with the scale that rows, columns or runs predict for each element, and
-// chosen by true code lengths: the least |g - g^|^2 + lambda bits. Composition:
+// rdoq: rate-distortion optimised quantization. One uniform quantizer step for all tensors of the pool (equal
+// slope everywhere), levels without limit, entropy-coded with the scale that rows, columns or runs predict
+// for each element, and chosen by true code lengths: the least |g - g^|^2 + lambda bits. Composition:
 //   scale field (rows x columns, runs)  x  RD quantizer  x  context streams.
 // This file holds the definition and the search for the step that meets a target.
-// Sources: entropy-constrained quantization, Chou, Lookabaugh and Gray, IEEE Trans. ASSP 37 (1989); RDOQ as in the
-// reference encoders of H.264 and HEVC; equal slopes, Shoham and Gersho, IEEE Trans. ASSP 36 (1988).
+// Sources: entropy-constrained quantization, Chou, Lookabaugh and Gray, IEEE Trans. ASSP 37 (1989); RDOQ as
+// in the reference encoders of H.264 and HEVC; equal slopes, Shoham and Gersho, IEEE Trans. ASSP 36 (1988).
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -38,15 +38,20 @@ constexpr std::pair<std::string_view, Preset> presets[] = {
 class RdoqEncoder final : public MethodEncoder {
  public:
   RdoqEncoder(const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
-      : pool_(pool), preset_(OptionReader(spec).choice("preset", presets)), coded_(pool, chooses_scales(pool, preset_)) {
+      : pool_(pool),
+        preset_(OptionReader(spec).choice("preset", presets)),
+        coded_(pool, chooses_scales(pool, preset_)) {
     const OptionReader read(spec);
     if (!read.is("lambda", "auto")) fixed_lambda_ = read.number("lambda", 0, 1, "auto or a number of 0..1");
     if (context.rounding == Rounding::stochastic)
-      throw Error(Errc::usage, "rdoq: decisions by rate and distortion are deterministic; for stochastic rounding use qsgd or jointsq:quant=mid");
+      throw Error(Errc::usage,
+                  "rdoq: decisions by rate and distortion are deterministic; for stochastic rounding use "
+                  "qsgd or jointsq:quant=mid");
   }
 
   void aim_native() override {
-    throw Error(Errc::usage, "rdoq has no size of its own: give a target, such as ratio=32, bpw=1 or nmse=1e-3");
+    throw Error(Errc::usage,
+                "rdoq has no size of its own: give a target, such as ratio=32, bpw=1 or nmse=1e-3");
   }
 
   uint64_t aim_bytes(uint64_t body_bytes) override {
@@ -74,7 +79,8 @@ class RdoqEncoder final : public MethodEncoder {
     }
     std::optional<Measured> best = best_within(wanted);
     // At low rates a heavy bit can make nothing worth coding at any step.
-    for (double lambda = lambda_ / 2; !fixed_lambda_ && (!best || best->outcome.bytes < 0.9 * wanted) && lambda > 0.01; lambda /= 2) {
+    for (double lambda = lambda_ / 2;
+         !fixed_lambda_ && (!best || best->outcome.bytes < 0.9 * wanted) && lambda > 0.01; lambda /= 2) {
       std::swap(lambda, lambda_);
       std::optional<Measured> other = best_within(wanted);
       if (other && (!best || other->outcome.squared_error < best->outcome.squared_error)) {
@@ -105,21 +111,26 @@ class RdoqEncoder final : public MethodEncoder {
 
   void aim_error(const Target& target) override {
     if (target.kind == TargetKind::hprime)
-      throw Error(Errc::usage, to_string(target) + ": hprime is the noise model of methods with width classes, such as jointsq; give rdoq an nmse or maxabs target");
+      throw Error(Errc::usage, to_string(target) +
+                                   ": hprime is the noise model of methods with width classes, such as "
+                                   "jointsq; give rdoq an nmse or maxabs target");
     if (pool_.summary().max_key == 0) {
       drop_all();
       return;
     }
     coded_.prepare(double(pool_.summary().elements) / 8);
     lambda_ = fixed_lambda_ ? *fixed_lambda_ : 0.13;
-    if (target.kind == TargetKind::maxabs) aim_largest_error(target);
-    else aim_nmse(target);
+    if (target.kind == TargetKind::maxabs)
+      aim_largest_error(target);
+    else
+      aim_nmse(target);
   }
 
   StoredSet stored_set(size_t) const override { return {rdoq_row.info.wire_id, parameters_}; }
   uint8_t block_log2(size_t) const override { return std::max<uint8_t>(coded_.block_log2(), 16); }
 
-  void encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out, BlockSums& sums) const override {
+  void encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out,
+                    BlockSums& sums) const override {
     static thread_local std::vector<float> decoded_of_thread;
     std::vector<float>& decoded = decoded_of_thread;
     decoded.assign(values.size(), 0.0f);
@@ -155,7 +166,8 @@ class RdoqEncoder final : public MethodEncoder {
   };
 
   static bool chooses_scales(const TensorPool& pool, Preset preset) {
-    return preset == Preset::best || (preset == Preset::balanced && pool.summary().elements <= (uint64_t(1) << 20));
+    return preset == Preset::best ||
+           (preset == Preset::balanced && pool.summary().elements <= (uint64_t(1) << 20));
   }
 
   /// The plan of the present weight of a bit that comes closest to `wanted` from below.
@@ -163,7 +175,8 @@ class RdoqEncoder final : public MethodEncoder {
     std::optional<Measured> best;
     const double enough = coded_.whole() ? 0.9985 : 0.997;
     for (int attempt = 0; attempt < 7; ++attempt) {
-      // Rows that choose their scales can turn many elements on and off at once: the last attempts do without.
+      // Rows that choose their scales can turn many elements on and off at once: the last attempts do
+      // without.
       const bool chosen_rows = attempt < 4;
       if (attempt == 4) correction_ = 1;
       trained_ = step_for(wanted * correction_, lambda_);
@@ -174,7 +187,8 @@ class RdoqEncoder final : public MethodEncoder {
       // Bytes jump where the step passes a half octave: then another weight of a bit has to fill the gap.
       const double near = attempt < 2 ? 0.015 : 0.3;
       if (std::abs(off - 1) < near && !(off > enough && off <= 1)) found = trim(std::move(found), wanted);
-      if (found.outcome.bytes <= wanted && (!best || found.outcome.bytes > best->outcome.bytes)) best = std::move(found);
+      if (found.outcome.bytes <= wanted && (!best || found.outcome.bytes > best->outcome.bytes))
+        best = std::move(found);
       if (best && best->outcome.bytes > enough * wanted) break;
       correction_ = std::clamp(correction_ * 0.9993 / off, 0.1, 10.0);
     }
@@ -239,7 +253,8 @@ class RdoqEncoder final : public MethodEncoder {
     }
   }
 
-  /// Moves the weight of a bit until the bytes meet the budget: tables and step stay. The best that fits, or what was given.
+  /// Moves the weight of a bit until the bytes meet the budget: tables and step stay. The best that fits, or
+  /// what was given.
   Measured trim(Measured given, double wanted) const {
     Measured best = given;
     double fits = 0, exceeds = 0, lambda = given.plan.quantizer.lambda(), reach = 1.05;
@@ -259,7 +274,8 @@ class RdoqEncoder final : public MethodEncoder {
         continue;
       }
       fits = lambda;
-      if (best.outcome.bytes > wanted || candidate.outcome.bytes > best.outcome.bytes) best = std::move(candidate);
+      if (best.outcome.bytes > wanted || candidate.outcome.bytes > best.outcome.bytes)
+        best = std::move(candidate);
       if (best.outcome.bytes > 0.9995 * wanted) break;
     }
     if (fits > 0 && exceeds > 0 && best.outcome.bytes <= wanted && best.outcome.bytes < 0.9985 * wanted)
@@ -308,19 +324,23 @@ class RdoqEncoder final : public MethodEncoder {
       }
       found.outcome = coded_.measure(found.plan);
       const double error = found.outcome.squared_error;
-      if (error <= wanted && (!best || found.outcome.bytes < best->outcome.bytes)) best = std::move(found);
+      if (error <= wanted && (!best || found.outcome.bytes < best->outcome.bytes))
+        best = std::move(found);
       else if (!best && low <= largest() * 0x1p-29)
         unreachable(target, "nmse", error / pool_.summary().energy);
       if (error <= wanted && error >= 0.994 * wanted) break;
       correction *= 0.997 * wanted / std::max(error, 1e-300);
     }
-    if (!best) unreachable(target, "nmse", coded_.measure(coded_.make_plan(*trained_, lambda_)).squared_error / pool_.summary().energy);
+    if (!best)
+      unreachable(
+          target, "nmse",
+          coded_.measure(coded_.make_plan(*trained_, lambda_)).squared_error / pool_.summary().energy);
     use(std::move(best->plan));
   }
 
   [[noreturn]] void unreachable(const Target& target, const char* kind, double nearest) const {
-    throw Error(Errc::unreachable_target,
-                fmt::format("{} is not reachable by rdoq; the nearest is {}={:.6g}", to_string(target), kind, nearest * (1 + 5e-6)));
+    throw Error(Errc::unreachable_target, fmt::format("{} is not reachable by rdoq; the nearest is {}={:.6g}",
+                                                      to_string(target), kind, nearest * (1 + 5e-6)));
   }
 
   void aim_largest_error(const Target& target) {
@@ -364,9 +384,9 @@ class RdoqEncoder final : public MethodEncoder {
   std::optional<Trained> trained_;
   std::string parameters_ = write_rdoq_parameters({});
   double aimed_ = 0, lambda_ = 0.13;
-  double correction_ = 1;   ///< wanted bytes as training expects them / as they turn out
+  double correction_ = 1;  ///< wanted bytes as training expects them / as they turn out
   static constexpr int chosen_rounds_ = 2;
-  double step_guess_ = 0;   ///< where the last search ended
+  double step_guess_ = 0;  ///< where the last search ended
   bool dropped_ = true;
 };
 
@@ -385,7 +405,8 @@ class RdoqDecoder final : public MethodDecoder {
       ranges.push_back({place.tensor, place.info, 0, elements});
       first_packed_[place.tensor] = size_t(total);
       total += elements;
-      if (total > uint64_t(1) << 20) throw Error(Errc::damaged, what_ + " is damaged: more packed elements than 2^20");
+      if (total > uint64_t(1) << 20)
+        throw Error(Errc::damaged, what_ + " is damaged: more packed elements than 2^20");
     }
     packed_.resize(size_t(total));
     decode_rdoq_stream(parameters_, ranges, parameters_.pack, packed_, what_);
@@ -397,13 +418,12 @@ class RdoqDecoder final : public MethodDecoder {
     std::copy_n(packed_.begin() + std::ptrdiff_t(found->second + place.first), values.size(), values.begin());
   }
 
-  void decode_block(const BlockPlace& place, std::string_view block, std::span<float> values, std::string_view what) const override {
+  void decode_block(const BlockPlace& place, std::string_view block, std::span<float> values,
+                    std::string_view what) const override {
     const TensorRange range{place.tensor, place.info, place.first, values.size()};
     decode_rdoq_stream(parameters_, std::span(&range, 1), block, values, what);
   }
-  std::string describe() const override {
-    return "rdoq";
-  }
+  std::string describe() const override { return "rdoq"; }
 
  private:
   RdoqParameters parameters_;
@@ -415,18 +435,30 @@ class RdoqDecoder final : public MethodDecoder {
 }  // namespace
 
 const MethodRow rdoq_row = {
-    {"rdoq", 24, "rdoq: rate-distortion optimised quantization with scale contexts",
-     "jsq; quantization by rate and distortion: Chou, Lookabaugh and Gray, IEEE Trans. ASSP 37, 1989; equal slopes: Shoham and Gersho, IEEE Trans. ASSP 36, 1988",
-     "biased: decisions by rate and distortion shrink what is small", "error feedback to converge", "allgather", "none",
-     "all bits of the blocks", "nominal + step, tables and column scales, a few hundred bytes a frame", "cpu", options,
-     Sizing::continuous, {}, false, Feedback::residual},
+    {"rdoq",
+     24,
+     "rdoq: rate-distortion optimised quantization with scale contexts",
+     "jsq; quantization by rate and distortion: Chou, Lookabaugh and Gray, IEEE Trans. ASSP 37, 1989; equal "
+     "slopes: Shoham and Gersho, IEEE Trans. ASSP 36, 1988",
+     "biased: decisions by rate and distortion shrink what is small",
+     "error feedback to converge",
+     "allgather",
+     "none",
+     "all bits of the blocks",
+     "nominal + step, tables and column scales, a few hundred bytes a frame",
+     "cpu",
+     options,
+     Sizing::continuous,
+     {},
+     false,
+     Feedback::residual},
     nullptr,
-    [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context) -> std::unique_ptr<MethodEncoder> {
-      return std::make_unique<RdoqEncoder>(pool, spec, context);
-    },
+    [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
+        -> std::unique_ptr<MethodEncoder> { return std::make_unique<RdoqEncoder>(pool, spec, context); },
     [](std::string_view parameters, std::string_view what) -> std::unique_ptr<MethodDecoder> {
       return std::make_unique<RdoqDecoder>(parameters, what);
     },
-    nullptr, true};
+    nullptr,
+    true};
 
 }  // namespace jsq

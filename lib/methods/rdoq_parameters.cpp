@@ -8,7 +8,8 @@
 
 namespace jsq {
 
-// --- Parts -----------------------------------------------------------------------------------------------------------
+// --- Parts
+// -----------------------------------------------------------------------------------------------------------
 
 TensorParts parts_of(std::span<const Shape> layers) {
   TensorParts parts;
@@ -23,12 +24,15 @@ TensorParts parts_of(std::span<const Shape> layers) {
   return parts;
 }
 
-TensorParts parts_of(const TensorInfo& info) { return {{scale_view(info)}, {0}}; }
+TensorParts parts_of(const TensorInfo& info) {
+  return {{scale_view(info)}, {0}};
+}
 
 std::vector<PartPiece> pieces_of(const TensorParts& parts, uint64_t first, uint64_t count) {
   std::vector<PartPiece> pieces;
   if (count == 0) return pieces;
-  size_t part = size_t(std::upper_bound(parts.first.begin(), parts.first.end(), first) - parts.first.begin()) - 1;
+  size_t part =
+      size_t(std::upper_bound(parts.first.begin(), parts.first.end(), first) - parts.first.begin()) - 1;
   for (const uint64_t end = first + count; first < end; ++part) {
     const ScaleView& view = parts.views[part];
     const uint64_t begin = first - parts.first[part], elements = view.rows * view.row_elements();
@@ -44,7 +48,8 @@ TensorParts RdoqParameters::parts(uint32_t tensor, const TensorInfo& info) const
   return found == layers.end() ? parts_of(info) : parts_of(found->second);
 }
 
-// --- Stored form -------------------------------------------------------------------------------------------------------
+// --- Stored form
+// -------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -56,7 +61,8 @@ uint64_t elements_of(const Shape& shape) {
   return elements;
 }
 
-/// Shapes repeat in patterns: a distance of 0 and a new shape, or a distance back and how many to copy from there.
+/// Shapes repeat in patterns: a distance of 0 and a new shape, or a distance back and how many to copy from
+/// there.
 void write_shapes(ByteWriter& out, std::span<const Shape> shapes) {
   out.uvarint(shapes.size());
   for (size_t i = 0; i < shapes.size();) {
@@ -106,7 +112,8 @@ std::vector<Shape> read_shapes(ByteReader& in) {
     uint64_t elements = 1;
     for (uint64_t& extent : shape) {
       extent = in.uvarint(uint64_t(1) << 40);
-      if (extent == 0 || elements > (uint64_t(1) << 62) / extent) in.damaged("a layer of an impossible shape");
+      if (extent == 0 || elements > (uint64_t(1) << 62) / extent)
+        in.damaged("a layer of an impossible shape");
       elements *= extent;
     }
     add(std::move(shape));
@@ -181,8 +188,9 @@ void read_columns(ByteReader& in, RdoqParameters& parameters, std::string_view w
 
 std::string write_rdoq_parameters(const RdoqParameters& parameters) {
   ByteWriter out;
-  out.u8(uint8_t((parameters.layers.empty() ? 0 : has_layers) | (parameters.columns.empty() ? 0 : has_columns) |
-                 (parameters.packed_elements ? has_pack : 0) | (parameters.coder.values().exact ? is_exact : 0)));
+  out.u8(uint8_t(
+      (parameters.layers.empty() ? 0 : has_layers) | (parameters.columns.empty() ? 0 : has_columns) |
+      (parameters.packed_elements ? has_pack : 0) | (parameters.coder.values().exact ? is_exact : 0)));
   out.u16(parameters.coder.values().mantissa);
   out.u16(uint16_t(parameters.coder.values().exponent));
   if (parameters.coder.values().exact) {
@@ -208,16 +216,19 @@ RdoqParameters read_rdoq_parameters(std::string_view bytes, std::string_view wha
   RdoqParameters parameters;
   ByteReader in(bytes, what);
   const uint8_t flags = in.u8();
-  if (flags > (has_layers | has_columns | has_pack | is_exact)) in.damaged("unknown flags " + std::to_string(flags));
+  if (flags > (has_layers | has_columns | has_pack | is_exact))
+    in.damaged("unknown flags " + std::to_string(flags));
   Reconstruction values;
   values.mantissa = in.u16();
   values.exponent = int16_t(in.u16());
-  if (values.mantissa < 0x8000 || values.exponent < -160 || values.exponent > 128) in.damaged("an impossible step");
+  if (values.mantissa < 0x8000 || values.exponent < -160 || values.exponent > 128)
+    in.damaged("an impossible step");
   if (flags & is_exact) {
     values.exact = true;
     values.base = in.u32();
     values.shift = in.u8();
-    if (values.shift > 31 || uint64_t(values.base) << values.shift > 0x7f7fffff) in.damaged("impossible exact levels");
+    if (values.shift > 31 || uint64_t(values.base) << values.shift > 0x7f7fffff)
+      in.damaged("impossible exact levels");
   }
   ContextModel model;
   cpu::BitReader bits(bytes.substr(in.position()));
@@ -238,7 +249,8 @@ RdoqParameters read_rdoq_parameters(std::string_view bytes, std::string_view wha
   return parameters;
 }
 
-// --- Streams -----------------------------------------------------------------------------------------------------------
+// --- Streams
+// -----------------------------------------------------------------------------------------------------------
 
 void write_scales(const ScaledPiece& scaled, ScaleCodec& codec, SideWriter& out) {
   out.nibble(scaled.layout);
@@ -246,9 +258,11 @@ void write_scales(const ScaledPiece& scaled, ScaleCodec& codec, SideWriter& out)
   codec.write(out, scaled.rows, false);
 }
 
-void decode_rdoq_stream(const RdoqParameters& parameters, std::span<const TensorRange> ranges, std::string_view stream,
-                        std::span<float> values, std::string_view what) {
-  const auto damaged = [&](const char* found) { throw Error(Errc::damaged, std::string(what) + " is damaged: " + found); };
+void decode_rdoq_stream(const RdoqParameters& parameters, std::span<const TensorRange> ranges,
+                        std::string_view stream, std::span<float> values, std::string_view what) {
+  const auto damaged = [&](const char* found) {
+    throw Error(Errc::damaged, std::string(what) + " is damaged: " + found);
+  };
   ContextReader in(parameters.coder, stream, what);
   ScaleCodec codec;
   static thread_local std::vector<ContextClass> classes_of_thread;
@@ -277,7 +291,8 @@ void decode_rdoq_stream(const RdoqParameters& parameters, std::span<const Tensor
       }
       rows.resize(stretches_of(place.piece, layout).number);
       codec.read(in, rows, false);
-      fill_classes(parameters.coder, place.piece, layout, rows, columns, std::span(classes).subspan(at, place.piece.count));
+      fill_classes(parameters.coder, place.piece, layout, rows, columns,
+                   std::span(classes).subspan(at, place.piece.count));
       at += place.piece.count;
     }
   }

@@ -1,4 +1,5 @@
-// What a parameter set of rdoq holds, and how the streams of a pool are decoded with it. SPEC.md, "rdoq", is the definition.
+// What a parameter set of rdoq holds, and how the streams of a pool are decoded with it. SPEC.md, "rdoq", is
+// the definition.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,8 @@ namespace jsq {
 
 using Shape = std::vector<uint64_t>;
 
-/// The parts of one tensor, in storage order, each with a view of its own: the layers of a flat dump, or the tensor itself.
+/// The parts of one tensor, in storage order, each with a view of its own: the layers of a flat dump, or the
+/// tensor itself.
 struct TensorParts {
   std::vector<ScaleView> views;
   std::vector<uint64_t> first;  ///< element of the tensor at which each begins
@@ -37,7 +39,7 @@ std::vector<PartPiece> pieces_of(const TensorParts& parts, uint64_t first, uint6
 using ColumnScales = std::map<std::pair<uint32_t, uint32_t>, std::vector<int16_t>>;
 
 struct RdoqParameters {
-  ContextCoder coder;                           ///< its model is the tables
+  ContextCoder coder;                             ///< its model is the tables
   std::map<uint32_t, std::vector<Shape>> layers;  ///< by tensor number: shapes within a flat tensor
   ColumnScales columns;
   uint64_t packed_elements = 0;  ///< tensors of at most so many elements are in the pack; 0: there is none
@@ -68,7 +70,7 @@ struct TensorRange {
   uint64_t first = 0, count = 0;
 };
 /// Decodes one stream: the ranges' elements one after the other.  \throws Error damaged.
-void decode_rdoq_stream(const RdoqParameters& parameters, std::span<const TensorRange> ranges, std::string_view stream,
-                        std::span<float> values, std::string_view what);
+void decode_rdoq_stream(const RdoqParameters& parameters, std::span<const TensorRange> ranges,
+                        std::string_view stream, std::span<float> values, std::string_view what);
 
 }  // namespace jsq

@@ -22,7 +22,8 @@ RdoqPool::RdoqPool(const TensorPool& pool, bool choose_scales) : pool_(pool), ch
   }
 }
 
-// --- Units ---------------------------------------------------------------------------------------------------------------
+// --- Units
+// ---------------------------------------------------------------------------------------------------------------
 
 bool RdoqPool::prepare(double body_bytes) {
   const uint64_t elements = pool_.summary().elements;
@@ -42,8 +43,8 @@ bool RdoqPool::prepare(double body_bytes) {
   return true;
 }
 
-/// Small tensors share one stream: each would cost a checksum, a length and the states of its own. Returns the largest
-/// number of elements of a tensor in it, 0 for no pack.
+/// Small tensors share one stream: each would cost a checksum, a length and the states of its own. Returns
+/// the largest number of elements of a tensor in it, 0 for no pack.
 uint64_t RdoqPool::choose_pack(double bytes_per_element) const {
   std::vector<uint64_t> sizes;
   for (const PoolTensor& tensor : pool_.tensors())
@@ -70,14 +71,18 @@ void RdoqPool::plan_parts(size_t t) {
     const ScaleView& view = tensor.parts.views[p];
     const uint64_t count = view.rows * view.row_elements();
     Part& part = tensor.plans[p];
-    const bool matrix = view.rows > 1 && view.columns > 1 && view.columns * 4 <= count && view.columns <= (uint64_t(1) << 20);
-    if (matrix && part.columns.empty() && count > 0) part.columns = measure_columns(pool_, t, tensor.parts.first[p], view);
-    part.layout = !part.columns.empty() && count >= 256 ? row_and_column_scales : count > 64 ? ScaleLayout(6) : one_scale;
+    const bool matrix =
+        view.rows > 1 && view.columns > 1 && view.columns * 4 <= count && view.columns <= (uint64_t(1) << 20);
+    if (matrix && part.columns.empty() && count > 0)
+      part.columns = measure_columns(pool_, t, tensor.parts.first[p], view);
+    part.layout = !part.columns.empty() && count >= 256 ? row_and_column_scales
+                  : count > 64                          ? ScaleLayout(6)
+                                                        : one_scale;
   }
 }
 
-/// Everything packed, and blocks of the other tensors: all of them in a small pool, short stretches at even distances in a
-/// large one.
+/// Everything packed, and blocks of the other tensors: all of them in a small pool, short stretches at even
+/// distances in a large one.
 void RdoqPool::choose_units() {
   units_.clear();
   packed_unit_of_.clear();
@@ -97,11 +102,13 @@ void RdoqPool::choose_units() {
       continue;
     }
     for (uint64_t at = 0; at < block.count; at += training_unit)
-      others.push_back({block.tensor, block.first + at, size_t(std::min<uint64_t>(training_unit, block.count - at))});
+      others.push_back(
+          {block.tensor, block.first + at, size_t(std::min<uint64_t>(training_unit, block.count - at))});
   }
   packed_units_ = units_.size();
   // One of each group, at scattered places, so that no period of the data meets that of the sample.
-  const size_t group = whole() ? 1 : size_t(std::clamp<uint64_t>(elements / training_elements, 1, sample_divisor));
+  const size_t group =
+      whole() ? 1 : size_t(std::clamp<uint64_t>(elements / training_elements, 1, sample_divisor));
   uint64_t seen = 0;
   for (size_t i = 0; i * group < others.size(); ++i) {
     const size_t place = i * group + size_t((uint64_t(uint32_t(i * 2654435769u)) * group) >> 32);
@@ -112,10 +119,12 @@ void RdoqPool::choose_units() {
   weight_ = seen ? double(elements) / double(seen) : 1;
 }
 
-// --- Scales --------------------------------------------------------------------------------------------------------------
+// --- Scales
+// --------------------------------------------------------------------------------------------------------------
 
 /// Scales of a piece in absolute half octaves; `values` are the piece's.
-ScaledPiece RdoqPool::measure_piece(size_t t, const PartPiece& place, ScaleLayout layout, std::span<const float> values) const {
+ScaledPiece RdoqPool::measure_piece(size_t t, const PartPiece& place, ScaleLayout layout,
+                                    std::span<const float> values) const {
   ScaledPiece scaled;
   scaled.part = place.part;
   scaled.piece = place.piece;
@@ -125,11 +134,13 @@ ScaledPiece RdoqPool::measure_piece(size_t t, const PartPiece& place, ScaleLayou
   return scaled;
 }
 
-std::vector<ScaledPiece> RdoqPool::measure_range(size_t t, uint64_t first, std::span<const float> values) const {
+std::vector<ScaledPiece> RdoqPool::measure_range(size_t t, uint64_t first,
+                                                 std::span<const float> values) const {
   std::vector<ScaledPiece> pieces;
   size_t at = 0;
   for (const PartPiece& place : pieces_of(tensors_[t].parts, first, values.size())) {
-    pieces.push_back(measure_piece(t, place, tensors_[t].plans[place.part].layout, values.subspan(at, place.piece.count)));
+    pieces.push_back(
+        measure_piece(t, place, tensors_[t].plans[place.part].layout, values.subspan(at, place.piece.count)));
     at += place.piece.count;
   }
   return pieces;
@@ -166,7 +177,8 @@ void for_each_run(const ScaledPiece& scaled, Visit visit) {
 
 void RdoqPool::count_piece(const ScaledPiece& scaled, std::span<const float> values, AtomCounter& counter) {
   for_each_run(scaled, [&](size_t at, size_t n, size_t row, size_t column) {
-    counter.add(values.subspan(at, n), scaled.rows[row] + (scaled.columns.empty() ? 0 : scaled.columns[column]));
+    counter.add(values.subspan(at, n),
+                scaled.rows[row] + (scaled.columns.empty() ? 0 : scaled.columns[column]));
   });
 }
 
@@ -210,18 +222,20 @@ void RdoqPool::gather_chosen(const RdoqPlan& plan) {
   atoms_ = counter_.take();
 }
 
-/// Gives a sample's atoms the magnitudes that the whole pool has: its histogram is exact, and what varies from sample to sample
-/// is mostly how many large elements were met.
+/// Gives a sample's atoms the magnitudes that the whole pool has: its histogram is exact, and what varies
+/// from sample to sample is mostly how many large elements were met.
 void RdoqPool::match_magnitudes(std::vector<Atom>& sample) const {
   constexpr uint32_t shift = 21;  // quarters of an octave
   const auto group_of = [](const Atom& atom) { return element::magnitude_key(float(atom.mean)) >> shift; };
   std::vector<double> wanted(0x7f800000u >> shift), found(wanted.size());
-  for (size_t bin = 0; bin < pool_.summary().histogram.size(); ++bin) wanted[bin >> (shift - 16)] += double(pool_.summary().histogram[bin]);
+  for (size_t bin = 0; bin < pool_.summary().histogram.size(); ++bin)
+    wanted[bin >> (shift - 16)] += double(pool_.summary().histogram[bin]);
   double zeros = double(pool_.summary().zeros), zeros_found = 0;
   for (const Atom& atom : atoms_) (atom.mean > 0 ? wanted[group_of(atom)] : zeros) -= atom.count;
   for (const Atom& atom : sample) (atom.mean > 0 ? found[group_of(atom)] : zeros_found) += atom.count;
   for (Atom& atom : sample) {
-    const double have = atom.mean > 0 ? found[group_of(atom)] : zeros_found, want = atom.mean > 0 ? wanted[group_of(atom)] : zeros;
+    const double have = atom.mean > 0 ? found[group_of(atom)] : zeros_found,
+                 want = atom.mean > 0 ? wanted[group_of(atom)] : zeros;
     const double factor = std::max(want, 0.0) / have;
     atom.count *= factor;
     atom.spread *= factor;
@@ -250,10 +264,11 @@ bool RdoqPool::improve_layouts(const RdoqPlan& plan) {
       const ScaleView& view = place.piece.view;
       for (size_t layout = 0; layout < layouts; ++layout) {
         double& cost = costs[t][place.part][layout];
-        const bool possible = layout == one_scale                ? true
-                              : layout == row_scales             ? view.rows > 1
-                              : layout == row_and_column_scales  ? !tensors_[t].plans[place.part].columns.empty()
-                                                                 : run_elements(ScaleLayout(layout)) < view.rows * view.row_elements();
+        const bool possible = layout == one_scale    ? true
+                              : layout == row_scales ? view.rows > 1
+                              : layout == row_and_column_scales
+                                  ? !tensors_[t].plans[place.part].columns.empty()
+                                  : run_elements(ScaleLayout(layout)) < view.rows * view.row_elements();
         if (!possible) {
           cost = HUGE_VAL;
           continue;
@@ -270,7 +285,8 @@ bool RdoqPool::improve_layouts(const RdoqPlan& plan) {
           const double x = atom.mean / step;
           const int32_t level = plan.quantizer.level(float(x), k);
           const double value = double(plan.coder.values().points(plan.coder.use(k), uint32_t(level))) / 256;
-          error += level == 0 ? atom.count * x * x + atom.spread / square : atom_error(atom, (x - value) * (x - value), square) / square;
+          error += level == 0 ? atom.count * x * x + atom.spread / square
+                              : atom_error(atom, (x - value) * (x - value), square) / square;
           bits += atom.count * plan.quantizer.bits(level, k);
         }
         cost += error + lambda * bits;
@@ -287,8 +303,10 @@ bool RdoqPool::improve_layouts(const RdoqPlan& plan) {
         SideWriter side;
         ScaleCodec codec;
         codec.write(side, part.columns, true);
-        const bool in_stream = tensors_[t].packed || pool_.tensors()[t].info->elements() <= uint64_t(1) << block_log2_;
-        if (!in_stream) cost[row_and_column_scales] += lambda * double(side.bits_q16()) / 65536 / (weight_ * double(every));
+        const bool in_stream =
+            tensors_[t].packed || pool_.tensors()[t].info->elements() <= uint64_t(1) << block_log2_;
+        if (!in_stream)
+          cost[row_and_column_scales] += lambda * double(side.bits_q16()) / 65536 / (weight_ * double(every));
       }
       const auto least = std::min_element(cost.begin(), cost.end());
       const auto chosen = ScaleLayout(least - cost.begin());
@@ -299,7 +317,8 @@ bool RdoqPool::improve_layouts(const RdoqPlan& plan) {
   return changed;
 }
 
-/// Measured scales become what the stream stores: relative to the step, and equal where they are too low to matter.
+/// Measured scales become what the stream stores: relative to the step, and equal where they are too low to
+/// matter.
 void RdoqPool::relate(const RdoqPlan& plan, ScaledPiece& scaled) const {
   int most = 0;
   for (int16_t b : scaled.columns) most = std::max<int>(most, b);
@@ -309,7 +328,7 @@ void RdoqPool::relate(const RdoqPlan& plan, ScaledPiece& scaled) const {
 
 namespace {
 
-constexpr uint32_t cost_shift = 19, cost_keys = 384;                    // a sixteenth of an octave
+constexpr uint32_t cost_shift = 19, cost_keys = 384;                   // a sixteenth of an octave
 constexpr uint32_t first_cost_key = (127u - 10) << (23 - cost_shift);  // 2^-10 steps
 
 uint32_t cost_key(float x) {
@@ -322,20 +341,24 @@ std::vector<float> make_row_costs(const RdoqPlan& plan) {
   const double lambda = plan.quantizer.lambda();
   for (size_t k = 0; k < context_classes; ++k)
     for (uint32_t key = 0; key < cost_keys; ++key) {
-      const float x = element::magnitude_of_key(((key + first_cost_key) << cost_shift) + (1u << (cost_shift - 1)));
+      const float x =
+          element::magnitude_of_key(((key + first_cost_key) << cost_shift) + (1u << (cost_shift - 1)));
       const int32_t level = plan.quantizer.level(x, ContextClass(k));
-      const double value = double(plan.coder.values().points(plan.coder.use(ContextClass(k)), uint32_t(level))) / 256;
-      costs[k * cost_keys + key] = float((x - value) * (x - value) + lambda * plan.quantizer.bits(level, ContextClass(k)));
+      const double value =
+          double(plan.coder.values().points(plan.coder.use(ContextClass(k)), uint32_t(level))) / 256;
+      costs[k * cost_keys + key] =
+          float((x - value) * (x - value) + lambda * plan.quantizer.bits(level, ContextClass(k)));
     }
   return costs;
 }
 
 }  // namespace
 
-/// Each row in turn takes a scale near its own with the least error + lambda bits, where bits of scales count `patience`
-/// times: a scale that differs spoils the prediction of the next ones. Returns the cost of the piece, scales included.
-double RdoqPool::choose_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span<const uint16_t> keys, ScaleCodec codec,
-                             double patience) const {
+/// Each row in turn takes a scale near its own with the least error + lambda bits, where bits of scales count
+/// `patience` times: a scale that differs spoils the prediction of the next ones. Returns the cost of the
+/// piece, scales included.
+double RdoqPool::choose_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span<const uint16_t> keys,
+                             ScaleCodec codec, double patience) const {
   const Stretches stretches = stretches_of(scaled.piece, scaled.layout);
   const double lambda = plan.quantizer.lambda() / 65536;
   int most = 0;
@@ -358,7 +381,8 @@ double RdoqPool::choose_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::spa
       size_t column = size_t(in_row / view.inner), left = size_t(view.inner - in_row % view.inner);
       for (size_t done = 0; done < length;) {
         const size_t n = std::min(left, length - done);
-        const float* costs = plan.row_costs.data() + plan.coder.class_of(scale + scaled.columns[column]) * cost_keys;
+        const float* costs =
+            plan.row_costs.data() + plan.coder.class_of(scale + scaled.columns[column]) * cost_keys;
         for (size_t i = 0; i < n; ++i) cost += double(costs[keys[at + done + i]]);
         done += n;
         ++column;
@@ -379,7 +403,8 @@ double RdoqPool::choose_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::spa
     if (patience == 0) {
       consider(own);
     } else {
-      for (int scale = std::max(floor, own - 2); scale <= std::min(most_scale, own + 2); ++scale) consider(scale);
+      for (int scale = std::max(floor, own - 2); scale <= std::min(most_scale, own + 2); ++scale)
+        consider(scale);
       if (own - 2 > floor) consider(floor);
     }
     total += paid;
@@ -409,7 +434,8 @@ void RdoqPool::improve_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span
   scaled = std::move(best);
 }
 
-// --- Coding --------------------------------------------------------------------------------------------------------------
+// --- Coding
+// --------------------------------------------------------------------------------------------------------------
 
 RdoqPlan RdoqPool::make_plan(const Trained& trained, double lambda) const {
   RdoqPlan plan;
@@ -452,7 +478,8 @@ std::optional<RdoqPlan> RdoqPool::exact_plan(double bytes) const {
   values.exact = true;
   values.shift = uint8_t(std::countr_zero(any));
   values.base = smallest >> values.shift;
-  // Levels by context, and how long escapes are, for up to 1, 2, .. rungs: counted with all of them, then with those kept.
+  // Levels by context, and how long escapes are, for up to 1, 2, .. rungs: counted with all of them, then
+  // with those kept.
   ContextModel model;
   for (int round = 0; round < 2; ++round) {
     std::vector<MagnitudeCounts> counts(15);
@@ -467,12 +494,15 @@ std::optional<RdoqPlan> RdoqPool::exact_plan(double bytes) const {
         measure_shares(own, place.piece, exact_layout, rows);
         const Stretches stretches = stretches_of(place.piece, exact_layout);
         for (size_t r = 0, i = 0; r < stretches.number; ++r)
-          for (size_t end = std::min(own.size(), i + (r == 0 ? stretches.first : stretches.other)); i < end; ++i) {
+          for (size_t end = std::min(own.size(), i + (r == 0 ? stretches.first : stretches.other)); i < end;
+               ++i) {
             if (rows[r] < -14) continue;
             const uint32_t level = exact_level(own[i], values);
             const size_t t = size_t(rows[r] + 14);
             ++counts[t][std::min(level, most_rungs)];
-            const uint32_t rungs = round == 0 ? most_rungs : t < model.tables.size() ? model.tables[t].rungs : 1;
+            const uint32_t rungs = round == 0                ? most_rungs
+                                   : t < model.tables.size() ? model.tables[t].rungs
+                                                             : 1;
             if (level >= rungs) {
               const auto length = uint32_t(std::bit_width(level - rungs + 1)) - 1;
               ++escapes[length];
@@ -492,13 +522,14 @@ std::optional<RdoqPlan> RdoqPool::exact_plan(double bytes) const {
 }
 
 /// The scales that a range is coded with, as side symbols of its stream.
-void RdoqPool::scale_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values, ScaleCodec& codec,
-                           SideWriter& side, Work& work) const {
+void RdoqPool::scale_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values,
+                           ScaleCodec& codec, SideWriter& side, Work& work) const {
   size_t at = 0;
   if (plan.coder.values().exact) {
     work.pieces.clear();
     for (const PartPiece& place : pieces_of(tensors_[t].parts, first, values.size())) {
-      ScaledPiece& scaled = work.pieces.emplace_back(ScaledPiece{place.part, place.piece, exact_layout, {}, {}});
+      ScaledPiece& scaled =
+          work.pieces.emplace_back(ScaledPiece{place.part, place.piece, exact_layout, {}, {}});
       measure_shares(values.subspan(at, place.piece.count), place.piece, exact_layout, scaled.rows);
       at += place.piece.count;
     }
@@ -514,7 +545,8 @@ void RdoqPool::scale_range(const RdoqPlan& plan, size_t t, uint64_t first, std::
   }
 }
 
-void RdoqPool::quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values, Work& work) const {
+void RdoqPool::quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values,
+                              Work& work) const {
   work.classes.resize(values.size());
   size_t at = 0;
   for (const ScaledPiece& scaled : work.pieces) {
@@ -538,12 +570,13 @@ void RdoqPool::quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, st
   const size_t finer = plan.cut > index ? size_t(std::min<uint64_t>(plan.cut - index, values.size())) : 0;
   if (finer > 0) plan.finer.quantize(values.first(finer), work.classes, 0, work.active);
   plan.quantizer.quantize(values, work.classes, finer, work.active);
-  work.nonzero = std::any_of(work.active.levels.begin(), work.active.levels.end(), [](int32_t level) { return level != 0; });
+  work.nonzero = std::any_of(work.active.levels.begin(), work.active.levels.end(),
+                             [](int32_t level) { return level != 0; });
 }
 
 /// Units begin .. end - 1 as one stream.
-std::string RdoqPool::encode_units(const RdoqPlan& plan, size_t begin, size_t end, std::vector<std::vector<ScaledPiece>>* pieces,
-                                   RdoqOutcome* errors) const {
+std::string RdoqPool::encode_units(const RdoqPlan& plan, size_t begin, size_t end,
+                                   std::vector<std::vector<ScaledPiece>>* pieces, RdoqOutcome* errors) const {
   std::vector<ContextClass> classes;
   ActiveLevels active;
   std::vector<float> scratch, decoded;
@@ -554,7 +587,8 @@ std::string RdoqPool::encode_units(const RdoqPlan& plan, size_t begin, size_t en
     const std::span<const float> values = read(units_[u], scratch);
     scale_range(plan, units_[u].tensor, units_[u].first, values, codec, side, work);
     quantize_range(plan, units_[u].tensor, units_[u].first, values, work);
-    for (uint32_t position : work.active.positions) active.positions.push_back(uint32_t(classes.size()) + position);
+    for (uint32_t position : work.active.positions)
+      active.positions.push_back(uint32_t(classes.size()) + position);
     active.levels.insert(active.levels.end(), work.active.levels.begin(), work.active.levels.end());
     classes.insert(classes.end(), work.classes.begin(), work.classes.end());
     if (pieces != nullptr) pieces->push_back(work.pieces);
@@ -571,7 +605,8 @@ std::string RdoqPool::encode_units(const RdoqPlan& plan, size_t begin, size_t en
   return out;
 }
 
-RdoqParameters RdoqPool::parameters_of(const RdoqPlan& plan, std::vector<std::vector<ScaledPiece>>* packed) const {
+RdoqParameters RdoqPool::parameters_of(const RdoqPlan& plan,
+                                       std::vector<std::vector<ScaledPiece>>* packed) const {
   RdoqParameters parameters;
   parameters.coder = plan.coder;
   if (plan.coder.model().tables.empty()) return parameters;
@@ -585,7 +620,9 @@ RdoqParameters RdoqPool::parameters_of(const RdoqPlan& plan, std::vector<std::ve
       const ScaleView& view = tensors_[t].parts.views[p];
       const uint64_t first = tensors_[t].parts.first[p], count = view.rows * view.row_elements();
       // A part that lies in one block has its columns there.
-      if (plan.coder.values().exact || part.layout != row_and_column_scales || first >> block_log2_ == (first + count - 1) >> block_log2_) continue;
+      if (plan.coder.values().exact || part.layout != row_and_column_scales ||
+          first >> block_log2_ == (first + count - 1) >> block_log2_)
+        continue;
       parameters.columns[{tensor.number, uint32_t(p)}] = part.columns;
     }
   }
@@ -618,8 +655,10 @@ RdoqOutcome RdoqPool::measure(const RdoqPlan& plan) const {
     const std::span<const float> values = read(units_[u], scratch);
     SideWriter side;
     ScaleCodec codec;
-    if (u < packed.size()) work.pieces = packed[u];
-    else scale_range(plan, units_[u].tensor, units_[u].first, values, codec, side, work);
+    if (u < packed.size())
+      work.pieces = packed[u];
+    else
+      scale_range(plan, units_[u].tensor, units_[u].first, values, codec, side, work);
     quantize_range(plan, units_[u].tensor, units_[u].first, values, work);
     std::string out;
     if (work.nonzero && u >= packed_units_) plan.coder.encode(side.symbols(), work.classes, work.active, out);
@@ -650,7 +689,8 @@ RdoqOutcome RdoqPool::expect(const RdoqPlan& plan) const {
     const double x = std::min(atom.mean / step, 2e9);
     const int32_t level = plan.quantizer.level(float(x), k);
     const double value = double(plan.coder.values().points(plan.coder.use(k), uint32_t(level))) / 256;
-    outcome.squared_error += level == 0 ? atom.spread + atom.count * x * x * square : atom_error(atom, (x - value) * (x - value), square);
+    outcome.squared_error += level == 0 ? atom.spread + atom.count * x * x * square
+                                        : atom_error(atom, (x - value) * (x - value), square);
     bits += atom.count * plan.quantizer.bits(level, k);
   }
   outcome.bytes = (bits * 1.001 + side_bits(plan)) / 8 + 24 * blocks_;
@@ -662,7 +702,8 @@ double RdoqPool::side_bits(const RdoqPlan& plan) const {
   double packed_bits = 0, bits = 0;
   ScaleCodec pack, others;
   // This is asked for every step that is tried: of a large sample a few hundred units tell.
-  const size_t samples = units_.size() - packed_units_, every = whole() ? 1 : std::max<size_t>(1, samples / 256);
+  const size_t samples = units_.size() - packed_units_,
+               every = whole() ? 1 : std::max<size_t>(1, samples / 256);
   for (size_t u = 0; u < units_.size(); ++u) {
     if (u >= packed_units_ && (u - packed_units_) % every != 0) continue;
     SideWriter side;
@@ -673,7 +714,8 @@ double RdoqPool::side_bits(const RdoqPlan& plan) const {
     }
     (u < packed_units_ ? packed_bits : bits) += double(side.bits_q16()) / 65536;
   }
-  return packed_bits + bits * weight_ * double(samples) / double(std::max<size_t>(1, (samples + every - 1) / every));
+  return packed_bits +
+         bits * weight_ * double(samples) / double(std::max<size_t>(1, (samples + every - 1) / every));
 }
 
 std::string RdoqPool::use(RdoqPlan plan) {
@@ -691,11 +733,15 @@ void RdoqPool::encode_block(size_t t, uint64_t first, std::span<const float> val
   const auto packed = packed_unit_of_.find(t);
   SideWriter side;
   ScaleCodec codec;
-  if (packed == packed_unit_of_.end()) scale_range(chosen_, t, first, values, codec, side, work);
-  else if (packed->second < packed_pieces_.size()) work.pieces = packed_pieces_[packed->second];
-  else work.pieces = measure_range(t, first, values);  // no tables: everything is zero
+  if (packed == packed_unit_of_.end())
+    scale_range(chosen_, t, first, values, codec, side, work);
+  else if (packed->second < packed_pieces_.size())
+    work.pieces = packed_pieces_[packed->second];
+  else
+    work.pieces = measure_range(t, first, values);  // no tables: everything is zero
   quantize_range(chosen_, t, first, values, work);
-  if (packed == packed_unit_of_.end() && work.nonzero) chosen_.coder.encode(side.symbols(), work.classes, work.active, out);
+  if (packed == packed_unit_of_.end() && work.nonzero)
+    chosen_.coder.encode(side.symbols(), work.classes, work.active, out);
   chosen_.coder.reconstruct(work.classes, work.active, decoded);
 }
 

@@ -1,5 +1,5 @@
-// How rdoq sees a pool: tensors as parts with scales, streams (one for the small tensors, one for each block of the others),
-// and what coding them under a plan takes and loses. The search for the plan is in rdoq.cpp.
+// How rdoq sees a pool: tensors as parts with scales, streams (one for the small tensors, one for each block
+// of the others), and what coding them under a plan takes and loses. The search for the plan is in rdoq.cpp.
 #pragma once
 
 #include <cstdint>
@@ -20,10 +20,11 @@ namespace jsq {
 struct RdoqPlan {
   ContextCoder coder;
   RdQuantizer quantizer;
-  RdQuantizer finer;                  ///< for elements of a pool index below `cut`
+  RdQuantizer finer;  ///< for elements of a pool index below `cut`
   uint64_t cut = 0;
-  int octaves = 0;                    ///< of the step
-  std::vector<float> row_costs;       ///< [class][magnitude]: error + lambda bits in step^2, for choosing scales; or empty
+  int octaves = 0;  ///< of the step
+  std::vector<float>
+      row_costs;  ///< [class][magnitude]: error + lambda bits in step^2, for choosing scales; or empty
 };
 
 /// What coding takes and loses.
@@ -38,7 +39,8 @@ class RdoqPool {
   /// `choose_scales`: scales of rows are chosen by cost, not by their means alone.
   RdoqPool(const TensorPool& pool, bool choose_scales);
 
-  /// Splits the pool for about so many bytes: block size, pack, training units, first layouts. False when nothing changed.
+  /// Splits the pool for about so many bytes: block size, pack, training units, first layouts. False when
+  /// nothing changed.
   bool prepare(double body_bytes);
   uint8_t block_log2() const { return block_log2_; }
   /// Whether training sees every element.
@@ -46,13 +48,15 @@ class RdoqPool {
 
   /// Measures scales under the present layouts, and the histogram to train on.
   void gather();
-  /// The same with the scales that the plan chooses for rows, which tables should be trained for. \pre whole(), and the plan
-  /// has row costs
+  /// The same with the scales that the plan chooses for rows, which tables should be trained for. \pre
+  /// whole(), and the plan has row costs
   void gather_chosen(const RdoqPlan& plan);
   const std::vector<Atom>& atoms() const { return atoms_; }
-  /// Takes for every part the layout with the least error + lambda bits under the plan; false when nothing changed.
+  /// Takes for every part the layout with the least error + lambda bits under the plan; false when nothing
+  /// changed.
   bool improve_layouts(const RdoqPlan& plan);
-  /// Codes every value exactly; nothing where that is known to take more than `bytes`. Needs a pool that is seen whole.
+  /// Codes every value exactly; nothing where that is known to take more than `bytes`. Needs a pool that is
+  /// seen whole.
   std::optional<RdoqPlan> exact_plan(double bytes) const;
 
   RdoqPlan make_plan(const Trained& trained, double lambda) const;
@@ -86,30 +90,34 @@ class RdoqPool {
     bool nonzero = false;
   };
 
-  static constexpr uint64_t whole_elements = uint64_t(1) << 20;  ///< pools up to this size are trained and measured whole
+  static constexpr uint64_t whole_elements = uint64_t(1)
+                                             << 20;  ///< pools up to this size are trained and measured whole
   static constexpr uint64_t training_elements = uint64_t(1) << 19, training_unit = 4096;
-  static constexpr uint64_t sample_divisor = 16;               ///< a sample has at least this share of a large pool
+  static constexpr uint64_t sample_divisor = 16;  ///< a sample has at least this share of a large pool
   static constexpr uint64_t largest_pack = uint64_t(1) << 20;  ///< elements; what a decoder takes (SPEC.md)
-  static constexpr double packed_bytes_at_most = 16384;        ///< larger tensors do not notice what a block costs
+  static constexpr double packed_bytes_at_most = 16384;  ///< larger tensors do not notice what a block costs
 
   uint64_t choose_pack(double bytes_per_element) const;
   void choose_units();
   void plan_parts(size_t t);
   std::vector<ScaledPiece> measure_range(size_t t, uint64_t first, std::span<const float> values) const;
-  ScaledPiece measure_piece(size_t t, const PartPiece& place, ScaleLayout layout, std::span<const float> values) const;
+  ScaledPiece measure_piece(size_t t, const PartPiece& place, ScaleLayout layout,
+                            std::span<const float> values) const;
   void match_magnitudes(std::vector<Atom>& sample) const;
   RdoqOutcome expect(const RdoqPlan& plan) const;
   double side_bits(const RdoqPlan& plan) const;
   static void count_piece(const ScaledPiece& scaled, std::span<const float> values, AtomCounter& counter);
   void relate(const RdoqPlan& plan, ScaledPiece& scaled) const;
-  double choose_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span<const uint16_t> keys, ScaleCodec codec,
-                     double patience) const;
-  void improve_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span<const float> values, const ScaleCodec& codec) const;
-  void scale_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values, ScaleCodec& codec,
-                   SideWriter& side, Work& work) const;
-  void quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values, Work& work) const;
-  std::string encode_units(const RdoqPlan& plan, size_t begin, size_t end, std::vector<std::vector<ScaledPiece>>* pieces,
-                           RdoqOutcome* errors) const;
+  double choose_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span<const uint16_t> keys,
+                     ScaleCodec codec, double patience) const;
+  void improve_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span<const float> values,
+                    const ScaleCodec& codec) const;
+  void scale_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values,
+                   ScaleCodec& codec, SideWriter& side, Work& work) const;
+  void quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values,
+                      Work& work) const;
+  std::string encode_units(const RdoqPlan& plan, size_t begin, size_t end,
+                           std::vector<std::vector<ScaledPiece>>* pieces, RdoqOutcome* errors) const;
   RdoqParameters parameters_of(const RdoqPlan& plan, std::vector<std::vector<ScaledPiece>>* packed) const;
   std::span<const float> read(const PoolBlock& unit, std::vector<float>& scratch) const {
     return pool_.read(unit.tensor, unit.first, unit.count, scratch);
@@ -120,10 +128,11 @@ class RdoqPool {
   std::vector<Tensor> tensors_;
   uint8_t block_log2_ = 0;
   uint64_t packed_limit_ = 0;
-  std::vector<PoolBlock> units_;  ///< packed tensors, then blocks (or stretches in a large pool) of the others
+  std::vector<PoolBlock>
+      units_;  ///< packed tensors, then blocks (or stretches in a large pool) of the others
   size_t packed_units_ = 0;
-  double weight_ = 1;             ///< elements of the others / those of their units
-  double blocks_ = 0;             ///< of the others in the frame
+  double weight_ = 1;                             ///< elements of the others / those of their units
+  double blocks_ = 0;                             ///< of the others in the frame
   std::vector<std::vector<ScaledPiece>> scaled_;  ///< of units_, in absolute half octaves
   std::vector<Atom> atoms_;
   AtomCounter counter_;

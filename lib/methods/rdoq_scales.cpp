@@ -34,19 +34,22 @@ float column_weight(int b) {
   return b & 1 ? octave * 0.70710678f : octave;
 }
 
-int16_t mean_octaves(double sum, size_t count) { return int16_t(half_octaves(float(sum / double(std::max<size_t>(1, count))))); }
+int16_t mean_octaves(double sum, size_t count) {
+  return int16_t(half_octaves(float(sum / double(std::max<size_t>(1, count)))));
+}
 
 }  // namespace
 
-void measure_rows(std::span<const float> values, const Piece& piece, ScaleLayout layout, std::span<const int16_t> columns,
-                  std::vector<int16_t>& rows) {
+void measure_rows(std::span<const float> values, const Piece& piece, ScaleLayout layout,
+                  std::span<const int16_t> columns, std::vector<int16_t>& rows) {
   const Stretches stretches = stretches_of(piece, layout);
   rows.clear();
   static thread_local std::vector<float> weights;
   if (layout == row_and_column_scales) {
     weights.resize(size_t(piece.view.row_elements()));
     for (size_t j = 0; j < columns.size(); ++j)
-      std::fill_n(weights.data() + j * size_t(piece.view.inner), size_t(piece.view.inner), column_weight(columns[j]));
+      std::fill_n(weights.data() + j * size_t(piece.view.inner), size_t(piece.view.inner),
+                  column_weight(columns[j]));
   }
   size_t at = 0;
   for (size_t r = 0; r < stretches.number; ++r) {
@@ -66,7 +69,8 @@ void measure_rows(std::span<const float> values, const Piece& piece, ScaleLayout
   }
 }
 
-void measure_shares(std::span<const float> values, const Piece& piece, ScaleLayout layout, std::vector<int16_t>& rows) {
+void measure_shares(std::span<const float> values, const Piece& piece, ScaleLayout layout,
+                    std::vector<int16_t>& rows) {
   const Stretches stretches = stretches_of(piece, layout);
   rows.clear();
   size_t at = 0;
@@ -79,7 +83,8 @@ void measure_shares(std::span<const float> values, const Piece& piece, ScaleLayo
   }
 }
 
-std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, uint64_t begin, const ScaleView& view) {
+std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, uint64_t begin,
+                                     const ScaleView& view) {
   const size_t columns = size_t(view.columns), inner = size_t(view.inner);
   constexpr uint64_t length = 65536;
   const uint64_t elements = view.rows * view.row_elements();
@@ -89,7 +94,8 @@ std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, uint64_t 
   std::vector<std::vector<double>> partial(group);
   const auto add_block = [&](uint64_t first, std::vector<double>& sums_of_block) {
     static thread_local std::vector<float> scratch;
-    const std::span<const float> values = pool.read(t, begin + first, size_t(std::min(length, elements - first)), scratch);
+    const std::span<const float> values =
+        pool.read(t, begin + first, size_t(std::min(length, elements - first)), scratch);
     const Piece piece{view, first, values.size()};
     const Stretches stretches = stretches_of(piece, row_scales);
     sums_of_block.assign(columns, 0.0);
@@ -99,7 +105,8 @@ std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, uint64_t 
       const double mean = sum_magnitudes(values.subspan(at, count)) / double(count);
       if (mean > 0) {
         const double weight = 1 / mean;
-        size_t column = size_t((first + at) % view.row_elements()) / inner, left = inner - size_t((first + at) % inner);
+        size_t column = size_t((first + at) % view.row_elements()) / inner,
+               left = inner - size_t((first + at) % inner);
         for (size_t i = 0; i < count; ++i) {
           sums_of_block[column] += double(std::abs(values[at + i])) * weight;
           if (--left == 0) {

@@ -9,7 +9,8 @@
 
 namespace jsq {
 
-// --- Atoms -----------------------------------------------------------------------------------------------------------
+// --- Atoms
+// -----------------------------------------------------------------------------------------------------------
 
 AtomCounter::AtomCounter() : bins_(scales) {
   std::fill(std::begin(first_), std::end(first_), keys);
@@ -47,7 +48,8 @@ std::vector<Atom> AtomCounter::take(double scale) {
       Bin& bin = bins_[size_t(s)][key];
       if (bin.count == 0) continue;
       const double mean = bin.sum / bin.count;
-      atoms.push_back({int16_t(s + least), bin.count * scale, mean, std::max(0.0, bin.square - bin.sum * mean) * scale});
+      atoms.push_back(
+          {int16_t(s + least), bin.count * scale, mean, std::max(0.0, bin.square - bin.sum * mean) * scale});
       bin = {};
     }
     first_[s] = keys;
@@ -56,7 +58,8 @@ std::vector<Atom> AtomCounter::take(double scale) {
   return atoms;
 }
 
-// --- Training --------------------------------------------------------------------------------------------------------
+// --- Training
+// --------------------------------------------------------------------------------------------------------
 
 Reconstruction stored_step(double step) {
   Reconstruction values;
@@ -80,10 +83,13 @@ namespace {
 struct Counts {
   std::vector<std::array<double, most_rungs + 1>> magnitudes;
   std::array<double, 32> escapes{};
-  std::vector<std::array<double, 3>> weight, sum;  ///< of levels 1, 2 and more: elements, and sum of x - level
+  std::vector<std::array<double, 3>> weight,
+      sum;  ///< of levels 1, 2 and more: elements, and sum of x - level
 };
 
-uint64_t whole(double count) { return count <= 0 ? 0 : uint64_t(count + 0.999); }
+uint64_t whole(double count) {
+  return count <= 0 ? 0 : uint64_t(count + 0.999);
+}
 
 class Trainer {
  public:
@@ -95,7 +101,8 @@ class Trainer {
         dropped_error_ += atom.spread + atom.count * atom.mean * atom.mean;
         continue;
       }
-      atoms_.push_back({std::clamp(c, lowest_context, highest_context), atom.count, std::min(atom.mean / step_, 2e9), atom.spread});
+      atoms_.push_back({std::clamp(c, lowest_context, highest_context), atom.count,
+                        std::min(atom.mean / step_, 2e9), atom.spread});
     }
   }
 
@@ -176,7 +183,8 @@ class Trainer {
     fit_tables(model_, model_.lowest, rows, options_.open);
     EscapeCounts escapes{};
     for (size_t k = 0; k < escapes.size(); ++k) escapes[k] = whole(counts_.escapes[k]);
-    // Escapes were counted with the rungs of the tables before: what they are now is counted in the next round.
+    // Escapes were counted with the rungs of the tables before: what they are now is counted in the next
+    // round.
     fit_escapes(model_, escapes, true);
   }
 
@@ -195,12 +203,15 @@ class Trainer {
     size_t drop = 0;
     while (drop < gain.size() && gain[drop] < options_.lambda * 8) ++drop;
     if (drop == 0) return;
-    if (drop < gain.size() && model_.highest() == highest_own_context) drop = std::min(drop, model_.tables.size() - 2);
+    if (drop < gain.size() && model_.highest() == highest_own_context)
+      drop = std::min(drop, model_.tables.size() - 2);
     if (drop == 0) return;
     model_.lowest += int(drop);
     model_.tables.erase(model_.tables.begin(), model_.tables.begin() + std::ptrdiff_t(drop));
-    if (!values_.offsets.empty()) values_.offsets.erase(values_.offsets.begin(), values_.offsets.begin() + std::ptrdiff_t(drop));
-    for (auto* rows : {&counts_.weight, &counts_.sum}) rows->erase(rows->begin(), rows->begin() + std::ptrdiff_t(drop));
+    if (!values_.offsets.empty())
+      values_.offsets.erase(values_.offsets.begin(), values_.offsets.begin() + std::ptrdiff_t(drop));
+    for (auto* rows : {&counts_.weight, &counts_.sum})
+      rows->erase(rows->begin(), rows->begin() + std::ptrdiff_t(drop));
     counts_.magnitudes.erase(counts_.magnitudes.begin(), counts_.magnitudes.begin() + std::ptrdiff_t(drop));
   }
 
@@ -245,8 +256,9 @@ class Trainer {
       const int32_t level = quantizer.level(float(atom.x), k);
       const double value = double(values_.points(coder.use(k), uint32_t(level))) / 256;
       const bool unseen = level == 0;  // what is dropped loses all of its spread
-      result.squared_error += unseen ? atom.spread + atom.count * atom.x * atom.x * square
-                                     : atom_error({0, atom.count, 0, atom.spread}, (atom.x - value) * (atom.x - value), square);
+      result.squared_error +=
+          unseen ? atom.spread + atom.count * atom.x * atom.x * square
+                 : atom_error({0, atom.count, 0, atom.spread}, (atom.x - value) * (atom.x - value), square);
       result.bits += atom.count * quantizer.bits(level, k);
     }
     std::string offsets;

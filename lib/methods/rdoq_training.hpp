@@ -1,5 +1,5 @@
-// Tables and reconstruction points for a pool, trained on a histogram of its magnitudes by predicted scale: the search for
-// a step needs no data.
+// Tables and reconstruction points for a pool, trained on a histogram of its magnitudes by predicted scale:
+// the search for a step needs no data.
 #pragma once
 
 #include <cstdint>
@@ -16,12 +16,12 @@ namespace jsq {
 struct Atom {
   int16_t octaves = 0;  ///< predicted scale, in half octaves
   double count = 0;
-  double mean = 0;      ///< of |g|
-  double spread = 0;    ///< sum of (|g| - mean)^2
+  double mean = 0;    ///< of |g|
+  double spread = 0;  ///< sum of (|g| - mean)^2
 };
 
-/// Sum of squared errors of an atom whose mean is coded with an error of `offset` squared steps: where the step is finer than
-/// the atom, errors are those of uniform noise.
+/// Sum of squared errors of an atom whose mean is coded with an error of `offset` squared steps: where the
+/// step is finer than the atom, errors are those of uniform noise.
 inline double atom_error(const Atom& atom, double offset, double square_of_step) {
   if (atom.spread > atom.count * square_of_step / 12) return atom.count * square_of_step / 12;
   return atom.spread + atom.count * offset * square_of_step;
@@ -51,17 +51,18 @@ class AtomCounter {
 struct Trained {
   ContextModel model;
   Reconstruction values;
-  double lambda = 0;         ///< in step^2
-  double bits = 0;           ///< of the elements
+  double lambda = 0;  ///< in step^2
+  double bits = 0;    ///< of the elements
   double squared_error = 0;
-  uint64_t table_bits = 0;   ///< tables and reconstruction points
+  uint64_t table_bits = 0;  ///< tables and reconstruction points
 };
 
 struct TrainingOptions {
   double lambda = 0.13;
   int rounds = 4;
-  bool open = false;      ///< magnitudes that the atoms do not have must stay codable
-  bool uniform = false;   ///< no offsets, no contexts that drop what is not zero: the largest error is half a step
+  bool open = false;  ///< magnitudes that the atoms do not have must stay codable
+  bool uniform =
+      false;  ///< no offsets, no contexts that drop what is not zero: the largest error is half a step
 };
 
 /// A step as the stream stores it.

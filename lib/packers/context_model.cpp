@@ -3,13 +3,10 @@
 #include <algorithm>
 #include <bit>
 
-#include "kernels/element/rans.hpp"
 #include "lib/packers/entropy_model.hpp"
 
 namespace jsq {
 namespace {
-
-using element::rans_total;
 
 /// 2^(j/4) in 2^-16, rounded.
 constexpr uint64_t quarter_octave[4] = {65536, 77936, 92682, 110218};
@@ -34,24 +31,7 @@ Shares shares_of(const Ladder& ladder) {
 
 ContextFrequencies normalised(const std::array<uint64_t, context_symbols>& weights) {
   ContextFrequencies frequencies{};
-  uint64_t total = 0;
-  for (uint64_t w : weights) total += w;
-  uint32_t sum = 0;
-  for (uint32_t s = 0; s < context_symbols; ++s) {
-    if (weights[s] == 0) continue;
-    frequencies[s] = std::max(uint32_t(weights[s] * rans_total / total), 1u);
-    sum += frequencies[s];
-  }
-  while (sum != rans_total) {
-    const auto largest = std::max_element(frequencies.begin(), frequencies.end());
-    if (sum < rans_total) {
-      *largest += rans_total - sum;
-      sum = rans_total;
-    } else {
-      --*largest;
-      --sum;
-    }
-  }
+  normalise(std::span<const uint64_t>(weights), std::span<uint32_t>(frequencies));
   return frequencies;
 }
 
@@ -63,7 +43,8 @@ uint32_t odds_probability(int index) {
   const int octave = shifted / 4 - 16;
   const uint64_t mantissa = quarter_octave[shifted % 4];
   // Both sides scaled so that neither loses bits: odds : 1 = mantissa 2^octave : 2^16.
-  const uint64_t stop = octave >= 0 ? mantissa << octave : mantissa, pass = octave >= 0 ? 65536 : uint64_t(65536) << -octave;
+  const uint64_t stop = octave >= 0 ? mantissa << octave : mantissa,
+                 pass = octave >= 0 ? 65536 : uint64_t(65536) << -octave;
   return uint32_t(std::clamp<uint64_t>((stop << 16) / (stop + pass), 1, 65535));
 }
 
@@ -94,7 +75,8 @@ ContextFrequencies plain_frequencies(const Ladder& ladder) {
   return normalised(weights);
 }
 
-// --- Stored form -------------------------------------------------------------------------------------------------
+// --- Stored form
+// -------------------------------------------------------------------------------------------------
 
 void write_signed_rice(cpu::BitWriter& out, int value, uint32_t low) {
   const uint32_t folded = value < 0 ? uint32_t(-value) * 2 - 1 : uint32_t(value) * 2;
@@ -121,7 +103,8 @@ constexpr uint32_t first_guess_odds = 8;
 
 /// What rung k of a table is predicted from: the same rung one context below, otherwise the rung before.
 int predicted_odds(const Ladder* below, const Ladder& ladder, uint32_t k) {
-  if (below != nullptr && k < below->stored_odds()) return std::max(below->odds[k] - (k == 0 ? 4 : 2), -odds_limit);
+  if (below != nullptr && k < below->stored_odds())
+    return std::max(below->odds[k] - (k == 0 ? 4 : 2), -odds_limit);
   if (k > 0) return ladder.odds[k - 1];
   return int(first_guess_odds);
 }
@@ -134,14 +117,16 @@ void for_each_odds(const Ladder* below, Ladder& ladder, Visit visit) {
 
 uint64_t ladder_bits(const Ladder* below, const Ladder& ladder, uint32_t low) {
   uint64_t bits = 1 + signed_rice_bits(int(ladder.rungs) - (below ? int(below->rungs) : 2), 0);
-  for (uint32_t k = 0; k < ladder.stored_odds(); ++k) bits += signed_rice_bits(ladder.odds[k] - predicted_odds(below, ladder, k), low);
+  for (uint32_t k = 0; k < ladder.stored_odds(); ++k)
+    bits += signed_rice_bits(ladder.odds[k] - predicted_odds(below, ladder, k), low);
   return bits;
 }
 
 void write_ladder(cpu::BitWriter& out, const Ladder* below, const Ladder& ladder, uint32_t low) {
   write_signed_rice(out, int(ladder.rungs) - (below ? int(below->rungs) : 2), 0);
   out.put(ladder.closed, 1);
-  for (uint32_t k = 0; k < ladder.stored_odds(); ++k) write_signed_rice(out, ladder.odds[k] - predicted_odds(below, ladder, k), low);
+  for (uint32_t k = 0; k < ladder.stored_odds(); ++k)
+    write_signed_rice(out, ladder.odds[k] - predicted_odds(below, ladder, k), low);
 }
 
 bool read_ladder(cpu::BitReader& in, const Ladder* below, Ladder& ladder, uint32_t low, uint32_t most) {
@@ -163,7 +148,8 @@ uint32_t best_rice(const ContextModel& model) {
   uint64_t least = UINT64_MAX;
   for (uint32_t low = 0; low < 4; ++low) {
     uint64_t bits = 0;
-    for (size_t t = 0; t < model.tables.size(); ++t) bits += ladder_bits(t ? &model.tables[t - 1] : nullptr, model.tables[t], low);
+    for (size_t t = 0; t < model.tables.size(); ++t)
+      bits += ladder_bits(t ? &model.tables[t - 1] : nullptr, model.tables[t], low);
     if (bits < least) {
       least = bits;
       best = low;
@@ -210,17 +196,21 @@ uint64_t ContextModel::table_bits() const {
   if (tables.empty()) return 5;
   const uint32_t low = best_rice(*this);
   uint64_t bits = 5 + 5 + 2 + 1;
-  for (size_t t = 0; t < tables.size(); ++t) bits += ladder_bits(t ? &tables[t - 1] : nullptr, tables[t], low);
+  for (size_t t = 0; t < tables.size(); ++t)
+    bits += ladder_bits(t ? &tables[t - 1] : nullptr, tables[t], low);
   if (has_escapes) bits += ladder_bits(nullptr, escapes, escape_rice);
   return bits;
 }
 
-// --- Fitting ---------------------------------------------------------------------------------------------------------
+// --- Fitting
+// ---------------------------------------------------------------------------------------------------------
 
 namespace {
 
 /// -log2 of a share of 65,536 in 2^-16 bit, for fitting.
-uint64_t share_bits_q16(uint32_t share) { return code_length_q16(std::max(1u, share >> 4)); }
+uint64_t share_bits_q16(uint32_t share) {
+  return code_length_q16(std::max(1u, share >> 4));
+}
 
 /// The odds near the best whose own code is worth it.
 int choose_odds(uint64_t stopped, uint64_t passed, int predicted) {
@@ -242,7 +232,8 @@ int choose_odds(uint64_t stopped, uint64_t passed, int predicted) {
   return chosen;
 }
 
-Ladder fit_ladder(const Ladder* below, std::span<const uint64_t> counts, uint64_t beyond, uint32_t rungs, bool closed) {
+Ladder fit_ladder(const Ladder* below, std::span<const uint64_t> counts, uint64_t beyond, uint32_t rungs,
+                  bool closed) {
   Ladder ladder;
   ladder.rungs = rungs;
   ladder.closed = closed;

@@ -11,26 +11,30 @@
 
 namespace jsq {
 
-using element::RansSymbol;
 using element::make_rans_symbol;
 using element::rans_lower_bound;
 using element::rans_precision_bits;
 using element::rans_total;
+using element::RansSymbol;
 
-// --- Adaptive tables -------------------------------------------------------------------------------------------------
+// --- Adaptive tables
+// -------------------------------------------------------------------------------------------------
 
 namespace {
 
-/// All weight on a symbol and one slot for each other, so that no frequency reaches zero: what tables move towards.
+/// All weight on a symbol and one slot for each other, so that no frequency reaches zero: what tables move
+/// towards.
 constexpr auto adaptive_targets = [] {
   std::array<std::array<int16_t, 16>, 16> targets{};
   for (int symbol = 0; symbol < 16; ++symbol)
-    for (int s = 0; s < 16; ++s) targets[size_t(symbol)][size_t(s)] = int16_t(s <= symbol ? s : int(rans_total) - 16 + s);
+    for (int s = 0; s < 16; ++s)
+      targets[size_t(symbol)][size_t(s)] = int16_t(s <= symbol ? s : int(rans_total) - 16 + s);
   return targets;
 }();
 
 /// Small differences first: 0, -1, 1, -2, ...
-constexpr std::array<uint16_t, 16> first_frequencies = {1040, 760, 760, 400, 400, 190, 190, 90, 90, 45, 45, 24, 24, 14, 14, 10};
+constexpr std::array<uint16_t, 16> first_frequencies = {1040, 760, 760, 400, 400, 190, 190, 90,
+                                                        90,   45,  45,  24,  24,  14,  14,  10};
 
 }  // namespace
 
@@ -68,16 +72,21 @@ void SideWriter::nibble(uint32_t value) {
   bits_q16_ += 4u << 16;
 }
 
-// --- Values ----------------------------------------------------------------------------------------------------------
+// --- Values
+// ----------------------------------------------------------------------------------------------------------
 
 namespace {
 
 /// 2^exponent, of -1000..1000.
-double power_of_two(int exponent) { return std::bit_cast<double>(uint64_t(exponent + 1023) << 52); }
+double power_of_two(int exponent) {
+  return std::bit_cast<double>(uint64_t(exponent + 1023) << 52);
+}
 
 }  // namespace
 
-double Reconstruction::step() const { return double(mantissa) * power_of_two(exponent); }
+double Reconstruction::step() const {
+  return double(mantissa) * power_of_two(exponent);
+}
 
 int Reconstruction::step_octaves() const {
   // Mantissas of 2^(1/4) and 2^(3/4), times 32768.
@@ -95,14 +104,17 @@ float Reconstruction::value(ContextUse use, int32_t level) const {
   if (exact) {
     if (level == 0) return 0;
     const uint64_t key = (uint64_t(std::abs(level)) - 1 + base) << shift;
-    return std::bit_cast<float>(uint32_t(std::min<uint64_t>(key, 0x7f7fffff)) | (level < 0 ? 0x80000000u : 0u));
+    return std::bit_cast<float>(uint32_t(std::min<uint64_t>(key, 0x7f7fffff)) |
+                                (level < 0 ? 0x80000000u : 0u));
   }
   const int64_t units = points(use, uint32_t(level < 0 ? -int64_t(level) : level)) * mantissa;
-  const double magnitude = std::min(double(units) * power_of_two(exponent - 8), double(std::numeric_limits<float>::max()));
+  const double magnitude =
+      std::min(double(units) * power_of_two(exponent - 8), double(std::numeric_limits<float>::max()));
   return float(level < 0 ? -magnitude : magnitude);
 }
 
-// --- Coder -----------------------------------------------------------------------------------------------------------
+// --- Coder
+// -----------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -133,16 +145,19 @@ int32_t level_of(uint32_t symbol) {
 
 }  // namespace
 
-ContextCoder::ContextCoder(ContextModel model, Reconstruction values) : model_(std::move(model)), values_(std::move(values)) {
+ContextCoder::ContextCoder(ContextModel model, Reconstruction values)
+    : model_(std::move(model)), values_(std::move(values)) {
   append_symbols(signed_frequencies(always_zero), symbols_);
   for (const Ladder& ladder : model_.tables) append_symbols(signed_frequencies(ladder), symbols_);
   if (model_.has_escapes) append_symbols(plain_frequencies(model_.escapes), escape_symbols_);
   if (!model_.tables.empty())
-    for (int c = model_.lowest; c <= highest_context; ++c) uses_[size_t(c - model_.lowest) + 1] = model_.use_of(c);
+    for (int c = model_.lowest; c <= highest_context; ++c)
+      uses_[size_t(c - model_.lowest) + 1] = model_.use_of(c);
   symbol_values_.assign(context_classes * context_symbols, 0.0f);
   for (size_t k = 1; k < context_classes && !model_.tables.empty(); ++k)
     for (uint32_t s = 1; s < escape_symbol; ++s)
-      if (uses_[k].raw_bits == 0) symbol_values_[k * context_symbols + s] = values_.value(uses_[k], level_of(s));
+      if (uses_[k].raw_bits == 0)
+        symbol_values_[k * context_symbols + s] = values_.value(uses_[k], level_of(s));
 }
 
 void ContextCoder::prepare_decoding() {
@@ -158,7 +173,8 @@ namespace {
 /// Interleaved states that take symbols last to first; words are filled from the back.
 class LaneEncoder {
  public:
-  LaneEncoder(uint32_t lanes, std::vector<uint16_t>& words) : lanes_(lanes), words_(words), out_(words.data() + words.size()) {
+  LaneEncoder(uint32_t lanes, std::vector<uint16_t>& words)
+      : lanes_(lanes), words_(words), out_(words.data() + words.size()) {
     std::fill(states_, states_ + lanes, rans_lower_bound);
   }
   void push(size_t index, const RansSymbol& symbol) { push_state(states_[index & (lanes_ - 1)], symbol); }
@@ -168,7 +184,8 @@ class LaneEncoder {
   }
   void finish(std::string& out) const {
     out.append(reinterpret_cast<const char*>(states_), lanes_ * sizeof(uint32_t));
-    out.append(reinterpret_cast<const char*>(out_), size_t(words_.data() + words_.size() - out_) * sizeof(uint16_t));
+    out.append(reinterpret_cast<const char*>(out_),
+               size_t(words_.data() + words_.size() - out_) * sizeof(uint16_t));
   }
 
  private:
@@ -188,8 +205,8 @@ class LaneEncoder {
 
 }  // namespace
 
-void ContextCoder::encode(std::span<const RansSymbol> side, std::span<const ContextClass> classes, const ActiveLevels& active,
-                          std::string& out) const {
+void ContextCoder::encode(std::span<const RansSymbol> side, std::span<const ContextClass> classes,
+                          const ActiveLevels& active, std::string& out) const {
   struct Scratch {
     std::vector<uint16_t> ids, words;
     std::vector<uint8_t> escapes;
@@ -254,7 +271,8 @@ void ContextCoder::encode(std::span<const RansSymbol> side, std::span<const Cont
   }
 }
 
-void ContextCoder::reconstruct(std::span<const ContextClass> classes, const ActiveLevels& active, std::span<float> values) const {
+void ContextCoder::reconstruct(std::span<const ContextClass> classes, const ActiveLevels& active,
+                               std::span<float> values) const {
   std::fill(values.begin(), values.end(), 0.0f);
   for (size_t j = 0; j < active.levels.size(); ++j) {
     const size_t i = active.positions[j];
@@ -267,7 +285,8 @@ void ContextCoder::reconstruct(std::span<const ContextClass> classes, const Acti
   }
 }
 
-// --- Reader ----------------------------------------------------------------------------------------------------------
+// --- Reader
+// ----------------------------------------------------------------------------------------------------------
 
 ContextReader::ContextReader(const ContextCoder& coder, std::string_view stream, std::string_view what)
     : coder_(coder), stream_(stream), what_(what), lanes_(stream.size() >= lanes_bytes ? 8 : 1) {
@@ -401,7 +420,8 @@ void ContextReader::elements(std::span<const ContextClass> classes, std::span<fl
     if (symbol[j] == escape_symbol) {
       negative = bits.bit();
       const uint32_t length = lengths[next_length++];
-      magnitude = (uint64_t(1) << length | (length ? bits.get(length) : 0)) - 1 + coder_.model_.tables[use.table].rungs;
+      magnitude = (uint64_t(1) << length | (length ? bits.get(length) : 0)) - 1 +
+                  coder_.model_.tables[use.table].rungs;
     } else {
       const int32_t level = level_of(symbol[j]);
       magnitude = uint64_t(std::abs(level));
@@ -411,7 +431,8 @@ void ContextReader::elements(std::span<const ContextClass> classes, std::span<fl
     if (magnitude > uint64_t(largest_level)) damaged("a level beyond its limit");
     values[j] = coder_.values_.value(use, negative ? -int32_t(magnitude) : int32_t(magnitude));
   }
-  if (!bits.align() || bits.overrun() || bits.consumed() != stream_.size() - at_) damaged("its raw bits end elsewhere");
+  if (!bits.align() || bits.overrun() || bits.consumed() != stream_.size() - at_)
+    damaged("its raw bits end elsewhere");
 }
 
 }  // namespace jsq

@@ -1,6 +1,7 @@
-// One interleaved rANS stream of context-coded levels with the side information that their contexts come from. Sections:
-// side symbols (adaptive tables), elements (the static tables of a ContextModel), escapes; then raw bits. An element below
-// the lowest context costs nothing, so that time and bytes follow what is not zero. SPEC.md, "Context streams".
+// One interleaved rANS stream of context-coded levels with the side information that their contexts come
+// from. Sections: side symbols (adaptive tables), elements (the static tables of a ContextModel), escapes;
+// then raw bits. An element below the lowest context costs nothing, so that time and bytes follow what is not
+// zero. SPEC.md, "Context streams".
 #pragma once
 
 #include <array>
@@ -25,7 +26,9 @@ class AdaptiveTable {
  public:
   AdaptiveTable();
   uint32_t start(uint32_t symbol) const { return cumulative_[symbol]; }
-  uint32_t frequency(uint32_t symbol) const { return uint32_t(cumulative_[symbol + 1] - cumulative_[symbol]); }
+  uint32_t frequency(uint32_t symbol) const {
+    return uint32_t(cumulative_[symbol + 1] - cumulative_[symbol]);
+  }
   uint32_t symbol_at(uint32_t slot) const;
   void update(uint32_t symbol);
 
@@ -49,7 +52,8 @@ class SideWriter {
   uint64_t bits_q16_ = 0;
 };
 
-/// Values of levels: (256 |q| + offset) m 2^(e - 8), the offset in 1/256 step depending on table and level (1, 2, more).
+/// Values of levels: (256 |q| + offset) m 2^(e - 8), the offset in 1/256 step depending on table and level
+/// (1, 2, more).
 struct Reconstruction {
   uint16_t mantissa = 32768;  ///< m, of 32768..65535
   int16_t exponent = 0;       ///< e: the step is m 2^e
@@ -94,10 +98,11 @@ class ContextCoder {
   const float* symbol_values() const { return symbol_values_.data(); }
 
   /// Appends the stream. No element of class 0 is active; every element of a class with raw bits is.
-  void encode(std::span<const element::RansSymbol> side, std::span<const ContextClass> classes, const ActiveLevels& active,
-              std::string& out) const;
+  void encode(std::span<const element::RansSymbol> side, std::span<const ContextClass> classes,
+              const ActiveLevels& active, std::string& out) const;
   /// What a decoder makes of the elements.
-  void reconstruct(std::span<const ContextClass> classes, const ActiveLevels& active, std::span<float> values) const;
+  void reconstruct(std::span<const ContextClass> classes, const ActiveLevels& active,
+                   std::span<float> values) const;
 
   void prepare_decoding();
 
@@ -106,11 +111,11 @@ class ContextCoder {
   ContextModel model_;
   Reconstruction values_;
   std::array<ContextUse, context_classes> uses_{};
-  std::vector<element::RansSymbol> symbols_;        // [table + 1][symbol]; table 0 is "always zero"
+  std::vector<element::RansSymbol> symbols_;  // [table + 1][symbol]; table 0 is "always zero"
   std::vector<element::RansSymbol> escape_symbols_;
-  std::vector<uint32_t> slots_;                     // [table + 1][4096]
+  std::vector<uint32_t> slots_;  // [table + 1][4096]
   std::vector<uint32_t> escape_slots_;
-  std::vector<float> symbol_values_;                // [class][symbol]
+  std::vector<float> symbol_values_;  // [class][symbol]
 };
 
 /// Reads one stream: side symbols, then elements, then finish().

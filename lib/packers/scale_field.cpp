@@ -6,7 +6,9 @@
 
 namespace jsq {
 
-ScaleView scale_view(const TensorInfo& info) { return scale_view(info.shape, info.fortran_order); }
+ScaleView scale_view(const TensorInfo& info) {
+  return scale_view(info.shape, info.fortran_order);
+}
 
 ScaleView scale_view(std::span<const uint64_t> shape, bool fortran_order) {
   std::vector<uint64_t> extents(shape.begin(), shape.end());
@@ -85,8 +87,9 @@ void ScaleCodec::read(ContextReader& in, std::span<int16_t> scales, bool columns
   }
 }
 
-void fill_classes(const ContextCoder& coder, const Piece& piece, ScaleLayout layout, std::span<const int16_t> rows,
-                  std::span<const int16_t> columns, std::span<ContextClass> classes) {
+void fill_classes(const ContextCoder& coder, const Piece& piece, ScaleLayout layout,
+                  std::span<const int16_t> rows, std::span<const int16_t> columns,
+                  std::span<ContextClass> classes) {
   const Stretches stretches = stretches_of(piece, layout);
   size_t at = 0;
   if (layout != row_and_column_scales) {

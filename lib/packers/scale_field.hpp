@@ -1,6 +1,6 @@
-// Which scale an element is predicted to have: a tensor seen as rows x columns x inner elements, with a scale for each row
-// and each column, or for runs of elements, in half octaves. The scales are coded as side symbols before the elements and
-// give every element its context. SPEC.md, "Scales".
+// Which scale an element is predicted to have: a tensor seen as rows x columns x inner elements, with a scale
+// for each row and each column, or for runs of elements, in half octaves. The scales are coded as side
+// symbols before the elements and give every element its context. SPEC.md, "Scales".
 #pragma once
 
 #include <cstdint>
@@ -18,15 +18,19 @@ struct ScaleView {
   uint64_t row_elements() const { return columns * inner; }
 };
 
-/// C order: output channels x input channels x kernel, extents of 1 in front left out. Fortran order: everything but the
-/// fastest extent x that extent.
+/// C order: output channels x input channels x kernel, extents of 1 in front left out. Fortran order:
+/// everything but the fastest extent x that extent.
 ScaleView scale_view(const TensorInfo& info);
 ScaleView scale_view(std::span<const uint64_t> shape, bool fortran_order);
 
-/// How the scales of a piece lie: 0 one for all, 1 of rows, 2 of rows and columns, 3..15 of runs of 2^(layout + 1) elements.
+/// How the scales of a piece lie: 0 one for all, 1 of rows, 2 of rows and columns, 3..15 of runs of 2^(layout
+/// + 1) elements.
 using ScaleLayout = uint8_t;
-constexpr ScaleLayout one_scale = 0, row_scales = 1, row_and_column_scales = 2, first_run_layout = 3, last_run_layout = 15;
-constexpr uint64_t run_elements(ScaleLayout layout) { return uint64_t(1) << (layout + 1); }
+constexpr ScaleLayout one_scale = 0, row_scales = 1, row_and_column_scales = 2, first_run_layout = 3,
+                      last_run_layout = 15;
+constexpr uint64_t run_elements(ScaleLayout layout) {
+  return uint64_t(1) << (layout + 1);
+}
 
 /// Consecutive elements of one view.
 struct Piece {
@@ -63,7 +67,8 @@ class ScaleCodec {
 
 /// Contexts of a piece: row scale + column scale, as classes of the coder. `columns` is empty but with
 /// row_and_column_scales.
-void fill_classes(const ContextCoder& coder, const Piece& piece, ScaleLayout layout, std::span<const int16_t> rows,
-                  std::span<const int16_t> columns, std::span<ContextClass> classes);
+void fill_classes(const ContextCoder& coder, const Piece& piece, ScaleLayout layout,
+                  std::span<const int16_t> rows, std::span<const int16_t> columns,
+                  std::span<ContextClass> classes);
 
 }  // namespace jsq

@@ -11,7 +11,9 @@
 namespace jsq {
 namespace {
 
-double bits_of(uint32_t frequency) { return double(code_length_q16(frequency)) / 65536; }
+double bits_of(uint32_t frequency) {
+  return double(code_length_q16(frequency)) / 65536;
+}
 
 constexpr float largest_scaled = 2147483000.0f;
 
@@ -69,7 +71,8 @@ void RdQuantizer::make_cells(const ContextCoder& coder, ContextClass k) {
   const Ladder& ladder = coder.model().tables[use.table];
   cells.unbounded = !ladder.closed;
   if (use.raw_bits > 0) {
-    // Bits grow by about 1.44 / scale a level, scale = 2^(c/2); half of that, times lambda, moves every threshold up.
+    // Bits grow by about 1.44 / scale a level, scale = 2^(c/2); half of that, times lambda, moves every
+    // threshold up.
     const int c = int(k) - 1 + coder.model().lowest;
     const double scale = double(uint64_t(1) << (c / 2)) * (c & 1 ? 1.4142135623730951 : 1.0);
     cells.round = float(0.5 - std::min(0.3, 0.72 * lambda_ / scale));
@@ -79,14 +82,16 @@ void RdQuantizer::make_cells(const ContextCoder& coder, ContextClass k) {
     cells.unbounded = true;
     return;
   }
-  const uint32_t last = ladder.closed ? ladder.rungs - 1 : std::min<uint32_t>(ladder.rungs + 7, most_cells - 2);
+  const uint32_t last =
+      ladder.closed ? ladder.rungs - 1 : std::min<uint32_t>(ladder.rungs + 7, most_cells - 2);
   // The lower envelope of (x - v)^2 + lambda b over levels: x^2 drops out, lines of slope -2 v remain.
   std::array<double, most_cells> value{}, cost{}, start{};
   value[0] = 0;
   cost[0] = lambda_ * bits(0, k);
   uint32_t top = 0;
   for (uint32_t level = 1; level <= last; ++level) {
-    const double v = double(coder.values().points(use, level)) / 256, b = v * v + lambda_ * bits(int32_t(level), k);
+    const double v = double(coder.values().points(use, level)) / 256,
+                 b = v * v + lambda_ * bits(int32_t(level), k);
     double from = 0;
     for (;;) {
       from = (b - cost[top]) / (2 * (v - value[top]));
@@ -106,7 +111,8 @@ void RdQuantizer::make_cells(const ContextCoder& coder, ContextClass k) {
 }
 
 int32_t RdQuantizer::above(float x, const Cells& cells) {
-  // From the cell at the eighth below: thresholds are about a step apart, so that one comparison more is the rule.
+  // From the cell at the eighth below: thresholds are about a step apart, so that one comparison more is the
+  // rule.
   const auto eighths = uint32_t(std::min(x * float(lookup_scale), float(lookup_cells - 1)));
   uint32_t j = cells.cell_at[eighths];
   while (x >= cells.start[j + 1]) ++j;
@@ -114,8 +120,8 @@ int32_t RdQuantizer::above(float x, const Cells& cells) {
   return std::max(cells.level[j], int32_t(std::min(x + cells.round, largest_scaled)));
 }
 
-void RdQuantizer::quantize(std::span<const float> values, std::span<const ContextClass> classes,
-                           size_t begin, ActiveLevels& active) const {
+void RdQuantizer::quantize(std::span<const float> values, std::span<const ContextClass> classes, size_t begin,
+                           ActiveLevels& active) const {
   const float inverse = inverse_step_;
   const float* first = first_.data();
   const size_t before = active.levels.size();

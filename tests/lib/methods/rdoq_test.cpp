@@ -19,7 +19,8 @@ struct Coded {
   CompressReport report;
 };
 
-Coded coded(const std::vector<InputDump>& inputs, const Target& target, const std::string& method = "rdoq", unsigned threads = 0) {
+Coded coded(const std::vector<InputDump>& inputs, const Target& target, const std::string& method = "rdoq",
+            unsigned threads = 0) {
   CompressOptions options;
   options.method = parse_method(method);
   options.target = target;
@@ -53,7 +54,8 @@ const std::string sample = std::string(JSQ_SAMPLES_DIR) + "/resnet20_mid.npy";
 
 TEST(Rdoq, ReachesItsErrorsOnAFlatDump) {
   const std::shared_ptr<const GradientSource> source = open_gradients(sample);
-  constexpr std::pair<double, double> limits[] = {{8, 0.0024}, {16, 0.035}, {32, 0.125}, {100, 0.35}, {1000, 0.715}};
+  constexpr std::pair<double, double> limits[] = {
+      {8, 0.0024}, {16, 0.035}, {32, 0.125}, {100, 0.35}, {1000, 0.715}};
   for (const auto& [ratio, nmse] : limits) {
     const Coded result = coded({{"grad.npy", source}}, {TargetKind::ratio, ratio});
     EXPECT_LE(double(result.bytes.size()), 4.0 * 269722 / ratio);
@@ -67,7 +69,8 @@ std::vector<float> structured(size_t rows, size_t columns, uint64_t seed) {
   std::vector<float> values = test::make_data(test::Kind::gauss, rows * columns);
   for (size_t r = 0; r < rows; ++r)
     for (size_t c = 0; c < columns; ++c)
-      values[r * columns + c] *= std::exp2(float((r * 7 + seed) % 9) / 2 - 2) * std::exp2(float((c * 5 + seed) % 7) / 2);
+      values[r * columns + c] *=
+          std::exp2(float((r * 7 + seed) % 9) / 2 - 2) * std::exp2(float((c * 5 + seed) % 7) / 2);
   return values;
 }
 
@@ -169,7 +172,8 @@ TEST(Rdoq, CodesExtremeTensors) {
 
 TEST(Rdoq, LayersInAParameterSetAreReadBackWithTheirRepeats) {
   RdoqParameters parameters;
-  parameters.layers[3] = {{16, 3, 3, 3}, {16}, {16}, {16, 16, 3, 3}, {16}, {16}, {16, 16, 3, 3}, {16}, {16}, {10, 64}, {}};
+  parameters.layers[3] = {{16, 3, 3, 3},  {16}, {16}, {16, 16, 3, 3}, {16}, {16},
+                          {16, 16, 3, 3}, {16}, {16}, {10, 64},       {}};
   parameters.layers[9] = {{7}};
   const std::string bytes = write_rdoq_parameters(parameters);
   const RdoqParameters back = read_rdoq_parameters(bytes, "set");

@@ -1,4 +1,5 @@
-// Ladders, frequencies and their stored form against the formulas of the specification, computed here in other ways.
+// Ladders, frequencies and their stored form against the formulas of the specification, computed here in
+// other ways.
 #include "lib/packers/context_model.hpp"
 
 #include <gtest/gtest.h>
@@ -28,7 +29,8 @@ TEST(Odds, IndexIsTheNearestOneOfEveryRatio) {
   for (uint64_t stopped : {1, 2, 3, 7, 100, 12345, 1000000})
     for (uint64_t passed : {1, 2, 3, 5, 64, 99, 54321, 2000000}) {
       const double exact = 4 * std::log2(double(stopped) / double(passed));
-      EXPECT_NEAR(odds_index(stopped, passed), std::clamp(exact, -48.0, 48.0), 0.5001) << stopped << ':' << passed;
+      EXPECT_NEAR(odds_index(stopped, passed), std::clamp(exact, -48.0, 48.0), 0.5001)
+          << stopped << ':' << passed;
     }
   EXPECT_EQ(odds_index(0, 5), -48);
   EXPECT_EQ(odds_index(5, 0), 48);
@@ -146,7 +148,8 @@ TEST(ContextModel, NoDamageMakesTablesThatCannotCode) {
       EXPECT_EQ(std::accumulate(f.begin(), f.end(), 0u), 4096u);
       EXPECT_TRUE(ladder.closed || read.has_escapes);
     }
-    for (int c = read.lowest; c <= highest_context && !read.tables.empty(); ++c) EXPECT_LT(read.use_of(c).table, read.tables.size());
+    for (int c = read.lowest; c <= highest_context && !read.tables.empty(); ++c)
+      EXPECT_LT(read.use_of(c).table, read.tables.size());
   }
 }
 

@@ -1,4 +1,5 @@
-// Context streams: what was coded comes back, side symbols too, at every length and number of lanes; damage is refused.
+// Context streams: what was coded comes back, side symbols too, at every length and number of lanes; damage
+// is refused.
 #include "lib/packers/context_stream.hpp"
 
 #include <gtest/gtest.h>
@@ -48,7 +49,8 @@ Elements random_elements(const ContextCoder& coder, size_t count, int lowest, in
     made.classes.push_back(k);
     const double scale = std::exp2(c / 2.0), u = (random_word(i, 2) + 0.5) / 4294967296.0;
     int32_t level = k == 0 ? 0 : int32_t(-scale * std::log(u));
-    if (k > 0 && random_word(i, 3) % 997 == 0) level = int32_t(random_word(i, 4) >> 2);  // an outlier of any size
+    if (k > 0 && random_word(i, 3) % 997 == 0)
+      level = int32_t(random_word(i, 4) >> 2);  // an outlier of any size
     if (random_word(i, 5) & 1) level = -level;
     if (level != 0 || coder.use(k).raw_bits > 0) {
       made.active.positions.push_back(i);
@@ -60,7 +62,8 @@ Elements random_elements(const ContextCoder& coder, size_t count, int lowest, in
 }
 
 TEST(ContextStream, GivesBackLevelsOfEverySizeInEveryContext) {
-  for (const auto& [lowest, highest] : {std::pair(-6, 5), std::pair(-4, 2), std::pair(0, 0), std::pair(3, 4), std::pair(4, 5)}) {
+  for (const auto& [lowest, highest] :
+       {std::pair(-6, 5), std::pair(-4, 2), std::pair(0, 0), std::pair(3, 4), std::pair(4, 5)}) {
     const ContextCoder coder = coder_of(lowest, highest);
     for (size_t count : {0, 1, 7, 8, 9, 63, 1000, 40000}) {
       const Elements made = random_elements(coder, count, lowest, highest + 8);
@@ -86,8 +89,8 @@ TEST(ContextStream, SideSymbolsComeBackAndAdapt) {
     side.adaptive(writing, symbols.back());
     if (i % 5 == 0) side.nibble(i / 5 % 16);
   }
-  // 3 in 0.766 of the cases, each other symbol in 0.0156: 1.70 bits of entropy, and 4 bits every fifth time. A table that
-  // follows quickly is never quite right.
+  // 3 in 0.766 of the cases, each other symbol in 0.0156: 1.70 bits of entropy, and 4 bits every fifth time.
+  // A table that follows quickly is never quite right.
   EXPECT_LT(double(side.bits_q16()) / 65536 / 70000, 1.70 + 0.8 + 0.3);
   std::string bytes;
   coder.encode(side.symbols(), {}, {}, bytes);
@@ -118,7 +121,8 @@ TEST(ContextStream, EveryTruncationIsRefused) {
   ASSERT_GT(bytes.size(), lanes_bytes);
   std::vector<float> values(made.classes.size());
   for (size_t size = 0; size < bytes.size(); ++size) {
-    const std::vector<char> cut(bytes.begin(), bytes.begin() + std::ptrdiff_t(size));  // exact, for sanitizers
+    const std::vector<char> cut(bytes.begin(),
+                                bytes.begin() + std::ptrdiff_t(size));  // exact, for sanitizers
     EXPECT_THROW(
         {
           ContextReader reader(coder, {cut.data(), cut.size()}, "stream");

@@ -1,4 +1,5 @@
-// Views of shapes, stretches, the coding of scales and the contexts that they give, against hand-worked cases.
+// Views of shapes, stretches, the coding of scales and the contexts that they give, against hand-worked
+// cases.
 #include "lib/packers/scale_field.hpp"
 
 #include <gtest/gtest.h>
@@ -49,7 +50,8 @@ ContextCoder coder_from(int lowest) {
 
 TEST(FillClasses, AddsTheScalesOfRowAndColumn) {
   const ContextCoder coder = coder_from(-8);
-  // A view of 3 x 2 x 2; the piece is elements 1..10, which lie in rows 0 0 0 1 1 1 1 2 2 2, columns 0 1 1 0 0 1 1 0 0 1.
+  // A view of 3 x 2 x 2; the piece is elements 1..10, which lie in rows 0 0 0 1 1 1 1 2 2 2, columns 0 1 1 0
+  // 0 1 1 0 0 1.
   const Piece piece{{3, 2, 2}, 1, 10};
   const std::vector<int16_t> rows = {-1, 2, -4}, columns = {0, 3};
   std::vector<ContextClass> classes(10);
@@ -64,7 +66,9 @@ TEST(FillClasses, AddsTheScalesOfRowAndColumn) {
 TEST(ScaleCodec, GivesBackEveryScaleAndTellsItsCost) {
   const ContextCoder coder = coder_from(-8);
   std::vector<int16_t> rows, columns;
-  for (int i = 0; i < 500; ++i) rows.push_back(int16_t(std::lround(6 * std::sin(i / 9.0)) - (i % 50 == 0 ? 50 : 0) + (i % 71 == 0 ? 180 : 0)));
+  for (int i = 0; i < 500; ++i)
+    rows.push_back(
+        int16_t(std::lround(6 * std::sin(i / 9.0)) - (i % 50 == 0 ? 50 : 0) + (i % 71 == 0 ? 180 : 0)));
   for (int i = 0; i < 200; ++i) columns.push_back(int16_t(i * 7 % 5 - 2));
   SideWriter side;
   ScaleCodec writing;

@@ -52,7 +52,8 @@ TEST(RdQuantizer, TakesTheLevelOfLeastErrorAndBitsInEveryContext) {
 TEST(RdQuantizer, LevelsHaveNoEndWhereTheTableIsOpenAndOneWhereItIsClosed) {
   const ContextCoder tables = coder();
   const RdQuantizer quantizer(tables, 0.13);
-  for (float x : {100.0f, 12345.0f, 1e9f}) EXPECT_NEAR(quantizer.level(x, tables.class_of(0)), x, 1 + x * 1e-6) << x;
+  for (float x : {100.0f, 12345.0f, 1e9f})
+    EXPECT_NEAR(quantizer.level(x, tables.class_of(0)), x, 1 + x * 1e-6) << x;
   EXPECT_NEAR(quantizer.level(12345.4f, tables.class_of(12)), 12345, 1);
   EXPECT_EQ(quantizer.level(1e9f, tables.class_of(-4)), 1);
   EXPECT_EQ(quantizer.level(1e9f, 0), 0);
@@ -62,8 +63,8 @@ TEST(RdQuantizer, ListsWhatIsNotZeroWithItsSign) {
   const ContextCoder tables = coder();
   const RdQuantizer quantizer(tables, 0.1);
   const std::vector<float> values = {0.0f, 3.2f, -5.1f, 0.1f, -0.2f, 2.0f};
-  const std::vector<ContextClass> classes = {tables.class_of(1), tables.class_of(2), tables.class_of(2), tables.class_of(0),
-                                             tables.class_of(4), 0};
+  const std::vector<ContextClass> classes = {tables.class_of(1), tables.class_of(2), tables.class_of(2),
+                                             tables.class_of(0), tables.class_of(4), 0};
   ActiveLevels active;
   quantizer.quantize(values, classes, 0, active);
   // Element 4 has raw bits, and is listed whatever its level is; element 5 has no table.
