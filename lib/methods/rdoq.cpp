@@ -56,7 +56,7 @@ class RdoqEncoder final : public MethodEncoder {
 
   uint64_t aim_bytes(uint64_t body_bytes) override {
     // What a sample expects may be a little off, and a frame too large costs a pass.
-    const double wanted = double(body_bytes) * (coded_.whole() ? 1 : 0.996);
+    const double wanted = double(body_bytes) * (coded_.whole() ? 1.0 : learned_ ? *learned_ : 0.996);
     if (pool_.summary().max_key == 0 || body_bytes < 8) return drop_all();
     if (coded_.prepare(wanted)) trained_.reset();
     if (!trained_ || std::abs(wanted - aimed_) > 0.05 * aimed_) {
@@ -91,9 +91,15 @@ class RdoqEncoder final : public MethodEncoder {
       }
     }
     if (!best) return drop_all();
-    const double expected = best->outcome.bytes;
+    expected_ = best->outcome.bytes;
     use(std::move(best->plan));
-    return uint64_t(std::ceil(expected));
+    return uint64_t(std::ceil(expected_));
+  }
+
+  bool learn(uint64_t body_bytes) override {
+    if (coded_.whole() || dropped_ || body_bytes == 0) return false;
+    learned_ = std::clamp(expected_ / double(body_bytes), 0.5, 2.0);
+    return true;
   }
   void aim_payload_bits(uint64_t payload_bits) override {
     // Tables and scales of columns are no payload, and what they take depends on the aim.
@@ -383,8 +389,9 @@ class RdoqEncoder final : public MethodEncoder {
   RdoqPool coded_;
   std::optional<Trained> trained_;
   std::string parameters_ = write_rdoq_parameters({});
-  double aimed_ = 0, lambda_ = 0.13;
-  double correction_ = 1;  ///< wanted bytes as training expects them / as they turn out
+  double aimed_ = 0, lambda_ = 0.13, expected_ = 0;
+  std::optional<double> learned_;  ///< of a sample: bytes expected / bytes that the last aim took
+  double correction_ = 1;          ///< wanted bytes as training expects them / as they turn out
   static constexpr int chosen_rounds_ = 2;
   double step_guess_ = 0;  ///< where the last search ended
   bool dropped_ = true;
