@@ -328,7 +328,7 @@ class RdoqEncoder final : public MethodEncoder {
         coded_.gather();
         continue;
       }
-      found.outcome = coded_.measure(found.plan);
+      found.outcome = coded_.measure_errors(found.plan);
       const double error = found.outcome.squared_error;
       if (error <= wanted && (!best || found.outcome.bytes < best->outcome.bytes))
         best = std::move(found);
@@ -340,7 +340,7 @@ class RdoqEncoder final : public MethodEncoder {
     if (!best)
       unreachable(
           target, "nmse",
-          coded_.measure(coded_.make_plan(*trained_, lambda_)).squared_error / pool_.summary().energy);
+          coded_.measure_errors(coded_.make_plan(*trained_, lambda_)).squared_error / pool_.summary().energy);
     use(std::move(best->plan));
   }
 
@@ -361,7 +361,7 @@ class RdoqEncoder final : public MethodEncoder {
         coded_.gather();
         continue;
       }
-      found.outcome = coded_.measure(found.plan);
+      found.outcome = coded_.measure_errors(found.plan);
       nearest = std::min(nearest, found.outcome.max_error);
       if (found.outcome.max_error <= target.value) {
         use(std::move(found.plan));

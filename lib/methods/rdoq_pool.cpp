@@ -679,6 +679,33 @@ RdoqOutcome RdoqPool::measure(const RdoqPlan& plan) const {
   return total;
 }
 
+RdoqOutcome RdoqPool::measure_errors(const RdoqPlan& plan) const {
+  RdoqOutcome total = measure(plan);
+  if (whole()) return total;
+  const std::vector<PoolBlock> blocks = pool_blocks(pool_, block_log2_);
+  std::vector<RdoqOutcome> parts(blocks.size());
+  tbb::parallel_for(size_t(0), blocks.size(), [&](size_t b) {
+    std::vector<float> scratch;
+    const std::span<const float> values = read(blocks[b], scratch);
+    Work work;
+    SideWriter side;
+    ScaleCodec codec;
+    scale_range(plan, blocks[b].tensor, blocks[b].first, values, codec, side, work);
+    quantize_range(plan, blocks[b].tensor, blocks[b].first, values, work);
+    std::vector<float> decoded(values.size());
+    plan.coder.reconstruct(work.classes, work.active, decoded);
+    round_to_stored(pool_.tensors()[blocks[b].tensor].info->dtype, decoded);
+    const cpu::ErrorSums errors = cpu::error_sums(values, decoded);
+    parts[b] = {0, errors.squared_error, errors.max_error};
+  });
+  total.squared_error = 0;
+  for (const RdoqOutcome& part : parts) {
+    total.squared_error += part.squared_error;
+    total.max_error = std::max(total.max_error, part.max_error);
+  }
+  return total;
+}
+
 /// Blocks and pack as the atoms and the measured scales tell.
 RdoqOutcome RdoqPool::expect(const RdoqPlan& plan) const {
   RdoqOutcome outcome;

@@ -64,6 +64,8 @@ class RdoqPool {
   double expected_bytes(const Trained& trained) const;
   /// Codes the training units.
   RdoqOutcome measure(const RdoqPlan& plan) const;
+  /// The same, with errors of every element where training sees a sample: what error targets are held to.
+  RdoqOutcome measure_errors(const RdoqPlan& plan) const;
 
   /// Fixes the plan that encode_block codes with, and returns the parameter set.
   std::string use(RdoqPlan plan);

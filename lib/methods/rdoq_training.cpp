@@ -114,6 +114,8 @@ class Trainer {
       highest = std::max(highest, atom.context);
     }
     if (highest >= highest_own_context) lowest = std::min(lowest, highest_own_context - 1);
+    // Of a sample, what was not met may lie lower, and its error counts all the same.
+    if (options_.uniform && options_.open) lowest = lowest_context;
     model_.lowest = lowest;
     tables_ = size_t(std::min(highest, highest_own_context) - lowest) + 1;
     model_.tables.assign(tables_, Ladder{.rungs = most_rungs, .closed = false});
