@@ -228,22 +228,23 @@ def read_footer(data):
 
 
 def unpack_directory(stored):
-    """2.3"""
+    """2.3: the directory, and the parameters of all sets where they stand apart from it."""
     reader = ByteReader(stored, "stored directory")
     coding = reader.integer(1)
     if coding == 0:
-        return stored[1:]
-    if coding != 1:
+        return stored[1:], None
+    if coding not in (1, 2):
         reader.damaged(f"coding {coding}")
     size = reader.uvarint()
-    packed = stored[reader.at :]
+    packed = reader.string() if coding == 2 else stored[reader.at :]
+    apart = stored[reader.at :] if coding == 2 else None
     if size > max(32 << 20, 64 * len(packed)):
         raise LimitExceeded(f"directory of {size} bytes in a zstd frame of {len(packed)}")
     try:
         if packed[:4] != b"\x28\xb5\x2f\xfd" or zstandard.get_frame_parameters(packed).content_size != size:
             reader.damaged("not a zstd frame of the stated size")
         unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-        return unpacker.decompress(packed, max_output_size=size, allow_extra_data=False)
+        return unpacker.decompress(packed, max_output_size=size, allow_extra_data=False), apart
     except zstandard.ZstdError as error:
         reader.damaged(str(error))
 
@@ -252,11 +253,15 @@ def read_directory(data):
     """2.4, and where the blocks of 2.5 stand."""
     read_header(data)
     begin = read_footer(data)
-    reader = ByteReader(unpack_directory(data[begin:-FOOTER_BYTES]), "directory")
+    content, apart = unpack_directory(data[begin:-FOOTER_BYTES])
+    reader = ByteReader(content, "directory")
+    apart = None if apart is None else ByteReader(apart, "parameters of the sets")
     directory = Directory(reader.uvarint(), [], [], [])
     for _ in range(reader.uvarint(0, 4096)):
         directory.metadata.append((text(reader.string()), text(reader.string())))
-    parameter_sets = [ParameterSet(reader) for _ in range(reader.uvarint())]
+    parameter_sets = [ParameterSet(reader, apart) for _ in range(reader.uvarint())]
+    if apart is not None:
+        apart.expect_end()
     for _ in range(reader.uvarint()):
         path, dump_format = text(reader.string(65535)), reader.integer(1)
         if not 1 <= dump_format <= 3:
@@ -289,13 +294,24 @@ class BlockPlace:
 class ParameterSet:
     """A parameter set of 2.4. Its method and its parameters (3) matter only where a block uses them."""
 
-    def __init__(self, reader):
-        self.method, self.data, self.parsed = reader.uvarint(0, 2**32 - 1), reader.string(), None
+    def __init__(self, reader, apart):
+        self.method, self.parsed, self.tensors = reader.uvarint(0, 2**32 - 1), None, []
+        self.data = reader.string() if apart is None else apart.raw(reader.uvarint())
+
+    def parse(self):
+        if self.parsed is None:
+            self.parsed = parameters_of(self.method)(self.data)
+
+    def decode_empty(self, place):
+        """The f32 values of a block without bytes."""
+        if self.method != 24:
+            return np.zeros(place.count, np.float32)
+        self.parse()
+        return self.parsed.decode_empty(place, self.tensors)
 
     def decode_block(self, reader, place):
         """The f32 values of the block that `reader` holds."""
-        if self.parsed is None:
-            self.parsed = parameters_of(self.method)(self.data)
+        self.parse()
         values = self.parsed.decode_block(reader, place)
         reader.expect_end()
         return values
@@ -317,6 +333,7 @@ def read_tensor_record(reader, path, number, parameter_sets):
     if index >= len(parameter_sets):
         reader.damaged(f"parameter set {index} of {len(parameter_sets)}")
     tensor.parameters = parameter_sets[index]
+    tensor.parameters.tensors.append(tensor)
     if tensor.elements:
         tensor.block_log2 = reader.integer(1)
         if not 16 <= tensor.block_log2 <= 20:
@@ -351,11 +368,11 @@ def decode_tensor(data, tensor, seed):
     for block, size in enumerate(tensor.block_bytes):
         first = block << tensor.block_log2
         count = min(tensor.elements, first + (1 << tensor.block_log2)) - first
+        place = BlockPlace(seed, tensor, first, count)
         if size == 0:
-            parts.append(np.zeros(count, np.float32))
+            parts.append(tensor.parameters.decode_empty(place))
         else:
             payload = read_record(reader, tensor, block, size)
-            place = BlockPlace(seed, tensor, first, count)
             parts.append(tensor.parameters.decode_block(ByteReader(payload, f"{reader.what}, block {block}"), place))
     bits = to_stored(np.concatenate(parts), tensor.dtype) if parts else np.zeros(0, f"<u{DTYPE_BYTES[tensor.dtype]}")
     if tensor.treatment == 2:
@@ -419,6 +436,7 @@ def parameters_of(method):
     classes |= {21: FactorParameters, 22: DrawnFactorParameters}
     classes |= dict.fromkeys((5, 6, 7, 8, 18, 19), GridParameters)
     classes |= dict.fromkeys((12, 13, 14, 15, 16), SparseParameters)
+    classes[24] = ContextParameters
     if method == 23:  # 19: its frames hold the sets of the method that it sizes
         raise DamagedFrame("no parameter set has method 23")
     if method not in classes:
@@ -1365,6 +1383,310 @@ def orthonormal(column, others):
         before, length = length, math.sqrt(dot(column, column))
         again = 1e-16 * first_length < length < 0.5 * before
     return column / length if length > 1e-16 * first_length else np.zeros_like(column)
+
+
+# --- 20. Context streams ----------------------------------------------------------------------------------------------
+
+
+def signed_rice(bits, low, limit):
+    """20.2"""
+    u = bits.ones((2 * limit + 1 >> low) + 1) << low | bits.take(low)
+    value = -(u + 1) // 2 if u & 1 else u // 2
+    if abs(value) > limit:
+        bits.reader.damaged(f"{value} is beyond its limit")
+    return value
+
+
+def odds_share(index):
+    """p(o) of 20.2."""
+    octave, h = index >> 2, (65536, 77936, 92682, 110218)[index & 3]
+    share = (h << 16) // (h + (1 << 16 - octave)) if octave < 0 else (h << octave + 16) // ((h << octave) + 65536)
+    return min(max(share, 1), 65535)
+
+
+class Ladder:
+    """20.2: stop weights of the rungs, and what lies beyond them."""
+
+    def __init__(self, bits, before, low, most):
+        self.rungs = (2 if before is None else before.rungs) + signed_rice(bits, 0, 64)
+        if not 1 <= self.rungs <= most:
+            bits.reader.damaged(f"{self.rungs} rungs")
+        self.closed = bits.take(1)
+        self.odds, self.stop, left = [], [], 1 << 24
+        for k in range(self.rungs - self.closed):
+            if before is not None and k < len(before.odds):
+                predicted = max(-48, before.odds[k] - (2 if k else 4))
+            else:
+                predicted = self.odds[k - 1] if k else 8
+            self.odds.append(predicted + signed_rice(bits, low, 96))
+            if abs(self.odds[k]) > 48:
+                bits.reader.damaged(f"odds index {self.odds[k]}")
+        for k in range(self.rungs):
+            last = self.closed and k == self.rungs - 1
+            self.stop.append(left if last else max(1, left * odds_share(self.odds[k]) >> 16))
+            left = max(0, left - self.stop[k])
+        self.beyond = 0 if self.closed else max(1, left)
+
+    def level_table(self):
+        weights = [2 * self.stop[0]] + [w for w in self.stop[1:] for _ in range(2)]
+        return Table(weights + [0] * (31 - len(weights)) + [2 * self.beyond])
+
+
+class AdaptiveTable:
+    """20.5"""
+
+    def __init__(self):
+        self.first, self.seen = [0], 0
+        for f in (1040, 760, 760, 400, 400, 190, 190, 90, 90, 45, 45, 24, 24, 14, 14, 10):
+            self.first.append(self.first[-1] + f)
+
+    def take(self, stream):
+        slot = stream.states[stream.lane] & 4095
+        symbol = max(s for s in range(16) if self.first[s] <= slot)
+        stream.advance(self.first[symbol], self.first[symbol + 1] - self.first[symbol])
+        rate = 4 if self.seen < 16 else 5
+        self.seen += 1
+        for i in range(1, 16):
+            self.first[i] += (i if i <= symbol else 4080 + i) - self.first[i] >> rate
+        return symbol
+
+
+class ContextStream(Stream):
+    """The rANS part of 20.4."""
+
+    def __init__(self, data):
+        super().__init__(data, 8 if len(data) >= 1024 else 1)
+        self.tracks = [[[AdaptiveTable() for _ in range(3)], 0, 2] for _ in range(2)]
+
+    def advance(self, first, frequency):
+        x = self.states[self.lane]
+        x = frequency * (x >> 12) + (x & 4095) - first
+        if x < 1 << 16:
+            x = x << 16 | self.reader.integer(2)
+        self.states[self.lane] = x
+        self.lane = self.lane + 1 & self.mask
+
+    def nibble(self):
+        symbol = (self.states[self.lane] & 4095) >> 8
+        self.advance(symbol << 8, 256)
+        return symbol
+
+    def scales(self, count, columns):
+        """20.5"""
+        track, scales = self.tracks[columns], []
+        for _ in range(count):
+            tables, prediction, last = track
+            f = tables[last].take(self)
+            expected = prediction + 8 >> 4
+            if f == 15:
+                scale = 16 * self.nibble() - 64
+                scale += self.nibble()
+            else:
+                scale = expected - (f + 1) // 2 if f & 1 else expected + f // 2
+            scale = min(max(scale, -64), 191)
+            track[1:] = prediction + (16 * scale - prediction >> 2), min(2, abs(scale - expected))
+            scales.append(scale)
+        return np.array(scales, np.int64)
+
+
+def scale_view(shape, fortran):
+    """The view of 20.1: rows, columns, inner."""
+    extents = list(shape)[:: -1 if fortran else 1]
+    while extents and extents[0] == 1:
+        extents = extents[1:]
+    if len(extents) < 2:
+        return 1, 1, math.prod(extents)
+    if fortran:
+        return math.prod(extents[:-1]), extents[-1], 1
+    return extents[0], extents[1], math.prod(extents[2:])
+
+
+class ContextParameters(Parameters):
+    """20.1; decodes the blocks and the pack of 20.4."""
+
+    def read(self, reader):
+        flags, self.m = reader.integer(1), reader.integer(2)
+        self.e = struct.unpack("<h", reader.raw(2))[0]
+        if flags > 15 or self.m < 32768 or not -160 <= self.e <= 128:
+            reader.damaged("flags or step")
+        self.exact = None
+        if flags & 8:
+            self.exact = reader.integer(4), reader.integer(1)
+            if self.exact[1] > 31 or self.exact[0] << self.exact[1] > 0x7F7FFFFF:
+                reader.damaged("exact levels")
+        self.read_tables(reader)
+        self.layers, self.columns, self.packed_elements, self.packed = {}, {}, 0, None
+        if flags & 1:
+            self.read_layers(reader)
+        if flags & 2:
+            self.read_columns(reader)
+        if flags & 4:
+            self.packed_elements = reader.uvarint(1, 1 << 20)
+            self.pack = reader.raw(len(reader.data) - reader.at)
+
+    def read_tables(self, reader):
+        bits = BitReader(reader)
+        self.ladders, self.lowest, escapes = [], 0, None
+        count = bits.take(5)
+        if count:
+            self.lowest = bits.take(5) - 16
+            if self.lowest + count - 1 > 5 or self.lowest == 5:
+                reader.damaged("contexts above 5")
+            low = bits.take(2)
+            for _ in range(count):
+                self.ladders.append(Ladder(bits, self.ladders[-1] if self.ladders else None, low, 16))
+            if bits.take(1):
+                escapes = Ladder(bits, None, 2, 32)
+                if not escapes.closed:
+                    reader.damaged("open table of escapes")
+        for t, ladder in enumerate(self.ladders):
+            if ladder.closed and self.lowest + t >= 4 or not ladder.closed and escapes is None:
+                reader.damaged("a table that is closed or open and must not be")
+        self.tables = [ladder.level_table() for ladder in self.ladders]
+        self.escapes = escapes and Table(escapes.stop)
+        self.offsets, before = [], [0, 0, 0]
+        present = bits.take(1)
+        for ladder in self.ladders:
+            for j in range(3 if present else 0):
+                if j + 1 < ladder.rungs:
+                    before[j] += signed_rice(bits, 1, 62)
+                    if abs(before[j]) > 31:
+                        reader.damaged("offset")
+            self.offsets.append(tuple(before))
+        bits.align()
+
+    def read_layers(self, reader):
+        tensor = 0
+        for i in range(reader.uvarint()):
+            tensor += reader.uvarint(1 if i else 0, 2**32 - 1)
+            shapes, count = [], reader.uvarint(1, 1 << 20)
+            while len(shapes) < count:
+                distance = reader.uvarint(0, len(shapes))
+                if distance:
+                    for _ in range(reader.uvarint(1, count - len(shapes))):
+                        shapes.append(shapes[-distance])
+                else:
+                    shapes.append([reader.uvarint(1, 1 << 40) for _ in range(reader.uvarint(0, 32))])
+            if sum(map(math.prod, shapes)) > 2**62:
+                reader.damaged("layers of more than 2^62 elements")
+            self.layers[tensor] = shapes
+
+    def read_columns(self, reader):
+        places, tensor = [], 0
+        for _ in range(reader.uvarint()):
+            tensor += reader.uvarint(0, 2**32 - 1)
+            places.append(((tensor, reader.uvarint(0, 2**32 - 1)), reader.uvarint(0, 1 << 40)))
+            if len(places) > 1 and places[-1][0] <= places[-2][0]:
+                reader.damaged("entries do not ascend")
+        data = reader.string()
+        if sum(count for _, count in places) // 2048 > len(data):
+            reader.damaged("too many scales")
+        stream = ContextStream(data)
+        for place, count in places:
+            self.columns[place] = stream.scales(count, True)
+        self.finish(stream, np.zeros(0, np.int64))
+
+    def use(self, context):
+        """Table and raw bits of a context (20.2)."""
+        context, highest = min(context, 60), self.lowest + len(self.ladders) - 1
+        if not self.ladders or context < self.lowest:
+            return None, 0
+        raw = (context - 2) // 2 if context >= 4 else 0
+        if context <= highest:
+            return context - self.lowest, raw
+        return (highest - self.lowest, 0) if highest < 5 else (4 + context % 2 - self.lowest, raw)
+
+    def value(self, table, raw, level):
+        """20.3"""
+        if level == 0:
+            return np.float32(0)
+        if self.exact is not None:
+            key = min(abs(level) - 1 + self.exact[0] << self.exact[1], 0x7F7FFFFF)
+            return np.uint32(key | (level < 0) << 31).view(np.float32)
+        units = 256 * abs(level) + (8 * self.offsets[table][min(abs(level), 3) - 1] if raw == 0 else 0)
+        magnitude = min(math.ldexp(units * self.m, self.e - 8), float(np.finfo(np.float32).max))
+        return np.float32(math.copysign(magnitude, level))
+
+    def decode_block(self, reader, place):
+        return self.decode_stream(reader.raw(len(reader.data)), [(place.tensor, place.first, place.count)])
+
+    def decode_empty(self, place, tensors):
+        packed = [tensor for tensor in tensors if 1 <= tensor.elements <= self.packed_elements]
+        if place.tensor not in packed:
+            return np.zeros(place.count, np.float32)
+        if self.packed is None:
+            if sum(tensor.elements for tensor in packed) > 1 << 20:
+                raise DamagedFrame("more packed elements than 2^20")
+            self.packed = self.decode_stream(self.pack, [(tensor, 0, tensor.elements) for tensor in packed])
+        first = sum(tensor.elements for tensor in packed[: packed.index(place.tensor)]) + place.first
+        return self.packed[first : first + place.count]
+
+    def decode_stream(self, data, ranges):
+        """20.4"""
+        stream, contexts = ContextStream(data), []
+        for tensor, first, count in ranges:
+            shapes = self.layers.get(tensor.number)
+            views = [scale_view(tensor.shape, tensor.fortran)] if shapes is None else [scale_view(s, False) for s in shapes]
+            if sum(map(math.prod, views)) != tensor.elements:
+                raise DamagedFrame(f"tensor {tensor.number}: its layers have another number of elements")
+            begin = 0
+            for part, view in enumerate(views):
+                end = begin + math.prod(view)
+                if begin < first + count and end > first:
+                    low, high = max(first, begin) - begin, min(first + count, end) - begin
+                    contexts.append(self.read_contexts(stream, (tensor.number, part), view, low, high))
+                begin = end
+        return self.finish(stream, np.concatenate(contexts))
+
+    def read_contexts(self, stream, place, view, low, high):
+        """20.5: the contexts of elements low..high - 1 of a part."""
+        rows, columns, inner = view
+        layout, element = stream.nibble(), np.arange(low, high)
+        if layout == 2:
+            if (low, high) == (0, rows * columns * inner):
+                of_columns = stream.scales(columns, True)
+            else:
+                of_columns = self.columns.get(place, ())
+                if len(of_columns) != columns:
+                    raise DamagedFrame(f"tensor {place[0]}: column scales are missing")
+        length = {0: high, 1: columns * inner, 2: columns * inner}.get(layout, 2 << layout)
+        run = element // length - low // length if layout else np.zeros(high - low, np.int64)
+        contexts = stream.scales(int(run[-1]) + 1, False)[run]
+        return contexts + of_columns[element // inner % columns] if layout == 2 else contexts
+
+    def finish(self, stream, contexts):
+        """Sections 2 and 3 and the raw bits of 20.4."""
+        values, symbols, uses = np.zeros(contexts.size, np.float32), [], {}
+        for i, context in enumerate(contexts.tolist()):
+            if context not in uses:
+                uses[context] = self.use(context)
+            table, raw = uses[context]
+            if table is not None:
+                stream.lane = i & stream.mask
+                symbol = stream.take(self.tables[table])
+                if symbol or raw:
+                    symbols.append((i, symbol, table, raw))
+        stream.begin_section()
+        lengths = [stream.take(self.escapes) for _, symbol, _, _ in symbols if symbol == 31]
+        if any(x != 1 << 16 for x in stream.states):
+            stream.reader.damaged("a state is wrong at the end")
+        bits = BitReader(stream.reader)
+        lengths = iter(lengths)
+        for i, symbol, table, raw in symbols:
+            magnitude, negative = symbol + 1 >> 1, symbol and not symbol & 1
+            if symbol == 31:
+                negative, length = bits.take(1), next(lengths)
+                magnitude = self.ladders[table].rungs - 1 + (1 << length) + bits.take(length)
+            if raw:
+                if symbol == 0:
+                    negative = bits.take(1)
+                magnitude = magnitude << raw | bits.take(raw)
+            if magnitude > 2147483632:
+                stream.reader.damaged("level beyond its limit")
+            values[i] = self.value(table, raw, -magnitude if negative else magnitude)
+        bits.align()
+        stream.reader.expect_end()
+        return values
 
 
 # --- Command line ---------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@
 #include "file_hash.hpp"
 #include "inputs.hpp"
 #include "journal.hpp"
+#include "layers.hpp"
 #include "jsq/backend.hpp"
 #include "jsq/method.hpp"
 #include "jsq/target.hpp"
@@ -134,7 +135,10 @@ struct OpenInput {
 std::vector<OpenInput> open_all(const std::vector<InputFile>& files, Failures& failures) {
   std::vector<OpenInput> inputs;
   for (const InputFile& file : files)
-    failures.attempt([&] { inputs.push_back({file, open_input(file, TensorFilter())}); });
+    failures.attempt([&] {
+      inputs.push_back({file, open_input(file, TensorFilter())});
+      attach_layers(inputs.back().dump, file, "");
+    });
   return inputs;
 }
 

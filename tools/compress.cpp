@@ -19,6 +19,7 @@
 #include "atomic_output.hpp"
 #include "command.hpp"
 #include "inputs.hpp"
+#include "layers.hpp"
 #include "jsq/backend.hpp"
 #include "jsq/compress.hpp"
 #include "jsq/frame.hpp"
@@ -40,6 +41,7 @@ struct Options {
   std::string ratio_kind = "file";
   std::string scope = "archive";
   TensorFilter filter;
+  std::string layers;
   std::string rounding;
   std::string nonfinite = "error";
   bool verify = false, dry_run = false;
@@ -67,6 +69,7 @@ struct Result {
   std::vector<InputDump> dumps;
   CompressReport report;
   std::vector<std::string> warnings;
+  std::vector<std::string> notices;
 };
 
 std::vector<std::pair<std::string, std::string>> parse_metadata(const std::vector<std::string>& pairs) {
@@ -252,6 +255,7 @@ class Compressor {
     result.dumps = open_inputs(result.job.files, options_.filter, failures, &opened);
     if (result.dumps.empty()) return result;
     result.job.files = opened;
+    if (library_.method.name == "rdoq") take_layers(result);
     if (!options_.state_out.empty()) {
       with_state(result);
       result.warnings = warnings_of(result.report);
@@ -267,6 +271,15 @@ class Compressor {
   }
 
  private:
+  void take_layers(Result& result) const {
+    if (!options_.layers.empty() && options_.layers != "none" && result.dumps.size() > 1)
+      throw Error(Errc::usage, "--layers names the layers of one dump, and several were given");
+    for (size_t i = 0; i < result.dumps.size(); ++i) {
+      const std::string notice = attach_layers(result.dumps[i], result.job.files[i], options_.layers);
+      if (!notice.empty()) result.notices.push_back(notice);
+    }
+  }
+
   /// One step of a sequence: the state is replaced only when frame and state are both whole.
   void with_state(Result& result) const {
     State state;
@@ -560,6 +573,7 @@ void print_summary(const GlobalOptions& global, const Options& options, const Co
   for (const std::string& warning : result.warnings)
     if (!global.json()) warn(global, label_of(result.job) + ": " + warning);
   if (!global.text() || global.quiet()) return;
+  for (const std::string& notice : result.notices) print(Stream::err, printable_lines(notice + "\n"));
   print(Stream::err, printable_lines(summary_text(options, library, result)));
   if (global.verbosity > 0 && result.report.tensors.size() > 1) {
     Table table = tensor_table();
@@ -648,6 +662,11 @@ void add_compress(CLI::App& app, const GlobalOptions& global, std::function<int(
       ->type_name("SCOPE")
       ->check(CLI::IsMember({"archive", "tensor"}));
   add_filter_options(*command, options->filter);
+  command
+      ->add_option("--layers", options->layers,
+                   "Shapes of the layers of a flat npy dump, which rdoq uses: a .layers.json file, or none (default: "
+                   "NAME.layers.json beside NAME.npy)")
+      ->type_name("FILE");
   command
       ->add_option("--rounding", options->rounding,
                    "nearest or stochastic (seeded by --seed) (default: as the method is defined)")

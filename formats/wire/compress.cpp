@@ -115,6 +115,8 @@ class Compressor {
         job.pool_tensor.info = &infos[t];
         job.pool_tensor.number = uint32_t(jobs_.size());
         job.pool_tensor.drop_nonfinite = options_.nonfinite != NonFinitePolicy::error;
+        if (const auto layers = input.layers.find(t); layers != input.layers.end())
+          job.pool_tensor.layers = checked_layers(input, infos[t], layers->second);
         jobs_.push_back(job);
         input_bytes_ += infos[t].stored_bytes();
         elements_ += infos[t].elements();
@@ -123,6 +125,24 @@ class Compressor {
       dumps_.push_back(std::move(dump));
     }
     nonfinite_.resize(jobs_.size());
+  }
+
+  static std::span<const std::vector<uint64_t>> checked_layers(const InputDump& input, const TensorInfo& info,
+                                                               const std::vector<std::vector<uint64_t>>& layers) {
+    uint64_t elements = 0;
+    bool possible = !layers.empty() && layers.size() <= (size_t(1) << 20) && info.elements() > 0;
+    for (const std::vector<uint64_t>& shape : layers) {
+      uint64_t size = 1;
+      for (uint64_t extent : shape) {
+        possible = possible && extent > 0 && extent <= info.elements() / size && shape.size() <= 32;
+        size = possible ? size * extent : size;
+      }
+      elements += size;
+      possible = possible && elements <= info.elements();
+    }
+    if (!possible || elements != info.elements())
+      throw Error(Errc::usage, fmt::format("{}: the layers given for '{}' are not its {} elements", input.path, info.name, info.elements()));
+    return layers;
   }
 
   /// What all workers draw from in this step, and what decoders know: the user's seed in the first step.

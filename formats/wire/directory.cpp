@@ -4,6 +4,7 @@
 #include <zstd.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "jsq/error.hpp"
 #include "lib/core/bytes.hpp"
@@ -81,13 +82,21 @@ FrameTensor read_tensor(ByteReader& in, size_t sets) {
   return tensor;
 }
 
-std::string unpack(std::string_view stored, std::string_view what) {
+/// The directory, and beside it the parameters of the sets where they are stored apart.
+struct Unpacked {
+  std::string directory;
+  std::optional<std::string_view> parameters;
+};
+
+Unpacked unpack(std::string_view stored, std::string_view what) {
   ByteReader in(stored, what);
   const uint8_t coding = in.u8();
-  if (coding == 0) return std::string(in.raw(in.remaining()));
-  if (coding != 1) in.damaged("unknown coding of the directory " + std::to_string(coding));
+  if (coding == 0) return {std::string(in.raw(in.remaining())), {}};
+  if (coding > 2) in.damaged("unknown coding of the directory " + std::to_string(coding));
   const uint64_t size = in.uvarint();
-  const std::string_view packed = in.raw(in.remaining());
+  const std::string_view packed = coding == 2 ? in.string(in.remaining()) : in.raw(in.remaining());
+  Unpacked unpacked;
+  if (coding == 2) unpacked.parameters = in.raw(in.remaining());
   if (size > std::max<uint64_t>(smallest_bomb, 64 * packed.size()))
     throw Error(Errc::limit, std::string(what) + ": the directory claims to unpack to " + std::to_string(size) + " bytes from " +
                                  std::to_string(packed.size()) + "; this is not a plausible frame");
@@ -99,16 +108,11 @@ std::string unpack(std::string_view stored, std::string_view what) {
   std::string raw(size_t(size), '\0');
   const size_t got = ZSTD_decompress(raw.data(), raw.size(), packed.data(), packed.size());
   if (ZSTD_isError(got) || got != size) in.damaged("the directory does not unpack");
-  return raw;
+  unpacked.directory = std::move(raw);
+  return unpacked;
 }
 
-}  // namespace
-
-uint64_t block_count(uint64_t elements, uint8_t block_log2) {
-  return (elements >> block_log2) + ((elements & ((uint64_t(1) << block_log2) - 1)) != 0);
-}
-
-std::string write_directory(const Directory& directory) {
+std::string write_entries(const Directory& directory, bool parameters_apart) {
   ByteWriter out;
   out.uvarint(directory.seed);
   out.uvarint(directory.metadata.size());
@@ -119,7 +123,8 @@ std::string write_directory(const Directory& directory) {
   out.uvarint(directory.sets.size());
   for (const ParameterSet& set : directory.sets) {
     out.uvarint(set.method_id);
-    out.string(set.bytes);
+    if (parameters_apart) out.uvarint(set.bytes.size());
+    else out.string(set.bytes);
   }
   out.uvarint(directory.dumps.size());
   for (const FrameDump& dump : directory.dumps) {
@@ -129,27 +134,53 @@ std::string write_directory(const Directory& directory) {
     out.uvarint(dump.tensor_count);
     for (size_t t = 0; t < dump.tensor_count; ++t) write_tensor(out, directory.tensors[dump.first_tensor + t]);
   }
-  const std::string& raw = out.bytes();
+  return out.take();
+}
+
+/// Names and lengths repay effort; a large directory is mostly factors of matrices, which do not shrink.
+std::optional<std::string> zstd_frame(const std::string& raw) {
   std::string packed(ZSTD_compressBound(raw.size()), '\0');
-  // Names and lengths repay effort; a large directory is mostly factors of matrices, which do not shrink.
   const int level = raw.size() <= (size_t(64) << 10) ? 19 : 3;
   const size_t size = ZSTD_compress(packed.data(), packed.size(), raw.data(), raw.size(), level);
-  ByteWriter stored;
-  if (!ZSTD_isError(size)) {
-    stored.u8(1);
-    stored.uvarint(raw.size());
-    stored.raw(std::string_view(packed).substr(0, size));
-    if (stored.size() < raw.size() + 1) return stored.take();
+  if (ZSTD_isError(size)) return {};
+  packed.resize(size);
+  return packed;
+}
+
+}  // namespace
+
+uint64_t block_count(uint64_t elements, uint8_t block_log2) {
+  return (elements >> block_log2) + ((elements & ((uint64_t(1) << block_log2) - 1)) != 0);
+}
+
+std::string write_directory(const Directory& directory) {
+  const std::string raw = write_entries(directory, false);
+  ByteWriter best;
+  best.u8(0);
+  best.raw(raw);
+  if (const std::optional<std::string> packed = zstd_frame(raw)) {
+    ByteWriter whole;
+    whole.u8(1);
+    whole.uvarint(raw.size());
+    whole.raw(*packed);
+    if (whole.size() < best.size()) best = std::move(whole);
   }
-  ByteWriter plain;
-  plain.u8(0);
-  plain.raw(raw);
-  return plain.take();
+  // Entropy-coded parameters would spoil the statistics of names and lengths.
+  const std::string entries = write_entries(directory, true);
+  if (const std::optional<std::string> packed = zstd_frame(entries)) {
+    ByteWriter apart;
+    apart.u8(2);
+    apart.uvarint(entries.size());
+    apart.string(*packed);
+    for (const ParameterSet& set : directory.sets) apart.raw(set.bytes);
+    if (apart.size() < best.size()) best = std::move(apart);
+  }
+  return best.take();
 }
 
 Directory read_directory(std::string_view stored, uint64_t directory_offset, std::string_view what) {
-  const std::string raw = unpack(stored, what);
-  ByteReader in(raw, what);
+  const Unpacked unpacked = unpack(stored, what);
+  ByteReader in(unpacked.directory, what), apart(unpacked.parameters.value_or(std::string_view()), what);
   Directory directory;
   directory.seed = in.uvarint();
   const uint64_t metadata = in.uvarint(max_metadata);
@@ -160,8 +191,9 @@ Directory read_directory(std::string_view stored, uint64_t directory_offset, std
   const uint64_t sets = in.uvarint(in.remaining());
   for (uint64_t i = 0; i < sets; ++i) {
     const auto id = uint32_t(in.uvarint(UINT32_MAX));
-    directory.sets.push_back({id, std::string(in.string())});
+    directory.sets.push_back({id, std::string(unpacked.parameters ? apart.raw(in.uvarint()) : in.string())});
   }
+  apart.expect_end();
   const uint64_t dumps = in.uvarint(in.remaining());
   uint64_t at = header_bytes;
   for (uint64_t d = 0; d < dumps; ++d) {

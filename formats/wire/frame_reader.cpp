@@ -38,10 +38,22 @@ struct FrameReader::State {
 
   const MethodDecoder& decoder(uint32_t set) const {
     const std::lock_guard lock(mutex);
-    if (!decoders[set])
-      decoders[set] = method_with_id(directory.sets[set].method_id)
-                          .make_decoder(directory.sets[set].bytes, "parameter set " + std::to_string(set));
+    if (!decoders[set]) {
+      auto decoder = method_with_id(directory.sets[set].method_id)
+                         .make_decoder(directory.sets[set].bytes, "parameter set " + std::to_string(set));
+      std::vector<BlockPlace> users;
+      for (size_t t = 0; t < directory.tensors.size(); ++t)
+        if (directory.tensors[t].parameter_set == set)
+          users.push_back({uint32_t(t), 0, &directory.tensors[t].info, directory.seed});
+      decoder->bind(users);
+      decoders[set] = std::move(decoder);
+    }
     return *decoders[set];
+  }
+
+  /// Blocks without bytes of these tensors are zeros, and nobody looks at their parameters.
+  bool empty_is_zero(const FrameTensor& tensor) const {
+    return !method_packs(directory.sets[tensor.parameter_set].method_id);
   }
 
   /// File offset of block b's checksum.
@@ -65,12 +77,13 @@ struct FrameReader::State {
   /// Decodes the whole block b.
   void decode_block(size_t t, size_t b, uint64_t offset, std::span<float> values) const {
     const FrameTensor& tensor = directory.tensors[t];
+    const BlockPlace place{uint32_t(t), uint64_t(b) << tensor.block_log2, &tensor.info, directory.seed};
     if (tensor.block_bytes[b] == 0) {
-      std::fill(values.begin(), values.end(), 0.0f);
+      if (empty_is_zero(tensor)) std::fill(values.begin(), values.end(), 0.0f);
+      else decoder(tensor.parameter_set).decode_empty(place, values);
       return;
     }
     const std::string what = block_name(t, b);
-    const BlockPlace place{uint32_t(t), uint64_t(b) << tensor.block_log2, &tensor.info, directory.seed};
     decoder(tensor.parameter_set).decode_block(place, payload(offset, tensor.block_bytes[b], t, b, what), values, what);
   }
 
@@ -291,9 +304,9 @@ std::vector<BlockDamage> FrameReader::test(bool quick, unsigned threads) const {
     uint64_t at = tensor.first_byte;
     const uint64_t length = uint64_t(1) << tensor.block_log2;
     for (size_t b = 0; b < tensor.block_bytes.size(); ++b) {
-      if (tensor.block_bytes[b] == 0) continue;
+      if (tensor.block_bytes[b] == 0 && state.empty_is_zero(tensor)) continue;
       jobs.push_back({t, b, at, tensor.block_bytes[b], size_t(std::min(length, tensor.info.elements() - b * length))});
-      at += tensor.block_bytes[b] + wire::checksum_bytes;
+      if (tensor.block_bytes[b]) at += tensor.block_bytes[b] + wire::checksum_bytes;
     }
     if (tensor.exception_bytes) jobs.push_back({t, tensor.block_bytes.size(), at, tensor.exception_bytes, 0});
   }
@@ -306,7 +319,7 @@ std::vector<BlockDamage> FrameReader::test(bool quick, unsigned threads) const {
         if (job.elements == 0) {
           state.exceptions(job.tensor);
         } else if (quick) {
-          state.payload(job.offset, job.bytes, job.tensor, job.block, state.block_name(job.tensor, job.block));
+          if (job.bytes > 0) state.payload(job.offset, job.bytes, job.tensor, job.block, state.block_name(job.tensor, job.block));
         } else {
           static thread_local std::vector<float> values;
           values.resize(job.elements);

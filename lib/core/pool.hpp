@@ -21,6 +21,7 @@ struct PoolTensor {
   uint32_t number = 0;         ///< index in the archive: the tensor number of random streams
   uint64_t first = 0;          ///< pool index of its first element
   bool drop_nonfinite = false; ///< non-finite elements read as zero
+  std::span<const std::vector<uint64_t>> layers = {};  ///< shapes of what a flat vector joins, in order; empty where not known
 };
 
 /// What the summary pass learns of one tensor.

@@ -83,6 +83,11 @@ class MethodDecoder {
   /// Decodes one non-empty block.  \throws Error damaged, naming `what`. Thread-safe.
   virtual void decode_block(const BlockPlace& place, std::string_view block, std::span<float> values,
                             std::string_view what) const = 0;
+  /// Told once, before anything is decoded, which tensors use the parameter set, in order, for methods that keep tensors in
+  /// it.  \throws Error damaged.
+  virtual void bind(std::span<const BlockPlace> tensors);
+  /// The values of a block without bytes: zeros, unless bind() found them in the parameter set. Thread-safe.
+  virtual void decode_empty(const BlockPlace& place, std::span<float> values) const;
   /// "jointsq:alloc=exact,quant=cell": the method and the options that its parameters record.
   virtual std::string describe() const = 0;
 };
@@ -99,6 +104,7 @@ struct MethodRow {
   /// averaged.
   std::unique_ptr<Endpoint> (*make_endpoint)(const MethodSpec& spec, const EndpointContext& context,
                                              std::span<const float> values) = nullptr;
+  bool packs = false;  ///< parameter sets may hold tensors: blocks without bytes are asked of the decoder too
 };
 
 /// The row's encoder; a scheme is wrapped by the search for its size.
@@ -109,10 +115,12 @@ std::unique_ptr<MethodEncoder> make_encoder(const MethodRow& row, const TensorPo
 const MethodRow& method_row(std::string_view name);
 /// \throws Error newer_format: a method id this jsq does not know.
 const MethodRow& method_with_id(uint32_t wire_id);
+/// Whether this jsq knows the id, of a method whose parameter sets may hold tensors.
+bool method_packs(uint32_t wire_id);
 
 /// The rows' definitions, one file each.
 extern const MethodRow fp32_row, fp16_row, bf16_row, qsgd_row, nuqsgd_row, natural_row, terngrad_row, signsgd_row,
     ef_signsgd_row, onebit_row, topk_row, randk_row, dgc_row, qlsgd_row, acsgd_row, mcgq_row, gqsgd_std_row, gqsgd_exp_row,
-    thc_row, powersgd_row, acpsgd_row, lgreco_row, jointsq_row;
+    thc_row, powersgd_row, acpsgd_row, lgreco_row, jointsq_row, rdoq_row;
 
 }  // namespace jsq

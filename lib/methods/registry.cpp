@@ -12,6 +12,7 @@ const std::array registry = {
     &jointsq_row,    &fp32_row,       &fp16_row,   &bf16_row,  &qsgd_row,   &nuqsgd_row, &natural_row,  &terngrad_row,
     &signsgd_row,    &ef_signsgd_row, &onebit_row, &topk_row,  &randk_row,  &dgc_row,    &qlsgd_row,    &acsgd_row,
     &mcgq_row,       &gqsgd_std_row,  &gqsgd_exp_row, &thc_row, &powersgd_row, &acpsgd_row, &lgreco_row,
+    &rdoq_row,
 };
 
 size_t edit_distance(std::string_view a, std::string_view b) {
@@ -65,6 +66,10 @@ const MethodRow& method_with_id(uint32_t wire_id) {
   for (const MethodRow* row : registry)
     if (row->info.wire_id == wire_id) return *row;
   throw Error(Errc::newer_format, "method id " + std::to_string(wire_id) + " is not known to this jsq; use a newer one");
+}
+
+bool method_packs(uint32_t wire_id) {
+  return std::any_of(registry.begin(), registry.end(), [&](const MethodRow* row) { return row->info.wire_id == wire_id && row->packs; });
 }
 
 const MethodInfo& method_named(std::string_view name) { return method_row(name).info; }

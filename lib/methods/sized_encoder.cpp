@@ -12,26 +12,18 @@
 #include "jsq/error.hpp"
 #include "kernels/cpu/dither.hpp"
 #include "kernels/cpu/error_sums.hpp"
+#include "lib/core/stored_values.hpp"
 
 namespace jsq {
-namespace {
-
-/// Values as the dump's element type will hold them.
-void round_to_dtype(DType dtype, std::span<float> values) {
-  if (dtype != DType::f16 && dtype != DType::bf16) return;
-  static thread_local std::vector<std::byte> stored;
-  stored.resize(values.size() * dtype_bytes(dtype));
-  encode_elements(dtype, values, stored.data());
-  decode_elements(dtype, false, stored.data(), values);
-}
-
-}  // namespace
-
 void Scheme::describe(PoolReport&) const {}
 void Scheme::save(State&) const {}
 void MethodEncoder::save(State&) const {}
 bool MethodEncoder::learn(uint64_t) {
   return false;
+}
+void MethodDecoder::bind(std::span<const BlockPlace>) {}
+void MethodDecoder::decode_empty(const BlockPlace&, std::span<float> values) const {
+  std::fill(values.begin(), values.end(), 0.0f);
 }
 
 std::vector<PoolBlock> pool_blocks(const TensorPool& pool, uint8_t block_log2, uint64_t wanted) {
@@ -298,7 +290,7 @@ void SizedEncoder::encode_block(size_t t, uint64_t first, std::span<const float>
   const size_t before = out.size();
   scheme_->encode(t, place, values, out, decoded, sums);
   if (out.size() == before) std::fill(decoded.begin(), decoded.end(), 0.0f);
-  round_to_dtype(tensor.info->dtype, decoded);
+  round_to_stored(tensor.info->dtype, decoded);
   const cpu::ErrorSums errors = cpu::error_sums(values, decoded);
   sums.squared_error += errors.squared_error;
   sums.dot += errors.dot;

@@ -89,13 +89,13 @@ SymbolWeights symbol_weights(const SymbolCounts& counts) {
   return weights;
 }
 
-SymbolFrequencies normalise(const std::array<uint64_t, max_symbols>& weights) {
+void normalise(std::span<const uint64_t> weights, std::span<uint32_t> frequencies) {
   uint64_t total = 0;
   for (uint64_t w : weights) total += w;
-  SymbolFrequencies frequencies{};
-  if (total == 0) return frequencies;
+  std::fill(frequencies.begin(), frequencies.end(), 0u);
+  if (total == 0) return;
   uint32_t sum = 0;
-  for (uint32_t s = 0; s < max_symbols; ++s) {
+  for (size_t s = 0; s < weights.size(); ++s) {
     if (weights[s] == 0) continue;
     const auto share = uint32_t(static_cast<unsigned __int128>(weights[s]) * rans_total / total);
     frequencies[s] = std::max(share, 1u);
@@ -112,6 +112,11 @@ SymbolFrequencies normalise(const std::array<uint64_t, max_symbols>& weights) {
       --sum;
     }
   }
+}
+
+SymbolFrequencies normalise(const std::array<uint64_t, max_symbols>& weights) {
+  SymbolFrequencies frequencies{};
+  normalise(std::span<const uint64_t>(weights), std::span<uint32_t>(frequencies));
   return frequencies;
 }
 

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "kernels/cpu/bit_io.hpp"
@@ -40,6 +41,8 @@ uint32_t symbol_weight(uint64_t count, uint64_t total);
 SymbolWeights symbol_weights(const SymbolCounts& counts);
 /// Frequencies that sum to 4096, at least 1 for every weight above 0 (SPEC.md, "Normalisation").  \pre a weight is above 0.
 SymbolFrequencies normalise(const std::array<uint64_t, max_symbols>& weights);
+/// The same for any number of symbols.  \pre equal sizes; the sum of the weights is below 2^64
+void normalise(std::span<const uint64_t> weights, std::span<uint32_t> frequencies);
 /// -log2(frequency / 4096) in units of 2^-16 bit, rounded up. Integer arithmetic.
 uint32_t code_length_q16(uint32_t frequency);
 

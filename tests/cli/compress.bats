@@ -225,6 +225,29 @@ load helper.bash
   expect "$EXIT_USAGE" jsq compress -f --meta step a.npy
 }
 
+@test "layers of a flat dump are found beside it or named, and need less error for the same bytes" {
+  python -c "
+import json, numpy as np
+rows, columns = 2.0 ** np.arange(-4, 4, 0.2)[:, None], 2.0 ** np.arange(-4, 4, 0.2)
+layers = [(rows * columns * np.random.default_rng(k).standard_normal((40, 40))).astype('f4') for k in range(4)]
+np.save('flat.npy', np.concatenate([layer.ravel() for layer in layers]))
+json.dump({'layers': [{'shape': [40, 40], 'offset': 1600 * k} for k in range(4)]}, open('flat.layers.json', 'w'))
+json.dump({'layers': [{'shape': [40, 40]}]}, open('short.json', 'w'))
+"
+  expect 0 jsq compress -m rdoq -r 16 -o with.jsq --verify flat.npy
+  contains "$stderr" "flat.layers.json"
+  expect 0 jsq compress -m rdoq -r 16 -o named.jsq --layers flat.layers.json flat.npy
+  cmp with.jsq named.jsq
+  expect 0 jsq compress -m rdoq -r 16 -o without.jsq --layers none flat.npy
+  [[ $stderr != *layers.json* ]]
+  better=$(jsq compress -m rdoq -r 16 --dry-run --json flat.npy | jq '.frames[0].nmse')
+  worse=$(jsq compress -m rdoq -r 16 --dry-run --json --layers none flat.npy | jq '.frames[0].nmse')
+  holds "$better < 0.8 * $worse"
+  expect "$EXIT_USAGE" jsq compress -m rdoq -o bad.jsq --layers short.json flat.npy
+  contains "$stderr" "1600"
+  expect "$EXIT_MISSING" jsq compress -m rdoq -o bad.jsq --layers nothing.json flat.npy
+}
+
 @test "inputs are kept, unless --rm is given and the frame is complete; -k wins" {
   dumps make npy grad.npy
   expect 0 jsq compress grad.npy

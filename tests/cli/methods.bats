@@ -5,7 +5,7 @@ load helper.bash
 @test "every method has a name, a title and a line" {
   expect 0 jsq methods
   for name in jointsq fp32 fp16 bf16 qsgd nuqsgd natural terngrad signsgd ef-signsgd onebit topk randk dgc qlsgd acsgd mcgq \
-    gqsgd-std gqsgd-exp thc powersgd acpsgd lgreco; do
+    gqsgd-std gqsgd-exp thc powersgd acpsgd lgreco rdoq; do
     grep -q "^$name  *[A-Za-z0-9]" <<<"$output"
   done
   [ "${#lines[@]}" -eq $(($(jsq methods --json | jq '.methods | length') + 1)) ]

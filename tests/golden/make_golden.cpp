@@ -467,6 +467,49 @@ void method_ranges(const Golden& golden) {
                    npy(info("", {10, 15}, dtype), huge));
 }
 
+/// rdoq: every layout of scales, raw bits and escapes, one lane and eight, the pack, layers, columns in the parameters, exact
+/// copies.
+void context_streams(const Golden& golden) {
+  const std::span<const float> conv = golden.real(5136, 2304), wide = golden.real(20000, 4800);
+  for (const std::string target : {"bpw=8", "bpw=4", "bpw=1.2", "maxabs=1e-5", "nmse=0.01"})
+    golden.frame("rdoq_conv_" + frame_name(target), "rdoq", target, npy(info("", {16, 16, 3, 3}), conv));
+  for (const bool fortran : {false, true}) {
+    jsq::TensorInfo tensor = info("", {60, 80});
+    tensor.fortran_order = fortran;
+    golden.frame(std::string("rdoq_matrix_") + (fortran ? "fortran" : "c"), "rdoq:preset=fast", "bpw=2", npy(tensor, wide));
+  }
+  for (const std::string target : {"bpw=2", "bpw=0.3", "bpw=0.03"})
+    golden.frame("rdoq_flat_" + frame_name(target), "rdoq", target, npy(golden.real(0, 40000)));
+
+  auto archive = std::make_shared<MemoryDump>(jsq::DumpFormat::npz);
+  archive->add(info("conv", {16, 16, 3, 3}), stored(jsq::DType::f32, conv));
+  archive->add(info("zeros", {20}), std::vector<std::byte>(80));
+  archive->add(info("half", {40, 30}, jsq::DType::f16), stored(jsq::DType::f16, golden.real(40000, 1200)));
+  archive->add(info("empty", {0, 3}), {});
+  archive->add(info("scalar", {}), stored(jsq::DType::f32, std::vector<float>{-0.125f}));
+  archive->add(info("bias", {64}), stored(jsq::DType::f32, golden.real(60000, 64)));
+  for (const std::string target : {"bpw=4", "bpw=1"})
+    golden.frame("rdoq_pack_" + frame_name(target), "rdoq", target, {{"step.npz", archive}});
+
+  jsq::InputDump layered{"grad.npy", npy(golden.real(0, 5136))};
+  layered.layers[0] = {{16, 3, 3, 3}, {16}, {16}, {16, 16, 3, 3}, {16}, {16}, {16, 16, 3, 3}, {16}, {16}};
+  golden.frame("rdoq_layers", "rdoq", "bpw=1", std::vector<jsq::InputDump>{layered});
+
+  // More than one block, so that columns stand in the parameters; most of it is below the lowest context.
+  std::vector<float> large(1100 * 1000);
+  for (size_t i = 0; i < large.size(); ++i) large[i] = golden.real(100000 + i % 130001, 1)[0] * float(1 + i / 1000 % 3) / float(1 + i % 7);
+  golden.frame("rdoq_two_blocks", "rdoq:preset=fast", "bpw=0.04", npy(info("", {1100, 1000}), large));
+
+  std::vector<float> sparse(3000), ternary(3000), outlier(golden.real(0, 500).begin(), golden.real(0, 500).end());
+  for (size_t i = 0; i < sparse.size(); i += 37) sparse[i] = golden.real(i, 1)[0];
+  for (size_t i = 0; i < ternary.size(); ++i) ternary[i] = float(int(i * i % 3) - 1) * 0.75f;
+  outlier[100] = 3e38f;
+  golden.frame("rdoq_exact_sparse", "rdoq", "bpw=3", npy(info("", {60, 50}), sparse));
+  golden.frame("rdoq_exact_ternary", "rdoq", "bpw=3", npy(info("", {60, 50}), ternary));
+  golden.frame("rdoq_outlier", "rdoq", "nmse=1e-9", npy(outlier));
+  golden.frame("rdoq_zeros", "rdoq", "bpw=3", npy(std::vector<float>(300)));
+}
+
 /// The frame that section 9 of SPEC.md explains byte by byte.
 void spec_example(const Golden& golden) {
   const std::vector<float> values = {0.5f, -0.125f, 0.0f,    1.0f, -2.0f,  0.25f,
@@ -498,6 +541,7 @@ int main(int argc, char** argv) try {
   method_archives(golden);
   method_blocks(golden);
   method_ranges(golden);
+  context_streams(golden);
   spec_example(golden);
   return 0;
 } catch (const std::exception& error) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -28,6 +29,9 @@ struct InputDump {
   std::shared_ptr<const GradientSource> source;
   std::vector<size_t> tensors;  ///< which of its tensors, ascending; empty with `all` set means all
   bool all = true;
+  /// By tensor of the source: shapes, in C order, of the layers that a flat tensor joins, for methods that use rows and
+  /// columns. Their elements, one after the other, are the tensor's.
+  std::map<size_t, std::vector<std::vector<uint64_t>>> layers;
 };
 
 enum class NonFinitePolicy : uint8_t { error = 0, zero = 1, keep = 2 };

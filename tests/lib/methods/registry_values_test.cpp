@@ -200,7 +200,8 @@ TEST_P(Values, ThatAreNotFiniteComeBackWithEveryBitWhereTheyAreKept) {
 
 TEST_P(Values, ThatAreNotFiniteAreCodedAsZerosWhereAsked) {
   const auto source = with_nonfinite();
-  CompressOptions options = sized(5005);
+  // An error target where there is no native size: the record of non-finite elements takes bytes of a size target.
+  CompressOptions options = has_native_size() ? sized(5005) : this->options({TargetKind::nmse, 1e-3});
   options.nonfinite = NonFinitePolicy::zero;
   const Coded result = coded(source, options);
   const FrameReader reader = FrameReader::from_bytes(result.bytes);
@@ -216,7 +217,8 @@ TEST_P(Values, ThatAreNotFiniteAreCodedAsZerosWhereAsked) {
       if (!std::isfinite(value)) value = 0;
     zeroed->add(info.name, info.dtype, info.shape, values);
   }
-  const Coded expected = coded(zeroed, sized(5005));
+  options.nonfinite = NonFinitePolicy::error;
+  const Coded expected = coded(zeroed, options);
   const FrameReader twin = FrameReader::from_bytes(expected.bytes);
   for (size_t t = 0; t < 2; ++t)
     EXPECT_TRUE(test::same_bits(test::values_of(reader, t), test::values_of(twin, t))) << t;

@@ -1,0 +1,471 @@
+// rdoq: rate-distortion optimised quantization. One uniform quantizer step for all tensors of the pool (equal
+// slope everywhere), levels without limit, entropy-coded with the scale that rows, columns or runs predict
+// for each element, and chosen by true code lengths: the least |g - g^|^2 + lambda bits. Composition:
+//   scale field (rows x columns, runs)  x  RD quantizer  x  context streams.
+// This file holds the definition and the search for the step that meets a target.
+// Sources: entropy-constrained quantization, Chou, Lookabaugh and Gray, IEEE Trans. ASSP 37 (1989); RDOQ as
+// in the reference encoders of H.264 and HEVC; equal slopes, Shoham and Gersho, IEEE Trans. ASSP 36 (1988).
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <optional>
+
+#include "jsq/error.hpp"
+#include "kernels/cpu/error_sums.hpp"
+#include "kernels/element/float_bits.hpp"
+#include "lib/core/stored_values.hpp"
+#include "lib/methods/method.hpp"
+#include "lib/methods/options.hpp"
+#include "lib/methods/rdoq_parameters.hpp"
+#include "lib/methods/rdoq_pool.hpp"
+#include "lib/methods/rdoq_training.hpp"
+
+namespace jsq {
+namespace {
+
+constexpr MethodOption options[] = {
+    {"preset", "fast|default|best", "default", "how much time the encoder may take"},
+    {"lambda", "auto|0..1", "auto", "weight of a bit in squared steps; auto takes the best of several"},
+};
+
+enum class Preset : uint8_t { fast, balanced, best };
+constexpr std::pair<std::string_view, Preset> presets[] = {
+    {"fast", Preset::fast}, {"default", Preset::balanced}, {"best", Preset::best}};
+
+class RdoqEncoder final : public MethodEncoder {
+ public:
+  RdoqEncoder(const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
+      : pool_(pool),
+        preset_(OptionReader(spec).choice("preset", presets)),
+        coded_(pool, chooses_scales(pool, preset_)) {
+    const OptionReader read(spec);
+    if (!read.is("lambda", "auto")) fixed_lambda_ = read.number("lambda", 0, 1, "auto or a number of 0..1");
+    if (context.rounding == Rounding::stochastic)
+      throw Error(Errc::usage,
+                  "rdoq: decisions by rate and distortion are deterministic; for stochastic rounding use "
+                  "qsgd or jointsq:quant=mid");
+  }
+
+  void aim_native() override {
+    throw Error(Errc::usage,
+                "rdoq has no size of its own: give a target, such as ratio=32, bpw=1 or nmse=1e-3");
+  }
+
+  uint64_t aim_bytes(uint64_t body_bytes) override {
+    // What a sample expects may be a little off, and a frame too large costs a pass.
+    const double wanted = double(body_bytes) * (coded_.whole() ? 1.0 : learned_ ? *learned_ : 0.996);
+    if (pool_.summary().max_key == 0 || body_bytes < 8) return drop_all();
+    if (coded_.prepare(wanted)) trained_.reset();
+    if (!trained_ || std::abs(wanted - aimed_) > 0.05 * aimed_) {
+      choose_layouts(wanted);
+      choose_lambda(wanted);
+      // Tables for the scales that rows choose, which in turn depend on tables.
+      for (int round = 0; round < chosen_rounds_ && coded_.whole(); ++round) {
+        trained_ = step_for(wanted, lambda_);
+        const RdoqPlan plan = coded_.make_plan(*trained_, lambda_);
+        if (!plan.row_costs.empty()) coded_.gather_chosen(plan);
+      }
+    }
+    aimed_ = wanted;
+    if (std::optional<RdoqPlan> exact = coded_.exact_plan(wanted)) {
+      const double bytes = coded_.measure(*exact).bytes;
+      if (bytes <= double(body_bytes)) {
+        use(*std::move(exact));
+        return uint64_t(bytes);
+      }
+    }
+    std::optional<Measured> best = best_within(wanted);
+    // At low rates a heavy bit can make nothing worth coding at any step.
+    for (double lambda = lambda_ / 2;
+         !fixed_lambda_ && (!best || best->outcome.bytes < 0.9 * wanted) && lambda > 0.01; lambda /= 2) {
+      std::swap(lambda, lambda_);
+      std::optional<Measured> other = best_within(wanted);
+      if (other && (!best || other->outcome.squared_error < best->outcome.squared_error)) {
+        best = std::move(other);
+        lambda = lambda_;
+      } else {
+        std::swap(lambda, lambda_);
+      }
+    }
+    if (!best) return drop_all();
+    expected_ = best->outcome.bytes;
+    use(std::move(best->plan));
+    return uint64_t(std::ceil(expected_));
+  }
+
+  bool learn(uint64_t body_bytes) override {
+    if (coded_.whole() || dropped_ || body_bytes == 0) return false;
+    learned_ = std::clamp(expected_ / double(body_bytes), 0.5, 2.0);
+    return true;
+  }
+  void aim_payload_bits(uint64_t payload_bits) override {
+    // Tables and scales of columns are no payload, and what they take depends on the aim.
+    uint64_t apart = 64;
+    for (int round = 0; round < 4; ++round) {
+      const uint64_t allowed = payload_bits / 8 + apart, expected = aim_bytes(allowed);
+      const uint64_t found = dropped_ ? 0 : parameters_.size() - coded_.packed_bytes();
+      if (dropped_ || expected <= payload_bits / 8 + found) {
+        if (dropped_ || found <= apart + payload_bits / 4096 || round == 3) return;
+      }
+      apart = found > 2 ? found - 2 : 0;
+    }
+    aim_bytes(payload_bits / 8);
+  }
+
+  void aim_error(const Target& target) override {
+    if (target.kind == TargetKind::hprime)
+      throw Error(Errc::usage, to_string(target) +
+                                   ": hprime is the noise model of methods with width classes, such as "
+                                   "jointsq; give rdoq an nmse or maxabs target");
+    if (pool_.summary().max_key == 0) {
+      drop_all();
+      return;
+    }
+    coded_.prepare(double(pool_.summary().elements) / 8);
+    lambda_ = fixed_lambda_ ? *fixed_lambda_ : 0.13;
+    if (target.kind == TargetKind::maxabs)
+      aim_largest_error(target);
+    else
+      aim_nmse(target);
+  }
+
+  StoredSet stored_set(size_t) const override { return {rdoq_row.info.wire_id, parameters_}; }
+  uint8_t block_log2(size_t) const override { return std::max<uint8_t>(coded_.block_log2(), 16); }
+
+  void encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out,
+                    BlockSums& sums) const override {
+    static thread_local std::vector<float> decoded_of_thread;
+    std::vector<float>& decoded = decoded_of_thread;
+    decoded.assign(values.size(), 0.0f);
+    const size_t before = out.size();
+    if (!dropped_) coded_.encode_block(t, first, values, out, decoded);
+    round_to_stored(pool_.tensors()[t].info->dtype, decoded);
+    const cpu::ErrorSums errors = cpu::error_sums(values, decoded);
+    sums.squared_error += errors.squared_error;
+    sums.dot += errors.dot;
+    sums.decoded_energy += errors.decoded_energy;
+    sums.error_sum += errors.error_sum;
+    sums.max_error = std::max(sums.max_error, errors.max_error);
+    sums.nominal_bits += 8 * (out.size() - before);
+    sums.entropy_bits += 8 * double(out.size() - before);
+    sums.expected_error += errors.squared_error;
+  }
+
+  PoolReport report(const BlockSums& total) const override {
+    PoolReport report;
+    report.noise.per_element = report.noise.eq6 = report.noise.eq6_nonzero = report.noise.uniform =
+        std::numeric_limits<double>::quiet_NaN();
+    const uint64_t packed = dropped_ ? 0 : 8 * coded_.packed_bytes();
+    report.payload_bits = total.nominal_bits + packed;
+    report.entropy_bits = total.entropy_bits + double(packed);
+    report.expected_squared_error = total.expected_error;
+    return report;
+  }
+
+ private:
+  struct Measured {
+    RdoqPlan plan;
+    RdoqOutcome outcome;
+  };
+
+  static bool chooses_scales(const TensorPool& pool, Preset preset) {
+    return preset == Preset::best ||
+           (preset == Preset::balanced && pool.summary().elements <= (uint64_t(1) << 20));
+  }
+
+  /// The plan of the present weight of a bit that comes closest to `wanted` from below.
+  std::optional<Measured> best_within(double wanted) {
+    std::optional<Measured> best;
+    const double enough = coded_.whole() ? 0.9985 : 0.997;
+    for (int attempt = 0; attempt < 7; ++attempt) {
+      // Rows that choose their scales can turn many elements on and off at once: the last attempts do
+      // without.
+      const bool chosen_rows = attempt < 4;
+      if (attempt == 4) correction_ = 1;
+      trained_ = step_for(wanted * correction_, lambda_);
+      Measured found{coded_.make_plan(*trained_, trained_->lambda), {}};
+      if (!chosen_rows) found.plan.row_costs.clear();
+      found.outcome = coded_.measure(found.plan);
+      const double off = found.outcome.bytes / wanted;
+      // Bytes jump where the step passes a half octave: then another weight of a bit has to fill the gap.
+      const double near = attempt < 2 ? 0.015 : 0.3;
+      if (std::abs(off - 1) < near && !(off > enough && off <= 1)) found = trim(std::move(found), wanted);
+      if (found.outcome.bytes <= wanted && (!best || found.outcome.bytes > best->outcome.bytes))
+        best = std::move(found);
+      if (best && best->outcome.bytes > enough * wanted) break;
+      correction_ = std::clamp(correction_ * 0.9993 / off, 0.1, 10.0);
+    }
+    return best;
+  }
+
+  double largest() const { return double(element::magnitude_of_key(pool_.summary().max_key)); }
+
+  TrainingOptions training_options(double lambda) const {
+    TrainingOptions training;
+    training.lambda = lambda;
+    training.open = !coded_.whole();
+    return training;
+  }
+
+  /// The step whose expected bytes are nearest to `wanted` from below.
+  Trained step_for(double wanted, double lambda) {
+    const TrainingOptions training = training_options(lambda);
+    double high = 2 * largest(), low = std::max(largest() * 0x1p-30, 0x1p-119);  // bytes at `high` fit
+    Trained best = train(coded_.atoms(), stored_step(high), training);
+    double guess = step_guess_ > low && step_guess_ < high ? step_guess_ : std::sqrt(low * high);
+    double reach = 1.02;
+    for (int round = 0; round < 40 && high > low * 1.0003; ++round) {
+      Trained trained = train(coded_.atoms(), stored_step(guess), training);
+      if (coded_.expected_bytes(trained) <= wanted) {
+        high = guess;
+        best = std::move(trained);
+        guess = std::max(low, guess / reach);
+      } else {
+        low = guess;
+        guess = std::min(high, guess * reach);
+      }
+      reach = reach * reach;
+      if (!(guess > low * 1.0001 && guess < high * 0.9999)) guess = std::sqrt(low * high);
+    }
+    step_guess_ = high;
+    return best;
+  }
+
+  void choose_layouts(double wanted) {
+    coded_.gather();
+    step_guess_ = 0;
+    correction_ = 1;
+    trained_ = step_for(wanted, 0.13);
+    for (int round = 0; round < 2; ++round) {
+      if (!coded_.improve_layouts(coded_.make_plan(*trained_, trained_->lambda))) break;
+      coded_.gather();
+      trained_ = step_for(wanted, 0.13);
+    }
+  }
+
+  /// The weight of a bit: the slope of the best quantizer is near 0.13 step^2 and varies with the rate.
+  void choose_lambda(double wanted) {
+    lambda_ = fixed_lambda_ ? *fixed_lambda_ : 0.13;
+    if (fixed_lambda_ || preset_ == Preset::fast) return;
+    double least = HUGE_VAL;
+    for (double lambda : {0.07, 0.1, 0.13, 0.17, 0.22}) {
+      const Trained trained = step_for(wanted, lambda);
+      if (trained.squared_error >= least) continue;
+      least = trained.squared_error;
+      lambda_ = lambda;
+    }
+  }
+
+  /// Moves the weight of a bit until the bytes meet the budget: tables and step stay. The best that fits, or
+  /// what was given.
+  Measured trim(Measured given, double wanted) const {
+    Measured best = given;
+    double fits = 0, exceeds = 0, lambda = given.plan.quantizer.lambda(), reach = 1.05;
+    (given.outcome.bytes <= wanted ? fits : exceeds) = lambda;
+    for (int round = 0; round < 12; ++round) {
+      if (fits > 0 && exceeds > 0) {
+        lambda = 0.5 * (fits + exceeds);
+      } else {
+        lambda *= exceeds > 0 ? reach : 1 / reach;
+        reach *= reach;
+      }
+      Measured candidate{given.plan, {}};
+      candidate.plan.quantizer = RdQuantizer(given.plan.coder, lambda);
+      candidate.outcome = coded_.measure(candidate.plan);
+      if (candidate.outcome.bytes > wanted) {
+        exceeds = lambda;
+        continue;
+      }
+      fits = lambda;
+      if (best.outcome.bytes > wanted || candidate.outcome.bytes > best.outcome.bytes)
+        best = std::move(candidate);
+      if (best.outcome.bytes > 0.9995 * wanted) break;
+    }
+    if (fits > 0 && exceeds > 0 && best.outcome.bytes <= wanted && best.outcome.bytes < 0.9985 * wanted)
+      return fill(std::move(best), fits, exceeds, wanted);
+    return best;
+  }
+
+  /// Where bytes jump between two weights, as many elements as fit are coded with the finer one.
+  Measured fill(Measured best, double fits, double exceeds, double wanted) const {
+    uint64_t low = 0, high = pool_.summary().elements;
+    for (int round = 0; round < 12 && high - low > 1; ++round) {
+      Measured candidate{best.plan, {}};
+      candidate.plan.quantizer = RdQuantizer(best.plan.coder, fits);
+      candidate.plan.finer = RdQuantizer(best.plan.coder, exceeds);
+      candidate.plan.cut = low + (high - low) / 2;
+      candidate.outcome = coded_.measure(candidate.plan);
+      if (candidate.outcome.bytes > wanted) {
+        high = candidate.plan.cut;
+        continue;
+      }
+      low = candidate.plan.cut;
+      if (candidate.outcome.bytes > best.outcome.bytes) best = std::move(candidate);
+      if (best.outcome.bytes > 0.9995 * wanted) break;
+    }
+    return best;
+  }
+
+  void aim_nmse(const Target& target) {
+    const double wanted = target.value * pool_.summary().energy;
+    coded_.gather();
+    const TrainingOptions training = training_options(lambda_);
+    const auto at_step = [&](double step) { return train(coded_.atoms(), stored_step(step), training); };
+    double correction = 1;
+    std::optional<Measured> best;
+    for (int pass = 0; pass < 7; ++pass) {
+      double low = std::max(largest() * 0x1p-30, 0x1p-119), high = 4 * largest();
+      for (int round = 0; round < 48 && high > low * 1.0002; ++round) {
+        const double middle = std::sqrt(low * high);
+        (at_step(middle).squared_error <= wanted * correction ? low : high) = middle;
+      }
+      trained_ = at_step(low);
+      Measured found{coded_.make_plan(*trained_, lambda_), {}};
+      if (pass < 2 && coded_.improve_layouts(found.plan)) {
+        coded_.gather();
+        continue;
+      }
+      found.outcome = coded_.measure_errors(found.plan);
+      const double error = found.outcome.squared_error;
+      if (error <= wanted && (!best || found.outcome.bytes < best->outcome.bytes))
+        best = std::move(found);
+      else if (!best && low <= largest() * 0x1p-29)
+        unreachable(target, "nmse", error / pool_.summary().energy);
+      if (error <= wanted && error >= 0.994 * wanted) break;
+      correction *= 0.997 * wanted / std::max(error, 1e-300);
+    }
+    if (!best)
+      unreachable(
+          target, "nmse",
+          coded_.measure_errors(coded_.make_plan(*trained_, lambda_)).squared_error / pool_.summary().energy);
+    use(std::move(best->plan));
+  }
+
+  [[noreturn]] void unreachable(const Target& target, const char* kind, double nearest) const {
+    throw Error(Errc::unreachable_target, fmt::format("{} is not reachable by rdoq; the nearest is {}={:.6g}",
+                                                      to_string(target), kind, nearest * (1 + 5e-6)));
+  }
+
+  void aim_largest_error(const Target& target) {
+    coded_.gather();
+    TrainingOptions training = training_options(0);
+    training.uniform = true;
+    double step = 2 * target.value, nearest = HUGE_VAL;
+    for (int attempt = 0; attempt < 10; ++attempt) {
+      trained_ = train(coded_.atoms(), stored_step(step), training);
+      Measured found{coded_.make_plan(*trained_, 0), {}};
+      if (attempt == 0 && coded_.improve_layouts(found.plan)) {
+        coded_.gather();
+        continue;
+      }
+      found.outcome = coded_.measure_errors(found.plan);
+      nearest = std::min(nearest, found.outcome.max_error);
+      if (found.outcome.max_error <= target.value) {
+        use(std::move(found.plan));
+        return;
+      }
+      step *= std::clamp(0.9995 * target.value / found.outcome.max_error, 0.25, 0.9995);
+    }
+    unreachable(target, "maxabs", nearest);
+  }
+
+  void use(RdoqPlan plan) {
+    dropped_ = false;
+    parameters_ = coded_.use(std::move(plan));
+  }
+
+  uint64_t drop_all() {
+    dropped_ = true;
+    parameters_ = write_rdoq_parameters({});
+    return parameters_.size();
+  }
+
+  const TensorPool& pool_;
+  Preset preset_;
+  std::optional<double> fixed_lambda_;
+  RdoqPool coded_;
+  std::optional<Trained> trained_;
+  std::string parameters_ = write_rdoq_parameters({});
+  double aimed_ = 0, lambda_ = 0.13, expected_ = 0;
+  std::optional<double> learned_;  ///< of a sample: bytes expected / bytes that the last aim took
+  double correction_ = 1;          ///< wanted bytes as training expects them / as they turn out
+  static constexpr int chosen_rounds_ = 2;
+  double step_guess_ = 0;  ///< where the last search ended
+  bool dropped_ = true;
+};
+
+class RdoqDecoder final : public MethodDecoder {
+ public:
+  RdoqDecoder(std::string_view parameters, std::string_view what)
+      : parameters_(read_rdoq_parameters(parameters, what)), what_(what) {}
+
+  void bind(std::span<const BlockPlace> tensors) override {
+    if (parameters_.packed_elements == 0) return;
+    std::vector<TensorRange> ranges;
+    uint64_t total = 0;
+    for (const BlockPlace& place : tensors) {
+      const uint64_t elements = place.info->elements();
+      if (elements == 0 || elements > parameters_.packed_elements) continue;
+      ranges.push_back({place.tensor, place.info, 0, elements});
+      first_packed_[place.tensor] = size_t(total);
+      total += elements;
+      if (total > uint64_t(1) << 20)
+        throw Error(Errc::damaged, what_ + " is damaged: more packed elements than 2^20");
+    }
+    packed_.resize(size_t(total));
+    decode_rdoq_stream(parameters_, ranges, parameters_.pack, packed_, what_);
+  }
+
+  void decode_empty(const BlockPlace& place, std::span<float> values) const override {
+    const auto found = first_packed_.find(place.tensor);
+    if (found == first_packed_.end()) return MethodDecoder::decode_empty(place, values);
+    std::copy_n(packed_.begin() + std::ptrdiff_t(found->second + place.first), values.size(), values.begin());
+  }
+
+  void decode_block(const BlockPlace& place, std::string_view block, std::span<float> values,
+                    std::string_view what) const override {
+    const TensorRange range{place.tensor, place.info, place.first, values.size()};
+    decode_rdoq_stream(parameters_, std::span(&range, 1), block, values, what);
+  }
+  std::string describe() const override { return "rdoq"; }
+
+ private:
+  RdoqParameters parameters_;
+  std::string what_;
+  std::map<uint32_t, size_t> first_packed_;  ///< by tensor number: where its values begin
+  std::vector<float> packed_;
+};
+
+}  // namespace
+
+const MethodRow rdoq_row = {
+    {"rdoq",
+     24,
+     "rdoq: rate-distortion optimised quantization with scale contexts",
+     "jsq; quantization by rate and distortion: Chou, Lookabaugh and Gray, IEEE Trans. ASSP 37, 1989; equal "
+     "slopes: Shoham and Gersho, IEEE Trans. ASSP 36, 1988",
+     "biased: decisions by rate and distortion shrink what is small",
+     "error feedback to converge",
+     "allgather",
+     "none",
+     "all bits of the blocks",
+     "nominal + step, tables and column scales, a few hundred bytes a frame",
+     "cpu",
+     options,
+     Sizing::continuous,
+     {},
+     false,
+     Feedback::residual},
+    nullptr,
+    [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
+        -> std::unique_ptr<MethodEncoder> { return std::make_unique<RdoqEncoder>(pool, spec, context); },
+    [](std::string_view parameters, std::string_view what) -> std::unique_ptr<MethodDecoder> {
+      return std::make_unique<RdoqDecoder>(parameters, what);
+    },
+    nullptr,
+    true};
+
+}  // namespace jsq

@@ -1,0 +1,148 @@
+// How rdoq sees a pool: tensors as parts with scales, streams (one for the small tensors, one for each block
+// of the others), and what coding them under a plan takes and loses. The search for the plan is in rdoq.cpp.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lib/core/pool.hpp"
+#include "lib/methods/rdoq_parameters.hpp"
+#include "lib/methods/rdoq_training.hpp"
+#include "lib/methods/scheme.hpp"
+#include "lib/quantizers/rd_quantizer.hpp"
+
+namespace jsq {
+
+/// Tables, values and decisions.
+struct RdoqPlan {
+  ContextCoder coder;
+  RdQuantizer quantizer;
+  RdQuantizer finer;  ///< for elements of a pool index below `cut`
+  uint64_t cut = 0;
+  int octaves = 0;  ///< of the step
+  std::vector<float>
+      row_costs;  ///< [class][magnitude]: error + lambda bits in step^2, for choosing scales; or empty
+};
+
+/// What coding takes and loses.
+struct RdoqOutcome {
+  double bytes = 0;  ///< blocks and parameters
+  double squared_error = 0;
+  double max_error = 0;
+};
+
+class RdoqPool {
+ public:
+  /// `choose_scales`: scales of rows are chosen by cost, not by their means alone.
+  RdoqPool(const TensorPool& pool, bool choose_scales);
+
+  /// Splits the pool for about so many bytes: block size, pack, training units, first layouts. False when
+  /// nothing changed.
+  bool prepare(double body_bytes);
+  uint8_t block_log2() const { return block_log2_; }
+  /// Whether training sees every element.
+  bool whole() const { return pool_.summary().elements <= whole_elements; }
+
+  /// Measures scales under the present layouts, and the histogram to train on.
+  void gather();
+  /// The same with the scales that the plan chooses for rows, which tables should be trained for. \pre
+  /// whole(), and the plan has row costs
+  void gather_chosen(const RdoqPlan& plan);
+  const std::vector<Atom>& atoms() const { return atoms_; }
+  /// Takes for every part the layout with the least error + lambda bits under the plan; false when nothing
+  /// changed.
+  bool improve_layouts(const RdoqPlan& plan);
+  /// Codes every value exactly; nothing where that is known to take more than `bytes`. Needs a pool that is
+  /// seen whole.
+  std::optional<RdoqPlan> exact_plan(double bytes) const;
+
+  RdoqPlan make_plan(const Trained& trained, double lambda) const;
+  /// Expected bytes of a trained step, side information included.
+  double expected_bytes(const Trained& trained) const;
+  /// Codes the training units.
+  RdoqOutcome measure(const RdoqPlan& plan) const;
+  /// The same, with errors of every element where training sees a sample: what error targets are held to.
+  RdoqOutcome measure_errors(const RdoqPlan& plan) const;
+
+  /// Fixes the plan that encode_block codes with, and returns the parameter set.
+  std::string use(RdoqPlan plan);
+  size_t packed_bytes() const { return packed_bytes_; }
+  /// One block under the plan in use: its stream, if it has one, and the values that a decoder gives.
+  void encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out,
+                    std::span<float> decoded) const;
+
+ private:
+  struct Part {
+    ScaleLayout layout = one_scale;
+    std::vector<int16_t> columns;  ///< measured; used with row_and_column_scales
+  };
+  struct Tensor {
+    TensorParts parts;
+    std::vector<Part> plans;
+    bool packed = false;
+  };
+  /// A range of one tensor on its way.
+  struct Work {
+    std::vector<ScaledPiece> pieces;
+    std::vector<ContextClass> classes;
+    ActiveLevels active;
+    bool nonzero = false;
+  };
+
+  static constexpr uint64_t whole_elements = uint64_t(1)
+                                             << 20;  ///< pools up to this size are trained and measured whole
+  static constexpr uint64_t training_elements = uint64_t(1) << 19, training_unit = 4096;
+  static constexpr uint64_t sample_divisor = 16;  ///< a sample has at least this share of a large pool
+  static constexpr uint64_t largest_pack = uint64_t(1) << 20;  ///< elements; what a decoder takes (SPEC.md)
+  static constexpr double packed_bytes_at_most = 16384;  ///< larger tensors do not notice what a block costs
+
+  uint64_t choose_pack(double bytes_per_element) const;
+  void choose_units();
+  void plan_parts(size_t t);
+  std::vector<ScaledPiece> measure_range(size_t t, uint64_t first, std::span<const float> values) const;
+  ScaledPiece measure_piece(size_t t, const PartPiece& place, ScaleLayout layout,
+                            std::span<const float> values) const;
+  void match_magnitudes(std::vector<Atom>& sample) const;
+  RdoqOutcome expect(const RdoqPlan& plan) const;
+  double side_bits(const RdoqPlan& plan) const;
+  static void count_piece(const ScaledPiece& scaled, std::span<const float> values, AtomCounter& counter);
+  void relate(const RdoqPlan& plan, ScaledPiece& scaled) const;
+  double choose_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span<const uint16_t> keys,
+                     ScaleCodec codec, double patience) const;
+  void improve_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span<const float> values,
+                    const ScaleCodec& codec) const;
+  void scale_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values,
+                   ScaleCodec& codec, SideWriter& side, Work& work) const;
+  void quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values,
+                      Work& work) const;
+  std::string encode_units(const RdoqPlan& plan, size_t begin, size_t end,
+                           std::vector<std::vector<ScaledPiece>>* pieces, RdoqOutcome* errors) const;
+  RdoqParameters parameters_of(const RdoqPlan& plan, std::vector<std::vector<ScaledPiece>>* packed) const;
+  std::span<const float> read(const PoolBlock& unit, std::vector<float>& scratch) const {
+    return pool_.read(unit.tensor, unit.first, unit.count, scratch);
+  }
+
+  const TensorPool& pool_;
+  bool choose_scales_;
+  std::vector<Tensor> tensors_;
+  uint8_t block_log2_ = 0;
+  uint64_t packed_limit_ = 0;
+  std::vector<PoolBlock>
+      units_;  ///< packed tensors, then blocks (or stretches in a large pool) of the others
+  size_t packed_units_ = 0;
+  double weight_ = 1;                             ///< elements of the others / those of their units
+  double blocks_ = 0;                             ///< of the others in the frame
+  std::vector<std::vector<ScaledPiece>> scaled_;  ///< of units_, in absolute half octaves
+  std::vector<Atom> atoms_;
+  AtomCounter counter_;
+
+  RdoqPlan chosen_;
+  std::vector<std::vector<ScaledPiece>> packed_pieces_;  ///< of the plan in use, by packed unit
+  std::map<size_t, size_t> packed_unit_of_;              ///< by tensor of the pool
+  size_t packed_bytes_ = 0;
+};
+
+}  // namespace jsq

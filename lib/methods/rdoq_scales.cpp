@@ -1,0 +1,135 @@
+#include "lib/methods/rdoq_scales.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "kernels/element/float_bits.hpp"
+#include "lib/methods/passes.hpp"
+
+namespace jsq {
+
+int half_octaves(float x) {
+  if (!(x > 0)) return octaves_of_zero;
+  uint32_t bits = std::bit_cast<uint32_t>(x);
+  int shift = 0;
+  if (bits < 0x00800000u) {  // subnormal
+    bits = std::bit_cast<uint32_t>(x * 0x1p64f);
+    shift = 64;
+  }
+  const uint32_t mantissa = bits & 0x7fffff;
+  // Mantissas of 2^(1/4) and 2^(3/4).
+  return 2 * (int(bits >> 23) - 127 - shift) + (mantissa >= 0x1837f0u) + (mantissa >= 0x5744fdu);
+}
+
+namespace {
+
+double sum_magnitudes(std::span<const float> values) {
+  return lane_sum(values, [](float g) { return double(std::abs(g)); });
+}
+
+/// 2^(-b/2).
+float column_weight(int b) {
+  const float octave = std::bit_cast<float>(uint32_t(127 - (b >= 0 ? b / 2 : -((1 - b) / 2))) << 23);
+  return b & 1 ? octave * 0.70710678f : octave;
+}
+
+int16_t mean_octaves(double sum, size_t count) {
+  return int16_t(half_octaves(float(sum / double(std::max<size_t>(1, count)))));
+}
+
+}  // namespace
+
+void measure_rows(std::span<const float> values, const Piece& piece, ScaleLayout layout,
+                  std::span<const int16_t> columns, std::vector<int16_t>& rows) {
+  const Stretches stretches = stretches_of(piece, layout);
+  rows.clear();
+  static thread_local std::vector<float> weights;
+  if (layout == row_and_column_scales) {
+    weights.resize(size_t(piece.view.row_elements()));
+    for (size_t j = 0; j < columns.size(); ++j)
+      std::fill_n(weights.data() + j * size_t(piece.view.inner), size_t(piece.view.inner),
+                  column_weight(columns[j]));
+  }
+  size_t at = 0;
+  for (size_t r = 0; r < stretches.number; ++r) {
+    const size_t length = std::min(r == 0 ? stretches.first : stretches.other, piece.count - at);
+    const std::span<const float> row = values.subspan(at, length);
+    if (layout != row_and_column_scales) {
+      rows.push_back(mean_octaves(sum_magnitudes(row), length));
+    } else {
+      const float* weight = weights.data() + (piece.first + at) % piece.view.row_elements();
+      double lanes[16] = {};
+      for (size_t i = 0; i < length; ++i) lanes[i % 16] += double(std::abs(row[i]) * weight[i]);
+      for (size_t half = 8; half > 0; half /= 2)
+        for (size_t l = 0; l < half; ++l) lanes[l] += lanes[l + half];
+      rows.push_back(mean_octaves(lanes[0], length));
+    }
+    at += length;
+  }
+}
+
+void measure_shares(std::span<const float> values, const Piece& piece, ScaleLayout layout,
+                    std::vector<int16_t>& rows) {
+  const Stretches stretches = stretches_of(piece, layout);
+  rows.clear();
+  size_t at = 0;
+  for (size_t r = 0; r < stretches.number; ++r) {
+    const size_t length = std::min(r == 0 ? stretches.first : stretches.other, piece.count - at);
+    size_t nonzero = 0;
+    for (float g : values.subspan(at, length)) nonzero += g != 0;
+    rows.push_back(int16_t(half_octaves(float(nonzero) / float(length))));
+    at += length;
+  }
+}
+
+std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, uint64_t begin,
+                                     const ScaleView& view) {
+  const size_t columns = size_t(view.columns), inner = size_t(view.inner);
+  constexpr uint64_t length = 65536;
+  const uint64_t elements = view.rows * view.row_elements();
+  std::vector<double> sums(columns);
+  // A few blocks at a time, added in order, so that memory stays bounded and sums do not depend on threads.
+  constexpr size_t group = 32;
+  std::vector<std::vector<double>> partial(group);
+  const auto add_block = [&](uint64_t first, std::vector<double>& sums_of_block) {
+    static thread_local std::vector<float> scratch;
+    const std::span<const float> values =
+        pool.read(t, begin + first, size_t(std::min(length, elements - first)), scratch);
+    const Piece piece{view, first, values.size()};
+    const Stretches stretches = stretches_of(piece, row_scales);
+    sums_of_block.assign(columns, 0.0);
+    size_t at = 0;
+    for (size_t r = 0; r < stretches.number; ++r) {
+      const size_t count = std::min(r == 0 ? stretches.first : stretches.other, values.size() - at);
+      const double mean = sum_magnitudes(values.subspan(at, count)) / double(count);
+      if (mean > 0) {
+        const double weight = 1 / mean;
+        size_t column = size_t((first + at) % view.row_elements()) / inner,
+               left = inner - size_t((first + at) % inner);
+        for (size_t i = 0; i < count; ++i) {
+          sums_of_block[column] += double(std::abs(values[at + i])) * weight;
+          if (--left == 0) {
+            ++column;
+            left = inner;
+          }
+        }
+      }
+      at += count;
+    }
+  };
+  for (uint64_t first = 0; first < elements; first += group * length) {
+    const size_t blocks = size_t(std::min<uint64_t>(group, (elements - first + length - 1) / length));
+    tbb::parallel_for(size_t(0), blocks, [&](size_t b) { add_block(first + b * length, partial[b]); });
+    for (size_t b = 0; b < blocks; ++b)
+      for (size_t j = 0; j < columns; ++j) sums[j] += partial[b][j];
+  }
+  double total = 0;
+  for (double sum : sums) total += sum;
+  std::vector<int16_t> scales(columns);
+  for (size_t j = 0; j < columns && total > 0; ++j)
+    scales[j] = int16_t(std::clamp(half_octaves(float(sums[j] * double(columns) / total)), -40, 40));
+  return scales;
+}
+
+}  // namespace jsq

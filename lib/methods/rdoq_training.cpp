@@ -1,0 +1,320 @@
+#include "lib/methods/rdoq_training.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+
+#include "kernels/element/float_bits.hpp"
+
+namespace jsq {
+
+// --- Atoms
+// -----------------------------------------------------------------------------------------------------------
+
+AtomCounter::AtomCounter() : bins_(scales) {
+  std::fill(std::begin(first_), std::end(first_), keys);
+}
+
+void AtomCounter::add(std::span<const float> values, int octaves) {
+  const size_t s = size_t(std::clamp(octaves, least, least + scales - 1) - least);
+  if (bins_[s].empty()) bins_[s].resize(keys);
+  std::vector<Bin>& bins = bins_[s];
+  uint32_t first = first_[s], last = last_[s];
+  for (float g : values) {
+    const float magnitude = std::abs(g);
+    if (magnitude == 0) {
+      ++zeros_[s];
+      continue;
+    }
+    const uint32_t key = element::magnitude_key(g) >> key_shift;
+    first = std::min(first, key);
+    last = std::max(last, key);
+    Bin& bin = bins[key];
+    bin.count += 1;
+    bin.sum += double(magnitude);
+    bin.square += double(magnitude) * double(magnitude);
+  }
+  first_[s] = first;
+  last_[s] = last;
+}
+
+std::vector<Atom> AtomCounter::take(double scale) {
+  std::vector<Atom> atoms;
+  for (int s = 0; s < scales; ++s) {
+    if (zeros_[s] > 0) atoms.push_back({int16_t(s + least), zeros_[s] * scale, 0, 0});
+    zeros_[s] = 0;
+    for (uint32_t key = first_[s]; key <= last_[s]; ++key) {
+      Bin& bin = bins_[size_t(s)][key];
+      if (bin.count == 0) continue;
+      const double mean = bin.sum / bin.count;
+      atoms.push_back(
+          {int16_t(s + least), bin.count * scale, mean, std::max(0.0, bin.square - bin.sum * mean) * scale});
+      bin = {};
+    }
+    first_[s] = keys;
+    last_[s] = 0;
+  }
+  return atoms;
+}
+
+// --- Training
+// --------------------------------------------------------------------------------------------------------
+
+Reconstruction stored_step(double step) {
+  Reconstruction values;
+  const double bounded = std::clamp(step, 0x1p-120, 0x1p+125);
+  const uint64_t bits = std::bit_cast<uint64_t>(bounded);
+  int exponent = int(bits >> 52) - 1023;
+  uint64_t mantissa = ((bits & ((uint64_t(1) << 52) - 1)) >> 36) + 0x10000;  // 17 bits
+  mantissa = (mantissa + 1) >> 1;
+  if (mantissa == 0x10000) {
+    mantissa = 0x8000;
+    ++exponent;
+  }
+  values.mantissa = uint16_t(mantissa);
+  values.exponent = int16_t(exponent - 15);
+  return values;
+}
+
+namespace {
+
+/// Counts of one pass over the atoms; fractional weights are rounded when tables are fitted.
+struct Counts {
+  std::vector<std::array<double, most_rungs + 1>> magnitudes;
+  std::array<double, 32> escapes{};
+  std::vector<std::array<double, 3>> weight,
+      sum;  ///< of levels 1, 2 and more: elements, and sum of x - level
+};
+
+uint64_t whole(double count) {
+  return count <= 0 ? 0 : uint64_t(count + 0.999);
+}
+
+class Trainer {
+ public:
+  Trainer(std::span<const Atom> atoms, const Reconstruction& step, const TrainingOptions& options)
+      : options_(options), values_(step), step_(step.step()), octaves_(step.step_octaves()) {
+    for (const Atom& atom : atoms) {
+      const int c = int(atom.octaves) - octaves_;
+      if (c < lowest_context && !options.uniform) {
+        dropped_error_ += atom.spread + atom.count * atom.mean * atom.mean;
+        continue;
+      }
+      atoms_.push_back({std::clamp(c, lowest_context, highest_context), atom.count,
+                        std::min(atom.mean / step_, 2e9), atom.spread});
+    }
+  }
+
+  Trained run() {
+    if (atoms_.empty()) return finish();
+    int lowest = highest_own_context, highest = lowest_context;
+    for (const Scaled& atom : atoms_) {
+      lowest = std::min(lowest, atom.context);
+      highest = std::max(highest, atom.context);
+    }
+    if (highest >= highest_own_context) lowest = std::min(lowest, highest_own_context - 1);
+    // Of a sample, what was not met may lie lower, and its error counts all the same.
+    if (options_.uniform && options_.open) lowest = lowest_context;
+    model_.lowest = lowest;
+    tables_ = size_t(std::min(highest, highest_own_context) - lowest) + 1;
+    model_.tables.assign(tables_, Ladder{.rungs = most_rungs, .closed = false});
+    count_rounded();
+    fit();
+    for (int round = 0; round < options_.rounds; ++round) {
+      const ContextCoder coder(model_, values_);
+      const RdQuantizer quantizer(coder, options_.lambda);
+      count(coder, quantizer);
+      if (round > 0 && !options_.uniform) drop_low_contexts(coder, quantizer);
+      if (model_.tables.empty()) return finish();
+      fit();
+      if (!options_.uniform) fit_offsets();
+    }
+    return finish();
+  }
+
+ private:
+  struct Scaled {
+    int context;
+    double count, x, spread;
+  };
+
+  void clear() {
+    counts_.magnitudes.assign(model_.tables.size(), {});
+    counts_.escapes = {};
+    counts_.weight.assign(model_.tables.size(), {});
+    counts_.sum.assign(model_.tables.size(), {});
+  }
+
+  void note(const Scaled& atom, ContextUse use, int32_t level, uint32_t rungs) {
+    const uint32_t coarse = uint32_t(level) >> use.raw_bits;
+    counts_.magnitudes[use.table][std::min(coarse, most_rungs)] += atom.count;
+    if (coarse >= rungs) counts_.escapes[size_t(std::bit_width(coarse - rungs + 1)) - 1] += atom.count;
+    if (level > 0 && use.raw_bits == 0) {
+      const size_t k = size_t(std::min(level, 3)) - 1;
+      counts_.weight[use.table][k] += atom.count;
+      counts_.sum[use.table][k] += atom.count * (atom.x - level);
+    }
+  }
+
+  /// The first pass, with a dead zone and no tables yet.
+  void count_rounded() {
+    clear();
+    for (const Scaled& atom : atoms_) {
+      const ContextUse use = model_.use_of(atom.context);
+      note(atom, use, int32_t(atom.x + (use.raw_bits || options_.uniform ? 0.5 : 0.35)), most_rungs);
+    }
+  }
+
+  void count(const ContextCoder& coder, const RdQuantizer& quantizer) {
+    clear();
+    for (const Scaled& atom : atoms_) {
+      const ContextClass k = coder.class_of(atom.context);
+      if (k == 0) continue;
+      const ContextUse use = coder.use(k);
+      note(atom, use, quantizer.level(float(atom.x), k), model_.tables[use.table].rungs);
+    }
+  }
+
+  void fit() {
+    std::vector<MagnitudeCounts> rows;
+    for (size_t t = 0; t < counts_.magnitudes.size(); ++t) {
+      auto& row = rows.emplace_back();
+      for (size_t m = 0; m < row.size(); ++m) row[m] = whole(counts_.magnitudes[t][m]);
+    }
+    fit_tables(model_, model_.lowest, rows, options_.open);
+    EscapeCounts escapes{};
+    for (size_t k = 0; k < escapes.size(); ++k) escapes[k] = whole(counts_.escapes[k]);
+    // Escapes were counted with the rungs of the tables before: what they are now is counted in the next
+    // round.
+    fit_escapes(model_, escapes, true);
+  }
+
+  /// A table that saves less than it takes is not stored, nor are those below it.
+  void drop_low_contexts(const ContextCoder& coder, const RdQuantizer& quantizer) {
+    std::vector<double> gain(model_.tables.size());
+    for (const Scaled& atom : atoms_) {
+      const ContextClass k = coder.class_of(atom.context);
+      if (k == 0) continue;
+      const ContextUse use = coder.use(k);
+      const int32_t level = quantizer.level(float(atom.x), k);
+      const double value = double(coder.values().points(use, uint32_t(level))) / 256;
+      const double kept = (atom.x - value) * (atom.x - value) + options_.lambda * quantizer.bits(level, k);
+      gain[use.table] += atom.count * (atom.x * atom.x - kept);
+    }
+    size_t drop = 0;
+    while (drop < gain.size() && gain[drop] < options_.lambda * 8) ++drop;
+    if (drop == 0) return;
+    if (drop < gain.size() && model_.highest() == highest_own_context)
+      drop = std::min(drop, model_.tables.size() - 2);
+    if (drop == 0) return;
+    model_.lowest += int(drop);
+    model_.tables.erase(model_.tables.begin(), model_.tables.begin() + std::ptrdiff_t(drop));
+    if (!values_.offsets.empty())
+      values_.offsets.erase(values_.offsets.begin(), values_.offsets.begin() + std::ptrdiff_t(drop));
+    for (auto* rows : {&counts_.weight, &counts_.sum})
+      rows->erase(rows->begin(), rows->begin() + std::ptrdiff_t(drop));
+    counts_.magnitudes.erase(counts_.magnitudes.begin(), counts_.magnitudes.begin() + std::ptrdiff_t(drop));
+  }
+
+  void fit_offsets() {
+    values_.offsets.assign(model_.tables.size(), {});
+    double gain = 0;
+    std::array<int, 3> before{};
+    for (size_t t = 0; t < model_.tables.size(); ++t)
+      for (size_t k = 0; k < 3; ++k) {
+        const double n = counts_.weight[t][k];
+        int chosen = before[k];
+        if (n > 0 && k + 1 < model_.tables[t].rungs) {
+          const double centre = counts_.sum[t][k] / n;
+          const auto loss = [&](int offset) {
+            const double error = centre - offset / 32.0;
+            return n * error * error + options_.lambda * signed_rice_bits(offset - before[k], 1);
+          };
+          for (int offset = -31; offset <= 31; ++offset)
+            if (loss(offset) < loss(chosen)) chosen = offset;
+          gain += n * centre * centre - loss(chosen);
+        } else if (k + 1 < model_.tables[t].rungs) {
+          gain -= options_.lambda;
+        }
+        values_.offsets[t][k] = int8_t(chosen);
+        before[k] = chosen;
+      }
+    values_.has_offsets = gain > 0;
+    if (!values_.has_offsets) values_.offsets.clear();
+  }
+
+  Trained finish() {
+    Trained result;
+    result.squared_error = dropped_error_;
+    result.lambda = options_.lambda;
+    if (model_.tables.empty()) values_.has_offsets = false;
+    if (!values_.has_offsets) values_.offsets.clear();
+    const ContextCoder coder(model_, values_);
+    const RdQuantizer quantizer(coder, options_.lambda);
+    const double square = step_ * step_;
+    for (const Scaled& atom : atoms_) {
+      const ContextClass k = coder.class_of(atom.context);
+      const int32_t level = quantizer.level(float(atom.x), k);
+      const double value = double(values_.points(coder.use(k), uint32_t(level))) / 256;
+      const bool unseen = level == 0;  // what is dropped loses all of its spread
+      result.squared_error +=
+          unseen ? atom.spread + atom.count * atom.x * atom.x * square
+                 : atom_error({0, atom.count, 0, atom.spread}, (atom.x - value) * (atom.x - value), square);
+      result.bits += atom.count * quantizer.bits(level, k);
+    }
+    std::string offsets;
+    cpu::BitWriter bits(offsets);
+    write_offsets(bits, values_, model_);
+    bits.align();
+    result.table_bits = model_.table_bits() + 8 * offsets.size();
+    result.model = model_;
+    result.values = values_;
+    return result;
+  }
+
+  TrainingOptions options_;
+  Reconstruction values_;
+  double step_;
+  int octaves_;
+  double dropped_error_ = 0;
+  size_t tables_ = 0;
+  std::vector<Scaled> atoms_;
+  ContextModel model_;
+  Counts counts_;
+};
+
+}  // namespace
+
+Trained train(std::span<const Atom> atoms, const Reconstruction& step, const TrainingOptions& options) {
+  return Trainer(atoms, step, options).run();
+}
+
+void write_offsets(cpu::BitWriter& out, const Reconstruction& values, const ContextModel& model) {
+  out.put(values.has_offsets, 1);
+  if (!values.has_offsets) return;
+  std::array<int, 3> before{};
+  for (size_t t = 0; t < model.tables.size(); ++t)
+    for (size_t k = 0; k < 3; ++k) {
+      if (k + 1 >= model.tables[t].rungs) continue;
+      write_signed_rice(out, values.offsets[t][k] - before[k], 1);
+      before[k] = values.offsets[t][k];
+    }
+}
+
+bool read_offsets(cpu::BitReader& in, Reconstruction& values, const ContextModel& model) {
+  values.has_offsets = in.bit();
+  if (!values.has_offsets) return !in.overrun();
+  values.offsets.assign(model.tables.size(), {});
+  std::array<int, 3> before{};
+  bool possible = true;
+  for (size_t t = 0; t < model.tables.size(); ++t)
+    for (size_t k = 0; k < 3; ++k) {
+      if (k + 1 < model.tables[t].rungs) before[k] += read_signed_rice(in, 1, 62, possible);
+      if (!possible || before[k] < -31 || before[k] > 31) return false;
+      values.offsets[t][k] = int8_t(before[k]);
+    }
+  return !in.overrun();
+}
+
+}  // namespace jsq

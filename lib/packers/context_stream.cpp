@@ -1,0 +1,438 @@
+#include "lib/packers/context_stream.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "jsq/error.hpp"
+#include "lib/packers/entropy_model.hpp"
+
+namespace jsq {
+
+using element::make_rans_symbol;
+using element::rans_lower_bound;
+using element::rans_precision_bits;
+using element::rans_total;
+using element::RansSymbol;
+
+// --- Adaptive tables
+// -------------------------------------------------------------------------------------------------
+
+namespace {
+
+/// All weight on a symbol and one slot for each other, so that no frequency reaches zero: what tables move
+/// towards.
+constexpr auto adaptive_targets = [] {
+  std::array<std::array<int16_t, 16>, 16> targets{};
+  for (int symbol = 0; symbol < 16; ++symbol)
+    for (int s = 0; s < 16; ++s)
+      targets[size_t(symbol)][size_t(s)] = int16_t(s <= symbol ? s : int(rans_total) - 16 + s);
+  return targets;
+}();
+
+/// Small differences first: 0, -1, 1, -2, ...
+constexpr std::array<uint16_t, 16> first_frequencies = {1040, 760, 760, 400, 400, 190, 190, 90,
+                                                        90,   45,  45,  24,  24,  14,  14,  10};
+
+}  // namespace
+
+AdaptiveTable::AdaptiveTable() {
+  uint32_t sum = 0;
+  for (size_t s = 0; s < 16; ++s) {
+    cumulative_[s] = uint16_t(sum);
+    sum += first_frequencies[s];
+  }
+  cumulative_[16] = rans_total;
+}
+
+uint32_t AdaptiveTable::symbol_at(uint32_t slot) const {
+  uint32_t symbol = 0;
+  while (cumulative_[symbol + 1] <= slot) ++symbol;
+  return symbol;
+}
+
+void AdaptiveTable::update(uint32_t symbol) {
+  const int rate = seen_ < 16 ? 4 : 5;
+  ++seen_;
+  const std::array<int16_t, 16>& target = adaptive_targets[symbol];
+  for (uint32_t s = 0; s < 16; ++s)
+    cumulative_[s] = uint16_t(cumulative_[s] + int16_t(int16_t(target[s] - int16_t(cumulative_[s])) >> rate));
+}
+
+void SideWriter::adaptive(AdaptiveTable& table, uint32_t symbol) {
+  symbols_.push_back(make_rans_symbol(table.start(symbol), table.frequency(symbol)));
+  bits_q16_ += code_length_q16(table.frequency(symbol));
+  table.update(symbol);
+}
+
+void SideWriter::nibble(uint32_t value) {
+  symbols_.push_back(make_rans_symbol(value * 256, 256));
+  bits_q16_ += 4u << 16;
+}
+
+// --- Values
+// ----------------------------------------------------------------------------------------------------------
+
+namespace {
+
+/// 2^exponent, of -1000..1000.
+double power_of_two(int exponent) {
+  return std::bit_cast<double>(uint64_t(exponent + 1023) << 52);
+}
+
+}  // namespace
+
+double Reconstruction::step() const {
+  return double(mantissa) * power_of_two(exponent);
+}
+
+int Reconstruction::step_octaves() const {
+  // Mantissas of 2^(1/4) and 2^(3/4), times 32768.
+  return 2 * (int(exponent) + 15) + (mantissa >= 38968) + (mantissa >= 55109);
+}
+
+int64_t Reconstruction::points(ContextUse use, uint32_t magnitude) const {
+  if (magnitude == 0) return 0;
+  const int64_t whole = int64_t(magnitude) * 256;
+  if (use.raw_bits > 0 || !has_offsets) return whole;
+  return whole + 8 * offsets[use.table][std::min(magnitude, 3u) - 1];
+}
+
+float Reconstruction::value(ContextUse use, int32_t level) const {
+  if (exact) {
+    if (level == 0) return 0;
+    const uint64_t key = (uint64_t(std::abs(level)) - 1 + base) << shift;
+    return std::bit_cast<float>(uint32_t(std::min<uint64_t>(key, 0x7f7fffff)) |
+                                (level < 0 ? 0x80000000u : 0u));
+  }
+  const int64_t units = points(use, uint32_t(level < 0 ? -int64_t(level) : level)) * mantissa;
+  const double magnitude =
+      std::min(double(units) * power_of_two(exponent - 8), double(std::numeric_limits<float>::max()));
+  return float(level < 0 ? -magnitude : magnitude);
+}
+
+// --- Coder
+// -----------------------------------------------------------------------------------------------------------
+
+namespace {
+
+uint32_t make_slot(uint32_t symbol, uint32_t frequency, uint32_t offset) {
+  return symbol | (frequency - 1) << 5 | offset << 17;
+}
+
+void append_symbols(const ContextFrequencies& frequencies, std::vector<RansSymbol>& symbols) {
+  uint32_t start = 0;
+  for (uint32_t s = 0; s < context_symbols; ++s) {
+    symbols.push_back(make_rans_symbol(start, frequencies[s]));
+    start += frequencies[s];
+  }
+}
+
+void append_slots(const ContextFrequencies& frequencies, std::vector<uint32_t>& slots) {
+  for (uint32_t s = 0; s < context_symbols; ++s)
+    for (uint32_t i = 0; i < frequencies[s]; ++i) slots.push_back(make_slot(s, frequencies[s], i));
+}
+
+const Ladder always_zero{};
+
+/// Signed level of a symbol below the escape.
+int32_t level_of(uint32_t symbol) {
+  const int32_t magnitude = int32_t(symbol + 1) / 2;
+  return symbol & 1 ? magnitude : -magnitude;
+}
+
+}  // namespace
+
+ContextCoder::ContextCoder(ContextModel model, Reconstruction values)
+    : model_(std::move(model)), values_(std::move(values)) {
+  append_symbols(signed_frequencies(always_zero), symbols_);
+  for (const Ladder& ladder : model_.tables) append_symbols(signed_frequencies(ladder), symbols_);
+  if (model_.has_escapes) append_symbols(plain_frequencies(model_.escapes), escape_symbols_);
+  if (!model_.tables.empty())
+    for (int c = model_.lowest; c <= highest_context; ++c)
+      uses_[size_t(c - model_.lowest) + 1] = model_.use_of(c);
+  symbol_values_.assign(context_classes * context_symbols, 0.0f);
+  for (size_t k = 1; k < context_classes && !model_.tables.empty(); ++k)
+    for (uint32_t s = 1; s < escape_symbol; ++s)
+      if (uses_[k].raw_bits == 0)
+        symbol_values_[k * context_symbols + s] = values_.value(uses_[k], level_of(s));
+}
+
+void ContextCoder::prepare_decoding() {
+  slots_.clear();
+  append_slots(signed_frequencies(always_zero), slots_);
+  for (const Ladder& ladder : model_.tables) append_slots(signed_frequencies(ladder), slots_);
+  escape_slots_.clear();
+  if (model_.has_escapes) append_slots(plain_frequencies(model_.escapes), escape_slots_);
+}
+
+namespace {
+
+/// Interleaved states that take symbols last to first; words are filled from the back.
+class LaneEncoder {
+ public:
+  LaneEncoder(uint32_t lanes, std::vector<uint16_t>& words)
+      : lanes_(lanes), words_(words), out_(words.data() + words.size()) {
+    std::fill(states_, states_ + lanes, rans_lower_bound);
+  }
+  void push(size_t index, const RansSymbol& symbol) { push_state(states_[index & (lanes_ - 1)], symbol); }
+  /// Eight neighbours at an index that is a multiple of eight.  \pre eight lanes
+  void push_eight(const uint16_t* ids, const RansSymbol* table) {
+    for (uint32_t l = 8; l-- > 0;) push_state(states_[l], table[ids[l]]);
+  }
+  void finish(std::string& out) const {
+    out.append(reinterpret_cast<const char*>(states_), lanes_ * sizeof(uint32_t));
+    out.append(reinterpret_cast<const char*>(out_),
+               size_t(words_.data() + words_.size() - out_) * sizeof(uint16_t));
+  }
+
+ private:
+  void push_state(uint32_t& state, const RansSymbol& symbol) {
+    uint32_t x = state;
+    const bool emit = element::rans_needs_word(x, symbol.frequency);
+    out_[-1] = uint16_t(x);  // kept only when emitted: a store costs less than a mispredicted branch
+    out_ -= emit;
+    x >>= uint32_t(emit) << 4;
+    state = element::rans_push(x, symbol);
+  }
+  uint32_t lanes_;
+  std::vector<uint16_t>& words_;
+  uint16_t* out_;
+  uint32_t states_[8];
+};
+
+}  // namespace
+
+void ContextCoder::encode(std::span<const RansSymbol> side, std::span<const ContextClass> classes,
+                          const ActiveLevels& active, std::string& out) const {
+  struct Scratch {
+    std::vector<uint16_t> ids, words;
+    std::vector<uint8_t> escapes;
+  };
+  static thread_local Scratch scratch_of_thread;
+  Scratch& scratch = scratch_of_thread;
+  const size_t count = classes.size();
+  scratch.ids.resize(count);
+  scratch.escapes.clear();
+  // Of each class: where its symbols begin, 0 for always zero; rungs of its table.
+  std::array<uint16_t, 256> base{};
+  std::array<uint32_t, context_classes> rungs{};
+  for (size_t k = 1; k < context_classes && !model_.tables.empty(); ++k) {
+    base[k] = uint16_t((uses_[k].table + 1) * context_symbols);
+    rungs[k] = model_.tables[uses_[k].table].rungs;
+  }
+  uint16_t* ids = scratch.ids.data();
+  for (size_t i = 0; i < count; ++i) ids[i] = base[classes[i]];
+  std::string raw_bytes;
+  cpu::BitWriter bits(raw_bytes);
+  for (size_t j = 0; j < active.levels.size(); ++j) {
+    const size_t i = active.positions[j];
+    const ContextClass k = classes[i];
+    const uint32_t raw = uses_[k].raw_bits;
+    const int32_t level = active.levels[j];
+    const bool negative = level < 0;
+    const uint32_t magnitude = uint32_t(negative ? -level : level), coarse = magnitude >> raw;
+    if (coarse < rungs[k]) {
+      ids[i] = uint16_t(base[k] + 2 * coarse - (level > 0 && coarse > 0));
+      if (raw > 0 && coarse == 0) bits.put(negative, 1);
+    } else {
+      ids[i] = uint16_t(base[k] + escape_symbol);
+      const uint32_t excess = coarse - rungs[k] + 1, length = uint32_t(std::bit_width(excess)) - 1;
+      scratch.escapes.push_back(uint8_t(length));
+      bits.put(negative, 1);
+      if (length > 0) bits.put(excess & ((1u << length) - 1), length);
+    }
+    if (raw > 0) bits.put(magnitude & ((1u << raw) - 1), raw);
+  }
+  bits.align();
+
+  const size_t before = out.size();
+  for (const uint32_t lanes : {8u, 1u}) {
+    scratch.words.resize(side.size() + count + scratch.escapes.size() + 1);
+    LaneEncoder encoder(lanes, scratch.words);
+    for (size_t j = scratch.escapes.size(); j-- > 0;) encoder.push(j, escape_symbols_[scratch.escapes[j]]);
+    size_t i = count;
+    if (lanes == 8) {
+      for (; i % 8 != 0; --i) encoder.push(i - 1, symbols_[ids[i - 1]]);
+      for (; i > 0; i -= 8) {
+        uint64_t eight;
+        std::memcpy(&eight, classes.data() + i - 8, 8);
+        if (eight != 0) encoder.push_eight(ids + i - 8, symbols_.data());
+      }
+    }
+    for (; i > 0; --i) encoder.push(i - 1, symbols_[ids[i - 1]]);
+    for (size_t j = side.size(); j-- > 0;) encoder.push(j, side[j]);
+    encoder.finish(out);
+    out += raw_bytes;
+    if (lanes == 1 || out.size() - before >= lanes_bytes) return;
+    out.resize(before);
+  }
+}
+
+void ContextCoder::reconstruct(std::span<const ContextClass> classes, const ActiveLevels& active,
+                               std::span<float> values) const {
+  std::fill(values.begin(), values.end(), 0.0f);
+  for (size_t j = 0; j < active.levels.size(); ++j) {
+    const size_t i = active.positions[j];
+    const int32_t level = active.levels[j], magnitude = std::abs(level);
+    const ContextClass k = classes[i];
+    if (level == 0) continue;  // of a class with raw bits
+    values[i] = uses_[k].raw_bits == 0 && magnitude < int32_t(most_rungs)
+                    ? symbol_values_[k * context_symbols + uint32_t(2 * magnitude - (level > 0))]
+                    : values_.value(uses_[k], level);
+  }
+}
+
+// --- Reader
+// ----------------------------------------------------------------------------------------------------------
+
+ContextReader::ContextReader(const ContextCoder& coder, std::string_view stream, std::string_view what)
+    : coder_(coder), stream_(stream), what_(what), lanes_(stream.size() >= lanes_bytes ? 8 : 1) {
+  if (stream.size() < lanes_ * sizeof(uint32_t)) damaged("too short for its states");
+  std::memcpy(states_, stream.data(), lanes_ * sizeof(uint32_t));
+  at_ = lanes_ * sizeof(uint32_t);
+}
+
+void ContextReader::damaged(const char* found) const {
+  throw Error(Errc::damaged, std::string(what_) + " is damaged: " + found);
+}
+
+uint32_t ContextReader::step(uint32_t lane, uint32_t start, uint32_t frequency) {
+  const uint32_t x = states_[lane], slot = x & (rans_total - 1);
+  uint32_t next = frequency * (x >> rans_precision_bits) + slot - start;
+  if (next < rans_lower_bound) {
+    uint16_t word = 0;
+    if (at_ + 2 <= stream_.size()) std::memcpy(&word, stream_.data() + at_, 2);
+    at_ += 2;
+    next = next << 16 | word;
+  }
+  states_[lane] = next;
+  return next;
+}
+
+uint32_t ContextReader::adaptive(AdaptiveTable& table) {
+  const uint32_t symbol = table.symbol_at(states_[lane_] & (rans_total - 1));
+  step(lane_, table.start(symbol), table.frequency(symbol));
+  table.update(symbol);
+  lane_ = lane_ + 1 == lanes_ ? 0 : lane_ + 1;
+  return symbol;
+}
+
+uint32_t ContextReader::nibble() {
+  const uint32_t symbol = (states_[lane_] & (rans_total - 1)) >> 8;
+  step(lane_, symbol << 8, 256);
+  lane_ = lane_ + 1 == lanes_ ? 0 : lane_ + 1;
+  return symbol;
+}
+
+uint32_t ContextReader::next_slot(const uint32_t* slots) {
+  const uint32_t slot = slots[states_[lane_] & (rans_total - 1)], symbol = slot & 31;
+  const uint32_t x = states_[lane_];
+  step(lane_, (x & (rans_total - 1)) - (slot >> 17), ((slot >> 5) & 4095) + 1);
+  lane_ = lane_ + 1 == lanes_ ? 0 : lane_ + 1;
+  return symbol;
+}
+
+void ContextReader::elements(std::span<const ContextClass> classes, std::span<float> values) {
+  static thread_local std::vector<uint8_t> symbols_of_thread, lengths_of_thread;
+  static thread_local std::vector<uint32_t> special_of_thread;
+  std::vector<uint8_t>&symbols = symbols_of_thread, &lengths = lengths_of_thread;
+  std::vector<uint32_t>& special = special_of_thread;
+  const size_t count = classes.size();
+  symbols.resize(count);
+  uint8_t* const symbol = symbols.data();
+  float* const value = values.data();
+  std::array<uint32_t, context_classes> base{};
+  for (size_t k = 1; k < context_classes; ++k)
+    if (!coder_.model_.tables.empty()) base[k] = (uint32_t(coder_.uses_[k].table) + 1) << rans_precision_bits;
+  const uint32_t* slots = coder_.slots_.data();
+  const float* symbol_values = coder_.symbol_values_.data();
+  lane_ = 0;
+  size_t i = 0;
+  if (lanes_ == 8) {
+    uint32_t states[8];
+    std::copy(states_, states_ + 8, states);
+    const char* words = stream_.data();
+    const ContextClass* const class_of = classes.data();
+    size_t at = at_;
+    for (; i + 8 <= count && at + 16 <= stream_.size(); i += 8) {
+      uint64_t eight;
+      std::memcpy(&eight, class_of + i, 8);
+      if (eight == 0) {
+        std::memset(symbol + i, 0, 8);
+        std::memset(value + i, 0, 8 * sizeof(float));
+        continue;
+      }
+#pragma GCC unroll 8
+      for (uint32_t l = 0; l < 8; ++l) {
+        const uint32_t k = class_of[i + l];
+        const uint32_t slot = slots[base[k] + (states[l] & (rans_total - 1))];
+        uint32_t x = (((slot >> 5) & 4095) + 1) * (states[l] >> rans_precision_bits) + (slot >> 17);
+        uint16_t word;
+        std::memcpy(&word, words + at, 2);
+        const uint32_t low = x < rans_lower_bound;  // arithmetic, not a branch: it is taken at random
+        states[l] = x << (low * 16) | (word & (0u - low));
+        at += size_t(low) * 2;
+        const uint32_t s = slot & 31;
+        symbol[i + l] = uint8_t(s);
+        value[i + l] = symbol_values[k * context_symbols + s];
+      }
+    }
+    at_ = at;
+    std::copy(states, states + 8, states_);
+  }
+  for (; i < count; ++i) {
+    const uint32_t k = classes[i], s = next_slot(slots + base[k]);
+    symbol[i] = uint8_t(s);
+    value[i] = symbol_values[k * context_symbols + s];
+  }
+
+  // What is not in the tables: escapes, and the low bits of large contexts.
+  special.clear();
+  const int first_raw_class = 4 - coder_.model_.lowest + 1;  // contexts from 4 on have raw bits
+  const bool any_raw = coder_.model_.highest() >= 4;
+  for (size_t begin = 0; begin < count; begin += 64) {
+    const size_t end = std::min(count, begin + 64);
+    // Whole stretches without either are the rule, and this loop is a vector operation.
+    uint8_t found = 0;
+    for (size_t j = begin; j < end; ++j)
+      found |= uint8_t(symbol[j] == escape_symbol) | uint8_t(any_raw & (int(classes[j]) >= first_raw_class));
+    if (!found) continue;
+    for (size_t j = begin; j < end; ++j)
+      if (symbol[j] == escape_symbol || coder_.uses_[classes[j]].raw_bits > 0) special.push_back(uint32_t(j));
+  }
+  lengths.clear();
+  lane_ = 0;
+  for (uint32_t j : special)
+    if (symbol[j] == escape_symbol) lengths.push_back(uint8_t(next_slot(coder_.escape_slots_.data())));
+  if (at_ > stream_.size()) damaged("its words end early");
+  for (uint32_t l = 0; l < lanes_; ++l)
+    if (states_[l] != rans_lower_bound) damaged("its states do not end where they began");
+
+  cpu::BitReader bits(stream_.substr(at_));
+  size_t next_length = 0;
+  for (uint32_t j : special) {
+    const ContextUse use = coder_.uses_[classes[j]];
+    uint64_t magnitude = 0;
+    bool negative = false;
+    if (symbol[j] == escape_symbol) {
+      negative = bits.bit();
+      const uint32_t length = lengths[next_length++];
+      magnitude = (uint64_t(1) << length | (length ? bits.get(length) : 0)) - 1 +
+                  coder_.model_.tables[use.table].rungs;
+    } else {
+      const int32_t level = level_of(symbol[j]);
+      magnitude = uint64_t(std::abs(level));
+      negative = level == 0 ? bits.bit() : level < 0;
+    }
+    if (use.raw_bits > 0) magnitude = magnitude << use.raw_bits | bits.get(use.raw_bits);
+    if (magnitude > uint64_t(largest_level)) damaged("a level beyond its limit");
+    values[j] = coder_.values_.value(use, negative ? -int32_t(magnitude) : int32_t(magnitude));
+  }
+  if (!bits.align() || bits.overrun() || bits.consumed() != stream_.size() - at_)
+    damaged("its raw bits end elsewhere");
+}
+
+}  // namespace jsq

@@ -1,0 +1,147 @@
+// One interleaved rANS stream of context-coded levels with the side information that their contexts come
+// from. Sections: side symbols (adaptive tables), elements (the static tables of a ContextModel), escapes;
+// then raw bits. An element below the lowest context costs nothing, so that time and bytes follow what is not
+// zero. SPEC.md, "Context streams".
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/cpu/bit_io.hpp"
+#include "kernels/element/rans.hpp"
+#include "lib/packers/context_model.hpp"
+
+namespace jsq {
+
+/// Contexts as elements carry them: 0 below the lowest, otherwise c - lowest + 1.
+using ContextClass = uint8_t;
+constexpr size_t context_classes = size_t(highest_context - lowest_context) + 2;
+
+/// A table of 16 symbols that follows what it codes. Integer arithmetic only.
+class AdaptiveTable {
+ public:
+  AdaptiveTable();
+  uint32_t start(uint32_t symbol) const { return cumulative_[symbol]; }
+  uint32_t frequency(uint32_t symbol) const {
+    return uint32_t(cumulative_[symbol + 1] - cumulative_[symbol]);
+  }
+  uint32_t symbol_at(uint32_t slot) const;
+  void update(uint32_t symbol);
+
+ private:
+  std::array<uint16_t, 17> cumulative_;
+  uint32_t seen_ = 0;
+};
+
+/// What side information is coded with; gathers symbols in coding order for the encoder.
+class SideWriter {
+ public:
+  void adaptive(AdaptiveTable& table, uint32_t symbol);
+  /// Four bits of any value.
+  void nibble(uint32_t value);
+  std::span<const element::RansSymbol> symbols() const { return symbols_; }
+  /// Ideal code length so far, in 2^-16 bit.
+  uint64_t bits_q16() const { return bits_q16_; }
+
+ private:
+  std::vector<element::RansSymbol> symbols_;
+  uint64_t bits_q16_ = 0;
+};
+
+/// Values of levels: (256 |q| + offset) m 2^(e - 8), the offset in 1/256 step depending on table and level
+/// (1, 2, more).
+struct Reconstruction {
+  uint16_t mantissa = 32768;  ///< m, of 32768..65535
+  int16_t exponent = 0;       ///< e: the step is m 2^e
+  bool has_offsets = false;
+  std::vector<std::array<int8_t, 3>> offsets;  ///< one entry for each table, in 1/32 step
+  /// Levels that name binary32 values exactly: level q is +-(the value of key (|q| - 1 + base) << shift).
+  bool exact = false;
+  uint32_t base = 0;
+  uint8_t shift = 0;
+
+  double step() const;
+  /// Rounded half octaves of the step: what contexts are relative to.
+  int step_octaves() const;
+  /// 1/256 steps.
+  int64_t points(ContextUse use, uint32_t magnitude) const;
+  float value(ContextUse use, int32_t level) const;
+};
+
+constexpr int32_t largest_level = 0x7ffffff0;
+
+/// The elements of a block that are not the zero of a class without raw bits.
+struct ActiveLevels {
+  std::vector<uint32_t> positions;  ///< ascending
+  std::vector<int32_t> levels;
+};
+
+/// A model ready to code.
+class ContextCoder {
+ public:
+  ContextCoder() = default;
+  ContextCoder(ContextModel model, Reconstruction values);
+
+  const ContextModel& model() const { return model_; }
+  const Reconstruction& values() const { return values_; }
+  ContextUse use(ContextClass c) const { return uses_[c]; }
+  /// Class of context c; contexts above the highest take its class.
+  ContextClass class_of(int c) const {
+    if (c < model_.lowest || model_.tables.empty()) return 0;
+    return ContextClass((c > highest_context ? highest_context : c) - model_.lowest + 1);
+  }
+  /// Value of a symbol without raw bits.
+  const float* symbol_values() const { return symbol_values_.data(); }
+
+  /// Appends the stream. No element of class 0 is active; every element of a class with raw bits is.
+  void encode(std::span<const element::RansSymbol> side, std::span<const ContextClass> classes,
+              const ActiveLevels& active, std::string& out) const;
+  /// What a decoder makes of the elements.
+  void reconstruct(std::span<const ContextClass> classes, const ActiveLevels& active,
+                   std::span<float> values) const;
+
+  void prepare_decoding();
+
+ private:
+  friend class ContextReader;
+  ContextModel model_;
+  Reconstruction values_;
+  std::array<ContextUse, context_classes> uses_{};
+  std::vector<element::RansSymbol> symbols_;  // [table + 1][symbol]; table 0 is "always zero"
+  std::vector<element::RansSymbol> escape_symbols_;
+  std::vector<uint32_t> slots_;  // [table + 1][4096]
+  std::vector<uint32_t> escape_slots_;
+  std::vector<float> symbol_values_;  // [class][symbol]
+};
+
+/// Reads one stream: side symbols, then elements, then finish().
+class ContextReader {
+ public:
+  /// \pre the coder is prepared for decoding; it and the bytes outlive the reader.
+  ContextReader(const ContextCoder& coder, std::string_view stream, std::string_view what);
+  uint32_t adaptive(AdaptiveTable& table);
+  uint32_t nibble();
+  /// Decodes as many elements as there are classes, once.  \throws Error damaged.
+  void elements(std::span<const ContextClass> classes, std::span<float> values);
+
+ private:
+  static constexpr uint32_t most_lanes = 8;
+  uint32_t step(uint32_t lane, uint32_t start, uint32_t frequency);
+  uint32_t next_slot(const uint32_t* slots);
+  [[noreturn]] void damaged(const char* found) const;
+
+  const ContextCoder& coder_;
+  std::string_view stream_, what_;
+  uint32_t states_[most_lanes];
+  uint32_t lanes_, lane_ = 0;
+  size_t at_ = 0;
+};
+
+/// Streams of at least this many bytes have eight lanes, others one.
+constexpr size_t lanes_bytes = 1024;
+
+}  // namespace jsq

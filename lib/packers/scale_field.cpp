@@ -1,0 +1,120 @@
+#include "lib/packers/scale_field.hpp"
+
+#include <algorithm>
+
+#include "lib/packers/entropy_model.hpp"
+
+namespace jsq {
+
+ScaleView scale_view(const TensorInfo& info) {
+  return scale_view(info.shape, info.fortran_order);
+}
+
+ScaleView scale_view(std::span<const uint64_t> shape, bool fortran_order) {
+  std::vector<uint64_t> extents(shape.begin(), shape.end());
+  if (fortran_order) std::reverse(extents.begin(), extents.end());
+  uint64_t elements = 1;
+  for (uint64_t extent : extents) elements *= extent;
+  ScaleView view;
+  if (elements == 0) return view;
+  const auto begin = std::find_if(extents.begin(), extents.end(), [](uint64_t extent) { return extent > 1; });
+  const auto dimensions = extents.end() - begin;
+  if (dimensions < 2) {
+    view.inner = elements;
+    return view;
+  }
+  if (fortran_order) {
+    view.columns = extents.back();
+    view.rows = elements / view.columns;
+    return view;
+  }
+  view.rows = begin[0];
+  view.columns = begin[1];
+  view.inner = elements / view.rows / view.columns;
+  return view;
+}
+
+Stretches stretches_of(const Piece& piece, ScaleLayout layout) {
+  if (piece.count == 0) return {};
+  if (layout == one_scale) return {piece.count, piece.count, 1};
+  const uint64_t length = layout >= first_run_layout ? run_elements(layout) : piece.view.row_elements();
+  Stretches stretches;
+  stretches.first = size_t(std::min<uint64_t>(piece.count, length - piece.first % length));
+  stretches.other = size_t(std::min<uint64_t>(length, piece.count));
+  stretches.number = 1 + size_t((piece.count - stretches.first + length - 1) / length);
+  return stretches;
+}
+
+void ScaleCodec::write(SideWriter& out, std::span<const int16_t> scales, bool columns) {
+  Track& track = tracks_[columns];
+  for (int scale : scales) {
+    const int difference = scale - ((track.prediction + 8) >> 4);
+    const uint32_t folded = difference < 0 ? uint32_t(-difference) * 2 - 1 : uint32_t(difference) * 2;
+    AdaptiveTable& table = track.tables[track.last];
+    out.adaptive(table, std::min(folded, 15u));
+    if (folded >= 15) {
+      const uint32_t stored = uint32_t(scale - least_scale);
+      out.nibble(stored >> 4);
+      out.nibble(stored & 15);
+    }
+    track.last = uint32_t(std::min(std::abs(difference), 2));
+    track.prediction += (scale * 16 - track.prediction) >> 2;
+  }
+}
+
+uint32_t ScaleCodec::cost_q16(int scale, bool columns) const {
+  const Track& track = tracks_[columns];
+  const int difference = scale - ((track.prediction + 8) >> 4);
+  const uint32_t folded = difference < 0 ? uint32_t(-difference) * 2 - 1 : uint32_t(difference) * 2;
+  const AdaptiveTable& table = track.tables[track.last];
+  return code_length_q16(table.frequency(std::min(folded, 15u))) + (folded >= 15 ? 8u << 16 : 0);
+}
+
+void ScaleCodec::read(ContextReader& in, std::span<int16_t> scales, bool columns) {
+  Track& track = tracks_[columns];
+  for (int16_t& result : scales) {
+    const uint32_t folded = in.adaptive(track.tables[track.last]);
+    const int predicted = (track.prediction + 8) >> 4;
+    int scale = predicted + (folded & 1 ? -int(folded / 2) - 1 : int(folded / 2));
+    if (folded >= 15) {
+      const uint32_t high = in.nibble();
+      scale = int(high << 4 | in.nibble()) + least_scale;
+    }
+    scale = std::clamp(scale, least_scale, most_scale);
+    result = int16_t(scale);
+    track.last = uint32_t(std::min(std::abs(scale - predicted), 2));
+    track.prediction += (scale * 16 - track.prediction) >> 2;
+  }
+}
+
+void fill_classes(const ContextCoder& coder, const Piece& piece, ScaleLayout layout,
+                  std::span<const int16_t> rows, std::span<const int16_t> columns,
+                  std::span<ContextClass> classes) {
+  const Stretches stretches = stretches_of(piece, layout);
+  size_t at = 0;
+  if (layout != row_and_column_scales) {
+    for (size_t r = 0; r < stretches.number; ++r) {
+      const size_t length = std::min(r == 0 ? stretches.first : stretches.other, piece.count - at);
+      std::fill_n(classes.data() + at, length, coder.class_of(rows[r]));
+      at += length;
+    }
+    return;
+  }
+  const size_t inner = size_t(piece.view.inner);
+  for (size_t r = 0; r < stretches.number; ++r) {
+    const size_t length = std::min(r == 0 ? stretches.first : stretches.other, piece.count - at);
+    const uint64_t in_row = (piece.first + at) % piece.view.row_elements();
+    size_t column = size_t(in_row / inner), left = inner - size_t(in_row % inner);
+    for (size_t done = 0; done < length;) {
+      const size_t n = std::min(left, length - done);
+      const ContextClass k = coder.class_of(rows[r] + columns[column]);
+      for (size_t i = 0; i < n; ++i) classes[at + done + i] = k;
+      done += n;
+      ++column;
+      left = inner;
+    }
+    at += length;
+  }
+}
+
+}  // namespace jsq

@@ -1,0 +1,147 @@
+#include "lib/quantizers/rd_quantizer.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "kernels/element/float_bits.hpp"
+#include "lib/packers/entropy_model.hpp"
+
+namespace jsq {
+namespace {
+
+double bits_of(uint32_t frequency) {
+  return double(code_length_q16(frequency)) / 65536;
+}
+
+constexpr float largest_scaled = 2147483000.0f;
+
+}  // namespace
+
+RdQuantizer::RdQuantizer(const ContextCoder& coder, double lambda)
+    : lambda_(lambda), inverse_step_(float(1 / coder.values().step())) {
+  for (const Ladder& ladder : coder.model().tables) {
+    const ContextFrequencies frequencies = signed_frequencies(ladder);
+    auto& bits = symbol_bits_.emplace_back();
+    for (uint32_t s = 0; s < context_symbols; ++s) bits[s] = bits_of(frequencies[s]);
+    rungs_.push_back(ladder.rungs);
+  }
+  escape_bits_.fill(64);
+  if (coder.model().has_escapes) {
+    const ContextFrequencies frequencies = plain_frequencies(coder.model().escapes);
+    for (uint32_t k = 0; k < 32; ++k) escape_bits_[k] = bits_of(frequencies[k]);
+  }
+  for (size_t k = 0; k < context_classes; ++k) uses_[k] = coder.use(ContextClass(k));
+  cells_.resize(context_classes);
+  for (Cells& cells : cells_) cells.cell_at.fill(0);
+  first_.fill(std::numeric_limits<float>::infinity());
+  for (size_t k = 0; k < context_classes; ++k) {
+    make_cells(coder, ContextClass(k));
+    for (uint32_t i = 0, j = 0; i < lookup_cells; ++i) {
+      while (float(i) / float(lookup_scale) >= cells_[k].start[j + 1]) ++j;
+      cells_[k].cell_at[i] = uint8_t(j);
+    }
+    first_[k] = uses_[k].raw_bits > 0 ? 0.0f : cells_[k].start[1];
+  }
+}
+
+double RdQuantizer::bits(int32_t level, ContextClass k) const {
+  if (k == 0) return level == 0 ? 0 : 64;
+  const ContextUse use = uses_[k];
+  const uint32_t coarse = uint32_t(level) >> use.raw_bits;
+  const auto& symbols = symbol_bits_[use.table];
+  double bits = use.raw_bits;
+  if (coarse >= rungs_[use.table]) {
+    const uint32_t length = uint32_t(std::bit_width(coarse - rungs_[use.table] + 1)) - 1;
+    return bits + symbols[escape_symbol] + escape_bits_[length] + 1 + length;
+  }
+  if (coarse == 0) return bits + symbols[0] + (use.raw_bits > 0);
+  return bits + symbols[2 * coarse];
+}
+
+void RdQuantizer::make_cells(const ContextCoder& coder, ContextClass k) {
+  Cells& cells = cells_[k];
+  cells.start.fill(std::numeric_limits<float>::infinity());
+  cells.level.fill(0);
+  cells.start[0] = 0;
+  cells.count = 1;
+  if (k == 0 || coder.model().tables.empty()) return;
+  const ContextUse use = uses_[k];
+  const Ladder& ladder = coder.model().tables[use.table];
+  cells.unbounded = !ladder.closed;
+  if (use.raw_bits > 0) {
+    // Bits grow by about 1.44 / scale a level, scale = 2^(c/2); half of that, times lambda, moves every
+    // threshold up.
+    const int c = int(k) - 1 + coder.model().lowest;
+    const double scale = double(uint64_t(1) << (c / 2)) * (c & 1 ? 1.4142135623730951 : 1.0);
+    cells.round = float(0.5 - std::min(0.3, 0.72 * lambda_ / scale));
+    cells.start[1] = 1 - cells.round;
+    cells.level[1] = 1;
+    cells.count = 2;
+    cells.unbounded = true;
+    return;
+  }
+  const uint32_t last =
+      ladder.closed ? ladder.rungs - 1 : std::min<uint32_t>(ladder.rungs + 7, most_cells - 2);
+  // The lower envelope of (x - v)^2 + lambda b over levels: x^2 drops out, lines of slope -2 v remain.
+  std::array<double, most_cells> value{}, cost{}, start{};
+  value[0] = 0;
+  cost[0] = lambda_ * bits(0, k);
+  uint32_t top = 0;
+  for (uint32_t level = 1; level <= last; ++level) {
+    const double v = double(coder.values().points(use, level)) / 256,
+                 b = v * v + lambda_ * bits(int32_t(level), k);
+    double from = 0;
+    for (;;) {
+      from = (b - cost[top]) / (2 * (v - value[top]));
+      if (top == 0 || from > start[top]) break;
+      --top;
+    }
+    if (!(v > value[top])) continue;
+    ++top;
+    value[top] = v;
+    cost[top] = b;
+    start[top] = std::max(from, 0.0);
+    cells.level[top] = int32_t(level);
+  }
+  cells.count = top + 1;
+  for (uint32_t j = 1; j <= top; ++j) cells.start[j] = float(start[j]);
+  for (uint32_t j = top + 1; j < most_cells; ++j) cells.level[j] = cells.level[top];
+}
+
+int32_t RdQuantizer::above(float x, const Cells& cells) {
+  // From the cell at the eighth below: thresholds are about a step apart, so that one comparison more is the
+  // rule.
+  const auto eighths = uint32_t(std::min(x * float(lookup_scale), float(lookup_cells - 1)));
+  uint32_t j = cells.cell_at[eighths];
+  while (x >= cells.start[j + 1]) ++j;
+  if (j + 1 < cells.count || !cells.unbounded) return cells.level[j];
+  return std::max(cells.level[j], int32_t(std::min(x + cells.round, largest_scaled)));
+}
+
+void RdQuantizer::quantize(std::span<const float> values, std::span<const ContextClass> classes, size_t begin,
+                           ActiveLevels& active) const {
+  const float inverse = inverse_step_;
+  const float* first = first_.data();
+  const size_t before = active.levels.size();
+  active.positions.resize(before + values.size() - begin + 1);
+  uint32_t* positions = active.positions.data() + before;
+  // Most elements are zero: one comparison, and a store that costs less than a mispredicted branch.
+  size_t candidates = 0;
+  for (size_t i = begin; i < values.size(); ++i) {
+    positions[candidates] = uint32_t(i);
+    candidates += std::abs(values[i]) * inverse >= first[classes[i]];
+  }
+  active.levels.resize(before + candidates);
+  for (size_t j = 0; j < candidates; ++j) {
+    const size_t i = positions[j];
+    const float x = std::min(std::abs(values[i]) * inverse, largest_scaled);
+    const Cells& cells = cells_[classes[i]];
+    const int32_t level = x >= cells.start[1] ? above(x, cells) : 0;
+    active.levels[before + j] = values[i] < 0 ? -level : level;
+  }
+  active.positions.resize(before + candidates);
+}
+
+}  // namespace jsq

@@ -1,0 +1,186 @@
+// rdoq as a method: what it reaches on real dumps, the pack, layers, and what is special about its frames.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+
+#include "jsq/compress.hpp"
+#include "jsq/error.hpp"
+#include "jsq/frame.hpp"
+#include "jsq/gradients.hpp"
+#include "lib/methods/rdoq_parameters.hpp"
+#include "tests/kernels/data.hpp"
+
+namespace jsq {
+namespace {
+
+struct Coded {
+  std::string bytes;
+  CompressReport report;
+};
+
+Coded coded(const std::vector<InputDump>& inputs, const Target& target, const std::string& method = "rdoq",
+            unsigned threads = 0) {
+  CompressOptions options;
+  options.method = parse_method(method);
+  options.target = target;
+  options.threads = threads;
+  MemorySink sink;
+  Coded result;
+  result.report = compress(inputs, options, sink);
+  result.bytes = std::move(sink.bytes);
+  return result;
+}
+
+/// NMSE of what the frame decodes to, in double, without jsq's sums.
+double measured(const GradientSource& source, const std::string& bytes) {
+  const FrameReader reader = FrameReader::from_bytes(bytes);
+  double error = 0, energy = 0;
+  std::vector<float> scratch;
+  for (size_t t = 0; t < source.tensors().size(); ++t) {
+    const size_t n = size_t(source.tensors()[t].elements());
+    std::vector<float> decoded(n);
+    reader.read(t, 0, decoded);
+    const auto values = source.read(t, 0, n, scratch);
+    for (size_t i = 0; i < n; ++i) {
+      error += (double(decoded[i]) - double(values[i])) * (double(decoded[i]) - double(values[i]));
+      energy += double(values[i]) * double(values[i]);
+    }
+  }
+  return error / energy;
+}
+
+const std::string sample = std::string(JSQ_SAMPLES_DIR) + "/resnet20_mid.npy";
+
+TEST(Rdoq, ReachesItsErrorsOnAFlatDump) {
+  const std::shared_ptr<const GradientSource> source = open_gradients(sample);
+  constexpr std::pair<double, double> limits[] = {
+      {8, 0.0024}, {16, 0.035}, {32, 0.125}, {100, 0.35}, {1000, 0.715}};
+  for (const auto& [ratio, nmse] : limits) {
+    const Coded result = coded({{"grad.npy", source}}, {TargetKind::ratio, ratio});
+    EXPECT_LE(double(result.bytes.size()), 4.0 * 269722 / ratio);
+    EXPECT_GE(double(result.bytes.size()), 0.997 * std::floor(4.0 * 269722 / ratio) - 4) << ratio;
+    EXPECT_LE(measured(*source, result.bytes), nmse) << ratio;
+  }
+}
+
+/// A matrix that is row scale x column scale x noise, the same for every call.
+std::vector<float> structured(size_t rows, size_t columns, uint64_t seed) {
+  std::vector<float> values = test::make_data(test::Kind::gauss, rows * columns);
+  for (size_t r = 0; r < rows; ++r)
+    for (size_t c = 0; c < columns; ++c)
+      values[r * columns + c] *=
+          std::exp2(float((r * 7 + seed) % 9) / 2 - 2) * std::exp2(float((c * 5 + seed) % 7) / 2);
+  return values;
+}
+
+TEST(Rdoq, LayersOfAFlatDumpSaveBytesAndLoseNothingElse) {
+  std::vector<float> flat;
+  std::vector<std::vector<uint64_t>> shapes;
+  for (uint64_t k = 0; k < 4; ++k) {
+    const std::vector<float> layer = structured(60, 50, k);
+    flat.insert(flat.end(), layer.begin(), layer.end());
+    shapes.push_back({60, 50});
+  }
+  TensorInfo info;
+  info.shape = {flat.size()};
+  const auto source = source_of(info, flat);
+  InputDump alone{"grad.npy", source}, with_layers{"grad.npy", source};
+  with_layers.layers[0] = shapes;
+  const Target target{TargetKind::nmse, 0.05};
+  const Coded plain = coded({alone}, target), shaped = coded({with_layers}, target);
+  EXPECT_LE(measured(*source, plain.bytes), 0.05);
+  EXPECT_LE(measured(*source, shaped.bytes), 0.05);
+  EXPECT_LT(double(shaped.bytes.size()), 0.9 * double(plain.bytes.size()));
+  // The dump is still one flat tensor.
+  EXPECT_EQ(FrameReader::from_bytes(shaped.bytes).tensors()[0].info.shape, info.shape);
+  // Shapes that are not its elements are refused.
+  with_layers.layers[0].pop_back();
+  EXPECT_THROW(coded({with_layers}, target), Error);
+}
+
+TEST(Rdoq, SmallTensorsShareOneStreamAndEachCanBeReadAlone) {
+  std::vector<std::vector<float>> values;
+  std::vector<InputDump> dumps;
+  for (size_t k = 0; k < 20; ++k) {
+    values.push_back(structured(20, 30, k));
+    TensorInfo info;
+    info.shape = {20, 30};
+    dumps.push_back({"grad" + std::to_string(k) + ".npy", source_of(info, values.back())});
+  }
+  const Coded result = coded(dumps, {TargetKind::ratio, 16});
+  const FrameReader reader = FrameReader::from_bytes(result.bytes);
+  for (const FrameTensor& tensor : reader.tensors())
+    for (uint64_t bytes : tensor.block_bytes) EXPECT_EQ(bytes, 0u);
+  EXPECT_TRUE(reader.test(false).empty());
+  for (size_t k : {19, 0, 7}) {
+    std::vector<float> part(100), all(600);
+    reader.read(k, 250, part);
+    reader.read(k, 0, all);
+    EXPECT_TRUE(std::equal(part.begin(), part.end(), all.begin() + 250));
+    double error = 0, energy = 0;
+    for (size_t i = 0; i < 600; ++i) {
+      error += std::pow(double(all[i]) - double(values[k][i]), 2);
+      energy += std::pow(double(values[k][i]), 2);
+    }
+    EXPECT_LT(error, 0.2 * energy) << k;
+  }
+}
+
+TEST(Rdoq, MeetsErrorTargetsClosely) {
+  const std::shared_ptr<const GradientSource> source = open_gradients(sample);
+  for (double target : {1e-1, 1e-2, 1e-3, 1e-5}) {
+    const double nmse = measured(*source, coded({{"grad.npy", source}}, {TargetKind::nmse, target}).bytes);
+    EXPECT_LE(nmse, target);
+    EXPECT_GE(nmse, 0.99 * target);
+  }
+  for (double target : {1e-2, 1e-4, 1e-6}) {
+    const Coded result = coded({{"grad.npy", source}}, {TargetKind::maxabs, target});
+    EXPECT_LE(result.report.distortion.max_error, target);
+    EXPECT_GE(result.report.distortion.max_error, 0.95 * target);
+  }
+}
+
+TEST(Rdoq, CodesExtremeTensors) {
+  std::map<std::string, std::vector<float>> cases;
+  cases["constant"] = std::vector<float>(5000, 0.37f);
+  cases["ternary"] = std::vector<float>(5000);
+  for (size_t i = 0; i < 5000; ++i) cases["ternary"][i] = float(int(i * 7 % 3) - 1) * 0.02f;
+  cases["one element"] = {3.5f};
+  cases["outlier"] = test::make_data(test::Kind::gauss, 5000);
+  cases["outlier"][777] = -1e30f;
+  cases["zeros"] = std::vector<float>(5000);
+  for (const auto& [name, values] : cases) {
+    SCOPED_TRACE(name);
+    TensorInfo info;
+    info.shape = {values.size()};
+    const auto source = source_of(info, values);
+    // A sign takes a bit whatever it is, so that 5,000 equal values take 625 bytes; 5,000 of three, 991.
+    const Coded result = coded({{"grad.npy", source}}, {TargetKind::bytes, 1200});
+    EXPECT_LE(result.bytes.size(), 1200u);
+    std::vector<float> decoded(values.size());
+    FrameReader::from_bytes(result.bytes).read(0, 0, decoded);
+    double error = 0, energy = 0;
+    for (size_t i = 0; i < values.size(); ++i) {
+      ASSERT_TRUE(std::isfinite(decoded[i]));
+      error += std::pow(double(decoded[i]) - double(values[i]), 2);
+      energy += std::pow(double(values[i]), 2);
+    }
+    EXPECT_LE(error, 1e-3 * energy);
+  }
+}
+
+TEST(Rdoq, LayersInAParameterSetAreReadBackWithTheirRepeats) {
+  RdoqParameters parameters;
+  parameters.layers[3] = {{16, 3, 3, 3},  {16}, {16}, {16, 16, 3, 3}, {16}, {16},
+                          {16, 16, 3, 3}, {16}, {16}, {10, 64},       {}};
+  parameters.layers[9] = {{7}};
+  const std::string bytes = write_rdoq_parameters(parameters);
+  const RdoqParameters back = read_rdoq_parameters(bytes, "set");
+  EXPECT_EQ(back.layers, parameters.layers);
+  for (size_t size = 0; size < bytes.size(); ++size)
+    EXPECT_THROW(read_rdoq_parameters(bytes.substr(0, size), "set"), Error) << size;
+}
+
+}  // namespace
+}  // namespace jsq

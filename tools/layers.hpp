@@ -1,0 +1,16 @@
+// Shapes of the layers that a flat dump joins, from a .layers.json file: {"layers": [{"shape": [16, 3, 3, 3],
+// "offset": 0}, ..]}.
+#pragma once
+
+#include <string>
+
+#include "inputs.hpp"
+
+namespace jsq::tools {
+
+/// Gives the one-dimensional tensor of an npy dump its layers. `choice` is a file, "none", or empty: then
+/// FILE.layers.json beside FILE.npy, if it is there and fits. Returns what was found by itself, for a notice:
+/// the file, or what is wrong with it. \throws Error not_found, read_failed, usage (of a named file).
+std::string attach_layers(InputDump& dump, const InputFile& input, const std::string& choice);
+
+}  // namespace jsq::tools
