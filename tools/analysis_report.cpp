@@ -206,14 +206,10 @@ std::vector<Field<ResultLine>> result_fields() {
          return Cell(l.model->exchange->improves() ? "yes" : "no", l.model->exchange->improves());
        }},
       {{"file_bytes", "bytes"},
-       [](const ResultLine& l) {
-         return l.coded && !l.is_tensor ? count_cell(l.coded->file_bytes) : Cell();
-       }},
+       [](const ResultLine& l) { return l.coded ? count_cell(l.coded->file_bytes) : Cell(); }},
       {{"coded_file_ratio", "file"},
-       [](const ResultLine& l) {
-         return l.coded && !l.is_tensor ? ratio_cell(l.coded->file_ratio) : Cell();
-       }},
-      whole_field("bits_per_element", "bit/el", [](const CodedNoise& c) { return c.bits_per_element; }),
+       [](const ResultLine& l) { return l.coded ? ratio_cell(l.coded->file_ratio) : Cell(); }},
+      coded_field("bits_per_element", "bit/el", [](const CodedNoise& c) { return c.bits_per_element; }),
       {{"coded_payload_bits", "coded bits"},
        [](const ResultLine& l) {
          return l.coded && !l.is_tensor ? count_cell(l.coded->payload_bits) : Cell();

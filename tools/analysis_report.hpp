@@ -46,7 +46,7 @@ struct ResultLine {
   std::string target;
   std::string allocator;
   std::optional<ModelNoise> model;
-  std::optional<CodedNoise> coded;  ///< of a tensor: only its distortion
+  std::optional<CodedNoise> coded;  ///< of a tensor: its blocks' bytes, its distortion and its trials
   std::optional<BoundsAt> bounds;
   std::string problem;
 };

@@ -13,6 +13,7 @@
 #include "command.hpp"
 #include "inputs.hpp"
 #include "jsq/backend.hpp"
+#include "parallel.hpp"
 
 namespace jsq::tools {
 
@@ -32,6 +33,9 @@ struct AnalyzeOptions {
 
   bool results() const noexcept { return noise || bound || trials > 0; }
 };
+
+/// From here on limits of every tensor are worth a word of warning.
+constexpr size_t many_tensors = 512;
 
 /// Bits per element that a curve goes through: 4x to 1024x of f32.
 constexpr double curve_bits[] = {8, 4, 2, 1, 0.5, 0.25, 0.125, 0.0625, 0.03125};
@@ -98,9 +102,40 @@ DumpPicture picture_of(const InputFile& file, const InputDump& input, const Stat
   return picture;
 }
 
+/// A tensor's own part of a coded dump. Figures of the allocation belong to the whole.
+CodedNoise of_tensor(const CodedTensor& tensor) {
+  CodedNoise coded;
+  coded.file_bytes = tensor.block_bytes;
+  coded.file_ratio = double(tensor.input_bytes) / double(tensor.block_bytes);
+  coded.bits_per_element = tensor.elements > 0 ? 8 * double(tensor.block_bytes) / double(tensor.elements) : 0;
+  coded.distortion = tensor.distortion;
+  coded.trials = tensor.trials;
+  return coded;
+}
+
+/// The limits of a dump, then of each of its tensors alone when asked for.
+std::vector<RateDistortionBounds> dump_bounds(const GlobalOptions& global, const InputFile& file,
+                                              const InputDump& input, bool per_tensor) {
+  std::vector<RateDistortionBounds> bounds = {rate_distortion_bounds({input}, global.threads)};
+  if (!per_tensor) return bounds;
+  const size_t tensors = input.source->tensors().size();
+  if (tensors > many_tensors)
+    warn(global, fmt::format("{}: --per-tensor with --bound computes limits of each of {} tensors; without "
+                             "one of the two, or for FILE::MEMBER, it is faster",
+                             file.argument, tensors));
+  for (size_t t = 0; t < tensors; ++t) {
+    InputDump alone = input;
+    alone.all = false;
+    alone.tensors = {t};
+    bounds.push_back(rate_distortion_bounds({alone}, 1));
+    // One tensor is one distribution: the same curve, computed once.
+    bounds.back().tensors = bounds.back().pooled;
+  }
+  return bounds;
+}
+
 /// The lines of one study: per allocator the dump, then every tensor (when asked for).
-std::vector<ResultLine> study_lines(const NoiseStudy& study, const std::vector<Subject>& subjects,
-                                    const std::optional<RateDistortionBounds>& bounds) {
+std::vector<ResultLine> study_lines(const NoiseStudy& study, const std::vector<Subject>& subjects) {
   std::vector<ResultLine> lines;
   for (const AllocatorStudy& allocator : study.allocators)
     for (size_t s = 0; s < subjects.size(); ++s) {
@@ -114,19 +149,26 @@ std::vector<ResultLine> study_lines(const NoiseStudy& study, const std::vector<S
       line.coded = allocator.coded;
       if (subject.is_tensor) {
         if (!allocator.tensors.empty()) line.model = allocator.tensors[s - 1];
-        if (line.coded) {
-          line.coded->distortion = allocator.coded->tensors[s - 1];
-          line.coded->trials.reset();
-        }
+        if (line.coded) line.coded = of_tensor(allocator.coded->tensors[s - 1]);
       } else {
         line.problem = allocator.problem;
         line.model = allocator.model;
-        if (bounds && line.coded)
-          line.bounds = bounds_at(*bounds, line.coded->bits_per_element, line.coded->distortion.nmse());
       }
       lines.push_back(std::move(line));
     }
   return lines;
+}
+
+/// Sets the limits of lines that follow each other subject by subject, each subject with its own.
+void set_bounds(std::vector<ResultLine>& lines, const std::vector<RateDistortionBounds>& bounds,
+                unsigned threads) {
+  if (bounds.empty()) return;
+  parallel_for(threads, bounds.size(), [&](size_t s) {
+    for (size_t i = s; i < lines.size(); i += bounds.size())
+      if (lines[i].coded)
+        lines[i].bounds =
+            bounds_at(bounds[s], lines[i].coded->bits_per_element, lines[i].coded->distortion.nmse());
+  });
 }
 
 void warn_where_model_is_left_behind(const GlobalOptions& global, const InputFile& file,
@@ -165,7 +207,7 @@ void attach_results(std::vector<Subject>& subjects, const std::vector<ResultLine
 }
 
 std::vector<CurvePoint> curve_of(const InputFile& file, const InputDump& input, CompressOptions coding,
-                                 const std::optional<RateDistortionBounds>& bounds) {
+                                 const RateDistortionBounds* bounds) {
   std::vector<CurvePoint> points;
   for (double bits : curve_bits) {
     coding.target = {TargetKind::bpw, bits};
@@ -245,20 +287,22 @@ int run_analyze(const AnalyzeOptions& options, const GlobalOptions& global) {
       Statistics of_dump;
       std::vector<Subject> found = dump_subjects(file, *input, options.per_tensor, of_dump);
       DumpPicture picture = picture_of(file, *input, of_dump);
-      std::optional<RateDistortionBounds> bounds;
-      if (options.bound) bounds = rate_distortion_bounds({*input}, global.threads);
+      std::vector<RateDistortionBounds> bounds;
+      if (options.bound) bounds = dump_bounds(global, file, *input, options.per_tensor);
       for (const Target& target : options.results() ? targets : std::vector<Target>()) {
         coding.target = target;
         const NoiseStudy study = study_noise(*input, coding, study_options);
         warn_where_model_is_left_behind(global, file, study);
         warn_where_nothing_varies(global, file, study);
-        const std::vector<ResultLine> found_lines = study_lines(study, found, bounds);
+        std::vector<ResultLine> found_lines = study_lines(study, found);
+        set_bounds(found_lines, bounds, global.threads);
         attach_results(found, found_lines);
         lines.insert(lines.end(), found_lines.begin(), found_lines.end());
         picture.studies.push_back(study);
       }
       if (options.curve) {
-        const std::vector<CurvePoint> curve = curve_of(file, *input, coding, bounds);
+        const std::vector<CurvePoint> curve =
+            curve_of(file, *input, coding, bounds.empty() ? nullptr : &bounds.front());
         attach_curve(found.front(), curve);
         points.insert(points.end(), curve.begin(), curve.end());
         picture.curve = curve;

@@ -141,7 +141,11 @@ CodedNoise coded_noise(const RoundTrip& trip) {
   coded.expected_nmse = trip.distortion.energy > 0 ? expected / trip.distortion.energy : 0;
   coded.hprime = trip.report.pools.empty() ? std::numeric_limits<double>::quiet_NaN() : trip.report.hprime();
   coded.distortion = trip.distortion;
-  coded.tensors.assign(trip.tensors.begin(), trip.tensors.end());
+  for (size_t t = 0; t < trip.tensors.size(); ++t) {
+    const TensorReport& tensor = trip.report.tensors[t];
+    coded.tensors.push_back(
+        {trip.tensors[t].elements, tensor.input_bytes, tensor.block_bytes, trip.tensors[t], {}});
+  }
   return coded;
 }
 
@@ -151,10 +155,12 @@ Allocation co_compressor(const std::vector<float>& values, const ModelNoise& mod
   return allocate(values, WidthSet{0, width}, model.payload_bits / width * width);
 }
 
-std::optional<Trials> trials_of(const InputDump& input, const CompressOptions& options,
-                                const StudyOptions& study) {
-  if (study.trials == 0) return std::nullopt;
-  return run_trials(input, options, study.trials, study.memory_limit_bytes);
+void add_trials(CodedNoise& coded, const InputDump& input, const CompressOptions& options,
+                const StudyOptions& study) {
+  if (study.trials == 0) return;
+  const DumpTrials trials = run_trials(input, options, study.trials, study.memory_limit_bytes);
+  coded.trials = trials.whole;
+  for (size_t t = 0; t < trials.tensors.size(); ++t) coded.tensors[t].trials = trials.tensors[t];
 }
 
 }  // namespace
@@ -175,7 +181,7 @@ NoiseStudy study_noise(const InputDump& input, const CompressOptions& options, c
     AllocatorStudy result;
     result.allocator = "as given";
     result.coded = coded_noise(as_given);
-    result.coded->trials = trials_of(input, options, wanted);
+    add_trials(*result.coded, input, options, wanted);
     study.allocators.push_back(std::move(result));
     return study;
   }
@@ -204,7 +210,7 @@ NoiseStudy study_noise(const InputDump& input, const CompressOptions& options, c
     try {
       const bool same = !variant.reallocation && options.method.option("alloc") == variant.name;
       result.coded = coded_noise(same ? as_given : measure_round_trip({input}, coding, 1));
-      result.coded->trials = trials_of(input, coding, wanted);
+      add_trials(*result.coded, input, coding, wanted);
     } catch (const Error& error) {
       if (error.code() != Errc::unreachable_target) throw;
       result.problem = error.what();

@@ -25,15 +25,24 @@ struct ModelNoise {
   std::optional<ExchangeReport> exchange;
 };
 
+/// What a real encode and decode did to one tensor of the dump.
+struct CodedTensor {
+  uint64_t elements = 0, input_bytes = 0;
+  uint64_t block_bytes =
+      0;  ///< its blocks in the frame with their checksums; what tensors share is not in it
+  Distortion distortion;
+  std::optional<Trials> trials;
+};
+
 /// A real encode and decode at the target.
 struct CodedNoise {
   uint64_t file_bytes = 0;
   double file_ratio = 0, bits_per_element = 0;
   uint64_t payload_bits = 0;
-  double hprime = 0;         ///< h' per element of the allocation that was coded; NaN without classes
-  double expected_nmse = 0;  ///< exact expectation over the rounding; NaN where it has no closed form
-  Distortion distortion;     ///< measured
-  std::vector<Distortion> tensors;
+  double hprime = 0;                 ///< h' per element of the allocation that was coded; NaN without classes
+  double expected_nmse = 0;          ///< exact expectation over the rounding; NaN where it has no closed form
+  Distortion distortion;             ///< measured
+  std::vector<CodedTensor> tensors;  ///< in the dump's order
   std::optional<Trials> trials;
 
   /// True where the measured error is more than twice what the model says, or less than half.

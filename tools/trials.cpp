@@ -40,8 +40,15 @@ Estimate jackknife(double value, const std::vector<double>& without) {
   return {value, t_quantile(unsigned(without.size()) - 1) * std::sqrt((n - 1) / n * squares)};
 }
 
-/// Calls visit(first, original, decoded) for runs that cover the dump's elements, in order.
-using VisitRun = std::function<void(uint64_t, std::span<const float>, std::span<const float>)>;
+/// Some elements of one tensor: `first` is the first one's place in the dump.
+struct Run {
+  size_t tensor = 0;
+  uint64_t first = 0;
+  std::span<const float> original, decoded;
+};
+
+/// Calls visit(run) for runs that cover the dump's elements, in order.
+using VisitRun = std::function<void(const Run&)>;
 void for_each_run(const InputDump& input, const FrameReader& frame, const VisitRun& visit) {
   const std::vector<size_t> taken = taken_tensors(input);
   std::vector<float> scratch, decoded;
@@ -56,7 +63,7 @@ void for_each_run(const InputDump& input, const FrameReader& frame, const VisitR
       frame.read_stored(t, first, count, stored);
       decoded.resize(count);
       decode_elements(info.dtype, false, stored.data(), decoded);
-      visit(start + first, input.source->read(taken[t], first, count, scratch), decoded);
+      visit({t, start + first, input.source->read(taken[t], first, count, scratch), decoded});
     }
     start += elements;
   }
@@ -68,19 +75,35 @@ uint64_t elements_of(const InputDump& input) {
   return elements;
 }
 
-/// What the passes gather: |e_t|^2, <e_t, sum of all e>, and the two sums' own.
+/// What the passes gather of some elements: |g|^2, |e_t|^2 and <e_t, s> of every trial t, and |s|^2, s being
+/// the sum of all e_t.
 struct Errors {
   double energy = 0;
   std::vector<double> squared, with_sum;
   double sum_squared = 0;
+  bool differ = false;  ///< some trial from the first
+
+  explicit Errors(size_t trials) : squared(trials), with_sum(trials) {}
+  void add(const Errors& other) {
+    energy += other.energy;
+    for (size_t t = 0; t < squared.size(); ++t) squared[t] += other.squared[t];
+    for (size_t t = 0; t < with_sum.size(); ++t) with_sum[t] += other.with_sum[t];
+    sum_squared += other.sum_squared;
+    differ = differ || other.differ;
+  }
 };
 
-Trials trials_from(const Errors& errors) {
-  const size_t n = errors.squared.size();
+/// \param n trials that were made
+Trials trials_from(const Errors& errors, size_t n) {
   Trials trials;
   trials.count = unsigned(n);
+  if (!(errors.energy > 0)) return {trials.count, true, {}, {}, {}};
+  if (n > 1 && !errors.differ) {
+    const double nmse = errors.squared[0] / errors.energy;
+    return {trials.count, true, {nmse, 0}, {nmse, 0}, {0, 0}};
+  }
   double total = 0;
-  for (double squared : errors.squared) total += squared;
+  for (size_t t = 0; t < n; ++t) total += errors.squared[t];
   const auto pair_mean = [&](double sum_squared, double squares, double count) {
     return (sum_squared - squares) / (count * (count - 1)) / errors.energy;
   };
@@ -108,10 +131,51 @@ Trials trials_from(const Errors& errors) {
   return trials;
 }
 
+/// True when error e of trial `trial` is not that of all trials before, whose sum is s. Adding equal numbers
+/// rounds, by far less than any two decoded floats differ.
+bool differs(double e, size_t trial, double s) {
+  return trial > 0 && std::abs(double(trial) * e - s) > 1e-9 * std::abs(s);
+}
+
+/// First pass over a trial's frame: the errors' squares, and the sum of all errors so far.
+void add_trial(const InputDump& input, const FrameReader& frame, size_t trial, std::vector<double>& sum,
+               std::vector<Errors>& tensors) {
+  for (Errors& errors : tensors) errors.energy = 0;
+  for_each_run(input, frame, [&](const Run& run) {
+    Errors& errors = tensors[run.tensor];
+    double squared = 0, energy = 0;
+    for (size_t i = 0; i < run.original.size(); ++i) {
+      const double g = double(run.original[i]), e = double(run.decoded[i]) - g;
+      double& s = sum[run.first + i];
+      errors.differ = errors.differ || differs(e, trial, s);
+      s += e;
+      squared += e * e;
+      energy += g * g;
+    }
+    errors.squared[trial] += squared;
+    errors.energy += energy;
+  });
+}
+
+/// Second pass: the errors' products with their sum.
+void add_products(const InputDump& input, const FrameReader& frame, size_t trial,
+                  const std::vector<double>& sum, std::vector<Errors>& tensors) {
+  for_each_run(input, frame, [&](const Run& run) {
+    double with_sum = 0, sum_squared = 0;
+    for (size_t i = 0; i < run.original.size(); ++i) {
+      const double s = sum[run.first + i];
+      with_sum += (double(run.decoded[i]) - double(run.original[i])) * s;
+      sum_squared += s * s;
+    }
+    tensors[run.tensor].with_sum[trial] += with_sum;
+    if (trial == 0) tensors[run.tensor].sum_squared += sum_squared;
+  });
+}
+
 }  // namespace
 
-Trials run_trials(const InputDump& input, const CompressOptions& options, unsigned count,
-                  uint64_t memory_limit_bytes) {
+DumpTrials run_trials(const InputDump& input, const CompressOptions& options, unsigned count,
+                      uint64_t memory_limit_bytes) {
   const uint64_t elements = elements_of(input);
   if (memory_limit_bytes > 0 && elements > memory_limit_bytes / sizeof(double))
     throw Error(Errc::limit, input.path + ": --trials sums the errors of all " + std::to_string(elements) +
@@ -120,50 +184,26 @@ Trials run_trials(const InputDump& input, const CompressOptions& options, unsign
                                  "; raise the limit or name fewer tensors");
   std::vector<double> sum(elements);
   std::vector<MemorySink> frames;
-  Errors errors;
+  std::vector<Errors> tensors(taken_tensors(input).size(), Errors(count));
   bool differ = false;
   for (unsigned trial = 0; trial < count; ++trial) {
     CompressOptions coding = options;
     coding.seed = options.seed + trial;
     frames.emplace_back();
     compress({input}, coding, frames.back());
-    const FrameReader frame = FrameReader::from_bytes(frames.back().bytes);
-    double squared = 0;
-    errors.energy = 0;
-    for_each_run(input, frame,
-                 [&](uint64_t first, std::span<const float> original, std::span<const float> decoded) {
-                   double run_squared = 0, run_energy = 0;
-                   for (size_t i = 0; i < original.size(); ++i) {
-                     const double g = double(original[i]), e = double(decoded[i]) - g;
-                     differ = differ || (trial == 1 && e != sum[first + i]);
-                     sum[first + i] += e;
-                     run_squared += e * e;
-                     run_energy += g * g;
-                   }
-                   squared += run_squared;
-                   errors.energy += run_energy;
-                 });
-    errors.squared.push_back(squared);
+    add_trial(input, FrameReader::from_bytes(frames.back().bytes), trial, sum, tensors);
+    for (const Errors& errors : tensors) differ = differ || errors.differ;
     if (trial == 1 && !differ) break;
   }
-  if (!(errors.energy > 0)) return {unsigned(frames.size()), true, {}, {}, {}};
-  if (count > 1 && !differ) {
-    const double nmse = errors.squared[0] / errors.energy;
-    return {2, true, {nmse, 0}, {nmse, 0}, {0, 0}};
-  }
-  for (double s : sum) errors.sum_squared += s * s;
-  for (const MemorySink& bytes : frames) {
-    double with_sum = 0;
-    for_each_run(input, FrameReader::from_bytes(bytes.bytes),
-                 [&](uint64_t first, std::span<const float> original, std::span<const float> decoded) {
-                   double run = 0;
-                   for (size_t i = 0; i < original.size(); ++i)
-                     run += (double(decoded[i]) - double(original[i])) * sum[first + i];
-                   with_sum += run;
-                 });
-    errors.with_sum.push_back(with_sum);
-  }
-  return trials_from(errors);
+  if (differ)
+    for (size_t trial = 0; trial < frames.size(); ++trial)
+      add_products(input, FrameReader::from_bytes(frames[trial].bytes), trial, sum, tensors);
+
+  Errors whole(count);
+  for (const Errors& errors : tensors) whole.add(errors);
+  DumpTrials trials{trials_from(whole, frames.size()), {}};
+  for (const Errors& errors : tensors) trials.tensors.push_back(trials_from(errors, frames.size()));
+  return trials;
 }
 
 }  // namespace jsq::tools

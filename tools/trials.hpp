@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "jsq/compress.hpp"
 
@@ -17,7 +18,7 @@ struct Estimate {
 /// All in units of |g|^2, over the seeds seed, seed + 1, ...
 struct Trials {
   unsigned count = 0;          ///< trials that were made: 2 where the seed changes nothing
-  bool deterministic = false;  ///< the first two decoded to the same values
+  bool deterministic = false;  ///< all decoded to the same values
   Estimate nmse;
   /// |E g^ - g|^2: the mean of <e_s, e_t> over pairs of trials, e = g^ - g, so variance does not leak into
   /// it. It may come out below zero for an unbiased method. NaN for one trial.
@@ -25,10 +26,17 @@ struct Trials {
   Estimate variance;  ///< E |g^ - E g^|^2 = nmse - bias. NaN for one trial.
 };
 
+/// The same trials seen as a whole and tensor by tensor, each tensor in units of its own |g|^2 and
+/// deterministic where its own values do not change.
+struct DumpTrials {
+  Trials whole;
+  std::vector<Trials> tensors;  ///< in the input's order
+};
+
 /// Codes `input` `count` times from options.seed on. Memory: eight bytes an element and the frames;
 /// `memory_limit_bytes` (0: none) bounds the former.
 /// \throws Error as compress does, and limit.
-Trials run_trials(const InputDump& input, const CompressOptions& options, unsigned count,
-                  uint64_t memory_limit_bytes);
+DumpTrials run_trials(const InputDump& input, const CompressOptions& options, unsigned count,
+                      uint64_t memory_limit_bytes);
 
 }  // namespace jsq::tools
