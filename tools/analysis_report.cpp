@@ -290,6 +290,11 @@ constexpr std::string_view trial_legend =
     "  the same with other seeds, in units of |g|^2, each with half its 95 % confidence interval\n"
     "  bias |E g^ - g|^2, variance E |g^ - E g^|^2; fixed: the seed changes nothing, so there is nothing to "
     "vary\n";
+const std::vector<std::string> tensor_bound_keys = {
+    "file_bytes",        "bits_per_element", "nmse",
+    "bound_pooled_nmse", "bound_pooled_db",  "bound_pooled_bytes",
+    "bound_scales_nmse", "bound_scales_db",  "bound_scales_bytes"};
+
 constexpr std::string_view bound_legend =
     "  rate-distortion limits at the same bytes: the least nmse, how far the result is above it, and the "
     "bytes "
@@ -297,6 +302,13 @@ constexpr std::string_view bound_legend =
     "  nmse would need: one distribution for all elements, one a tensor, row and column scales known "
     "(negative dB: the\n"
     "  code uses structure that the model does not have)\n";
+
+constexpr std::string_view tensor_bound_legend =
+    "  the same for each tensor alone at the bytes of its blocks; header, directory and parameters, which "
+    "tensors share,\n"
+    "  are left out, and the limit of a small tensor, whose histogram fits its few elements, is far below "
+    "any "
+    "code\n";
 
 // --- Curve
 // ---------------------------------------------------------------------------------------------------
@@ -340,6 +352,13 @@ const std::vector<std::string> curve_keys = {
 const std::vector<std::string> curve_bound_keys = {"bound_pooled_nmse", "bound_tensors_nmse",
                                                    "bound_scales_nmse"};
 
+constexpr std::string_view curve_legend =
+    "  real encodes at less and less: bits an element of the whole frame, of the values alone (payload); h' "
+    "of "
+    "the\n"
+    "  allocation that was coded, the quantizer's exact mean squared error (expected), and what was "
+    "measured\n";
+
 // --- Printing
 // ------------------------------------------------------------------------------------------------
 
@@ -358,71 +377,127 @@ bool has_bounds(const ResultLine& line) {
   return line.bounds.has_value();
 }
 
+/// Tables one after the other, with an empty line between them. In text a table of rows about several things
+/// comes in groups, each under a line that names what it is about, so that long names take no columns.
 struct Printer {
   const GlobalOptions& global;
   bool first = true;
 
+  void heading(const std::string& text) {
+    if (text.empty()) return;
+    print(Stream::out, (first ? "" : "\n") + printable(text) + "\n");
+    first = true;  // its table follows at once
+  }
   void table(const Table& table, std::string_view legend = {}) {
     print(Stream::out, (first ? "" : "\n") + table.render(global.format));
     if (global.text() && !global.quiet()) print(Stream::out, legend);
     first = false;
   }
+
+  /// The columns `keys` of `rows`; `heading_of` tells the groups of the text form. `problem_of` (may be
+  /// nullptr) is written behind a row, in Markdown into a column of its own.
+  template <class Row>
+  void grouped(const std::vector<Field<Row>>& all_fields, std::vector<std::string> keys,
+               const std::vector<Row>& rows, std::string_view legend,
+               const std::function<std::string(const Row&)>& heading_of,
+               const std::function<std::string(const Row&)>& problem_of) {
+    if (problem_of && global.format == "md") keys.emplace_back("problem");
+    const std::vector<Field<Row>> fields = chosen(all_fields, keys);
+    for (size_t at = 0; at < rows.size();) {
+      const std::string group = global.text() ? heading_of(rows[at]) : "";
+      heading(group);
+      Table part = table_of(fields, std::vector<Row>());
+      for (; at < rows.size() && (!global.text() || heading_of(rows[at]) == group); ++at) {
+        std::vector<Cell> cells;
+        for (const Field<Row>& field : fields) cells.push_back(field.cell(rows[at]));
+        part.add_row(std::move(cells));
+        if (problem_of && global.text()) part.annotate_last_row(problem_of(rows[at]));
+      }
+      table(part, at == rows.size() ? legend : std::string_view());
+    }
+  }
 };
 
-void print_results(Printer& printer, const ReportParts& parts, const std::vector<ResultLine>& lines,
+/// What the rows of results have in common with their neighbours, and how each is named then.
+struct ResultForm {
+  bool inputs, tensors;  ///< there are several inputs; tensors of them
+
+  std::string heading(const ResultLine& line) const {
+    std::string text = inputs ? line.input : "";
+    if (tensors) text += (inputs ? ", " : "") + line.target + ", alloc " + line.allocator;
+    return text;
+  }
+  /// Columns that name a row.
+  std::vector<std::string> names(bool text) const {
+    std::vector<std::string> keys;
+    if (inputs && !text) keys.emplace_back("input");
+    if (tensors) keys.emplace_back("tensor");
+    if (!tensors || !text) keys.insert(keys.end(), {"target", "allocator"});
+    return keys;
+  }
+};
+
+void print_results(Printer& printer, const ResultForm& form, const std::vector<ResultLine>& lines,
                    const std::vector<std::string>& keys, std::string_view legend, KeepLine keep) {
-  std::vector<std::string> shown;
-  if (parts.several_inputs) shown.push_back("input");
-  if (parts.per_tensor) shown.push_back("tensor");
-  shown.insert(shown.end(), {"target", "allocator"});
-  shown.insert(shown.end(), keys.begin(), keys.end());
   std::vector<ResultLine> kept;
   for (const ResultLine& line : lines)
     if (keep(line)) kept.push_back(line);
-  if (kept.empty()) return;
-  const bool with_problem = keep == any_line;
-  if (with_problem && printer.global.format == "md") shown.emplace_back("problem");
-  const std::vector<Field<ResultLine>> fields = chosen(result_fields(), shown);
-  Table table = table_of(fields, std::vector<ResultLine>());
-  for (const ResultLine& line : kept) {
-    std::vector<Cell> cells;
-    for (const Field<ResultLine>& field : fields) cells.push_back(field.cell(line));
-    table.add_row(std::move(cells));
-    if (with_problem && printer.global.text()) table.annotate_last_row(line.problem);
+  std::vector<std::string> shown = form.names(printer.global.text());
+  shown.insert(shown.end(), keys.begin(), keys.end());
+  std::function<std::string(const ResultLine&)> problem_of;
+  if (keep == any_line) problem_of = [](const ResultLine& line) { return line.problem; };
+  printer.grouped<ResultLine>(
+      result_fields(), shown, kept, legend, [&](const ResultLine& line) { return form.heading(line); },
+      problem_of);
+}
+
+void print_bounds(Printer& printer, const ResultForm& form, const std::vector<ResultLine>& lines) {
+  if (!printer.global.text() || !form.tensors)
+    return print_results(printer, form, lines, bound_keys, bound_legend, has_bounds);
+  // A tensor is one distribution, so two of the three models are one: with that left out its rows are not
+  // too wide for its name.
+  print_results(printer, {form.inputs, false}, lines, bound_keys, bound_legend,
+                [](const ResultLine& line) { return has_bounds(line) && !line.is_tensor; });
+  print_results(printer, form, lines, tensor_bound_keys, tensor_bound_legend,
+                [](const ResultLine& line) { return has_bounds(line) && line.is_tensor; });
+}
+
+void print_statistics(Printer& printer, const ReportParts& parts, const std::vector<Subject>& subjects) {
+  const bool text = printer.global.text(), heads = text && (!parts.several_inputs || parts.per_tensor);
+  std::vector<std::string> sizes = size_keys, distribution = distribution_keys;
+  if (heads) {
+    sizes.erase(sizes.begin());
+    distribution.erase(distribution.begin());
   }
-  printer.table(table, legend);
+  const std::function<std::string(const Subject&)> heading_of = [&](const Subject& subject) {
+    if (!heads) return std::string();
+    return subject.input.empty() ? std::string("all inputs") : subject.input;
+  };
+  printer.grouped<Subject>(statistics_fields(), sizes, subjects, {}, heading_of, nullptr);
+  // One input is named once.
+  const bool again = parts.several_inputs;
+  printer.grouped<Subject>(
+      statistics_fields(), distribution, subjects, statistics_legend,
+      [&](const Subject& subject) { return again ? heading_of(subject) : std::string(); }, nullptr);
 }
 
 void print_tables(const GlobalOptions& global, const ReportParts& parts, const std::vector<Subject>& subjects,
                   const std::vector<ResultLine>& lines, const std::vector<CurvePoint>& points) {
   Printer printer{global};
-  // One input needs no column for its name.
-  std::vector<std::string> sizes = size_keys, distribution = distribution_keys;
-  if (global.text() && !parts.several_inputs) {
-    print(Stream::out, printable(subjects.front().input) + "\n");
-    sizes.erase(sizes.begin());
-    distribution.erase(distribution.begin());
-  }
-  printer.table(table_of(chosen(statistics_fields(), sizes), subjects));
-  printer.table(table_of(chosen(statistics_fields(), distribution), subjects), statistics_legend);
-  if (parts.models) print_results(printer, parts, lines, model_keys, model_legend, has_model);
-  if (parts.results) print_results(printer, parts, lines, coded_keys, coded_legend, any_line);
-  if (parts.trials) print_results(printer, parts, lines, trial_keys, trial_legend, has_trials);
-  if (parts.bound) print_results(printer, parts, lines, bound_keys, bound_legend, has_bounds);
-  if (!parts.curve || points.empty()) return;
+  print_statistics(printer, parts, subjects);
+  const ResultForm form{parts.several_inputs, parts.per_tensor};
+  if (parts.models) print_results(printer, form, lines, model_keys, model_legend, has_model);
+  if (parts.results) print_results(printer, form, lines, coded_keys, coded_legend, any_line);
+  if (parts.trials) print_results(printer, form, lines, trial_keys, trial_legend, has_trials);
+  if (parts.bound) print_bounds(printer, form, lines);
+  if (!parts.curve) return;
   std::vector<std::string> keys = curve_keys;
-  if (parts.several_inputs) keys.insert(keys.begin(), "input");
+  if (parts.several_inputs && !global.text()) keys.insert(keys.begin(), "input");
   if (parts.bound) keys.insert(keys.end(), curve_bound_keys.begin(), curve_bound_keys.end());
-  if (global.format == "md") keys.emplace_back("problem");
-  const std::vector<Field<CurvePoint>> fields = chosen(curve_fields(), keys);
-  Table table = table_of(fields, std::vector<CurvePoint>());
-  for (const CurvePoint& point : points) {
-    std::vector<Cell> cells;
-    for (const Field<CurvePoint>& field : fields) cells.push_back(field.cell(point));
-    table.add_row(std::move(cells));
-    if (global.text()) table.annotate_last_row(point.problem);
-  }
-  printer.table(table);
+  printer.grouped<CurvePoint>(
+      curve_fields(), keys, points, curve_legend,
+      [&](const CurvePoint& point) { return parts.several_inputs ? point.input : std::string(); },
+      [](const CurvePoint& point) { return point.problem; });
 }
 
 }  // namespace
@@ -431,7 +506,10 @@ BoundsAt bounds_at(const RateDistortionBounds& bounds, double bits_per_element, 
   const auto at = [&](const RateDistortion& bound) {
     return BoundAt{bound.nmse_at(bits_per_element), bound.bits_at(nmse) * bound.elements() / 8};
   };
-  return {at(bounds.pooled), at(bounds.tensors), at(bounds.scales),
+  // A model of one part is the pooled source: computing it once gives the very same figures.
+  const BoundAt pooled = at(bounds.pooled);
+  const auto of_model = [&](const RateDistortion& bound) { return bound.parts() == 1 ? pooled : at(bound); };
+  return {pooled, of_model(bounds.tensors), of_model(bounds.scales),
           bounds.pooled.shannon_nmse_at(bits_per_element)};
 }
 

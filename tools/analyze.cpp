@@ -128,8 +128,6 @@ std::vector<RateDistortionBounds> dump_bounds(const GlobalOptions& global, const
     alone.all = false;
     alone.tensors = {t};
     bounds.push_back(rate_distortion_bounds({alone}, 1));
-    // One tensor is one distribution: the same curve, computed once.
-    bounds.back().tensors = bounds.back().pooled;
   }
   return bounds;
 }
