@@ -22,6 +22,11 @@ Cell share_cell(double share) {
       json_number(share)};
 }
 
+/// A tensor's name; that of an npy is empty.
+Cell name_cell(const std::string& name) {
+  return {name.empty() ? "-" : name, name};
+}
+
 /// A column and how a row fills it.
 template <class Row>
 struct Field {
@@ -74,7 +79,7 @@ std::vector<Field<Subject>> statistics_fields() {
       {{"input", "input", Align::left},
        [](const Subject& s) { return s.input.empty() ? Cell("all inputs", nullptr) : Cell(s.input); }},
       {{"tensor", "tensor", Align::left},
-       [](const Subject& s) { return s.is_tensor ? Cell(s.tensor) : Cell(whole_text(s), nullptr); }},
+       [](const Subject& s) { return s.is_tensor ? name_cell(s.tensor) : Cell(whole_text(s), nullptr); }},
       {{"tensors", "tensors"}, [](const Subject& s) { return count_cell(s.tensors); }},
       {{"dtype", "dtype", Align::left}, [](const Subject& s) { return Cell(s.dtype); }},
       {{"shape", "shape", Align::left},
@@ -181,7 +186,7 @@ std::vector<Field<ResultLine>> result_fields() {
   std::vector<Field<ResultLine>> fields = {
       {{"input", "input", Align::left}, [](const ResultLine& l) { return Cell(l.input); }},
       {{"tensor", "tensor", Align::left},
-       [](const ResultLine& l) { return l.is_tensor ? Cell(l.tensor) : Cell("all", nullptr); }},
+       [](const ResultLine& l) { return l.is_tensor ? name_cell(l.tensor) : Cell("all", nullptr); }},
       {{"target", "target", Align::left}, [](const ResultLine& l) { return Cell(l.target); }},
       {{"allocator", "alloc", Align::left}, [](const ResultLine& l) { return Cell(l.allocator); }},
       {{"payload_bits", "payload bits"},
@@ -377,6 +382,20 @@ bool has_bounds(const ResultLine& line) {
   return line.bounds.has_value();
 }
 
+/// A sentence below a table, in lines of at most 110 columns.
+std::string note(const std::string& sentence) {
+  constexpr size_t width = 110;
+  std::string lines;
+  std::string rest = printable(sentence);
+  for (bool first_line = true; !rest.empty(); first_line = false) {
+    size_t end = rest.size() <= width ? rest.size() : rest.rfind(' ', width);
+    if (end == std::string::npos || end == 0) end = rest.size();
+    lines += (first_line ? "  ! " : "    ") + rest.substr(0, end) + "\n";
+    rest.erase(0, end + 1);
+  }
+  return lines;
+}
+
 /// Tables one after the other, with an empty line between them. In text a table of rows about several things
 /// comes in groups, each under a line that names what it is about, so that long names take no columns.
 struct Printer {
@@ -388,14 +407,15 @@ struct Printer {
     print(Stream::out, (first ? "" : "\n") + printable(text) + "\n");
     first = true;  // its table follows at once
   }
-  void table(const Table& table, std::string_view legend = {}) {
+  void table(const Table& table, std::string_view notes, std::string_view legend) {
     print(Stream::out, (first ? "" : "\n") + table.render(global.format));
+    if (global.text()) print(Stream::out, notes);
     if (global.text() && !global.quiet()) print(Stream::out, legend);
     first = false;
   }
 
   /// The columns `keys` of `rows`; `heading_of` tells the groups of the text form. `problem_of` (may be
-  /// nullptr) is written behind a row, in Markdown into a column of its own.
+  /// nullptr) stands below the table, in Markdown in a column of its own.
   template <class Row>
   void grouped(const std::vector<Field<Row>>& all_fields, std::vector<std::string> keys,
                const std::vector<Row>& rows, std::string_view legend,
@@ -407,13 +427,14 @@ struct Printer {
       const std::string group = global.text() ? heading_of(rows[at]) : "";
       heading(group);
       Table part = table_of(fields, std::vector<Row>());
+      std::string notes;
       for (; at < rows.size() && (!global.text() || heading_of(rows[at]) == group); ++at) {
         std::vector<Cell> cells;
         for (const Field<Row>& field : fields) cells.push_back(field.cell(rows[at]));
         part.add_row(std::move(cells));
-        if (problem_of && global.text()) part.annotate_last_row(problem_of(rows[at]));
+        if (problem_of && global.text() && !problem_of(rows[at]).empty()) notes += note(problem_of(rows[at]));
       }
-      table(part, at == rows.size() ? legend : std::string_view());
+      table(part, notes, at == rows.size() ? legend : std::string_view());
     }
   }
 };

@@ -72,7 +72,43 @@ PYTHON
   expect 0 jsq analyze --json --noise --per-tensor -t ratio=16 "$samples/vit2_early.h5"
   echo "$output" >report.json
   noise_model tensors report.json "$samples/vit2_early.h5"
-  [ "$(jq '[.rows[1:][].results[] | .h_eq3, .coded_file_ratio] | unique == [null]' report.json)" = true ]
+  [ "$(jq '[.rows[1:][].results[] | .h_eq3, .coded_hprime] | unique == [null]' report.json)" = true ]
+}
+
+@test "a tensor's bytes are those of its blocks: less than the frame together, and the size its limits are taken at" {
+  expect 0 jsq --json analyze --bound --per-tensor -t ratio=16 "$samples/vit2_early.h5"
+  echo "$output" >report.json
+  jsq -q compress -t ratio=16 "$samples/vit2_early.h5" -o frame.jsq
+  jsq --json list -v frame.jsq >list.json
+  python - <<'PYTHON'
+import json
+whole, *tensors = json.load(open("report.json"))["rows"]
+listed = {tensor["name"]: tensor for tensor in json.load(open("list.json"))["frames"][0]["tensors"]}
+total = 0
+for row in tensors:
+    result, = row["results"]
+    # The listing leaves out the four bytes of each block's checksum.
+    entry = listed[row["tensor"]]
+    assert result["file_bytes"] == entry["bytes"] + 4 * entry["blocks"], (result["file_bytes"], entry)
+    assert abs(result["bits_per_element"] * row["elements"] - 8 * result["file_bytes"]) < 1e-6
+    assert (result["bound_pooled_db"] >= 0) == (result["bound_pooled_bytes"] <= result["file_bytes"]), row["tensor"]
+    assert result["bound_tensors_nmse"] == result["bound_pooled_nmse"] >= result["bound_scales_nmse"], row["tensor"]
+    total += result["file_bytes"]
+assert 0.9 * whole["results"][0]["file_bytes"] < total < whole["results"][0]["file_bytes"], total
+PYTHON
+}
+
+@test "the trials of tensors, weighted by their energy, are those of the whole" {
+  expect 0 jsq --json analyze --trials 3 --per-tensor -m jointsq:quant=mid -t ratio=16 "$samples/vit2_early.h5"
+  echo "$output" >report.json
+  python - <<'PYTHON'
+import json, math
+whole, *tensors = json.load(open("report.json"))["rows"]
+for key in ("trial_nmse", "bias", "variance"):
+    total = sum(row["results"][0][key] * row["l2_norm"] ** 2 for row in tensors) / whole["l2_norm"] ** 2
+    assert math.isclose(total, whole["results"][0][key], rel_tol=1e-6), (key, total)
+assert all(row["results"][0]["trials"] == 3 for row in tensors)
+PYTHON
 }
 
 @test "text, CSV, Markdown and JSON say the same" {
@@ -208,8 +244,17 @@ PYTHON
   expect "$EXIT_USAGE" jsq -q analyze --plot noise.txt "$samples/vit2_early.h5"
 }
 
-@test "text is at most 120 columns wide for a file of a short name" {
+@test "text is at most 120 columns wide for files and tensors of short names, and says each legend once" {
   cp "$samples/resnet20_mid.npy" grad.npy
-  expect 0 jsq analyze --noise --bound --trials 2 --curve -t ratio=1000 grad.npy
-  [ "$(wc -L <<<"$output")" -le 120 ]
+  python -c "
+import numpy as np
+rng = np.random.default_rng(3)
+np.savez('two.npz', **{'block1.conv2.weight': rng.standard_normal((64, 64)).astype('f4'), 'fc': rng.standard_normal(64).astype('f4')})"
+  for arguments in grad.npy "grad.npy two.npz" "--per-tensor two.npz" "--per-tensor grad.npy two.npz"; do
+    # shellcheck disable=SC2086
+    expect 0 jsq analyze --noise --bound --trials 2 --curve -m jointsq:quant=mid -t ratio=12 $arguments
+    [ "$(wc -L <<<"$output")" -le 120 ]
+    [ "$(grep -c "rate-distortion limits at the same bytes" <<<"$output")" -eq 1 ]
+    [ "$(grep -c "h Eq.3     " <<<"$output")" -eq 1 ]
+  done
 }

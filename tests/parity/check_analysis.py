@@ -147,39 +147,58 @@ def check_dump(program, path, scratch):
     print(f"{path.name}: as numpy has it")
 
 
-def check_models(program, path, group):
-    """The limits of a dump of several tensors: pooled, by tensor, and by scales."""
-    with h5py.File(path) as file:
-        names = []
-        (file[group] if group else file).visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-        tensors = [(file[group] if group else file)[name][()].astype(np.float32) for name in names]
-    argument = f"{path}::{group}" if group else path
-    row = json.loads(run(program, "-q", "--json", "analyze", "--bound", "-t", "ratio=32", argument))["rows"][0]
-    result = row["results"][0]
-    parts = {"pooled": [np.concatenate([t.ravel() for t in tensors])], "tensors": [t.ravel() for t in tensors]}
+def scale_labels(tensor):
+    """The half octave of every element's scale: of its row and column, or of its run."""
+    magnitudes = np.abs(tensor.astype(np.float64))
+    octaves = np.zeros(tensor.shape)
+    if tensor.ndim >= 2 and tensor.size >= 1024:
+        with np.errstate(divide="ignore"):
+            if tensor.size // tensor.shape[0] >= 16:
+                rows = magnitudes.reshape(tensor.shape[0], -1).mean(1)
+                octaves += 2 * np.log2(rows).reshape(-1, *[1] * (tensor.ndim - 1))
+            if tensor.size // tensor.shape[1] >= 16:
+                columns = np.moveaxis(magnitudes, 1, 0).reshape(tensor.shape[1], -1).mean(1) / magnitudes.mean()
+                octaves += 2 * np.log2(columns).reshape(-1, *[1] * (tensor.ndim - 2))
+    else:
+        whole = max(1, tensor.size // 256 + (tensor.size % 256 >= 16))
+        runs = np.split(magnitudes.ravel(), 256 * np.arange(1, whole))
+        octaves = np.concatenate([np.full(r.size, 2 * np.log2(r.mean()) if r.any() else -np.inf) for r in runs])
+    return np.where(np.isfinite(octaves), np.rint(octaves), -1000).astype(int).ravel()
+
+
+def scale_parts(tensors):
     classes = {}
     for tensor in tensors:
-        magnitudes = np.abs(tensor.astype(np.float64))
-        octaves = np.zeros(tensor.shape)
-        if tensor.ndim >= 2 and tensor.size >= 1024:
-            with np.errstate(divide="ignore"):
-                if tensor.size // tensor.shape[0] >= 16:
-                    rows = magnitudes.reshape(tensor.shape[0], -1).mean(1)
-                    octaves += 2 * np.log2(rows).reshape(-1, *[1] * (tensor.ndim - 1))
-                if tensor.size // tensor.shape[1] >= 16:
-                    columns = np.moveaxis(magnitudes, 1, 0).reshape(tensor.shape[1], -1).mean(1) / magnitudes.mean()
-                    octaves += 2 * np.log2(columns).reshape(-1, *[1] * (tensor.ndim - 2))
-        else:
-            whole = max(1, tensor.size // 256 + (tensor.size % 256 >= 16))
-            runs = np.split(magnitudes.ravel(), 256 * np.arange(1, whole))
-            octaves = np.concatenate([np.full(r.size, 2 * np.log2(r.mean()) if r.any() else -np.inf) for r in runs])
-        labels = np.where(np.isfinite(octaves), np.rint(octaves), -1000).astype(int).ravel()
+        labels = scale_labels(tensor)
         for label in np.unique(labels):
             classes.setdefault(label, []).append(tensor.ravel()[labels == label])
-    parts["scales"] = [np.concatenate(part) for part in classes.values()]
-    for model in MODELS:
-        close(result[f"bound_{model}_nmse"], least_nmse(parts[model], result["bits_per_element"]), f"{path.name}: {model}", 1e-3)
-    print(f"{path.name}: {len(tensors)} tensors, {len(parts['scales'])} classes of scales, limits as numpy has them")
+    return [np.concatenate(part) for part in classes.values()]
+
+
+def check_models(program, path, single):
+    """The limits of a dump of several tensors: pooled, by tensor, and by scales; and those of the tensors `single` alone,
+    at the bytes of their blocks."""
+    tensors = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: tensors.update({name: item[()].astype(np.float32)}) if isinstance(item, h5py.Dataset) else None)
+    rows = json.loads(run(program, "-q", "--json", "analyze", "--bound", "--per-tensor", "-t", "ratio=32", path))["rows"]
+
+    def check(result, parts, what):
+        for model in MODELS:
+            close(result[f"bound_{model}_nmse"], least_nmse(parts[model], result["bits_per_element"]), f"{what}: {model}", 1e-3)
+
+    values = list(tensors.values())
+    scales = scale_parts(values)
+    check(rows[0]["results"][0],
+          {"pooled": [np.concatenate([t.ravel() for t in values])], "tensors": [t.ravel() for t in values], "scales": scales},
+          path.name)
+    for name in single:
+        row = next(row for row in rows if row["tensor"] == name)
+        result, tensor = row["results"][0], tensors[name]
+        close(result["bits_per_element"], 8 * result["file_bytes"] / tensor.size, f"{name}: bits", 1e-12)
+        check(result, {"pooled": [tensor.ravel()], "tensors": [tensor.ravel()], "scales": scale_parts([tensor])}, name)
+    print(f"{path.name}: {len(tensors)} tensors, {len(scales)} classes of scales, limits of all and of {len(single)} alone "
+          "as numpy has them")
 
 
 def check_trials(program, path, scratch):
@@ -225,7 +244,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         scratch = pathlib.Path(folder)
         check_dump(program, SAMPLES / "resnet20_mid.npy", scratch)
-        check_models(program, SAMPLES / "vit2_early.h5", "")
+        check_models(program, SAMPLES / "vit2_early.h5", ("worker0/layers/0/attn/to_out/weight", "worker0/layers/0/ff/net/1/weight"))
         check_trials(program, SAMPLES / "resnet20_mid.npy", scratch)
         if gradients and gradients.is_dir():
             for name in OTHER_DUMPS:
