@@ -61,7 +61,8 @@ Chart noise_by_layer(const DumpPicture& dump, const NoiseStudy& study) {
     for (size_t t = 0; t < dump.tensors.size(); ++t) {
       if (t < allocator.tensors.size() && allocator.allocator == "exact")
         model.points.push_back({double(t), allocator.tensors[t].noise.per_element});
-      if (allocator.coded) measured.points.push_back({double(t), allocator.coded->tensors[t].distortion.nmse()});
+      if (allocator.coded)
+        measured.points.push_back({double(t), allocator.coded->tensors[t].distortion.nmse()});
     }
     if (!model.points.empty()) chart.series.push_back(std::move(model));
     chart.series.push_back(std::move(measured));

@@ -4,13 +4,28 @@
 
 #include "command.hpp"
 #include "jsq/doctor.hpp"
+#include "plot.hpp"
+#include "ranks.hpp"
 #include "report.hpp"
 
 namespace jsq::tools {
 
 namespace {
 
-/// The library's lines, and the libraries that only the program uses.
+/// What the program looks up when it runs, and where it found it.
+void add_optional(std::vector<DoctorLine>& lines) {
+  const std::string gnuplot = find_gnuplot();
+  lines.push_back(
+      {"optional", "gnuplot", !gnuplot.empty(),
+       gnuplot.empty() ? "not in PATH: --plot and --html need it (Debian: gnuplot-nox)" : gnuplot});
+  const RanksSupport ranks = ranks_support();
+  lines.push_back(
+      {"optional", "Open MPI", ranks.usable,
+       ranks.usable ? ranks.detail
+                    : ranks.detail + ": compare under mpirun needs it (Debian: libopenmpi-dev, JSQ_MPI=ON)"});
+}
+
+/// The library's lines, and what only the program uses.
 std::vector<DoctorLine> all_lines() {
   std::vector<DoctorLine> lines = doctor();
   auto after_libraries = lines.begin();
@@ -20,6 +35,7 @@ std::vector<DoctorLine> all_lines() {
                                  {"library", "nlohmann-json", true,
                                   fmt::format("{}.{}.{}", NLOHMANN_JSON_VERSION_MAJOR,
                                               NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH)}});
+  add_optional(lines);
   return lines;
 }
 
@@ -42,8 +58,8 @@ int run_doctor(const GlobalOptions& global) {
 }  // namespace
 
 void add_doctor(CLI::App& app, const GlobalOptions& global, std::function<int()>& run) {
-  CLI::App* command =
-      app.add_subcommand("doctor", "Build, libraries, backends and why one is unusable, SIMD, HDF5 filters");
+  CLI::App* command = app.add_subcommand(
+      "doctor", "Build, libraries, backends and why one is unusable, SIMD, HDF5 filters, gnuplot, Open MPI");
   command->fallthrough();
   command->callback([&global, &run] { run = [&global] { return run_doctor(global); }; });
 }

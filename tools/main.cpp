@@ -11,6 +11,7 @@
 #include "command.hpp"
 #include "interrupt.hpp"
 #include "jsq/target.hpp"
+#include "ranks.hpp"
 #include "report.hpp"
 
 namespace jsq::tools {
@@ -132,6 +133,30 @@ std::string usage_message(const CLI::App& app, const CLI::ParseError& error) {
   return what + "; see 'jsq" + command + " --help'";
 }
 
+/// The exit code of a command line that runs no command: what the current exception asks to be shown, or why
+/// it cannot run. All processes of mpirun get here; the first one says it, and has the exit code for all,
+/// since mpirun may end it as soon as another one fails.
+int end_early(const CLI::App& app, GlobalOptions& global, const std::string& error_format) {
+  if (is_later_rank()) return 0;
+  try {
+    throw;
+  } catch (const CLI::CallForVersion& version) {
+    print(Stream::out, std::string(version.what()) + "\n");
+    return 0;
+  } catch (const CLI::CallForHelp&) {
+    const std::vector<CLI::App*> commands = app.get_subcommands();
+    print(Stream::out, commands.empty() ? app.help() : commands.front()->help("jsq"));
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    global.format = error_format;
+    return report_error(global, Errc::usage, usage_message(app, error));
+  } catch (const BrokenPipe&) {
+    throw;
+  } catch (...) {
+    return report_current_error(global);
+  }
+}
+
 int run_program(int argc, char** argv) {
   CLI::App app(description, "jsq");
   GlobalOptions global;
@@ -160,23 +185,15 @@ int run_program(int argc, char** argv) {
   try {
     std::reverse(arguments.begin(), arguments.end());  // the parser takes them from the back
     app.parse(arguments);
-  } catch (const CLI::CallForVersion& version) {
-    print(Stream::out, std::string(version.what()) + "\n");
-    return 0;
-  } catch (const CLI::CallForHelp&) {
-    const std::vector<CLI::App*> commands = app.get_subcommands();
-    print(Stream::out, commands.empty() ? app.help() : commands.front()->help("jsq"));
-    return 0;
-  } catch (const CLI::ParseError& error) {
-    global.format = error_format;
-    return report_error(global, Errc::usage, usage_message(app, error));
+    settle(global, typed);
+  } catch (...) {
+    return end_early(app, global, error_format);
   }
   if (!run) {
-    print(Stream::err, app.help());
-    return exit_code(Errc::usage);
+    if (!is_later_rank()) print(Stream::err, app.help());
+    return is_later_rank() ? 0 : exit_code(Errc::usage);
   }
   try {
-    settle(global, typed);
     return run();
   } catch (const BrokenPipe&) {
     throw;

@@ -375,20 +375,6 @@ std::string chart_commands(const Chart& chart, size_t number) {
 
 constexpr const char* program = "gnuplot";
 
-/// The executable in PATH, "" when there is none.
-std::string find_gnuplot() {
-  const char* path = std::getenv("PATH");
-  std::string folders = path != nullptr ? path : "/usr/local/bin:/usr/bin:/bin";
-  for (size_t at = 0; at <= folders.size();) {
-    const size_t end = std::min(folders.find(':', at), folders.size());
-    const std::string folder = folders.substr(at, end - at);
-    const std::string file = (folder.empty() ? "." : folder) + "/" + program;
-    if (::access(file.c_str(), X_OK) == 0) return file;
-    at = end + 1;
-  }
-  return "";
-}
-
 Descriptor memory_file(const char* name) {
   Descriptor file(::memfd_create(name, MFD_CLOEXEC));
   if (file.get() < 0)
@@ -471,6 +457,19 @@ std::string with_own_ids(std::string svg, unsigned number) {
 }
 
 }  // namespace
+
+std::string find_gnuplot() {
+  const char* path = std::getenv("PATH");
+  std::string folders = path != nullptr ? path : "/usr/local/bin:/usr/bin:/bin";
+  for (size_t at = 0; at <= folders.size();) {
+    const size_t end = std::min(folders.find(':', at), folders.size());
+    const std::string folder = folders.substr(at, end - at);
+    const std::string file = (folder.empty() ? "." : folder) + "/" + program;
+    if (::access(file.c_str(), X_OK) == 0) return file;
+    at = end + 1;
+  }
+  return "";
+}
 
 PictureFormat picture_format(const std::string& path) {
   if (path.ends_with(".svg")) return PictureFormat::svg;

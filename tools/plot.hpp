@@ -58,6 +58,9 @@ enum class PictureFormat : uint8_t { svg, png, pdf };
 /// The format that a file's extension names.  \throws Error usage for any other extension.
 PictureFormat picture_format(const std::string& path);
 
+/// The gnuplot that pictures are drawn with: the first in PATH, "" when there is none.
+std::string find_gnuplot();
+
 /// For a command to fail before its work rather than after.  \throws Error backend_unavailable when there is
 /// no gnuplot in PATH; `option` is what asked for it.
 void require_gnuplot(const std::string& option);

@@ -26,6 +26,8 @@ std::string module_path() {
   return "";
 }
 
+constexpr const char* not_built = "jsq was built without Open MPI";
+
 [[noreturn]] void unavailable(const std::string& why) {
   throw Error(
       Errc::backend_unavailable,
@@ -45,11 +47,27 @@ struct Ranks::Module {
   }
 };
 
+bool is_later_rank() {
+  const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
+  return rank != nullptr && std::atoi(rank) > 0;
+}
+
+RanksSupport ranks_support() {
+  const std::string path = module_path();
+  if (path.empty()) return {false, not_built};
+  // Without starting it, so nothing of it is left behind.
+  void* module = ::dlopen(path.c_str(), RTLD_LAZY | RTLD_LOCAL);
+  if (module == nullptr) return {false, ::dlerror()};
+  const bool same = ::dlsym(module, JSQ_RANKS_FUNCTION) != nullptr;
+  ::dlclose(module);
+  return {same, same ? path : path + " is of another version"};
+}
+
 std::unique_ptr<Ranks> Ranks::join() {
   const char* size = std::getenv("OMPI_COMM_WORLD_SIZE");
   if (size == nullptr || std::atoi(size) < 2) return nullptr;
   const std::string path = module_path();
-  if (path.empty()) unavailable("jsq was built without Open MPI");
+  if (path.empty()) unavailable(not_built);
   auto module = std::make_unique<Module>();
   // Global: Open MPI loads components that look for its symbols.
   module->handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);

@@ -8,6 +8,16 @@
 
 namespace jsq::tools {
 
+/// True in the processes of mpirun but the first: what all of them meet before they join is said once.
+bool is_later_rank();
+
+/// Whether the module can be loaded here: where it is, or why not.
+struct RanksSupport {
+  bool usable = false;
+  std::string detail;
+};
+RanksSupport ranks_support();
+
 class Ranks {
  public:
   /// nullptr when the program was not started by mpirun, or alone.

@@ -38,6 +38,13 @@ without_speeds() { jq -c 'del(.rows[].encode_mb_per_s, .rows[].decode_mb_per_s)'
   [ "$(grep -c "^jsq: " <<<"$stderr")" -eq 1 ]
   expect "$EXIT_USAGE" mpi 2 --threads 1 compare "$samples/resnet20_mid.npy" -m joint
   [ "$(grep -c "did you mean" <<<"$stderr")" -eq 1 ]
+  # What the command line alone is wrong about, too.
+  expect "$EXIT_USAGE" mpi 3 compare "$samples/resnet20_mid.npy" --nosuch
+  [ "$(grep -c "nosuch" <<<"$stderr")" -eq 1 ]
+  expect "$EXIT_USAGE" mpi 3 --memory-limit much compare "$samples/resnet20_mid.npy"
+  [ "$(grep -c "^jsq: " <<<"$stderr")" -eq 1 ]
+  expect 0 mpi 3 compare --help
+  [ "$(grep -c "^Usage" <<<"$output")" -eq 1 ]
 }
 
 @test "--resume under mpirun goes on with the cells of a run without it" {

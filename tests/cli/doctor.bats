@@ -30,6 +30,24 @@ check() { jq -c "[.checks[] | select(.area == \"$1\" and .name == \"$2\")][0] | 
   fi
 }
 
+@test "gnuplot and Open MPI are told with where they are, or what needs them" {
+  mkdir tools
+  printf '#!/bin/sh\n' >tools/gnuplot
+  chmod +x tools/gnuplot
+  PATH=$PWD/tools:$PATH expect 0 jsq --json doctor
+  [ "$(check optional gnuplot)" = "[true,\"$PWD/tools/gnuplot\"]" ]
+  output=$(PATH=/nowhere "$JSQ_BIN" --json doctor)
+  [ "$(check optional gnuplot | jq '.[0]')" = false ]
+  contains "$(check optional gnuplot)" "gnuplot-nox"
+  module=$(dirname "$JSQ_BIN")/jsq_ranks.so
+  if [ -e "$module" ]; then
+    [ "$(check optional "Open MPI" | jq '.[0]')" = true ]
+    contains "$(check optional "Open MPI")" jsq_ranks.so
+  else
+    contains "$(check optional "Open MPI")" "JSQ_MPI=ON"
+  fi
+}
+
 @test "text shows the same, and JSON follows its schema" {
   expect 0 jsq doctor
   [ "${#lines[@]}" -eq $(($(jsq doctor --json | jq '.checks | length') + 1)) ]
