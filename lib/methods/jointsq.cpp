@@ -216,12 +216,19 @@ class JointSqEncoder final : public MethodEncoder {
     // The best charge q at this size, on the sample; later aims at nearly the same size keep it.
     if (!sample_choice_ || std::abs(wanted - aimed_) > 0.05 * aimed_) {
       std::optional<Evaluation> best;
+      // The error on the sample is that of drawn roundings for some quantizers, so one charge that is no better than the
+      // one before may be chance: two in a row end the search.
+      int no_better = 0;
       for (double extra : options_.extra_bits) {
         Evaluation e = largest_within(true, extra, wanted, 0.005, bytes, best ? best->payload_bits : 0);
         // Faithful variants spend the whole budget, also where that adds error; the default composition need not.
         if (options_.allocation.allocator == AllocatorKind::exact && options_.quantizer == ClassQuantizer::cell)
           e = least_error_below(std::move(e));
-        if (best && e.sums.squared_error >= best->sums.squared_error) break;
+        if (best && e.sums.squared_error >= best->sums.squared_error) {
+          if (++no_better == 2) break;
+          continue;
+        }
+        no_better = 0;
         best = std::move(e);
       }
       sample_choice_ = std::move(best);
