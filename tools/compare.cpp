@@ -178,11 +178,28 @@ RowForm form_of(const Plan& plan, const std::vector<OpenInput>& inputs, const Co
   return form;
 }
 
-/// Prints rows as they come, unless they must be ordered or make one JSON document.
+constexpr std::string_view text_legend =
+    "  file: bytes of the input over all bytes of the frame; payload: the same by the bits of the values "
+    "alone; "
+    "h': model noise\n"
+    "  nmse, cos, signs (share kept), max err and bias (of the mean) are measured; enc, dec: 10^6 bytes of "
+    "input a second\n";
+constexpr std::string_view bound_legend =
+    "  to bound: nmse above the rate-distortion bound at the same bytes; x bytes: size over the bound's at "
+    "the "
+    "same nmse\n";
+
+/// Prints rows as they come, unless they must be ordered or make one JSON document. In text rows of several
+/// inputs that come in their order stand under a line with the input's name.
 class RowPrinter {
  public:
   RowPrinter(const GlobalOptions& global, RowForm form, bool at_once)
-      : global_(global), form_(std::move(form)), at_once_(at_once && global.format != "json") {}
+      : global_(global),
+        form_(std::move(form)),
+        at_once_(at_once && global.format != "json"),
+        name_inputs_(global.text() && at_once && form_.inputs) {
+    if (name_inputs_) form_.inputs = false;
+  }
 
   void start(const RunIdentity& identity) {
     if (global_.format == "jsonl") print(Stream::out, to_line(run_line(identity)) + "\n");
@@ -192,7 +209,8 @@ class RowPrinter {
   }
   /// All rows in their last order.
   void finish(const std::vector<Outcome>& outcomes) {
-    if (at_once_ || global_.format == "json") return;
+    if (global_.format == "json") return;
+    if (at_once_) return print_legend(outcomes);
     if (global_.format == "jsonl") {
       for (const Outcome& outcome : outcomes) show(outcome);
       return;
@@ -201,9 +219,16 @@ class RowPrinter {
     Table table = comparison_table(form_);
     for (const Outcome& outcome : outcomes) add_outcome(table, outcome, form_);
     print(Stream::out, table.render(global_.format));
+    print_legend(outcomes);
   }
 
  private:
+  void print_legend(const std::vector<Outcome>& outcomes) const {
+    if (!global_.text() || global_.quiet() || outcomes.empty()) return;
+    print(Stream::out, text_legend);
+    if (form_.bound) print(Stream::out, bound_legend);
+  }
+
   void show(const Outcome& outcome) {
     clear_progress_line();
     std::string text;
@@ -216,7 +241,11 @@ class RowPrinter {
     } else {
       Table table = comparison_table(form_);
       add_outcome(table, outcome, form_);
-      if (!std::exchange(headed_, true)) text = table.render_head(global_.format);
+      const bool next_input = name_inputs_ && outcome.input != input_;
+      if (next_input) text = (headed_ ? "\n" : "") + printable(outcome.input) + "\n";
+      if (next_input || !headed_) text += table.render_head(global_.format);
+      headed_ = true;
+      input_ = outcome.input;
       for (size_t row = 0; row < table.rows(); ++row) text += table.render_row(global_.format, row);
     }
     print(Stream::out, text);
@@ -225,7 +254,9 @@ class RowPrinter {
   const GlobalOptions& global_;
   RowForm form_;
   bool at_once_;
+  bool name_inputs_;
   bool headed_ = false;
+  std::string input_;  ///< of the row before
 };
 
 Json document_rows(const std::vector<Outcome>& outcomes, bool tensors) {

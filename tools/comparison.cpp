@@ -115,19 +115,19 @@ double least_bits_at(const RateDistortion& bound, double nmse) {
 }  // namespace
 
 const std::array<QuantityInfo, quantity_count> quantity_infos = {{
-    {"file_ratio", "file", true, ratio_text, 6},
+    {"file_ratio", "file", true, ratio_text, 5},
     {"bits_per_element", "bit/el", false, four_digits, 6},
     {"payload_ratio", "payload", true, ratio_text, 7},
-    {"hprime", "h'", false, three_digits, 8},
+    {"hprime", "h'", false, three_digits, 7},
     {"nmse", "nmse", false, three_digits, 8},
-    {"cosine", "cos", true, three_digits, 8},
-    {"sign_agreement", "signs", true, three_digits, 8},
+    {"cosine", "cos", true, three_digits, 6},
+    {"sign_agreement", "signs", true, three_digits, 6},
     {"max_error", "max err", false, three_digits, 8},
     {"bias", "bias", false, three_digits, 8},
-    {"bound_db", "to bound", false, decibel, 9},
+    {"bound_db", "to bound", false, decibel, 8},
     {"bound_factor", "x bytes", false, three_digits, 7},
-    {"encode_mb_per_s", "enc MB/s", true, three_digits, 8},
-    {"decode_mb_per_s", "dec MB/s", true, three_digits, 8},
+    {"encode_mb_per_s", "enc MB/s", true, three_digits, 5},
+    {"decode_mb_per_s", "dec MB/s", true, three_digits, 5},
 }};
 
 std::optional<Quantity> quantity_of_key(std::string_view key) {

@@ -40,7 +40,7 @@ struct QuantityInfo {
   const char* title;  ///< of its column
   bool larger_is_better;
   std::string (*show)(double);
-  size_t width;  ///< columns that its texts take at most
+  size_t width;  ///< columns that its texts usually take
 };
 /// By the number of the quantity.
 extern const std::array<QuantityInfo, quantity_count> quantity_infos;

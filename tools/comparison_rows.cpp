@@ -13,10 +13,17 @@ bool shown(Quantity quantity, const RowForm& form) {
   return form.full || form.bound || !of_bound;
 }
 
+/// The heading of a column. Text has the unit of speeds in its legend, for narrower columns.
+std::string title_of(const QuantityInfo& info, const RowForm& form) {
+  std::string title = info.title;
+  if (const size_t unit = title.find(" MB/s"); !form.full && unit != std::string::npos) title.erase(unit);
+  return title;
+}
+
 /// Behind the row of a dump whose target was not reached, in the form for people.
 std::string note_of(const Outcome& outcome) {
   if (outcome.reached) return "";
-  return outcome.measured ? "out of reach; this is the nearest" : outcome.problem;
+  return outcome.measured ? "! nearest in reach" : outcome.problem;
 }
 
 std::vector<Cell> cells_of(const Outcome& outcome, const Figures& figures, bool is_tensor,
@@ -74,7 +81,7 @@ Table comparison_table(const RowForm& form) {
   for (size_t q = 0; q < quantity_count; ++q)
     if (shown(Quantity(q), form))
       columns.push_back(
-          {quantity_infos[q].key, quantity_infos[q].title, Align::right, quantity_infos[q].width});
+          {quantity_infos[q].key, title_of(quantity_infos[q], form), Align::right, quantity_infos[q].width});
   if (form.full) columns.push_back({"problem", "problem", Align::left});
   return Table(std::move(columns));
 }

@@ -31,6 +31,8 @@ namespace {
 /// swallows.
 constexpr std::array<const char*, 6> colours = {"#0072B2", "#D55E00", "#009E73",
                                                 "#CC79A7", "#E69F00", "#56B4E9"};
+/// Limits and models are black, and told apart by their dashes.
+constexpr std::array<const char*, 4> reference_dashes = {"8,5", "2,4", "14,4,2,4", "4,3"};
 /// gnuplot's point types: filled circle, square, triangle, the triangle upside down, diamond, then the open
 /// ones, then crosses. Their number has no factor in common with that of the colours.
 constexpr std::array<int, 13> symbols = {7, 5, 9, 11, 13, 6, 4, 8, 10, 12, 1, 2, 3};
@@ -301,7 +303,8 @@ Drawn draw_series(const Chart& chart, const Series& series, const std::vector<Ba
     }
     const int symbol = symbols[style % symbols.size()];
     const std::string dash =
-        series.reference ? "dt (8,5) lw 2" : fmt::format("dt {} lw 1.5", style / colours.size() % 4 + 1);
+        series.reference ? fmt::format("dt ({}) lw 2", reference_dashes[style % reference_dashes.size()])
+                         : fmt::format("dt {} lw 1.5", style / colours.size() % 4 + 1);
     const std::string with = series.mark == Mark::line ? "lines " + dash
                              : series.mark == Mark::points
                                  ? fmt::format("points pt {}", symbol)
@@ -352,12 +355,12 @@ std::string chart_commands(const Chart& chart, size_t number) {
   out += axis_commands("x", chart.x, ranges.x) + axis_commands("y", y, ranges.y) + category_commands(chart);
   const std::vector<std::vector<Bar>> bars = bars_of(chart);
   std::string elements;
-  size_t style = 0;
+  size_t style = 0, references = 0;
   bool any_data = false;
   for (size_t s = 0; s < chart.series.size(); ++s) {
     const Series& series = chart.series[s];
-    const Drawn drawn = draw_series(chart, series, bars[s], fmt::format("chart{}_{}", number, s), style);
-    if (!series.reference) ++style;
+    size_t& own = series.reference ? references : style;
+    const Drawn drawn = draw_series(chart, series, bars[s], fmt::format("chart{}_{}", number, s), own++);
     if (drawn.elements.empty()) continue;
     out += drawn.data;
     any_data |= !drawn.data.empty();
