@@ -179,9 +179,8 @@ RowForm form_of(const Plan& plan, const std::vector<OpenInput>& inputs, const Co
 }
 
 constexpr std::string_view text_legend =
-    "  file: bytes of the input over all bytes of the frame; payload: the same by the bits of the values "
-    "alone; "
-    "h': model noise\n"
+    "  file: input bytes over all bytes of the frame; payload: over the bits of the values alone; h': "
+    "the model's noise\n"
     "  nmse, cos, signs (share kept), max err and bias (of the mean) are measured; enc, dec: 10^6 bytes of "
     "input a second\n";
 constexpr std::string_view bound_legend =

@@ -23,7 +23,7 @@ std::string title_of(const QuantityInfo& info, const RowForm& form) {
 /// Behind the row of a dump whose target was not reached, in the form for people.
 std::string note_of(const Outcome& outcome) {
   if (outcome.reached) return "";
-  return outcome.measured ? "! nearest in reach" : outcome.problem;
+  return outcome.measured ? "out of reach: nearest shown" : outcome.problem;
 }
 
 std::vector<Cell> cells_of(const Outcome& outcome, const Figures& figures, bool is_tensor,

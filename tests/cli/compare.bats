@@ -53,7 +53,7 @@ noise_model() { python "$BATS_TEST_DIRNAME/noise_model.py" "$@"; }
 @test "a target out of reach says what is, and does not fail the run" {
   fc=$samples/resnet20_late_fc.weight.npy
   expect 0 jsq compare "$fc" -m jointsq -t ratio=100000 -t ratio=4
-  [[ ${lines[1]} =~ ^jointsq\ +ratio=100000\ .*out\ of\ reach\;\ this\ is\ the\ nearest$ ]]
+  [[ ${lines[1]} =~ ^jointsq\ +ratio=100000\ .*out\ of\ reach:\ nearest\ shown$ ]]
   [[ ${lines[2]} =~ ^jointsq\ +ratio=4\ +4\. ]]
   expect 0 jsq --json compare "$fc" -m jointsq -t ratio=100000 -t ratio=4
   [ "$(jq -c '[.rows[0].reached, (.rows[0].problem | length > 10), .rows[1].reached, .rows[1].problem]' <<<"$output")" = '[false,true,true,null]' ]
@@ -109,7 +109,12 @@ noise_model() { python "$BATS_TEST_DIRNAME/noise_model.py" "$@"; }
   expect 0 jsq --json compare run -m jointsq -t ratio=16
   [ "$(jq -c '[.inputs[] | [.input, .format, .tensors]]' <<<"$output")" = '[["run/resnet20_late_fc.weight.npy","npy",1],["run/vit2_early.h5","h5",30]]' ]
   [ "$(jq '.rows | length' <<<"$output")" -eq 2 ]
-  expect 0 jsq compare run -m jointsq -t ratio=16
+  expect 0 jsq compare run -m jointsq -m topk -t ratio=16
+  [ "${lines[0]}" = run/resnet20_late_fc.weight.npy ]
+  [ "${lines[4]}" = run/vit2_early.h5 ]
+  [ "$(wc -L <<<"$output")" -le 120 ]
+  # Rows of several inputs in one order name their input.
+  expect 0 jsq compare run -m jointsq -m topk -t ratio=16 --sort nmse
   contains "${lines[0]}" input
 }
 
@@ -169,9 +174,10 @@ noise_model() { python "$BATS_TEST_DIRNAME/noise_model.py" "$@"; }
   expect 0 jsq compare "$dump" -m jointsq -m topk -t ratio=32 -t ratio=8 --fail-if 'jointsq.nmse > topk.nmse'
   [ -z "$stderr" ]
   expect "$EXIT_ASSERTION" jsq compare "$dump" -m jointsq -m topk -t ratio=32 -t ratio=8 --fail-if 'topk.nmse < 0.3'
+  # A heading, four rows, two lines of legend.
   contains "$stderr" "at ratio=8: holds: topk.nmse 0.1"
   lacks "$stderr" "ratio=32"
-  [ "${#lines[@]}" -eq 5 ]
+  [ "${#lines[@]}" -eq 7 ]
   expect "$EXIT_ASSERTION" jsq --json compare "$dump" -m jointsq -m topk -t ratio=32 --fail-if '2 * jointsq.nmse <= topk.nmse' --fail-if 'topk.nmse < 0'
   [ "$(jq -c '[.conditions[] | [.condition, .target, .holds]]' <<<"$output")" = '[["2 * jointsq.nmse <= topk.nmse","ratio=32",true],["topk.nmse < 0","ratio=32",false]]' ]
   [ "$(jq '.conditions[0].values["jointsq.nmse"] == .rows[0].nmse' <<<"$output")" = true ]

@@ -31,7 +31,7 @@ without_speeds() { jq -c 'del(.rows[].encode_mb_per_s, .rows[].decode_mb_per_s)'
 @test "under mpirun text, conditions and errors are said once, with the same exit status" {
   needs_mpi
   expect "$EXIT_ASSERTION" mpi 2 --threads 1 compare "$samples/resnet20_mid.npy" -m jointsq -m topk -t ratio=8 -t ratio=32 --fail-if 'topk.nmse < 0.3'
-  [ "${#lines[@]}" -eq 5 ]
+  [ "${#lines[@]}" -eq 7 ]
   [ "$(grep -c "holds: topk.nmse" <<<"$stderr")" -eq 1 ]
   dumps make nonfinite bad.npy
   expect "$EXIT_UNSUPPORTED" mpi 2 --threads 1 compare bad.npy -m fp32 -m topk
