@@ -32,7 +32,7 @@ namespace {
 constexpr std::array<const char*, 6> colours = {"#0072B2", "#D55E00", "#009E73",
                                                 "#CC79A7", "#E69F00", "#56B4E9"};
 /// Limits and models are black, and told apart by their dashes.
-constexpr std::array<const char*, 4> reference_dashes = {"8,5", "2,4", "14,4,2,4", "4,3"};
+constexpr std::array<const char*, 4> reference_dashes = {"8,5", "14,4,2,4", "3,3", "20,6"};
 /// gnuplot's point types: filled circle, square, triangle, the triangle upside down, diamond, then the open
 /// ones, then crosses. Their number has no factor in common with that of the colours.
 constexpr std::array<int, 13> symbols = {7, 5, 9, 11, 13, 6, 4, 8, 10, 12, 1, 2, 3};
