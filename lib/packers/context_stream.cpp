@@ -7,6 +7,8 @@
 #include <limits>
 
 #include "jsq/error.hpp"
+#include "kernels/cpu/context_passes.hpp"
+#include "kernels/cpu/rans_eights.hpp"
 #include "lib/packers/entropy_model.hpp"
 
 namespace jsq {
@@ -147,12 +149,18 @@ int32_t level_of(uint32_t symbol) {
 
 ContextCoder::ContextCoder(ContextModel model, Reconstruction values)
     : model_(std::move(model)), values_(std::move(values)) {
-  append_symbols(signed_frequencies(always_zero), symbols_);
-  for (const Ladder& ladder : model_.tables) append_symbols(signed_frequencies(ladder), symbols_);
+  std::vector<RansSymbol> of_tables;
+  for (const Ladder& ladder : model_.tables) append_symbols(signed_frequencies(ladder), of_tables);
   if (model_.has_escapes) append_symbols(plain_frequencies(model_.escapes), escape_symbols_);
   if (!model_.tables.empty())
     for (int c = model_.lowest; c <= highest_context; ++c)
       uses_[size_t(c - model_.lowest) + 1] = model_.use_of(c);
+  // By class and not by table, so that an element's class is where its symbols begin.
+  append_symbols(signed_frequencies(always_zero), symbols_);
+  for (size_t k = 1; k < context_classes && !model_.tables.empty(); ++k) {
+    const auto own = of_tables.begin() + std::ptrdiff_t(uses_[k].table * context_symbols);
+    symbols_.insert(symbols_.end(), own, own + context_symbols);
+  }
   symbol_values_.assign(context_classes * context_symbols, 0.0f);
   for (size_t k = 1; k < context_classes && !model_.tables.empty(); ++k)
     for (uint32_t s = 1; s < escape_symbol; ++s)
@@ -178,9 +186,9 @@ class LaneEncoder {
     std::fill(states_, states_ + lanes, rans_lower_bound);
   }
   void push(size_t index, const RansSymbol& symbol) { push_state(states_[index & (lanes_ - 1)], symbol); }
-  /// Eight neighbours at an index that is a multiple of eight.  \pre eight lanes
-  void push_eight(const uint16_t* ids, const RansSymbol* table) {
-    for (uint32_t l = 8; l-- > 0;) push_state(states_[l], table[ids[l]]);
+  /// Groups of eight neighbours from an index on that is a multiple of eight.  \pre eight lanes
+  void push_eights(const uint16_t* ids, size_t groups, const RansSymbol* table) {
+    out_ = cpu::encode_eights(ids, groups, table, states_, out_);
   }
   void finish(std::string& out) const {
     out.append(reinterpret_cast<const char*>(states_), lanes_ * sizeof(uint32_t));
@@ -203,6 +211,13 @@ class LaneEncoder {
   uint32_t states_[8];
 };
 
+/// Whether eight neighbours are of the class without a table.
+bool always_zero_at(const ContextClass* classes) {
+  uint64_t eight;
+  std::memcpy(&eight, classes, 8);
+  return eight == 0;
+}
+
 }  // namespace
 
 void ContextCoder::encode(std::span<const RansSymbol> side, std::span<const ContextClass> classes,
@@ -216,15 +231,12 @@ void ContextCoder::encode(std::span<const RansSymbol> side, std::span<const Cont
   const size_t count = classes.size();
   scratch.ids.resize(count);
   scratch.escapes.clear();
-  // Of each class: where its symbols begin, 0 for always zero; rungs of its table.
-  std::array<uint16_t, 256> base{};
   std::array<uint32_t, context_classes> rungs{};
-  for (size_t k = 1; k < context_classes && !model_.tables.empty(); ++k) {
-    base[k] = uint16_t((uses_[k].table + 1) * context_symbols);
+  for (size_t k = 1; k < context_classes && !model_.tables.empty(); ++k)
     rungs[k] = model_.tables[uses_[k].table].rungs;
-  }
+  static_assert(context_symbols == 1u << 5);
   uint16_t* ids = scratch.ids.data();
-  for (size_t i = 0; i < count; ++i) ids[i] = base[classes[i]];
+  cpu::shift_classes(classes.data(), count, 5, ids);
   std::string raw_bytes;
   cpu::BitWriter bits(raw_bytes);
   for (size_t j = 0; j < active.levels.size(); ++j) {
@@ -235,10 +247,10 @@ void ContextCoder::encode(std::span<const RansSymbol> side, std::span<const Cont
     const bool negative = level < 0;
     const uint32_t magnitude = uint32_t(negative ? -level : level), coarse = magnitude >> raw;
     if (coarse < rungs[k]) {
-      ids[i] = uint16_t(base[k] + 2 * coarse - (level > 0 && coarse > 0));
+      ids[i] = uint16_t(ids[i] + 2 * coarse - (level > 0 && coarse > 0));
       if (raw > 0 && coarse == 0) bits.put(negative, 1);
     } else {
-      ids[i] = uint16_t(base[k] + escape_symbol);
+      ids[i] = uint16_t(ids[i] + escape_symbol);
       const uint32_t excess = coarse - rungs[k] + 1, length = uint32_t(std::bit_width(excess)) - 1;
       scratch.escapes.push_back(uint8_t(length));
       bits.put(negative, 1);
@@ -250,16 +262,18 @@ void ContextCoder::encode(std::span<const RansSymbol> side, std::span<const Cont
 
   const size_t before = out.size();
   for (const uint32_t lanes : {8u, 1u}) {
-    scratch.words.resize(side.size() + count + scratch.escapes.size() + 1);
+    scratch.words.resize(side.size() + count + scratch.escapes.size() + cpu::eights_slack);
     LaneEncoder encoder(lanes, scratch.words);
     for (size_t j = scratch.escapes.size(); j-- > 0;) encoder.push(j, escape_symbols_[scratch.escapes[j]]);
     size_t i = count;
     if (lanes == 8) {
       for (; i % 8 != 0; --i) encoder.push(i - 1, symbols_[ids[i - 1]]);
-      for (; i > 0; i -= 8) {
-        uint64_t eight;
-        std::memcpy(&eight, classes.data() + i - 8, 8);
-        if (eight != 0) encoder.push_eight(ids + i - 8, symbols_.data());
+      // A group that is zero for certain leaves its states alone: only what lies between is coded.
+      while (i > 0) {
+        while (i > 0 && always_zero_at(classes.data() + i - 8)) i -= 8;
+        const size_t end = i;
+        while (i > 0 && !always_zero_at(classes.data() + i - 8)) i -= 8;
+        encoder.push_eights(ids + i, (end - i) / 8, symbols_.data());
       }
     }
     for (; i > 0; --i) encoder.push(i - 1, symbols_[ids[i - 1]]);

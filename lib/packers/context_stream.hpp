@@ -111,7 +111,7 @@ class ContextCoder {
   ContextModel model_;
   Reconstruction values_;
   std::array<ContextUse, context_classes> uses_{};
-  std::vector<element::RansSymbol> symbols_;  // [table + 1][symbol]; table 0 is "always zero"
+  std::vector<element::RansSymbol> symbols_;  // [class][symbol]; class 0 is "always zero"
   std::vector<element::RansSymbol> escape_symbols_;
   std::vector<uint32_t> slots_;  // [table + 1][4096]
   std::vector<uint32_t> escape_slots_;

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <limits>
 
-#include "kernels/element/float_bits.hpp"
+#include "kernels/cpu/context_passes.hpp"
 #include "lib/packers/entropy_model.hpp"
 
 namespace jsq {
@@ -123,16 +123,12 @@ int32_t RdQuantizer::above(float x, const Cells& cells) {
 void RdQuantizer::quantize(std::span<const float> values, std::span<const ContextClass> classes, size_t begin,
                            ActiveLevels& active) const {
   const float inverse = inverse_step_;
-  const float* first = first_.data();
   const size_t before = active.levels.size();
-  active.positions.resize(before + values.size() - begin + 1);
+  active.positions.resize(before + values.size() - begin + cpu::list_slack);
   uint32_t* positions = active.positions.data() + before;
-  // Most elements are zero: one comparison, and a store that costs less than a mispredicted branch.
-  size_t candidates = 0;
-  for (size_t i = begin; i < values.size(); ++i) {
-    positions[candidates] = uint32_t(i);
-    candidates += std::abs(values[i]) * inverse >= first[classes[i]];
-  }
+  // Most elements are zero: one comparison.
+  const size_t candidates =
+      cpu::list_above(values.data(), classes.data(), begin, values.size(), inverse, first_.data(), positions);
   active.levels.resize(before + candidates);
   for (size_t j = 0; j < candidates; ++j) {
     const size_t i = positions[j];
