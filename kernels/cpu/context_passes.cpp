@@ -12,6 +12,28 @@ namespace jsq::cpu::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
+/// term(i) of all i < count in 16 lanes.
+template <class Term>
+HWY_INLINE double lane_sum(size_t count, Term term) {
+  constexpr size_t lanes = 16;
+  double lane[lanes] = {};
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes)
+    for (size_t l = 0; l < lanes; ++l) lane[l] += term(i + l);
+  for (size_t l = 0; i + l < count; ++l) lane[l] += term(i + l);
+  for (size_t half = lanes / 2; half > 0; half /= 2)
+    for (size_t l = 0; l < half; ++l) lane[l] += lane[l + half];
+  return lane[0];
+}
+
+double plain_sum(const float* values, size_t count) {
+  return lane_sum(count, [=](size_t i) { return double(std::abs(values[i])); });
+}
+
+double weighted_sum(const float* values, const float* weights, size_t count) {
+  return lane_sum(count, [=](size_t i) { return double(std::abs(values[i]) * weights[i]); });
+}
+
 size_t list(const float* values, const uint8_t* classes, size_t begin, size_t end, float scale,
             const float* thresholds, uint32_t* positions) {
   size_t found = 0, i = begin;
@@ -51,8 +73,18 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace jsq::cpu {
 
+HWY_EXPORT(plain_sum);
+HWY_EXPORT(weighted_sum);
 HWY_EXPORT(list);
 HWY_EXPORT(shifted);
+
+double row_magnitude(const float* values, size_t count) {
+  return HWY_DYNAMIC_DISPATCH(plain_sum)(values, count);
+}
+
+double weighted_row_magnitude(const float* values, const float* weights, size_t count) {
+  return HWY_DYNAMIC_DISPATCH(weighted_sum)(values, weights, count);
+}
 
 size_t list_above(const float* values, const uint8_t* classes, size_t begin, size_t end, float scale,
                   const float* thresholds, uint32_t* positions) {

@@ -1,11 +1,17 @@
-// Passes over elements and their context classes: which elements are at or above the threshold of their
-// class, and the symbol that a class gives a zero.
+// Passes over elements on their way into contexts: magnitudes of rows, which elements are at or above the
+// threshold of their class, and the symbol that a class gives a zero.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 namespace jsq::cpu {
+
+/// Sum of a row, |values[i]| in double, in one chain whatever its length: lane l of 16 adds elements l, l +
+/// 16, ..., the lanes are folded by halving. The same at every SIMD level.
+double row_magnitude(const float* values, size_t count);
+/// The same of the float products |values[i]| weights[i].
+double weighted_row_magnitude(const float* values, const float* weights, size_t count);
 
 /// Room that must lie behind the positions that list_above writes.
 constexpr size_t list_slack = 16;

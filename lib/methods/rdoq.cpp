@@ -139,9 +139,12 @@ class RdoqEncoder final : public MethodEncoder {
                     BlockSums& sums) const override {
     static thread_local std::vector<float> decoded_of_thread;
     std::vector<float>& decoded = decoded_of_thread;
-    decoded.assign(values.size(), 0.0f);
+    decoded.resize(values.size());
     const size_t before = out.size();
-    if (!dropped_) coded_.encode_block(t, first, values, out, decoded);
+    if (dropped_)
+      std::fill(decoded.begin(), decoded.end(), 0.0f);
+    else
+      coded_.encode_block(t, first, values, out, decoded);
     round_to_stored(pool_.tensors()[t].info->dtype, decoded);
     const cpu::ErrorSums errors = cpu::error_sums(values, decoded);
     sums.squared_error += errors.squared_error;

@@ -1,11 +1,12 @@
 #include "lib/methods/rdoq_scales.hpp"
 
+#include <tbb/parallel_for.h>
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
 
-#include "kernels/element/float_bits.hpp"
-#include "lib/methods/passes.hpp"
+#include "kernels/cpu/context_passes.hpp"
 
 namespace jsq {
 
@@ -23,10 +24,6 @@ int half_octaves(float x) {
 }
 
 namespace {
-
-double sum_magnitudes(std::span<const float> values) {
-  return lane_sum(values, [](float g) { return double(std::abs(g)); });
-}
 
 /// 2^(-b/2).
 float column_weight(int b) {
@@ -56,14 +53,10 @@ void measure_rows(std::span<const float> values, const Piece& piece, ScaleLayout
     const size_t length = std::min(r == 0 ? stretches.first : stretches.other, piece.count - at);
     const std::span<const float> row = values.subspan(at, length);
     if (layout != row_and_column_scales) {
-      rows.push_back(mean_octaves(sum_magnitudes(row), length));
+      rows.push_back(mean_octaves(cpu::row_magnitude(row.data(), length), length));
     } else {
       const float* weight = weights.data() + (piece.first + at) % piece.view.row_elements();
-      double lanes[16] = {};
-      for (size_t i = 0; i < length; ++i) lanes[i % 16] += double(std::abs(row[i]) * weight[i]);
-      for (size_t half = 8; half > 0; half /= 2)
-        for (size_t l = 0; l < half; ++l) lanes[l] += lanes[l + half];
-      rows.push_back(mean_octaves(lanes[0], length));
+      rows.push_back(mean_octaves(cpu::weighted_row_magnitude(row.data(), weight, length), length));
     }
     at += length;
   }
@@ -102,7 +95,7 @@ std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, uint64_t 
     size_t at = 0;
     for (size_t r = 0; r < stretches.number; ++r) {
       const size_t count = std::min(r == 0 ? stretches.first : stretches.other, values.size() - at);
-      const double mean = sum_magnitudes(values.subspan(at, count)) / double(count);
+      const double mean = cpu::row_magnitude(values.data() + at, count) / double(count);
       if (mean > 0) {
         const double weight = 1 / mean;
         size_t column = size_t((first + at) % view.row_elements()) / inner,

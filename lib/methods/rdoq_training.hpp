@@ -42,7 +42,8 @@ class AtomCounter {
   struct Bin {
     double count = 0, sum = 0, square = 0;
   };
-  std::vector<std::vector<Bin>> bins_;  ///< [scale], made on first use
+  std::vector<std::vector<Bin>> bins_;      ///< [scale], made on first use
+  std::vector<std::vector<uint8_t>> used_;  ///< [scale]: whether a bin is not empty, in whole words
   double zeros_[scales] = {};
   uint32_t first_[scales], last_[scales] = {};  ///< keys that were met
 };

@@ -115,6 +115,7 @@ int32_t RdQuantizer::above(float x, const Cells& cells) {
   // rule.
   const auto eighths = uint32_t(std::min(x * float(lookup_scale), float(lookup_cells - 1)));
   uint32_t j = cells.cell_at[eighths];
+  j += x >= cells.start[j + 1];  // taken at random: arithmetic, not a branch
   while (x >= cells.start[j + 1]) ++j;
   if (j + 1 < cells.count || !cells.unbounded) return cells.level[j];
   return std::max(cells.level[j], int32_t(std::min(x + cells.round, largest_scaled)));
@@ -124,20 +125,24 @@ void RdQuantizer::quantize(std::span<const float> values, std::span<const Contex
                            ActiveLevels& active) const {
   const float inverse = inverse_step_;
   const size_t before = active.levels.size();
-  active.positions.resize(before + values.size() - begin + cpu::list_slack);
-  uint32_t* positions = active.positions.data() + before;
+  static thread_local std::vector<uint32_t> positions_of_thread;
+  std::vector<uint32_t>& positions = positions_of_thread;
+  if (positions.size() < values.size() - begin + cpu::list_slack)
+    positions.resize(values.size() - begin + cpu::list_slack);
   // Most elements are zero: one comparison.
-  const size_t candidates =
-      cpu::list_above(values.data(), classes.data(), begin, values.size(), inverse, first_.data(), positions);
+  const size_t candidates = cpu::list_above(values.data(), classes.data(), begin, values.size(), inverse,
+                                            first_.data(), positions.data());
+  active.positions.insert(active.positions.end(), positions.data(), positions.data() + candidates);
   active.levels.resize(before + candidates);
+  int32_t* const levels = active.levels.data() + before;
   for (size_t j = 0; j < candidates; ++j) {
     const size_t i = positions[j];
     const float x = std::min(std::abs(values[i]) * inverse, largest_scaled);
     const Cells& cells = cells_[classes[i]];
     const int32_t level = x >= cells.start[1] ? above(x, cells) : 0;
-    active.levels[before + j] = values[i] < 0 ? -level : level;
+    const int32_t sign = -int32_t(values[i] < 0);
+    levels[j] = (level ^ sign) - sign;
   }
-  active.positions.resize(before + candidates);
 }
 
 }  // namespace jsq

@@ -15,6 +15,31 @@ namespace {
 
 constexpr size_t lengths[] = {0, 1, 7, 8, 15, 16, 17, 31, 32, 33, 100, 1000, 4099};
 
+TEST(RowMagnitude, AddsInSixteenLanesThatAreFoldedByHalving) {
+  test::for_each_simd_level([] {
+    test::Random random(10);
+    for (size_t n : lengths) {
+      std::vector<float> values(n), weights(n);
+      std::vector<double> lane(16), weighted(16);
+      for (size_t i = 0; i < n; ++i) {
+        values[i] =
+            (float(random.below(1u << 24)) - float(1 << 23)) * std::ldexp(1.0f, -int(random.below(40)));
+        weights[i] = float(random.below(1000)) / 999;
+        lane[i % 16] += double(std::fabs(values[i]));
+        weighted[i % 16] += double(std::fabs(values[i]) * weights[i]);
+      }
+      const auto folded = [](const std::vector<double>& l, auto& self) -> double {
+        if (l.size() == 1) return l[0];
+        std::vector<double> half(l.size() / 2);
+        for (size_t i = 0; i < half.size(); ++i) half[i] = l[i] + l[i + half.size()];
+        return self(half, self);
+      };
+      ASSERT_EQ(cpu::row_magnitude(values.data(), n), folded(lane, folded)) << n;
+      ASSERT_EQ(cpu::weighted_row_magnitude(values.data(), weights.data(), n), folded(weighted, folded)) << n;
+    }
+  });
+}
+
 TEST(ListAbove, ListsInOrderWhatReachesTheThresholdOfItsClass) {
   test::for_each_simd_level([] {
     test::Random random(11);
