@@ -711,7 +711,7 @@ RdoqOutcome RdoqPool::expect(const RdoqPlan& plan) const {
   RdoqOutcome outcome;
   const double step = plan.coder.values().step(), square = step * step;
   double bits = 0;
-  for (const Atom& atom : atoms_) {
+  const auto add = [&](const Atom& atom) {
     const ContextClass k = plan.coder.class_of(atom.octaves - plan.octaves);
     const double x = std::min(atom.mean / step, 2e9);
     const int32_t level = plan.quantizer.level(float(x), k);
@@ -719,6 +719,19 @@ RdoqOutcome RdoqPool::expect(const RdoqPlan& plan) const {
     outcome.squared_error += level == 0 ? atom.spread + atom.count * x * x * square
                                         : atom_error(atom, (x - value) * (x - value), square);
     bits += atom.count * plan.quantizer.bits(level, k);
+  };
+  constexpr double half_width = 1.0 / 90;  // of an atom, 1/32 octave
+  for (const Atom& atom : atoms_) {
+    const ContextClass k = plan.coder.class_of(atom.octaves - plan.octaves);
+    const double x = std::min(atom.mean / step, 1e9);
+    // A threshold within an atom splits it: as a whole it would turn up or away at once, and bytes with it.
+    if (plan.quantizer.level(float(x * (1 - half_width)), k) ==
+        plan.quantizer.level(float(x * (1 + half_width)), k)) {
+      add(atom);
+      continue;
+    }
+    for (int part = -7; part <= 7; part += 2)
+      add({atom.octaves, atom.count / 8, atom.mean * (1 + part * half_width / 8), atom.spread / 8 / 64});
   }
   outcome.bytes = (bits * 1.001 + side_bits(plan)) / 8 + 24 * blocks_;
   return outcome;
