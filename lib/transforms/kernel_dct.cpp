@@ -1,0 +1,103 @@
+#include "lib/transforms/kernel_dct.hpp"
+
+#include <algorithm>
+
+namespace jsq {
+namespace {
+
+constexpr int32_t tables[] = {
+    // k = 2
+    46341, 46341, 46341, -46341,
+    // k = 3
+    37837, 37837, 37837, 46341, 0, -46341, 26755, -53510, 26755,
+    // k = 4
+    32768, 32768, 32768, 32768, 42813, 17734, -17734, -42813, 32768, -32768, -32768, 32768, 17734, -42813,
+    42813, -17734,
+    // k = 5
+    29309, 29309, 29309, 29309, 29309, 39420, 24363, 0, -24363, -39420, 33533, -12808, -41449, -12808,
+    33533,  //
+    24363, -39420, 0, 39420, -24363, 12808, -33533, 41449, -33533, 12808,
+    // k = 6
+    26755, 26755, 26755, 26755, 26755, 26755, 36548, 26755, 9793, -9793, -26755, -36548,  //
+    32768, 0, -32768, -32768, 0, 32768, 26755, -26755, -26755, 26755, 26755, -26755,      //
+    18919, -37837, 18919, 18919, -37837, 18919, 9793, -26755, 36548, -36548, 26755, -9793,
+    // k = 7
+    24770, 24770, 24770, 24770, 24770, 24770, 24770, 34152, 27388, 15199, 0, -15199, -27388, -34152,    //
+    31561, 7795, -21841, -35030, -21841, 7795, 31561, 27388, -15199, -34152, 0, 34152, 15199, -27388,   //
+    21841, -31561, -7795, 35030, -7795, -31561, 21841, 15199, -34152, 27388, 0, -27388, 34152, -15199,  //
+    7795, -21841, 31561, -35030, 31561, -21841, 7795};
+
+/// Calls line(first, stride) for every line of a kernel along an axis.
+template <class Line>
+void for_each_line(size_t size, uint32_t extent, uint32_t stride, Line line) {
+  for (size_t outer = 0; outer < size; outer += size_t(extent) * stride)
+    for (uint32_t inner = 0; inner < stride; ++inner) line(outer + inner);
+}
+
+}  // namespace
+
+std::span<const int32_t> dct_table(uint32_t k) {
+  size_t first = 0;
+  for (uint32_t smaller = least_dct; smaller < k; ++smaller) first += size_t(smaller) * smaller;
+  return std::span(tables).subspan(first, size_t(k) * k);
+}
+
+bool KernelDct::applies(std::span<const uint64_t> extents) {
+  const auto transformed = std::count_if(extents.begin(), extents.end(), [](uint64_t k) { return k != 1; });
+  const bool in_range =
+      std::all_of(extents.begin(), extents.end(), [](uint64_t k) { return k >= 1 && k <= most_dct; });
+  return in_range && transformed >= 1 && transformed <= 3;
+}
+
+KernelDct::KernelDct(std::span<const uint64_t> extents) {
+  for (uint64_t extent : extents) size_ *= size_t(extent);
+  size_t stride = size_;
+  for (uint64_t extent : extents) {
+    stride /= size_t(extent);
+    if (extent > 1) axes_[count_++] = {uint32_t(extent), uint32_t(stride)};
+  }
+}
+
+void KernelDct::forward(std::span<const float> kernels, std::span<float> coefficients) const {
+  std::array<double, most_dct * most_dct * most_dct> kernel;
+  for (size_t at = 0; at + size_ <= kernels.size(); at += size_) {
+    for (size_t i = 0; i < size_; ++i) kernel[i] = double(kernels[at + i]);
+    for (uint32_t a = 0; a < count_; ++a) {
+      const auto [extent, stride] = axes_[a];
+      const std::span<const int32_t> table = dct_table(extent);
+      for_each_line(size_, extent, stride, [&](size_t first) {
+        double line[most_dct];
+        for (uint32_t i = 0; i < extent; ++i) line[i] = kernel[first + i * stride];
+        for (uint32_t u = 0; u < extent; ++u) {
+          double sum = 0;
+          for (uint32_t i = 0; i < extent; ++i) sum += line[i] * double(table[u * extent + i]);
+          kernel[first + u * stride] = sum * 0x1p-16;
+        }
+      });
+    }
+    for (size_t i = 0; i < size_; ++i) coefficients[at + i] = float(kernel[i]);
+  }
+}
+
+void KernelDct::inverse(std::span<int64_t> kernels) const {
+  for (size_t at = 0; at + size_ <= kernels.size(); at += size_) {
+    int64_t* const kernel = kernels.data() + at;
+    for (size_t i = 0; i < size_; ++i) kernel[i] *= 256;
+    for (uint32_t a = 0; a < count_; ++a) {
+      const auto [extent, stride] = axes_[a];
+      const std::span<const int32_t> table = dct_table(extent);
+      for_each_line(size_, extent, stride, [&](size_t first) {
+        int64_t line[most_dct];
+        for (uint32_t u = 0; u < extent; ++u) line[u] = kernel[first + u * stride];
+        for (uint32_t i = 0; i < extent; ++i) {
+          int64_t sum = int64_t(1) << 15;
+          for (uint32_t u = 0; u < extent; ++u) sum += line[u] * table[u * extent + i];
+          kernel[first + i * stride] = sum >> 16;
+        }
+      });
+    }
+    for (size_t i = 0; i < size_; ++i) kernel[i] = (kernel[i] + 128) >> 8;
+  }
+}
+
+}  // namespace jsq
