@@ -1,0 +1,77 @@
+// The leading subspace: exact for a matrix of low rank, near the singular value decomposition for others, and
+// harmless for matrices that have none.
+#include "lib/transforms/subspace.hpp"
+
+#include <gtest/gtest.h>
+
+#include <Eigen/SVD>
+#include <cmath>
+
+#include "tests/kernels/data.hpp"
+
+namespace jsq {
+namespace {
+
+MatrixF random_matrix(test::Random& random, Eigen::Index rows, Eigen::Index columns) {
+  MatrixF matrix(rows, columns);
+  for (Eigen::Index i = 0; i < matrix.size(); ++i) matrix.data()[i] = float(random.below(2001)) / 1000 - 1;
+  return matrix;
+}
+
+void expect_orthonormal(const Eigen::MatrixXf& columns) {
+  const Eigen::MatrixXf gram = columns.transpose() * columns;
+  EXPECT_LT((gram - Eigen::MatrixXf::Identity(gram.rows(), gram.cols())).norm(),
+            1e-3 * double(gram.rows() + 1));
+}
+
+TEST(LeadingSubspace, HoldsAMatrixOfLowRankWhole) {
+  test::Random random(1);
+  for (const auto [rows, columns] : {std::pair{60, 90}, {90, 60}, {5, 400}, {400, 5}}) {
+    const MatrixF matrix = random_matrix(random, rows, 3) * random_matrix(random, 3, columns) * 1e-20f;
+    const Subspace found = leading_subspace(matrix, {});
+    ASSERT_GE(found.singular.size(), 3);
+    expect_orthonormal(found.right.leftCols(3));
+    const MatrixF basis = found.right.leftCols(3);
+    const MatrixF rest = matrix - matrix * basis * basis.transpose();
+    EXPECT_LT(rest.cwiseAbs().maxCoeff(), 1e-5 * matrix.cwiseAbs().maxCoeff());
+  }
+}
+
+TEST(LeadingSubspace, IsNearTheSingularValueDecomposition) {
+  test::Random random(2);
+  MatrixF matrix = random_matrix(random, 80, 120);
+  for (Eigen::Index i = 0; i < 80; ++i) matrix.row(i) *= std::pow(0.9f, float(i));
+  const Eigen::JacobiSVD<Eigen::MatrixXf> exact(matrix);
+  const Subspace found = leading_subspace(matrix, {.rank = 8, .oversampling = 4, .iterations = 2});
+  ASSERT_EQ(found.singular.size(), 8);
+  expect_orthonormal(found.right);
+  for (Eigen::Index j = 0; j < 8; ++j) {
+    EXPECT_LE(found.singular[j], exact.singularValues()[j] * 1.001);
+    EXPECT_GE(found.singular[j], exact.singularValues()[j] * 0.97);
+  }
+}
+
+TEST(LeadingSubspace, OfZerosIsEmptyAndOfOneRowIsThatRow) {
+  EXPECT_EQ(leading_subspace(MatrixF::Zero(4, 7), {}).singular.size(), 0);
+  EXPECT_EQ(leading_subspace(MatrixF(0, 7), {}).singular.size(), 0);
+  MatrixF row(1, 3);
+  row << 3, 0, -4;
+  for (float scale : {1.0f, 1e-38f, 1e37f}) {
+    const Subspace found = leading_subspace(row * scale, {});
+    ASSERT_EQ(found.singular.size(), 1);
+    EXPECT_NEAR(found.singular[0] / double(scale), 5, 1e-4);
+    EXPECT_NEAR(std::abs(found.right(0, 0)), 0.6, 1e-5);
+    EXPECT_NEAR(found.right(0, 0) * found.right(2, 0), -0.48, 1e-5);
+  }
+}
+
+TEST(LeadingSubspace, DependsOnTheSeedOnlyInTheLastDigits) {
+  test::Random random(3);
+  const MatrixF matrix = random_matrix(random, 40, 4) * random_matrix(random, 4, 50);
+  const Subspace a = leading_subspace(matrix, {.rank = 4, .seed = 1}),
+                 b = leading_subspace(matrix, {.rank = 4, .seed = 2});
+  for (Eigen::Index j = 0; j < 4; ++j) EXPECT_NEAR(a.singular[j], b.singular[j], 1e-3 * a.singular[j]);
+}
+
+}  // namespace
+}  // namespace jsq
