@@ -301,13 +301,14 @@ class ParameterSet:
     def parse(self):
         if self.parsed is None:
             self.parsed = parameters_of(self.method)(self.data)
+            self.parsed.tensors = self.tensors
 
     def decode_empty(self, place):
         """The f32 values of a block without bytes."""
         if self.method != 24:
             return np.zeros(place.count, np.float32)
         self.parse()
-        return self.parsed.decode_empty(place, self.tensors)
+        return self.parsed.decode_empty(place)
 
     def decode_block(self, reader, place):
         """The f32 values of the block that `reader` holds."""
@@ -1466,10 +1467,13 @@ class ContextStream(Stream):
         self.states[self.lane] = x
         self.lane = self.lane + 1 & self.mask
 
-    def nibble(self):
-        symbol = (self.states[self.lane] & 4095) >> 8
-        self.advance(symbol << 8, 256)
+    def raw(self, bits):
+        symbol = (self.states[self.lane] & 4095) >> 12 - bits
+        self.advance(symbol << 12 - bits, 4096 >> bits)
         return symbol
+
+    def nibble(self):
+        return self.raw(4)
 
     def scales(self, count, columns):
         """20.5"""
@@ -1501,13 +1505,54 @@ def scale_view(shape, fortran):
     return extents[0], extents[1], math.prod(extents[2:])
 
 
+class FactorTables:
+    """20.6: the adaptive state of factors."""
+
+    kappas = (8, 13, 16, 19, 24, 30, 38, 48, 60, 76, 90, 112, 140, 176, 215, 255)
+    begins = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512)
+    bits = (0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 6, 7, 8, 15)
+
+    def __init__(self):
+        self.kappa, self.ranks = AdaptiveTable(), [AdaptiveTable(), AdaptiveTable()]
+        self.classes = [[AdaptiveTable() for _ in range(16)] for _ in range(2)]
+
+    def read(self, stream, rows, columns):
+        """kappa in sixteenths, left factors, right factors."""
+        kappa = self.kappas[self.kappa.take(stream)]
+        rank = 16 * self.ranks[0].take(stream) + 1
+        rank += self.ranks[1].take(stream)
+        if rank > 64 or rank * (rows + columns) > 2048 * len(stream.reader.data):
+            raise DamagedFrame("an impossible rank")
+        sides, running = [np.zeros((rank, rows), np.int64), np.zeros((rank, columns), np.int64)], [64, 64]
+        for j in range(rank):
+            for side, numbers in enumerate(sides):
+                for i in range(numbers.shape[1]):
+                    before = 16 * abs(int(numbers[j - 1, i])) if j else running[side]
+                    context = min(15, (2 * running[side] + before >> 3).bit_length())
+                    k = self.classes[side][context].take(stream)
+                    magnitude = stream.raw(7) << 8 if k == 15 else 0
+                    rest = stream.raw(min(self.bits[k], 8) + 1) if k else 0
+                    magnitude += (rest >> 1) + self.begins[k]
+                    if magnitude > 32767:
+                        raise DamagedFrame("a factor beyond its limit")
+                    numbers[j, i] = -magnitude if rest & 1 else magnitude
+                    running[side] += 16 * magnitude - running[side] >> 3
+        return kappa, *sides
+
+
+def cosines(k):
+    """B of 20.6."""
+    table = [[math.sqrt((1 + (u > 0)) / k) * math.cos(math.pi * (2 * i + 1) * u / (2 * k)) for i in range(k)] for u in range(k)]
+    return np.array([[round(65536 * b) for b in row] for row in table], np.int64)
+
+
 class ContextParameters(Parameters):
     """20.1; decodes the blocks and the pack of 20.4."""
 
     def read(self, reader):
         flags, self.m = reader.integer(1), reader.integer(2)
         self.e = struct.unpack("<h", reader.raw(2))[0]
-        if flags > 15 or self.m < 32768 or not -160 <= self.e <= 128:
+        if flags > 31 or flags & 24 == 24 or self.m < 32768 or not -160 <= self.e <= 128:
             reader.damaged("flags or step")
         self.exact = None
         if flags & 8:
@@ -1520,6 +1565,9 @@ class ContextParameters(Parameters):
             self.read_layers(reader)
         if flags & 2:
             self.read_columns(reader)
+        self.has_transforms, self.transforms = flags & 16, None
+        if self.has_transforms:
+            self.first_transformed, self.transform_stream = reader.uvarint(0, 2**32 - 1), reader.string()
         if flags & 4:
             self.packed_elements = reader.uvarint(1, 1 << 20)
             self.pack = reader.raw(len(reader.data) - reader.at)
@@ -1604,16 +1652,22 @@ class ContextParameters(Parameters):
             key = min(abs(level) - 1 + self.exact[0] << self.exact[1], 0x7F7FFFFF)
             return np.uint32(key | (level < 0) << 31).view(np.float32)
         units = 256 * abs(level) + (8 * self.offsets[table][min(abs(level), 3) - 1] if raw == 0 else 0)
+        if self.has_transforms:
+            return np.float32(math.copysign(units, level))
         magnitude = min(math.ldexp(units * self.m, self.e - 8), float(np.finfo(np.float32).max))
         return np.float32(math.copysign(magnitude, level))
 
     def decode_block(self, reader, place):
         return self.decode_stream(reader.raw(len(reader.data)), [(place.tensor, place.first, place.count)])
 
-    def decode_empty(self, place, tensors):
-        packed = [tensor for tensor in tensors if 1 <= tensor.elements <= self.packed_elements]
+    def decode_empty(self, place):
+        packed = [tensor for tensor in self.tensors if 1 <= tensor.elements <= self.packed_elements]
         if place.tensor not in packed:
-            return np.zeros(place.count, np.float32)
+            zeros = np.zeros(place.count, np.float32)
+            if not self.has_transforms:
+                return zeros
+            ranges = [(place.tensor, place.first, place.count)]
+            return self.undo_transforms(zeros, [piece[:3] for piece in self.pieces(ranges)])
         if self.packed is None:
             if sum(tensor.elements for tensor in packed) > 1 << 20:
                 raise DamagedFrame("more packed elements than 2^20")
@@ -1623,7 +1677,17 @@ class ContextParameters(Parameters):
 
     def decode_stream(self, data, ranges):
         """20.4"""
-        stream, contexts = ContextStream(data), []
+        stream, contexts, pieces = ContextStream(data), [], []
+        for place, low, high, view in self.pieces(ranges):
+            contexts.append(self.read_contexts(stream, place, view, low, high))
+            pieces.append((place, low, high))
+        values = self.finish(stream, np.concatenate(contexts))
+        return self.undo_transforms(values, pieces) if self.has_transforms else values
+
+    def pieces(self, ranges):
+        """20.5: (tensor number, part), first and last elements of the part, and its view."""
+        if self.has_transforms and self.transforms is None:
+            self.read_transforms()
         for tensor, first, count in ranges:
             shapes = self.layers.get(tensor.number)
             views = [scale_view(tensor.shape, tensor.fortran)] if shapes is None else [scale_view(s, False) for s in shapes]
@@ -1633,10 +1697,85 @@ class ContextParameters(Parameters):
             for part, view in enumerate(views):
                 end = begin + math.prod(view)
                 if begin < first + count and end > first:
-                    low, high = max(first, begin) - begin, min(first + count, end) - begin
-                    contexts.append(self.read_contexts(stream, (tensor.number, part), view, low, high))
+                    yield (tensor.number, part), max(first, begin) - begin, min(first + count, end) - begin, view
                 begin = end
-        return self.finish(stream, np.concatenate(contexts))
+
+    def read_transforms(self):
+        """20.6"""
+        stream, modes, same = ContextStream(self.transform_stream), [AdaptiveTable(), AdaptiveTable()], {}
+        factors, unit, self.transforms = FactorTables(), None, {}
+        for tensor in self.tensors:
+            if tensor.number < self.first_transformed:
+                continue
+            shapes = self.layers.get(tensor.number)
+            if shapes is not None and sum(map(math.prod, shapes)) != tensor.elements:
+                continue
+            for part, shape in enumerate([tensor.shape] if shapes is None else shapes):
+                fortran = tensor.fortran and shapes is None
+                rows, columns, inner = scale_view(shape, fortran)
+                if min(rows, columns) < 2 or max(columns, rows * inner) >= 1 << 24:
+                    continue
+                extents = list(shape)
+                while extents and extents[0] == 1:
+                    extents = extents[1:]
+                kernel = [] if fortran else [k for k in extents[2:] if k != 1]
+                takes_dct = 1 <= len(kernel) <= 3 and max(kernel) <= 7
+                mode = modes[takes_dct].take(stream)
+                if mode > 7 or mode & 5 == 4 or mode & 1 and not takes_dct:
+                    raise DamagedFrame("an unknown transform")
+                if mode & 5 == 1:
+                    same[inner] = stream.scales(inner, True)
+                if mode & 1 and inner not in same:
+                    raise DamagedFrame("frequency offsets that were not given")
+                if mode & 2 and unit is None:
+                    m, e = stream.raw(8) << 8 | stream.raw(8), stream.raw(8) << 8 | stream.raw(8)
+                    unit = m, (e ^ 0x8000) - 0x8000
+                    if m < 0x8000:
+                        raise DamagedFrame("an impossible unit of factors")
+                predicted = self.weigh(factors.read(stream, columns, rows * inner), unit) if mode & 2 else None
+                if mode:
+                    offsets = same[inner] if mode & 1 else np.zeros(inner, np.int64)
+                    self.transforms[tensor.number, part] = kernel if mode & 1 else [], offsets, predicted, (columns, inner)
+        self.finish(stream, np.zeros(0, np.int64))
+
+    def weigh(self, stored, unit):
+        """20.6: left factors and weighted right ones."""
+        kappa16, left, right = stored
+        shift = 16 + unit[1] - self.e
+        kappa = (kappa16 * unit[0] << shift) // self.m if 0 <= shift <= 38 else 0
+        if not 1 <= kappa <= 255 << 16:
+            raise DamagedFrame("a unit of factors far from the step")
+        weighted = []
+        for vector in right.tolist():
+            squares = sum(q * q for q in vector)
+            e = 46 - squares.bit_length() >> 1
+            root = math.isqrt(squares << 2 * e if e >= 0 else squares >> -2 * e)
+            factor, divisor = kappa << 4 + max(e, 0), root << max(-e, 0)
+            weighted.append([(2 * factor * q + divisor) // (2 * divisor) if root else 0 for q in vector])
+        return left, np.array(weighted, np.int64)
+
+    def undo_transforms(self, units, pieces):
+        """20.6: values from 1/256 steps."""
+        result, at = units.astype(np.int64), 0
+        for place, low, high in pieces:
+            own, at = result[at : at + high - low], at + high - low
+            if place not in self.transforms:
+                continue
+            kernel, _, predicted, (columns, inner) = self.transforms[place]
+            begin, end = -low % inner, (high // inner) * inner - low
+            if begin < end and predicted:
+                left, right = predicted
+                element = np.arange(low + begin, low + end)
+                row, column = element // (columns * inner), element // inner % columns
+                own[begin:end] += (left[:, column] * right[:, row * inner + element % inner]).sum(0) + 32768 >> 16
+            if begin < end and kernel:
+                x = np.clip(own[begin:end], -(1 << 34), 1 << 34).reshape(-1, *kernel) * 256
+                for axis, k in enumerate(kernel, 1):
+                    x = np.moveaxis(np.tensordot(x, cosines(k), (axis, 0)) + 32768 >> 16, -1, axis)
+                own[begin:end] = (x + 128 >> 8).ravel()
+        scaled = np.clip(result, 1 - (1 << 37), (1 << 37) - 1).astype(np.float64) * math.ldexp(self.m, self.e - 8)
+        largest = float(np.finfo(np.float32).max)
+        return np.clip(scaled, -largest, largest).astype(np.float32)
 
     def read_contexts(self, stream, place, view, low, high):
         """20.5: the contexts of elements low..high - 1 of a part."""
@@ -1652,6 +1791,8 @@ class ContextParameters(Parameters):
         length = {0: high, 1: columns * inner, 2: columns * inner}.get(layout, 2 << layout)
         run = element // length - low // length if layout else np.zeros(high - low, np.int64)
         contexts = stream.scales(int(run[-1]) + 1, False)[run]
+        if self.has_transforms and place in self.transforms:
+            contexts = contexts + self.transforms[place][1][element % inner]
         return contexts + of_columns[element // inner % columns] if layout == 2 else contexts
 
     def finish(self, stream, contexts):

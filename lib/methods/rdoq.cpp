@@ -21,13 +21,17 @@
 #include "lib/methods/options.hpp"
 #include "lib/methods/rdoq_parameters.hpp"
 #include "lib/methods/rdoq_pool.hpp"
+#include "lib/methods/rdoq_scales.hpp"
 #include "lib/methods/rdoq_training.hpp"
+#include "lib/methods/rdoq_transform_search.hpp"
 
 namespace jsq {
 namespace {
 
 constexpr MethodOption options[] = {
     {"preset", "fast|default|best", "default", "how much time the encoder may take"},
+    {"transform", "none|dct|lowrank|auto", "auto",
+     "of kernels and matrices; auto chooses for each tensor by what it saves"},
     {"lambda", "auto|0..1", "auto", "weight of a bit in squared steps; auto takes the best of several"},
 };
 
@@ -35,12 +39,28 @@ enum class Preset : uint8_t { fast, balanced, best };
 constexpr std::pair<std::string_view, Preset> presets[] = {
     {"fast", Preset::fast}, {"default", Preset::balanced}, {"best", Preset::best}};
 
+enum class Transforming : uint8_t { none, dct, lowrank, automatic };
+constexpr std::pair<std::string_view, Transforming> transformings[] = {{"none", Transforming::none},
+                                                                       {"dct", Transforming::dct},
+                                                                       {"lowrank", Transforming::lowrank},
+                                                                       {"auto", Transforming::automatic}};
+
+/// x^(exponent rounded to eighths, of 0..8), by products and square roots: the same on every machine.
+double power(double x, double exponent) {
+  auto eighths = uint32_t(std::clamp(exponent, 0.0, 8.0) * 8 + 0.5);
+  double result = 1;
+  for (double factor = std::sqrt(std::sqrt(std::sqrt(x))); eighths > 0; eighths /= 2, factor *= factor)
+    if (eighths & 1) result *= factor;
+  return result;
+}
+
 class RdoqEncoder final : public MethodEncoder {
  public:
   RdoqEncoder(const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
       : pool_(pool),
         preset_(OptionReader(spec).choice("preset", presets)),
-        coded_(pool, chooses_scales(pool, preset_)) {
+        transforming_(OptionReader(spec).choice("transform", transformings)),
+        plain_(pool, chooses_scales(pool, preset_)) {
     const OptionReader read(spec);
     if (!read.is("lambda", "auto")) fixed_lambda_ = read.number("lambda", 0, 1, "auto or a number of 0..1");
     if (context.rounding == Rounding::stochastic)
@@ -56,27 +76,32 @@ class RdoqEncoder final : public MethodEncoder {
 
   uint64_t aim_bytes(uint64_t body_bytes) override {
     // What a sample expects may be a little off, and a frame too large costs a pass.
-    const double wanted = double(body_bytes) * (coded_.whole() ? 1.0 : learned_ ? *learned_ : 0.996);
+    const double wanted = double(body_bytes) * (plain_.whole() ? 1.0 : learned_ ? *learned_ : 0.996);
     if (pool_.summary().max_key == 0 || body_bytes < 8) return drop_all();
-    if (coded_.prepare(wanted)) trained_.reset();
-    if (!trained_ || std::abs(wanted - aimed_) > 0.05 * aimed_) {
-      choose_layouts(wanted);
-      choose_lambda(wanted);
-      // Tables for the scales that rows choose, which in turn depend on tables.
-      for (int round = 0; round < chosen_rounds_ && coded_.whole(); ++round) {
-        trained_ = step_for(wanted, lambda_);
-        const RdoqPlan plan = coded_.make_plan(*trained_, lambda_);
-        if (!plan.row_costs.empty()) coded_.gather_chosen(plan);
-      }
-    }
-    aimed_ = wanted;
-    if (std::optional<RdoqPlan> exact = coded_.exact_plan(wanted)) {
-      const double bytes = coded_.measure(*exact).bytes;
+    if (prepare(wanted)) trained_.reset();
+    if (std::optional<RdoqPlan> exact = plain_.exact_plan(wanted)) {
+      const double bytes = plain_.measure(*exact).bytes;
       if (bytes <= double(body_bytes)) {
+        coded_ = &plain_;
+        trained_.reset();
         use(*std::move(exact));
         return uint64_t(bytes);
       }
     }
+    if (!trained_ || std::abs(wanted - aimed_) > 0.05 * aimed_) {
+      choose_transforms(
+          [&] { return step_for(wanted, 0.13); },
+          [&](const Trained& trained) { return coded_->expected_bytes(trained) / (0.98 * wanted); });
+      choose_layouts(wanted);
+      choose_lambda(wanted);
+      // Tables for the scales that rows choose, which in turn depend on tables.
+      for (int round = 0; round < chosen_rounds_ && coded_->whole(); ++round) {
+        trained_ = step_for(wanted, lambda_);
+        const RdoqPlan plan = coded_->make_plan(*trained_, lambda_);
+        if (!plan.row_costs.empty()) coded_->gather_chosen(plan);
+      }
+    }
+    aimed_ = wanted;
     std::optional<Measured> best = best_within(wanted);
     // At low rates a heavy bit can make nothing worth coding at any step.
     for (double lambda = lambda_ / 2;
@@ -90,6 +115,12 @@ class RdoqEncoder final : public MethodEncoder {
         std::swap(lambda, lambda_);
       }
     }
+    if (!best && coded_ != &plain_) {
+      // The factors' unit suited no step that fits.
+      coded_ = &plain_;
+      choose_layouts(wanted);
+      best = best_within(wanted);
+    }
     if (!best) return drop_all();
     expected_ = best->outcome.bytes;
     use(std::move(best->plan));
@@ -97,7 +128,7 @@ class RdoqEncoder final : public MethodEncoder {
   }
 
   bool learn(uint64_t body_bytes) override {
-    if (coded_.whole() || dropped_ || body_bytes == 0) return false;
+    if (coded_->whole() || dropped_ || body_bytes == 0) return false;
     learned_ = std::clamp(expected_ / double(body_bytes), 0.5, 2.0);
     return true;
   }
@@ -106,7 +137,7 @@ class RdoqEncoder final : public MethodEncoder {
     uint64_t apart = 64;
     for (int round = 0; round < 4; ++round) {
       const uint64_t allowed = payload_bits / 8 + apart, expected = aim_bytes(allowed);
-      const uint64_t found = dropped_ ? 0 : parameters_.size() - coded_.packed_bytes();
+      const uint64_t found = dropped_ ? 0 : parameters_.size() - coded_->packed_bytes();
       if (dropped_ || expected <= payload_bits / 8 + found) {
         if (dropped_ || found <= apart + payload_bits / 4096 || round == 3) return;
       }
@@ -124,7 +155,7 @@ class RdoqEncoder final : public MethodEncoder {
       drop_all();
       return;
     }
-    coded_.prepare(double(pool_.summary().elements) / 8);
+    prepare(double(pool_.summary().elements) / 8);
     lambda_ = fixed_lambda_ ? *fixed_lambda_ : 0.13;
     if (target.kind == TargetKind::maxabs)
       aim_largest_error(target);
@@ -133,7 +164,7 @@ class RdoqEncoder final : public MethodEncoder {
   }
 
   StoredSet stored_set(size_t) const override { return {rdoq_row.info.wire_id, parameters_}; }
-  uint8_t block_log2(size_t) const override { return std::max<uint8_t>(coded_.block_log2(), 16); }
+  uint8_t block_log2(size_t) const override { return std::max<uint8_t>(coded_->block_log2(), 16); }
 
   void encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out,
                     BlockSums& sums) const override {
@@ -144,7 +175,7 @@ class RdoqEncoder final : public MethodEncoder {
     if (dropped_)
       std::fill(decoded.begin(), decoded.end(), 0.0f);
     else
-      coded_.encode_block(t, first, values, out, decoded);
+      coded_->encode_block(t, first, values, out, decoded);
     round_to_stored(pool_.tensors()[t].info->dtype, decoded);
     const cpu::ErrorSums errors = cpu::error_sums(values, decoded);
     sums.squared_error += errors.squared_error;
@@ -161,7 +192,7 @@ class RdoqEncoder final : public MethodEncoder {
     PoolReport report;
     report.noise.per_element = report.noise.eq6 = report.noise.eq6_nonzero = report.noise.uniform =
         std::numeric_limits<double>::quiet_NaN();
-    const uint64_t packed = dropped_ ? 0 : 8 * coded_.packed_bytes();
+    const uint64_t packed = dropped_ ? 0 : 8 * coded_->packed_bytes();
     report.payload_bits = total.nominal_bits + packed;
     report.entropy_bits = total.entropy_bits + double(packed);
     report.expected_squared_error = total.expected_error;
@@ -182,16 +213,16 @@ class RdoqEncoder final : public MethodEncoder {
   /// The plan of the present weight of a bit that comes closest to `wanted` from below.
   std::optional<Measured> best_within(double wanted) {
     std::optional<Measured> best;
-    const double enough = coded_.whole() ? 0.9985 : 0.997;
+    const double enough = coded_->whole() ? 0.9985 : 0.997;
     for (int attempt = 0; attempt < 7; ++attempt) {
       // Rows that choose their scales can turn many elements on and off at once: the last attempts do
       // without.
       const bool chosen_rows = attempt < 4;
       if (attempt == 4) correction_ = 1;
       trained_ = step_for(wanted * correction_, lambda_);
-      Measured found{coded_.make_plan(*trained_, trained_->lambda), {}};
+      Measured found{coded_->make_plan(*trained_, trained_->lambda), {}};
       if (!chosen_rows) found.plan.row_costs.clear();
-      found.outcome = coded_.measure(found.plan);
+      found.outcome = coded_->measure(found.plan);
       const double off = found.outcome.bytes / wanted;
       // Bytes jump where the step passes a half octave: then another weight of a bit has to fill the gap.
       const double near = attempt < 2 ? 0.015 : 0.3;
@@ -204,12 +235,100 @@ class RdoqEncoder final : public MethodEncoder {
     return best;
   }
 
-  double largest() const { return double(element::magnitude_of_key(pool_.summary().max_key)); }
+  bool prepare(double wanted) {
+    if (!plain_.prepare(wanted)) return false;
+    coded_ = &plain_;
+    transformed_.reset();
+    prepared_ = wanted;
+    return true;
+  }
+
+  std::unique_ptr<RdoqPool> pool_with(Transforms transforms) {
+    auto result = std::make_unique<RdoqPool>(
+        std::make_shared<TransformStage>(pool_, std::move(transforms), plain_.cut_log2()),
+        chooses_scales(pool_, preset_));
+    result->prepare(prepared_);
+    return result;
+  }
+
+  /// Makes the choices what is coded.
+  void take_choices(std::span<const PoolSite> sites, std::span<const TransformChoice> choices,
+                    const Reconstruction& unit) {
+    coded_ = &plain_;
+    transformed_.reset();
+    if (std::none_of(choices.begin(), choices.end(),
+                     [](const TransformChoice& choice) { return choice.any(); }))
+      return;
+    transformed_ = pool_with(make_transforms(pool_, sites, choices, unit));
+    coded_ = transformed_.get();
+  }
+
+  /// For every part the transform with the least error + lambda bits, under the tables that `find` gives.
+  template <class Find, class Excess>
+  void choose_transforms(Find find, Excess excess_of) {
+    coded_ = &plain_;
+    transformed_.reset();
+    if (transforming_ == Transforming::none ||
+        (transforming_ == Transforming::automatic && preset_ == Preset::fast))
+      return;
+    const std::vector<PoolSite> sites = pool_sites(pool_);
+    if (sites.empty()) return;
+    std::vector<TransformChoice> choices(sites.size());
+    for (size_t j = 0; j < sites.size(); ++j)
+      choices[j].dct = transforming_ != Transforming::lowrank && sites[j].site.takes_dct();
+    take_choices(sites, choices, {});
+    if (transforming_ == Transforming::dct) return;
+    TransformSearch search(
+        pool_, sites, plain_, transforming_ == Transforming::automatic,
+        preset_ == Preset::best ? SubspaceOptions{64, 4, 2, 0} : SubspaceOptions{64, 4, 1, 0},
+        [this](Transforms transforms) { return pool_with(std::move(transforms)); });
+    // Predictions take bytes and leave less to code: the step at which both together are what is wanted, by
+    // secants.
+    coded_->gather();
+    step_guess_ = 0;
+    correction_ = 1;
+    double low = 0, high = HUGE_VAL, step_before = 0, excess_before = 0, nearest = HUGE_VAL;
+    Trained trained = find();
+    double step = trained.values.step();
+    std::vector<TransformChoice> best;
+    Reconstruction best_unit;
+    for (int round = 0; round < 6; ++round) {
+      const RdoqPlan plan = coded_->make_plan(trained, trained.lambda);
+      choices = search.choose(plan);
+      take_choices(sites, choices, plan.coder.values());
+      coded_->gather();
+      const double excess =
+          excess_of(train(coded_->atoms(), stored_step(step), training_options(trained.lambda)));
+      const double off = excess > 1.01 ? excess * excess * excess : std::max(excess, 1 / excess);
+      if (off < nearest) {
+        nearest = off;
+        best = choices;
+        best_unit = plan.coder.values();
+      }
+      if (off < 1.04 || !search.has_factors()) break;
+      (excess > 1 ? low : high) = step;
+      double next = step * std::sqrt(excess);
+      if (step_before > 0 && (excess > excess_before) == (step < step_before)) {
+        const double slope = coarse_log2(excess / excess_before) / coarse_log2(step / step_before);
+        if (slope < -0.05) next = step * std::clamp(power(excess, -1 / slope), 0.125, 8.0);
+      }
+      // Where bytes hardly follow the step, on to where they do.
+      if (high == HUGE_VAL) next = std::max(next, 1.3 * step);
+      if (!(next > low && next < high)) next = std::sqrt(low * high);
+      step_before = step;
+      excess_before = excess;
+      trained = train(coded_->atoms(), stored_step(next), training_options(trained.lambda));
+      step = trained.values.step();
+    }
+    if (best_unit.step() != step) take_choices(sites, best, best_unit);
+  }
+
+  double largest() const { return coded_->largest(); }
 
   TrainingOptions training_options(double lambda) const {
     TrainingOptions training;
     training.lambda = lambda;
-    training.open = !coded_.whole();
+    training.open = !coded_->whole();
     return training;
   }
 
@@ -217,12 +336,12 @@ class RdoqEncoder final : public MethodEncoder {
   Trained step_for(double wanted, double lambda) {
     const TrainingOptions training = training_options(lambda);
     double high = 2 * largest(), low = std::max(largest() * 0x1p-30, 0x1p-119);  // bytes at `high` fit
-    Trained best = train(coded_.atoms(), stored_step(high), training);
+    Trained best = train(coded_->atoms(), stored_step(high), training);
     double guess = step_guess_ > low && step_guess_ < high ? step_guess_ : std::sqrt(low * high);
     double reach = 1.02;
     for (int round = 0; round < 40 && high > low * 1.0003; ++round) {
-      Trained trained = train(coded_.atoms(), stored_step(guess), training);
-      if (coded_.expected_bytes(trained) <= wanted) {
+      Trained trained = train(coded_->atoms(), stored_step(guess), training);
+      if (coded_->expected_bytes(trained) <= wanted) {
         high = guess;
         best = std::move(trained);
         guess = std::max(low, guess / reach);
@@ -238,13 +357,13 @@ class RdoqEncoder final : public MethodEncoder {
   }
 
   void choose_layouts(double wanted) {
-    coded_.gather();
+    coded_->gather();
     step_guess_ = 0;
     correction_ = 1;
     trained_ = step_for(wanted, 0.13);
     for (int round = 0; round < 2; ++round) {
-      if (!coded_.improve_layouts(coded_.make_plan(*trained_, trained_->lambda))) break;
-      coded_.gather();
+      if (!coded_->improve_layouts(coded_->make_plan(*trained_, trained_->lambda))) break;
+      coded_->gather();
       trained_ = step_for(wanted, 0.13);
     }
   }
@@ -277,7 +396,7 @@ class RdoqEncoder final : public MethodEncoder {
       }
       Measured candidate{given.plan, {}};
       candidate.plan.quantizer = RdQuantizer(given.plan.coder, lambda);
-      candidate.outcome = coded_.measure(candidate.plan);
+      candidate.outcome = coded_->measure(candidate.plan);
       if (candidate.outcome.bytes > wanted) {
         exceeds = lambda;
         continue;
@@ -300,7 +419,7 @@ class RdoqEncoder final : public MethodEncoder {
       candidate.plan.quantizer = RdQuantizer(best.plan.coder, fits);
       candidate.plan.finer = RdQuantizer(best.plan.coder, exceeds);
       candidate.plan.cut = low + (high - low) / 2;
-      candidate.outcome = coded_.measure(candidate.plan);
+      candidate.outcome = coded_->measure(candidate.plan);
       if (candidate.outcome.bytes > wanted) {
         high = candidate.plan.cut;
         continue;
@@ -314,24 +433,31 @@ class RdoqEncoder final : public MethodEncoder {
 
   void aim_nmse(const Target& target) {
     const double wanted = target.value * pool_.summary().energy;
-    coded_.gather();
     const TrainingOptions training = training_options(lambda_);
-    const auto at_step = [&](double step) { return train(coded_.atoms(), stored_step(step), training); };
-    double correction = 1;
-    std::optional<Measured> best;
-    for (int pass = 0; pass < 7; ++pass) {
+    const auto at_step = [&](double step) { return train(coded_->atoms(), stored_step(step), training); };
+    const auto step_within = [&](double error) {
       double low = std::max(largest() * 0x1p-30, 0x1p-119), high = 4 * largest();
       for (int round = 0; round < 48 && high > low * 1.0002; ++round) {
         const double middle = std::sqrt(low * high);
-        (at_step(middle).squared_error <= wanted * correction ? low : high) = middle;
+        (at_step(middle).squared_error <= error ? low : high) = middle;
       }
+      return low;
+    };
+    choose_transforms(
+        [&] { return at_step(step_within(wanted)); },
+        [&](const Trained& trained) { return wanted / std::max(trained.squared_error, 1e-300); });
+    coded_->gather();
+    double correction = 1;
+    std::optional<Measured> best;
+    for (int pass = 0; pass < 7; ++pass) {
+      const double low = step_within(wanted * correction);
       trained_ = at_step(low);
-      Measured found{coded_.make_plan(*trained_, lambda_), {}};
-      if (pass < 2 && coded_.improve_layouts(found.plan)) {
-        coded_.gather();
+      Measured found{coded_->make_plan(*trained_, lambda_), {}};
+      if (pass < 2 && coded_->improve_layouts(found.plan)) {
+        coded_->gather();
         continue;
       }
-      found.outcome = coded_.measure_errors(found.plan);
+      found.outcome = coded_->measure_errors(found.plan);
       const double error = found.outcome.squared_error;
       if (error <= wanted && (!best || found.outcome.bytes < best->outcome.bytes))
         best = std::move(found);
@@ -341,9 +467,9 @@ class RdoqEncoder final : public MethodEncoder {
       correction *= 0.997 * wanted / std::max(error, 1e-300);
     }
     if (!best)
-      unreachable(
-          target, "nmse",
-          coded_.measure_errors(coded_.make_plan(*trained_, lambda_)).squared_error / pool_.summary().energy);
+      unreachable(target, "nmse",
+                  coded_->measure_errors(coded_->make_plan(*trained_, lambda_)).squared_error /
+                      pool_.summary().energy);
     use(std::move(best->plan));
   }
 
@@ -352,19 +478,21 @@ class RdoqEncoder final : public MethodEncoder {
                                                       to_string(target), kind, nearest * (1 + 5e-6)));
   }
 
+  /// Without transforms: errors of coefficients add up in an element.
   void aim_largest_error(const Target& target) {
-    coded_.gather();
+    coded_ = &plain_;
+    coded_->gather();
     TrainingOptions training = training_options(0);
     training.uniform = true;
     double step = 2 * target.value, nearest = HUGE_VAL;
     for (int attempt = 0; attempt < 10; ++attempt) {
-      trained_ = train(coded_.atoms(), stored_step(step), training);
-      Measured found{coded_.make_plan(*trained_, 0), {}};
-      if (attempt == 0 && coded_.improve_layouts(found.plan)) {
-        coded_.gather();
+      trained_ = train(coded_->atoms(), stored_step(step), training);
+      Measured found{coded_->make_plan(*trained_, 0), {}};
+      if (attempt == 0 && coded_->improve_layouts(found.plan)) {
+        coded_->gather();
         continue;
       }
-      found.outcome = coded_.measure_errors(found.plan);
+      found.outcome = coded_->measure_errors(found.plan);
       nearest = std::min(nearest, found.outcome.max_error);
       if (found.outcome.max_error <= target.value) {
         use(std::move(found.plan));
@@ -377,7 +505,7 @@ class RdoqEncoder final : public MethodEncoder {
 
   void use(RdoqPlan plan) {
     dropped_ = false;
-    parameters_ = coded_.use(std::move(plan));
+    parameters_ = coded_->use(std::move(plan));
   }
 
   uint64_t drop_all() {
@@ -389,10 +517,13 @@ class RdoqEncoder final : public MethodEncoder {
   const TensorPool& pool_;
   Preset preset_;
   std::optional<double> fixed_lambda_;
-  RdoqPool coded_;
+  Transforming transforming_;
+  RdoqPool plain_;  ///< without transforms
+  std::unique_ptr<RdoqPool> transformed_;
+  RdoqPool* coded_ = &plain_;  ///< what is coded
   std::optional<Trained> trained_;
   std::string parameters_ = write_rdoq_parameters({});
-  double aimed_ = 0, lambda_ = 0.13, expected_ = 0;
+  double aimed_ = 0, prepared_ = 0, lambda_ = 0.13, expected_ = 0;
   std::optional<double> learned_;  ///< of a sample: bytes expected / bytes that the last aim took
   double correction_ = 1;          ///< wanted bytes as training expects them / as they turn out
   static constexpr int chosen_rounds_ = 2;
@@ -406,6 +537,16 @@ class RdoqDecoder final : public MethodDecoder {
       : parameters_(read_rdoq_parameters(parameters, what)), what_(what) {}
 
   void bind(std::span<const BlockPlace> tensors) override {
+    if (parameters_.has_transforms) {
+      std::vector<TransformSite> sites;
+      for (const BlockPlace& place : tensors) {
+        const std::vector<TransformSite> own = parameters_.sites(place.tensor, *place.info);
+        sites.insert(sites.end(), own.begin(), own.end());
+      }
+      parameters_.transforms = read_transforms(parameters_.coder, sites, parameters_.transform_stream, what_);
+      if (!parameters_.transforms.prepare(parameters_.values))
+        throw Error(Errc::damaged, what_ + " is damaged: its factors have a unit far from the step");
+    }
     if (parameters_.packed_elements == 0) return;
     std::vector<TensorRange> ranges;
     uint64_t total = 0;
@@ -424,7 +565,14 @@ class RdoqDecoder final : public MethodDecoder {
 
   void decode_empty(const BlockPlace& place, std::span<float> values) const override {
     const auto found = first_packed_.find(place.tensor);
-    if (found == first_packed_.end()) return MethodDecoder::decode_empty(place, values);
+    if (found == first_packed_.end()) {
+      MethodDecoder::decode_empty(place, values);
+      if (parameters_.has_transforms && parameters_.transforms.predicts(place.tensor))
+        finish_range(
+            checked_parts(parameters_, {place.tensor, place.info, place.first, values.size()}, what_),
+            parameters_.transforms, parameters_.values, place.tensor, place.first, values);
+      return;
+    }
     std::copy_n(packed_.begin() + std::ptrdiff_t(found->second + place.first), values.size(), values.begin());
   }
 

@@ -48,18 +48,41 @@ TensorParts RdoqParameters::parts(uint32_t tensor, const TensorInfo& info) const
   return found == layers.end() ? parts_of(info) : parts_of(found->second);
 }
 
-// --- Stored form
-// -------------------------------------------------------------------------------------------------------
-
 namespace {
-
-constexpr uint8_t has_layers = 1, has_columns = 2, has_pack = 4, is_exact = 8;
 
 uint64_t elements_of(const Shape& shape) {
   uint64_t elements = 1;
   for (uint64_t extent : shape) elements *= extent;
   return elements;
 }
+
+}  // namespace
+
+std::vector<TransformSite> RdoqParameters::sites(uint32_t tensor, const TensorInfo& info) const {
+  std::vector<TransformSite> sites;
+  const auto add = [&](uint32_t part, std::span<const uint64_t> shape, bool fortran_order) {
+    if (std::optional<TransformSite> site = transform_site({tensor, part}, shape, fortran_order))
+      sites.push_back(*std::move(site));
+  };
+  if (tensor < first_transformed) return sites;
+  const auto found = layers.find(tensor);
+  if (found == layers.end()) {
+    add(0, info.shape, info.fortran_order);
+    return sites;
+  }
+  uint64_t elements = 0;
+  for (const Shape& shape : found->second) elements += elements_of(shape);
+  if (elements == info.elements())
+    for (size_t p = 0; p < found->second.size(); ++p) add(uint32_t(p), found->second[p], false);
+  return sites;
+}
+
+// --- Stored form
+// -------------------------------------------------------------------------------------------------------
+
+namespace {
+
+constexpr uint8_t has_layers = 1, has_columns = 2, has_pack = 4, is_exact = 8, has_transforms = 16;
 
 /// Shapes repeat in patterns: a distance of 0 and a new shape, or a distance back and how many to copy from
 /// there.
@@ -188,23 +211,28 @@ void read_columns(ByteReader& in, RdoqParameters& parameters, std::string_view w
 
 std::string write_rdoq_parameters(const RdoqParameters& parameters) {
   ByteWriter out;
-  out.u8(uint8_t(
-      (parameters.layers.empty() ? 0 : has_layers) | (parameters.columns.empty() ? 0 : has_columns) |
-      (parameters.packed_elements ? has_pack : 0) | (parameters.coder.values().exact ? is_exact : 0)));
-  out.u16(parameters.coder.values().mantissa);
-  out.u16(uint16_t(parameters.coder.values().exponent));
-  if (parameters.coder.values().exact) {
-    out.u32(parameters.coder.values().base);
-    out.u8(parameters.coder.values().shift);
+  out.u8(uint8_t((parameters.layers.empty() ? 0 : has_layers) |
+                 (parameters.columns.empty() ? 0 : has_columns) |
+                 (parameters.packed_elements ? has_pack : 0) | (parameters.values.exact ? is_exact : 0) |
+                 (parameters.has_transforms ? has_transforms : 0)));
+  out.u16(parameters.values.mantissa);
+  out.u16(uint16_t(parameters.values.exponent));
+  if (parameters.values.exact) {
+    out.u32(parameters.values.base);
+    out.u8(parameters.values.shift);
   }
   std::string tables;
   cpu::BitWriter bits(tables);
   parameters.coder.model().write(bits);
-  write_offsets(bits, parameters.coder.values(), parameters.coder.model());
+  write_offsets(bits, parameters.values, parameters.coder.model());
   bits.align();
   out.raw(tables);
   if (!parameters.layers.empty()) write_layers(out, parameters);
   if (!parameters.columns.empty()) write_columns(out, parameters);
+  if (parameters.has_transforms) {
+    out.uvarint(parameters.first_transformed);
+    out.string(parameters.transform_stream);
+  }
   if (parameters.packed_elements) {
     out.uvarint(parameters.packed_elements);
     out.raw(parameters.pack);
@@ -216,7 +244,8 @@ RdoqParameters read_rdoq_parameters(std::string_view bytes, std::string_view wha
   RdoqParameters parameters;
   ByteReader in(bytes, what);
   const uint8_t flags = in.u8();
-  if (flags > (has_layers | has_columns | has_pack | is_exact))
+  if (flags > (has_layers | has_columns | has_pack | is_exact | has_transforms) ||
+      (flags & is_exact && flags & has_transforms))
     in.damaged("unknown flags " + std::to_string(flags));
   Reconstruction values;
   values.mantissa = in.u16();
@@ -236,10 +265,17 @@ RdoqParameters read_rdoq_parameters(std::string_view bytes, std::string_view wha
       bits.consumed() > in.remaining())
     in.damaged("impossible context tables");
   in.raw(bits.consumed());
-  parameters.coder = ContextCoder(std::move(model), std::move(values));
+  parameters.values = values;
+  parameters.has_transforms = flags & has_transforms;
+  parameters.coder =
+      ContextCoder(std::move(model), parameters.has_transforms ? in_units(values) : std::move(values));
   parameters.coder.prepare_decoding();
   if (flags & has_layers) read_layers(in, parameters);
   if (flags & has_columns) read_columns(in, parameters, what);
+  if (parameters.has_transforms) {
+    parameters.first_transformed = uint32_t(in.uvarint(UINT32_MAX));
+    parameters.transform_stream = std::string(in.string(in.remaining()));
+  }
   if (flags & has_pack) {
     parameters.packed_elements = in.uvarint(uint64_t(1) << 20);
     if (parameters.packed_elements == 0) in.damaged("a pack of tensors without elements");
@@ -258,6 +294,15 @@ void write_scales(const ScaledPiece& scaled, ScaleCodec& codec, SideWriter& out)
   codec.write(out, scaled.rows, false);
 }
 
+TensorParts checked_parts(const RdoqParameters& parameters, const TensorRange& range, std::string_view what) {
+  TensorParts parts = parameters.parts(range.tensor, *range.info);
+  const ScaleView& last = parts.views.back();
+  if (parts.first.back() + last.rows * last.row_elements() != range.info->elements())
+    throw Error(Errc::damaged,
+                std::string(what) + " is damaged: its tensor's layers have another number of elements");
+  return parts;
+}
+
 void decode_rdoq_stream(const RdoqParameters& parameters, std::span<const TensorRange> ranges,
                         std::string_view stream, std::span<float> values, std::string_view what) {
   const auto damaged = [&](const char* found) {
@@ -272,10 +317,7 @@ void decode_rdoq_stream(const RdoqParameters& parameters, std::span<const Tensor
   classes.resize(values.size());
   size_t at = 0;
   for (const TensorRange& range : ranges) {
-    const TensorParts parts = parameters.parts(range.tensor, *range.info);
-    const ScaleView& last = parts.views.back();
-    if (parts.first.back() + last.rows * last.row_elements() != range.info->elements())
-      damaged("its tensor's layers have another number of elements");
+    const TensorParts parts = checked_parts(parameters, range, what);
     for (const PartPiece& place : pieces_of(parts, range.first, range.count)) {
       const auto layout = ScaleLayout(in.nibble());
       std::span<const int16_t> columns;
@@ -291,12 +333,36 @@ void decode_rdoq_stream(const RdoqParameters& parameters, std::span<const Tensor
       }
       rows.resize(stretches_of(place.piece, layout).number);
       codec.read(in, rows, false);
-      fill_classes(parameters.coder, place.piece, layout, rows, columns,
+      const PartTransform* transform = parameters.transforms.find(range.tensor, place.part);
+      const std::span<const int16_t> frequencies =
+          transform ? transform->frequencies() : std::span<const int16_t>();
+      fill_classes(parameters.coder, place.piece, layout, rows, columns, frequencies,
                    std::span(classes).subspan(at, place.piece.count));
       at += place.piece.count;
     }
   }
   in.elements(classes, values);
+  if (!parameters.has_transforms) return;
+  for (at = 0; const TensorRange& range : ranges) {
+    finish_range(parameters.parts(range.tensor, *range.info), parameters.transforms, parameters.values,
+                 range.tensor, range.first, values.subspan(at, size_t(range.count)));
+    at += size_t(range.count);
+  }
+}
+
+void finish_range(const TensorParts& parts, const Transforms& transforms,
+                  const Reconstruction& reconstruction, uint32_t tensor, uint64_t first,
+                  std::span<float> values) {
+  static thread_local std::vector<int64_t> units;
+  size_t at = 0;
+  for (const PartPiece& place : pieces_of(parts, first, values.size())) {
+    const std::span<float> own = values.subspan(at, place.piece.count);
+    at += own.size();
+    units.assign(own.begin(), own.end());
+    if (const PartTransform* transform = transforms.find(tensor, place.part))
+      transform->invert(place.piece, units);
+    for (size_t i = 0; i < own.size(); ++i) own[i] = value_of_units(units[i], reconstruction);
+  }
 }
 
 }  // namespace jsq

@@ -10,12 +10,11 @@
 #include <utility>
 #include <vector>
 
+#include "lib/methods/rdoq_transforms.hpp"
 #include "lib/packers/context_stream.hpp"
 #include "lib/packers/scale_field.hpp"
 
 namespace jsq {
-
-using Shape = std::vector<uint64_t>;
 
 /// The parts of one tensor, in storage order, each with a view of its own: the layers of a flat dump, or the
 /// tensor itself.
@@ -39,12 +38,19 @@ std::vector<PartPiece> pieces_of(const TensorParts& parts, uint64_t first, uint6
 using ColumnScales = std::map<std::pair<uint32_t, uint32_t>, std::vector<int16_t>>;
 
 struct RdoqParameters {
-  ContextCoder coder;                             ///< its model is the tables
+  ContextCoder coder;     ///< its model is the tables; values in 1/256 step with transforms
+  Reconstruction values;  ///< in the unit of the gradient
   std::map<uint32_t, std::vector<Shape>> layers;  ///< by tensor number: shapes within a flat tensor
   ColumnScales columns;
   uint64_t packed_elements = 0;  ///< tensors of at most so many elements are in the pack; 0: there is none
   std::string pack;              ///< one context stream
+  bool has_transforms = false;
+  uint32_t first_transformed = 0;  ///< number of the first tensor that may have transforms
+  std::string transform_stream;
+  Transforms transforms;  ///< of its tensors, once they were bound
 
+  /// Where the tensor's parts may have transforms.
+  std::vector<TransformSite> sites(uint32_t tensor, const TensorInfo& info) const;
   TensorParts parts(uint32_t tensor, const TensorInfo& info) const;
 };
 
@@ -52,12 +58,18 @@ std::string write_rdoq_parameters(const RdoqParameters& parameters);
 /// Ready for decoding.  \throws Error damaged.
 RdoqParameters read_rdoq_parameters(std::string_view bytes, std::string_view what);
 
+/// Turns what a coder in units decodes (1/256 steps) into values, transforms undone.
+void finish_range(const TensorParts& parts, const Transforms& transforms,
+                  const Reconstruction& reconstruction, uint32_t tensor, uint64_t first,
+                  std::span<float> values);
+
 /// A piece with the scales that it is coded with; scales are what the stream stores.
 struct ScaledPiece {
   size_t part = 0;
   Piece piece;
   ScaleLayout layout = one_scale;
   std::vector<int16_t> rows, columns;
+  std::span<const int16_t> frequencies;  ///< of its part's transform
 };
 
 /// Layout, columns (of a whole part), and rows as side symbols.
@@ -69,6 +81,10 @@ struct TensorRange {
   const TensorInfo* info = nullptr;
   uint64_t first = 0, count = 0;
 };
+/// The parts of the range's tensor.  \throws Error damaged where they have another number of elements than
+/// it.
+TensorParts checked_parts(const RdoqParameters& parameters, const TensorRange& range, std::string_view what);
+
 /// Decodes one stream: the ranges' elements one after the other.  \throws Error damaged.
 void decode_rdoq_stream(const RdoqParameters& parameters, std::span<const TensorRange> ranges,
                         std::string_view stream, std::span<float> values, std::string_view what);

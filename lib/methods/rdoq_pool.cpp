@@ -13,13 +13,37 @@
 
 namespace jsq {
 
-RdoqPool::RdoqPool(const TensorPool& pool, bool choose_scales) : pool_(pool), choose_scales_(choose_scales) {
+RdoqPool::RdoqPool(const TensorPool& pool, bool choose_scales) : RdoqPool(pool, choose_scales, nullptr) {}
+
+RdoqPool::RdoqPool(std::shared_ptr<const TransformStage> stage, bool choose_scales)
+    : RdoqPool(stage->original(), choose_scales, stage) {}
+
+RdoqPool::RdoqPool(const TensorPool& pool, bool choose_scales, std::shared_ptr<const TransformStage> stage)
+    : stage_(std::move(stage)),
+      pool_(stage_ ? stage_->pool() : pool),
+      original_(pool),
+      choose_scales_(choose_scales) {
   for (const PoolTensor& tensor : pool.tensors()) {
     Tensor planned;
     planned.parts = tensor.layers.empty() ? parts_of(*tensor.info) : parts_of(tensor.layers);
     planned.plans.resize(planned.parts.views.size());
     tensors_.push_back(std::move(planned));
   }
+  if (stage_ && !stage_->transforms().empty()) transform_bytes_ = double(transform_stream().size());
+}
+
+double RdoqPool::largest() const {
+  return double(element::magnitude_of_key(pool_.summary().max_key));
+}
+
+std::vector<uint8_t> RdoqPool::cut_log2() const {
+  std::vector<uint8_t> result;
+  for (const Tensor& tensor : tensors_) result.push_back(tensor.packed ? uint8_t(62) : block_log2_);
+  return result;
+}
+
+std::span<const int16_t> RdoqPool::frequencies(size_t t, size_t part) const {
+  return stage_ ? stage_->frequencies(t, part) : std::span<const int16_t>();
 }
 
 // --- Units
@@ -74,7 +98,7 @@ void RdoqPool::plan_parts(size_t t) {
     const bool matrix =
         view.rows > 1 && view.columns > 1 && view.columns * 4 <= count && view.columns <= (uint64_t(1) << 20);
     if (matrix && part.columns.empty() && count > 0)
-      part.columns = measure_columns(pool_, t, tensor.parts.first[p], view);
+      part.columns = measure_columns(pool_, t, tensor.parts.first[p], view, frequencies(t, p));
     part.layout = !part.columns.empty() && count >= 256 ? row_and_column_scales
                   : count > 64                          ? ScaleLayout(6)
                                                         : one_scale;
@@ -130,6 +154,12 @@ ScaledPiece RdoqPool::measure_piece(size_t t, const PartPiece& place, ScaleLayou
   scaled.piece = place.piece;
   scaled.layout = layout;
   if (layout == row_and_column_scales) scaled.columns = tensors_[t].plans[place.part].columns;
+  scaled.frequencies = frequencies(t, place.part);
+  static thread_local std::vector<float> divided;
+  if (!scaled.frequencies.empty()) {
+    divide_frequencies(values, place.piece, scaled.frequencies, divided);
+    values = divided;
+  }
   measure_rows(values, scaled.piece, layout, scaled.columns, scaled.rows);
   return scaled;
 }
@@ -146,39 +176,13 @@ std::vector<ScaledPiece> RdoqPool::measure_range(size_t t, uint64_t first,
   return pieces;
 }
 
-namespace {
-
-/// Calls visit(first element of the piece, elements, row, column) for every run of one row and one column.
-template <class Visit>
-void for_each_run(const ScaledPiece& scaled, Visit visit) {
-  const Stretches stretches = stretches_of(scaled.piece, scaled.layout);
-  const ScaleView& view = scaled.piece.view;
-  size_t at = 0;
-  for (size_t r = 0; r < stretches.number; ++r) {
-    const size_t length = std::min(r == 0 ? stretches.first : stretches.other, scaled.piece.count - at);
-    if (scaled.layout != row_and_column_scales) {
-      visit(at, length, r, size_t(0));
-    } else {
-      const uint64_t in_row = (scaled.piece.first + at) % view.row_elements();
-      size_t column = size_t(in_row / view.inner), left = size_t(view.inner - in_row % view.inner);
-      for (size_t done = 0; done < length;) {
-        const size_t n = std::min(left, length - done);
-        visit(at + done, n, r, column);
-        done += n;
-        ++column;
-        left = size_t(view.inner);
-      }
-    }
-    at += length;
-  }
-}
-
-}  // namespace
-
 void RdoqPool::count_piece(const ScaledPiece& scaled, std::span<const float> values, AtomCounter& counter) {
-  for_each_run(scaled, [&](size_t at, size_t n, size_t row, size_t column) {
-    counter.add(values.subspan(at, n),
-                scaled.rows[row] + (scaled.columns.empty() ? 0 : scaled.columns[column]));
+  for_each_run(scaled.piece, scaled.layout, [&](size_t at, size_t n, size_t row, size_t column) {
+    const int scale = scaled.rows[row] + (scaled.columns.empty() ? 0 : scaled.columns[column]);
+    if (scaled.frequencies.empty()) return counter.add(values.subspan(at, n), scale);
+    for (size_t i = at; i < at + n; ++i)
+      counter.add(values.subspan(i, 1),
+                  scale + scaled.frequencies[size_t((scaled.piece.first + i) % scaled.frequencies.size())]);
   });
 }
 
@@ -242,8 +246,8 @@ void RdoqPool::match_magnitudes(std::vector<Atom>& sample) const {
   }
 }
 
-bool RdoqPool::improve_layouts(const RdoqPlan& plan) {
-  constexpr size_t layouts = 11;
+std::vector<std::vector<std::array<double, RdoqPool::layouts>>> RdoqPool::layout_costs(
+    const RdoqPlan& plan) const {
   const double step = plan.coder.values().step(), square = step * step, lambda = plan.quantizer.lambda();
   std::vector<std::vector<std::array<double, layouts>>> costs(tensors_.size());
   for (size_t t = 0; t < tensors_.size(); ++t) costs[t].resize(tensors_[t].plans.size());
@@ -293,21 +297,30 @@ bool RdoqPool::improve_layouts(const RdoqPlan& plan) {
       }
     }
   }
+  for (size_t t = 0; t < tensors_.size(); ++t)
+    for (size_t p = 0; p < tensors_[t].plans.size(); ++p) {
+      const Part& part = tensors_[t].plans[p];
+      if (part.columns.empty() || !(costs[t][p][row_and_column_scales] > 0)) continue;
+      // Columns in the parameter set are paid once, whatever share of the part was looked at.
+      SideWriter side;
+      ScaleCodec codec;
+      codec.write(side, part.columns, true);
+      const bool in_stream = tensors_[t].packed || pool_.tensors()[t].info->elements() <= uint64_t(1)
+                                                                                              << block_log2_;
+      if (!in_stream)
+        costs[t][p][row_and_column_scales] +=
+            lambda * double(side.bits_q16()) / 65536 / (weight_ * double(every));
+    }
+  return costs;
+}
+
+bool RdoqPool::improve_layouts(const RdoqPlan& plan) {
+  const auto costs = layout_costs(plan);
   bool changed = false;
   for (size_t t = 0; t < tensors_.size(); ++t)
     for (size_t p = 0; p < tensors_[t].plans.size(); ++p) {
       Part& part = tensors_[t].plans[p];
-      auto& cost = costs[t][p];
-      if (!part.columns.empty() && cost[row_and_column_scales] > 0) {
-        // Columns in the parameter set are paid once, whatever share of the part was looked at.
-        SideWriter side;
-        ScaleCodec codec;
-        codec.write(side, part.columns, true);
-        const bool in_stream =
-            tensors_[t].packed || pool_.tensors()[t].info->elements() <= uint64_t(1) << block_log2_;
-        if (!in_stream)
-          cost[row_and_column_scales] += lambda * double(side.bits_q16()) / 65536 / (weight_ * double(every));
-      }
+      const auto& cost = costs[t][p];
       const auto least = std::min_element(cost.begin(), cost.end());
       const auto chosen = ScaleLayout(least - cost.begin());
       if (cost[part.layout] <= *least || chosen == part.layout) continue;
@@ -317,11 +330,31 @@ bool RdoqPool::improve_layouts(const RdoqPlan& plan) {
   return changed;
 }
 
+std::vector<std::vector<double>> RdoqPool::part_costs(const RdoqPlan& plan) const {
+  std::vector<std::vector<double>> result;
+  for (const auto& tensor : layout_costs(plan)) {
+    auto& least = result.emplace_back();
+    for (const auto& cost : tensor) least.push_back(*std::min_element(cost.begin(), cost.end()));
+  }
+  return result;
+}
+
+namespace {
+
+/// What columns and frequencies add to the scale of a row at most, if anything.
+int most_offset(const ScaledPiece& scaled) {
+  int of_columns = 0, of_frequencies = 0;
+  for (int16_t b : scaled.columns) of_columns = std::max<int>(of_columns, b);
+  for (int16_t b : scaled.frequencies) of_frequencies = std::max<int>(of_frequencies, b);
+  return of_columns + of_frequencies;
+}
+
+}  // namespace
+
 /// Measured scales become what the stream stores: relative to the step, and equal where they are too low to
 /// matter.
 void RdoqPool::relate(const RdoqPlan& plan, ScaledPiece& scaled) const {
-  int most = 0;
-  for (int16_t b : scaled.columns) most = std::max<int>(most, b);
+  const int most = most_offset(scaled);
   const int floor = std::max(least_scale, plan.coder.model().lowest - 1 - most);
   for (int16_t& r : scaled.rows) r = int16_t(std::clamp(int(r) - plan.octaves, floor, most_scale));
 }
@@ -361,8 +394,7 @@ double RdoqPool::choose_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::spa
                              ScaleCodec codec, double patience) const {
   const Stretches stretches = stretches_of(scaled.piece, scaled.layout);
   const double lambda = plan.quantizer.lambda() / 65536;
-  int most = 0;
-  for (int16_t b : scaled.columns) most = std::max<int>(most, b);
+  const int most = most_offset(scaled);
   const int floor = std::max(least_scale, plan.coder.model().lowest - 1 - most);
   SideWriter ignored;
   double total = 0;
@@ -371,9 +403,20 @@ double RdoqPool::choose_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::spa
     const size_t length = std::min(r == 0 ? stretches.first : stretches.other, scaled.piece.count - at);
     const auto error_and_bits = [&](int scale) {
       double cost = 0;
+      const auto add_run = [&](size_t first, size_t n, int of_run) {
+        if (scaled.frequencies.empty()) {
+          const float* costs = plan.row_costs.data() + plan.coder.class_of(of_run) * cost_keys;
+          for (size_t i = first; i < first + n; ++i) cost += double(costs[keys[i]]);
+          return;
+        }
+        for (size_t i = first; i < first + n; ++i) {
+          const int frequency =
+              scaled.frequencies[size_t((scaled.piece.first + i) % scaled.frequencies.size())];
+          cost += double(plan.row_costs[plan.coder.class_of(of_run + frequency) * cost_keys + keys[i]]);
+        }
+      };
       if (scaled.layout != row_and_column_scales) {
-        const float* costs = plan.row_costs.data() + plan.coder.class_of(scale) * cost_keys;
-        for (size_t i = 0; i < length; ++i) cost += double(costs[keys[at + i]]);
+        add_run(at, length, scale);
         return cost;
       }
       const ScaleView& view = scaled.piece.view;
@@ -381,9 +424,7 @@ double RdoqPool::choose_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::spa
       size_t column = size_t(in_row / view.inner), left = size_t(view.inner - in_row % view.inner);
       for (size_t done = 0; done < length;) {
         const size_t n = std::min(left, length - done);
-        const float* costs =
-            plan.row_costs.data() + plan.coder.class_of(scale + scaled.columns[column]) * cost_keys;
-        for (size_t i = 0; i < n; ++i) cost += double(costs[keys[at + done + i]]);
+        add_run(at + done, n, scale + scaled.columns[column]);
         done += n;
         ++column;
         left = size_t(view.inner);
@@ -442,6 +483,11 @@ RdoqPlan RdoqPool::make_plan(const Trained& trained, double lambda) const {
   plan.coder = ContextCoder(trained.model, trained.values);
   plan.quantizer = RdQuantizer(plan.coder, lambda);
   plan.octaves = trained.values.step_octaves();
+  if (stage_) {
+    plan.units = ContextCoder(trained.model, in_units(trained.values));
+    plan.transforms = stage_->transforms();
+    plan.possible = plan.transforms.prepare(trained.values);
+  }
   if (choose_scales_ && !trained.model.tables.empty()) plan.row_costs = make_row_costs(plan);
   return plan;
 }
@@ -529,7 +575,7 @@ void RdoqPool::scale_range(const RdoqPlan& plan, size_t t, uint64_t first, std::
     work.pieces.clear();
     for (const PartPiece& place : pieces_of(tensors_[t].parts, first, values.size())) {
       ScaledPiece& scaled =
-          work.pieces.emplace_back(ScaledPiece{place.part, place.piece, exact_layout, {}, {}});
+          work.pieces.emplace_back(ScaledPiece{place.part, place.piece, exact_layout, {}, {}, {}});
       measure_shares(values.subspan(at, place.piece.count), place.piece, exact_layout, scaled.rows);
       at += place.piece.count;
     }
@@ -550,7 +596,7 @@ void RdoqPool::quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, st
   work.classes.resize(values.size());
   size_t at = 0;
   for (const ScaledPiece& scaled : work.pieces) {
-    fill_classes(plan.coder, scaled.piece, scaled.layout, scaled.rows, scaled.columns,
+    fill_classes(plan.coder, scaled.piece, scaled.layout, scaled.rows, scaled.columns, scaled.frequencies,
                  std::span(work.classes).subspan(at, scaled.piece.count));
     at += scaled.piece.count;
   }
@@ -576,10 +622,10 @@ void RdoqPool::quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, st
 
 /// Units begin .. end - 1 as one stream.
 std::string RdoqPool::encode_units(const RdoqPlan& plan, size_t begin, size_t end,
-                                   std::vector<std::vector<ScaledPiece>>* pieces, RdoqOutcome* errors) const {
+                                   std::vector<std::vector<ScaledPiece>>* pieces) const {
   std::vector<ContextClass> classes;
   ActiveLevels active;
-  std::vector<float> scratch, decoded;
+  std::vector<float> scratch;
   SideWriter side;
   ScaleCodec codec;
   Work work;
@@ -592,29 +638,39 @@ std::string RdoqPool::encode_units(const RdoqPlan& plan, size_t begin, size_t en
     active.levels.insert(active.levels.end(), work.active.levels.begin(), work.active.levels.end());
     classes.insert(classes.end(), work.classes.begin(), work.classes.end());
     if (pieces != nullptr) pieces->push_back(work.pieces);
-    if (errors == nullptr) continue;
-    decoded.resize(values.size());
-    plan.coder.reconstruct(work.classes, work.active, decoded);
-    round_to_stored(pool_.tensors()[units_[u].tensor].info->dtype, decoded);
-    const cpu::ErrorSums sums = cpu::error_sums(values, decoded);
-    errors->squared_error += sums.squared_error;
-    errors->max_error = std::max(errors->max_error, sums.max_error);
   }
   std::string out;
   plan.coder.encode(side.symbols(), classes, active, out);
   return out;
 }
 
+std::string RdoqPool::transform_stream() const {
+  std::vector<TransformSite> sites;
+  for (const PoolTensor& tensor : pool_.tensors()) {
+    if (tensor.number < stage_->transforms().parts.begin()->first.first) continue;
+    const std::vector<TransformSite> own = transform_sites(tensor);
+    sites.insert(sites.end(), own.begin(), own.end());
+  }
+  return write_transforms(ContextCoder(), sites, stage_->transforms());
+}
+
 RdoqParameters RdoqPool::parameters_of(const RdoqPlan& plan,
                                        std::vector<std::vector<ScaledPiece>>* packed) const {
   RdoqParameters parameters;
   parameters.coder = plan.coder;
-  if (plan.coder.model().tables.empty()) return parameters;
+  parameters.values = plan.coder.values();
+  if (stage_ && !stage_->transforms().empty()) {
+    parameters.has_transforms = true;
+    parameters.first_transformed = stage_->transforms().parts.begin()->first.first;
+    parameters.transform_stream = transform_stream();
+  }
+  const bool empty = plan.coder.model().tables.empty();
+  if (empty && !parameters.has_transforms) return parameters;
   for (size_t t = 0; t < tensors_.size(); ++t) {
     const PoolTensor& tensor = pool_.tensors()[t];
-    if (!tensor.layers.empty() && tensors_[t].parts.views.size() > 1)
+    if (!tensor.layers.empty())
       parameters.layers[tensor.number].assign(tensor.layers.begin(), tensor.layers.end());
-    if (tensors_[t].packed) continue;
+    if (tensors_[t].packed || empty) continue;
     for (size_t p = 0; p < tensors_[t].plans.size(); ++p) {
       const Part& part = tensors_[t].plans[p];
       const ScaleView& view = tensors_[t].parts.views[p];
@@ -626,9 +682,9 @@ RdoqParameters RdoqPool::parameters_of(const RdoqPlan& plan,
       parameters.columns[{tensor.number, uint32_t(p)}] = part.columns;
     }
   }
-  if (packed_limit_ > 0) {
+  if (packed_limit_ > 0 && !empty) {
     parameters.packed_elements = packed_limit_;
-    parameters.pack = encode_units(plan, 0, packed_units_, packed, nullptr);
+    parameters.pack = encode_units(plan, 0, packed_units_, packed);
   }
   return parameters;
 }
@@ -637,10 +693,12 @@ double RdoqPool::expected_bytes(const Trained& trained) const {
   RdoqPlan plan;
   plan.coder = ContextCoder(trained.model, trained.values);
   plan.octaves = trained.values.step_octaves();
-  return (trained.bits + double(trained.table_bits) + side_bits(plan)) / 8 + 10 * blocks_ + 12;
+  return (trained.bits + double(trained.table_bits) + side_bits(plan)) / 8 + 10 * blocks_ + 12 +
+         transform_bytes_;
 }
 
 RdoqOutcome RdoqPool::measure(const RdoqPlan& plan) const {
+  if (!plan.possible) return {HUGE_VAL, HUGE_VAL, HUGE_VAL};
   std::vector<RdoqOutcome> parts(units_.size());
   std::vector<std::vector<ScaledPiece>> packed;
   const RdoqParameters parameters = parameters_of(plan, &packed);
@@ -650,8 +708,9 @@ RdoqOutcome RdoqPool::measure(const RdoqPlan& plan) const {
   if (!whole()) total = expect(plan);
   tbb::parallel_for(size_t(0), alone, [&](size_t u) {
     static thread_local Work work_of_thread;
-    static thread_local std::vector<float> scratch, decoded;
+    static thread_local std::vector<float> scratch, original_scratch, decoded;
     Work& work = work_of_thread;
+    const auto [t, first, count] = units_[u];
     const std::span<const float> values = read(units_[u], scratch);
     SideWriter side;
     ScaleCodec codec;
@@ -663,9 +722,9 @@ RdoqOutcome RdoqPool::measure(const RdoqPlan& plan) const {
     std::string out;
     if (work.nonzero && u >= packed_units_) plan.coder.encode(side.symbols(), work.classes, work.active, out);
     decoded.resize(values.size());
-    plan.coder.reconstruct(work.classes, work.active, decoded);
-    round_to_stored(pool_.tensors()[units_[u].tensor].info->dtype, decoded);
-    const cpu::ErrorSums errors = cpu::error_sums(values, decoded);
+    decode_range(plan, t, first, work, decoded);
+    round_to_stored(original_.tensors()[t].info->dtype, decoded);
+    const cpu::ErrorSums errors = cpu::error_sums(original_.read(t, first, count, original_scratch), decoded);
     parts[u] = {double(out.size()), errors.squared_error, errors.max_error};
   });
   for (size_t u = 0; u < alone; ++u) {
@@ -682,20 +741,24 @@ RdoqOutcome RdoqPool::measure(const RdoqPlan& plan) const {
 RdoqOutcome RdoqPool::measure_errors(const RdoqPlan& plan) const {
   RdoqOutcome total = measure(plan);
   if (whole()) return total;
-  const std::vector<PoolBlock> blocks = pool_blocks(pool_, block_log2_);
+  // Packed tensors are coded whole.
+  std::vector<PoolBlock> blocks(units_.begin(), units_.begin() + std::ptrdiff_t(packed_units_));
+  for (const PoolBlock& block : pool_blocks(pool_, block_log2_))
+    if (!tensors_[block.tensor].packed) blocks.push_back(block);
   std::vector<RdoqOutcome> parts(blocks.size());
   tbb::parallel_for(size_t(0), blocks.size(), [&](size_t b) {
-    std::vector<float> scratch;
+    std::vector<float> scratch, original_scratch;
+    const auto [t, first, count] = blocks[b];
     const std::span<const float> values = read(blocks[b], scratch);
     Work work;
     SideWriter side;
     ScaleCodec codec;
-    scale_range(plan, blocks[b].tensor, blocks[b].first, values, codec, side, work);
-    quantize_range(plan, blocks[b].tensor, blocks[b].first, values, work);
+    scale_range(plan, t, first, values, codec, side, work);
+    quantize_range(plan, t, first, values, work);
     std::vector<float> decoded(values.size());
-    plan.coder.reconstruct(work.classes, work.active, decoded);
-    round_to_stored(pool_.tensors()[blocks[b].tensor].info->dtype, decoded);
-    const cpu::ErrorSums errors = cpu::error_sums(values, decoded);
+    decode_range(plan, t, first, work, decoded);
+    round_to_stored(original_.tensors()[t].info->dtype, decoded);
+    const cpu::ErrorSums errors = cpu::error_sums(original_.read(t, first, count, original_scratch), decoded);
     parts[b] = {0, errors.squared_error, errors.max_error};
   });
   total.squared_error = 0;
@@ -762,12 +825,23 @@ std::string RdoqPool::use(RdoqPlan plan) {
   chosen_ = std::move(plan);
   packed_pieces_.clear();
   const RdoqParameters parameters = parameters_of(chosen_, &packed_pieces_);
-  packed_bytes_ = parameters.pack.size();
+  packed_bytes_ =
+      parameters.pack.size() + parameters.transform_stream.size();  // all that says what elements are
   return write_rdoq_parameters(parameters);
+}
+
+void RdoqPool::decode_range(const RdoqPlan& plan, size_t t, uint64_t first, const Work& work,
+                            std::span<float> decoded) const {
+  (stage_ ? plan.units : plan.coder).reconstruct(work.classes, work.active, decoded);
+  if (stage_)
+    finish_range(tensors_[t].parts, plan.transforms, plan.coder.values(), pool_.tensors()[t].number, first,
+                 decoded);
 }
 
 void RdoqPool::encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out,
                             std::span<float> decoded) const {
+  static thread_local std::vector<float> scratch;
+  if (stage_) values = pool_.read(t, first, values.size(), scratch);
   static thread_local Work work_of_thread;
   Work& work = work_of_thread;
   const auto packed = packed_unit_of_.find(t);
@@ -782,7 +856,7 @@ void RdoqPool::encode_block(size_t t, uint64_t first, std::span<const float> val
   quantize_range(chosen_, t, first, values, work);
   if (packed == packed_unit_of_.end() && work.nonzero)
     chosen_.coder.encode(side.symbols(), work.classes, work.active, out);
-  chosen_.coder.reconstruct(work.classes, work.active, decoded);
+  decode_range(chosen_, t, first, work, decoded);
 }
 
 }  // namespace jsq

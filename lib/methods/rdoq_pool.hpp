@@ -2,14 +2,17 @@
 // of the others), and what coding them under a plan takes and loses. The search for the plan is in rdoq.cpp.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "lib/core/pool.hpp"
 #include "lib/methods/rdoq_parameters.hpp"
+#include "lib/methods/rdoq_stage.hpp"
 #include "lib/methods/rdoq_training.hpp"
 #include "lib/methods/scheme.hpp"
 #include "lib/quantizers/rd_quantizer.hpp"
@@ -19,6 +22,9 @@ namespace jsq {
 /// Tables, values and decisions.
 struct RdoqPlan {
   ContextCoder coder;
+  ContextCoder units;     ///< the same with values in 1/256 step; in use with transforms
+  Transforms transforms;  ///< prepared for the step
+  bool possible = true;   ///< whether the factors' unit suits the step
   RdQuantizer quantizer;
   RdQuantizer finer;  ///< for elements of a pool index below `cut`
   uint64_t cut = 0;
@@ -38,6 +44,8 @@ class RdoqPool {
  public:
   /// `choose_scales`: scales of rows are chosen by cost, not by their means alone.
   RdoqPool(const TensorPool& pool, bool choose_scales);
+  /// The pool as it is after the stage's transforms.
+  RdoqPool(std::shared_ptr<const TransformStage> stage, bool choose_scales);
 
   /// Splits the pool for about so many bytes: block size, pack, training units, first layouts. False when
   /// nothing changed.
@@ -55,6 +63,11 @@ class RdoqPool {
   /// Takes for every part the layout with the least error + lambda bits under the plan; false when nothing
   /// changed.
   bool improve_layouts(const RdoqPlan& plan);
+  /// By tensor and part: error + lambda bits, in step^2, under its best layout.
+  std::vector<std::vector<double>> part_costs(const RdoqPlan& plan) const;
+  /// log2 of the elements of a tensor that are coded together.
+  std::vector<uint8_t> cut_log2() const;
+  double largest() const;
   /// Codes every value exactly; nothing where that is known to take more than `bytes`. Needs a pool that is
   /// seen whole.
   std::optional<RdoqPlan> exact_plan(double bytes) const;
@@ -99,6 +112,14 @@ class RdoqPool {
   static constexpr uint64_t largest_pack = uint64_t(1) << 20;  ///< elements; what a decoder takes (SPEC.md)
   static constexpr double packed_bytes_at_most = 16384;  ///< larger tensors do not notice what a block costs
 
+  static constexpr size_t layouts = 11;
+  /// The best layout, by tensor and part, has the least cost.
+  std::vector<std::vector<std::array<double, layouts>>> layout_costs(const RdoqPlan& plan) const;
+  RdoqPool(const TensorPool& pool, bool choose_scales, std::shared_ptr<const TransformStage> stage);
+  std::span<const int16_t> frequencies(size_t t, size_t part) const;
+  void decode_range(const RdoqPlan& plan, size_t t, uint64_t first, const Work& work,
+                    std::span<float> decoded) const;
+  std::string transform_stream() const;
   uint64_t choose_pack(double bytes_per_element) const;
   void choose_units();
   void plan_parts(size_t t);
@@ -119,13 +140,15 @@ class RdoqPool {
   void quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values,
                       Work& work) const;
   std::string encode_units(const RdoqPlan& plan, size_t begin, size_t end,
-                           std::vector<std::vector<ScaledPiece>>* pieces, RdoqOutcome* errors) const;
+                           std::vector<std::vector<ScaledPiece>>* pieces) const;
   RdoqParameters parameters_of(const RdoqPlan& plan, std::vector<std::vector<ScaledPiece>>* packed) const;
   std::span<const float> read(const PoolBlock& unit, std::vector<float>& scratch) const {
     return pool_.read(unit.tensor, unit.first, unit.count, scratch);
   }
 
-  const TensorPool& pool_;
+  std::shared_ptr<const TransformStage> stage_;  ///< null without transforms
+  const TensorPool& pool_;                       ///< after transforms
+  const TensorPool& original_;
   bool choose_scales_;
   std::vector<Tensor> tensors_;
   uint8_t block_log2_ = 0;
@@ -143,6 +166,7 @@ class RdoqPool {
   std::vector<std::vector<ScaledPiece>> packed_pieces_;  ///< of the plan in use, by packed unit
   std::map<size_t, size_t> packed_unit_of_;              ///< by tensor of the pool
   size_t packed_bytes_ = 0;
+  double transform_bytes_ = 0;
 };
 
 }  // namespace jsq

@@ -23,6 +23,12 @@ int half_octaves(float x) {
   return 2 * (int(bits >> 23) - 127 - shift) + (mantissa >= 0x1837f0u) + (mantissa >= 0x5744fdu);
 }
 
+double coarse_log2(double x) {
+  const uint64_t bits = std::bit_cast<uint64_t>(x);
+  const double m = std::bit_cast<double>((bits & ((uint64_t(1) << 52) - 1)) | uint64_t(1023) << 52);
+  return double(int(bits >> 52) - 1023) + (m * 2 - m * m / 3 - 5.0 / 3);
+}
+
 namespace {
 
 /// 2^(-b/2).
@@ -76,8 +82,8 @@ void measure_shares(std::span<const float> values, const Piece& piece, ScaleLayo
   }
 }
 
-std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, uint64_t begin,
-                                     const ScaleView& view) {
+std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, uint64_t begin, const ScaleView& view,
+                                     std::span<const int16_t> frequencies) {
   const size_t columns = size_t(view.columns), inner = size_t(view.inner);
   constexpr uint64_t length = 65536;
   const uint64_t elements = view.rows * view.row_elements();
@@ -86,10 +92,14 @@ std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, uint64_t 
   constexpr size_t group = 32;
   std::vector<std::vector<double>> partial(group);
   const auto add_block = [&](uint64_t first, std::vector<double>& sums_of_block) {
-    static thread_local std::vector<float> scratch;
-    const std::span<const float> values =
+    static thread_local std::vector<float> scratch, divided;
+    std::span<const float> values =
         pool.read(t, begin + first, size_t(std::min(length, elements - first)), scratch);
     const Piece piece{view, first, values.size()};
+    if (!frequencies.empty()) {
+      divide_frequencies(values, piece, frequencies, divided);
+      values = divided;
+    }
     const Stretches stretches = stretches_of(piece, row_scales);
     sums_of_block.assign(columns, 0.0);
     size_t at = 0;
@@ -123,6 +133,19 @@ std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, uint64_t 
   for (size_t j = 0; j < columns && total > 0; ++j)
     scales[j] = int16_t(std::clamp(half_octaves(float(sums[j] * double(columns) / total)), -40, 40));
   return scales;
+}
+
+void divide_frequencies(std::span<const float> values, const Piece& piece,
+                        std::span<const int16_t> frequencies, std::vector<float>& divided) {
+  static thread_local std::vector<float> weights;
+  weights.clear();
+  for (int16_t b : frequencies) weights.push_back(column_weight(b));
+  divided.resize(values.size());
+  size_t place = size_t(piece.first % frequencies.size());
+  for (size_t i = 0; i < values.size(); ++i) {
+    divided[i] = values[i] * weights[place];
+    place = place + 1 == weights.size() ? 0 : place + 1;
+  }
 }
 
 }  // namespace jsq

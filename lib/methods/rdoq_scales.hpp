@@ -15,6 +15,9 @@ namespace jsq {
 int half_octaves(float x);
 constexpr int octaves_of_zero = -400;
 
+/// log2(x) within 0.01, from the bits of x > 0: the same on every machine.
+double coarse_log2(double x);
+
 /// Mean magnitude of every stretch of the piece, in half octaves; with columns, of |g| 2^(-b/2), b the
 /// column's scale.
 void measure_rows(std::span<const float> values, const Piece& piece, ScaleLayout layout,
@@ -25,7 +28,14 @@ void measure_shares(std::span<const float> values, const Piece& piece, ScaleLayo
                     std::vector<int16_t>& rows);
 
 /// Scale of every column of the part of tensor t that begins at `first`, against the part's mean, of rows
-/// normalised to one scale. Reads the part once; the same for any number of threads.
-std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, uint64_t first, const ScaleView& view);
+/// normalised to one scale, values divided by the scales of `frequencies` where there are any. Reads the part
+/// once; the same for any number of threads.
+std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, uint64_t first, const ScaleView& view,
+                                     std::span<const int16_t> frequencies);
+
+/// The values of a piece divided by the scales of their places in the kernels.  \pre frequencies has
+/// view.inner entries
+void divide_frequencies(std::span<const float> values, const Piece& piece,
+                        std::span<const int16_t> frequencies, std::vector<float>& divided);
 
 }  // namespace jsq

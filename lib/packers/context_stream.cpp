@@ -69,9 +69,10 @@ void SideWriter::adaptive(AdaptiveTable& table, uint32_t symbol) {
   table.update(symbol);
 }
 
-void SideWriter::nibble(uint32_t value) {
-  symbols_.push_back(make_rans_symbol(value * 256, 256));
-  bits_q16_ += 4u << 16;
+void SideWriter::raw(uint32_t value, uint32_t bits) {
+  const uint32_t frequency = rans_total >> bits;
+  symbols_.push_back(make_rans_symbol(value * frequency, frequency));
+  bits_q16_ += uint64_t(bits) << 16;
 }
 
 // --- Values
@@ -334,9 +335,9 @@ uint32_t ContextReader::adaptive(AdaptiveTable& table) {
   return symbol;
 }
 
-uint32_t ContextReader::nibble() {
-  const uint32_t symbol = (states_[lane_] & (rans_total - 1)) >> 8;
-  step(lane_, symbol << 8, 256);
+uint32_t ContextReader::raw(uint32_t bits) {
+  const uint32_t shift = rans_precision_bits - bits, symbol = (states_[lane_] & (rans_total - 1)) >> shift;
+  step(lane_, symbol << shift, rans_total >> bits);
   lane_ = lane_ + 1 == lanes_ ? 0 : lane_ + 1;
   return symbol;
 }

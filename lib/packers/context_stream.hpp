@@ -41,8 +41,9 @@ class AdaptiveTable {
 class SideWriter {
  public:
   void adaptive(AdaptiveTable& table, uint32_t symbol);
-  /// Four bits of any value.
-  void nibble(uint32_t value);
+  /// Bits of any value, at most 12.
+  void raw(uint32_t value, uint32_t bits);
+  void nibble(uint32_t value) { raw(value, 4); }
   std::span<const element::RansSymbol> symbols() const { return symbols_; }
   /// Ideal code length so far, in 2^-16 bit.
   uint64_t bits_q16() const { return bits_q16_; }
@@ -124,7 +125,8 @@ class ContextReader {
   /// \pre the coder is prepared for decoding; it and the bytes outlive the reader.
   ContextReader(const ContextCoder& coder, std::string_view stream, std::string_view what);
   uint32_t adaptive(AdaptiveTable& table);
-  uint32_t nibble();
+  uint32_t raw(uint32_t bits);
+  uint32_t nibble() { return raw(4); }
   /// Decodes as many elements as there are classes, once.  \throws Error damaged.
   void elements(std::span<const ContextClass> classes, std::span<float> values);
 

@@ -89,7 +89,19 @@ void ScaleCodec::read(ContextReader& in, std::span<int16_t> scales, bool columns
 
 void fill_classes(const ContextCoder& coder, const Piece& piece, ScaleLayout layout,
                   std::span<const int16_t> rows, std::span<const int16_t> columns,
-                  std::span<ContextClass> classes) {
+                  std::span<const int16_t> frequencies, std::span<ContextClass> classes) {
+  if (!frequencies.empty()) {
+    const uint64_t inner = piece.view.inner;
+    for_each_run(piece, layout, [&](size_t at, size_t n, size_t row, size_t column) {
+      const int scale = rows[row] + (columns.empty() ? 0 : columns[column]);
+      size_t place = size_t((piece.first + at) % inner);
+      for (size_t i = at; i < at + n; ++i) {
+        classes[i] = coder.class_of(scale + frequencies[place]);
+        place = place + 1 == inner ? 0 : place + 1;
+      }
+    });
+    return;
+  }
   const Stretches stretches = stretches_of(piece, layout);
   size_t at = 0;
   if (layout != row_and_column_scales) {

@@ -3,6 +3,7 @@
 // symbols before the elements and give every element its context. SPEC.md, "Scales".
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -65,10 +66,36 @@ class ScaleCodec {
   Track tracks_[2];
 };
 
-/// Contexts of a piece: row scale + column scale, as classes of the coder. `columns` is empty but with
-/// row_and_column_scales.
+/// Contexts of a piece: row scale + column scale + the offset of the element's place in its kernel, as
+/// classes of the coder. `columns` is empty but with row_and_column_scales; `frequencies` is empty or has an
+/// offset for each of view.inner places.
 void fill_classes(const ContextCoder& coder, const Piece& piece, ScaleLayout layout,
                   std::span<const int16_t> rows, std::span<const int16_t> columns,
-                  std::span<ContextClass> classes);
+                  std::span<const int16_t> frequencies, std::span<ContextClass> classes);
+
+/// Calls visit(first element of the piece, elements, row, column) for every run of one row and one column.
+template <class Visit>
+void for_each_run(const Piece& piece, ScaleLayout layout, Visit visit) {
+  const Stretches stretches = stretches_of(piece, layout);
+  const ScaleView& view = piece.view;
+  size_t at = 0;
+  for (size_t r = 0; r < stretches.number; ++r) {
+    const size_t length = std::min(r == 0 ? stretches.first : stretches.other, piece.count - at);
+    if (layout != row_and_column_scales) {
+      visit(at, length, r, size_t(0));
+    } else {
+      const uint64_t in_row = (piece.first + at) % view.row_elements();
+      size_t column = size_t(in_row / view.inner), left = size_t(view.inner - in_row % view.inner);
+      for (size_t done = 0; done < length;) {
+        const size_t n = std::min(left, length - done);
+        visit(at + done, n, r, column);
+        done += n;
+        ++column;
+        left = size_t(view.inner);
+      }
+    }
+    at += length;
+  }
+}
 
 }  // namespace jsq

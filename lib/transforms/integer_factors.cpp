@@ -6,7 +6,7 @@
 
 namespace jsq {
 
-void weigh_direction(std::span<const int32_t> right, uint32_t kappa16, std::span<int32_t> weighted) {
+void weigh_direction(std::span<const int32_t> right, uint32_t kappa20, std::span<int32_t> weighted) {
   uint64_t squares = 0;
   for (int32_t q : right) squares += uint64_t(int64_t(q) * q);
   if (squares == 0) {
@@ -18,7 +18,7 @@ void weigh_direction(std::span<const int32_t> right, uint32_t kappa16, std::span
   const uint64_t scaled = e >= 0 ? squares << (2 * e) : squares >> (-2 * e);
   const auto root = int64_t(std::sqrt(double(scaled)));  // exact: below 2^52, and sqrt is correctly rounded
   // Q 2^e <= |Q| 2^e < 2^23 + 1, so that nothing exceeds 2^53.
-  const int64_t factor = int64_t(kappa16) << (20 + std::max(e, 0)), divisor = root << std::max(-e, 0);
+  const int64_t factor = int64_t(kappa20) << (4 + std::max(e, 0)), divisor = root << std::max(-e, 0);
   for (size_t k = 0; k < right.size(); ++k) {
     const int64_t numerator = 2 * factor * right[k] + divisor;
     const int64_t quotient = numerator / (2 * divisor);
@@ -28,31 +28,36 @@ void weigh_direction(std::span<const int32_t> right, uint32_t kappa16, std::span
 
 FactorPrediction::FactorPrediction(const IntegerFactors& factors)
     : rank_(factors.rank), rows_(factors.rows), columns_(factors.columns) {
-  left_.resize(rows_ * rank_);
-  for (uint32_t j = 0; j < rank_; ++j)
-    for (size_t i = 0; i < rows_; ++i) left_[i * rank_ + j] = double(factors.left[j * rows_ + i]);
+  left_.assign(factors.left.begin(), factors.left.end());
   right_.resize(rank_ * columns_);
   std::vector<int32_t> weighted(columns_);
   for (uint32_t j = 0; j < rank_; ++j) {
-    weigh_direction(std::span(factors.right).subspan(j * columns_, columns_), factors.kappa16, weighted);
+    weigh_direction(std::span(factors.right).subspan(j * columns_, columns_), factors.kappa20, weighted);
     std::copy(weighted.begin(), weighted.end(), right_.begin() + std::ptrdiff_t(j * columns_));
   }
 }
 
 void FactorPrediction::predict(size_t first_row, size_t rows, size_t first_column, size_t columns,
                                std::span<int64_t> values) const {
-  std::vector<double> sums(columns);
-  for (size_t i = 0; i < rows; ++i) {
-    const double* left = left_.data() + (first_row + i) * rank_;
-    std::fill(sums.begin(), sums.end(), 32768.0);
-    for (uint32_t j = 0; j < rank_; ++j) {
-      const double weight = left[j];
-      if (weight == 0) continue;
-      const double* right = right_.data() + j * columns_ + first_column;
-      for (size_t k = 0; k < columns; ++k) sums[k] += weight * right[k];
+  static thread_local std::vector<double> sums_of_thread;
+  std::vector<double>& sums = sums_of_thread;
+  sums.assign(rows * columns, 32768.0);
+  for (uint32_t j = 0; j < rank_; ++j) {
+    const double* left = left_.data() + j * rows_ + first_row;
+    const double* right = right_.data() + j * columns_ + first_column;
+    if (columns == 1) {
+      const double weight = right[0];
+      for (size_t i = 0; i < rows; ++i) sums[i] += left[i] * weight;
+      continue;
     }
-    for (size_t k = 0; k < columns; ++k) values[i * columns + k] = int64_t(sums[k]) >> 16;
+    double* sum = sums.data();
+    for (size_t i = 0; i < rows; ++i, sum += columns) {
+      const double weight = left[i];
+      if (weight == 0) continue;
+      for (size_t k = 0; k < columns; ++k) sum[k] += weight * right[k];
+    }
   }
+  for (size_t i = 0; i < rows * columns; ++i) values[i] = int64_t(sums[i]) >> 16;
 }
 
 }  // namespace jsq

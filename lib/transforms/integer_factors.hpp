@@ -3,9 +3,9 @@
 //
 // Component j has a left vector U_j of m integers in units of kappa steps and a right vector Q_j of n
 // integers that stands for the direction Q_j / |Q_j|. In 1/256 step the prediction of (i, k) is
-//   floor((sum over j of U_ji q_jk + 2^15) / 2^16),   q_jk = floor(16 kappa16 2^16 Q_jk / |Q_j| + 1/2),
-// with kappa = kappa16 / 16 and |Q_j| as directions() computes it. All |U|, |Q| < 2^15, so that |q| <= 2^28,
-// and 64 components sum to less than 2^50: such sums are exact in double too, in any order.
+//   floor((sum over j of U_ji q_jk + 2^15) / 2^16),   q_jk = floor(2^4 kappa20 Q_jk / |Q_j| + 1/2),
+// with kappa = kappa20 / 2^20 and |Q_j| as directions() computes it. All |U|, |Q| < 2^15, so that |q| <=
+// 2^28, and 64 components sum to less than 2^50: such sums are exact in double too, in any order.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +16,10 @@ namespace jsq {
 
 constexpr uint32_t most_rank = 64;
 constexpr int32_t most_factor = 32767;
-constexpr uint32_t most_kappa16 = 255;
+constexpr uint32_t most_kappa20 = 255u << 16;
 
 struct IntegerFactors {
-  uint32_t kappa16 = 16;
+  uint32_t kappa20 = 1u << 20;
   uint32_t rank = 0;
   size_t rows = 0, columns = 0;  ///< m, n
   std::vector<int32_t> left;     ///< [component][row]
@@ -29,7 +29,7 @@ struct IntegerFactors {
 /// q_j of one right vector. With S the sum of squares and e the integer for which 2^44 <= S 4^e < 2^46, |Q|
 /// is taken as floor(sqrt(floor(S 4^e))) 2^-e; for S = 0 all are 0.  \pre |Q| <= most_factor, fewer than 2^24
 /// entries
-void weigh_direction(std::span<const int32_t> right, uint32_t kappa16, std::span<int32_t> weighted);
+void weigh_direction(std::span<const int32_t> right, uint32_t kappa20, std::span<int32_t> weighted);
 
 /// Ready to predict.
 class FactorPrediction {
@@ -46,7 +46,7 @@ class FactorPrediction {
  private:
   uint32_t rank_ = 0;
   size_t rows_ = 0, columns_ = 0;
-  std::vector<double> left_;   ///< [row][component]
+  std::vector<double> left_;   ///< [component][row]
   std::vector<double> right_;  ///< [component][column], weighted
 };
 

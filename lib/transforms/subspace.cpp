@@ -44,7 +44,17 @@ Eigen::MatrixXf random_signs(Eigen::Index rows, Eigen::Index columns, uint64_t s
 
 }  // namespace
 
+void fix_product_blocking() {
+  // Eigen cuts products by the sizes of caches, and sums in another order where these are others.
+  static const bool done = [] {
+    Eigen::setCpuCacheSizes(32 << 10, 512 << 10, 4 << 20);
+    return true;
+  }();
+  static_cast<void>(done);
+}
+
 Subspace leading_subspace(const MatrixF& matrix, const SubspaceOptions& options) {
+  fix_product_blocking();
   Subspace result;
   const Eigen::Index most = std::min(matrix.rows(), matrix.cols());
   const Eigen::Index wanted = std::min<Eigen::Index>(options.rank, most);

@@ -11,6 +11,10 @@ namespace jsq {
 
 using MatrixF = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
+/// Makes the order of sums in products of matrices one that no machine changes. Called before any product
+/// that decides bytes.
+void fix_product_blocking();
+
 struct Subspace {
   Eigen::VectorXd singular;  ///< descending
   Eigen::MatrixXf right;     ///< n x singular.size(), orthonormal columns

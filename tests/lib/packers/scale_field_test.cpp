@@ -55,10 +55,10 @@ TEST(FillClasses, AddsTheScalesOfRowAndColumn) {
   const Piece piece{{3, 2, 2}, 1, 10};
   const std::vector<int16_t> rows = {-1, 2, -4}, columns = {0, 3};
   std::vector<ContextClass> classes(10);
-  fill_classes(coder, piece, row_and_column_scales, rows, columns, classes);
+  fill_classes(coder, piece, row_and_column_scales, rows, columns, {}, classes);
   const int expected[10] = {-1, 2, 2, 2, 2, 5, 5, -4, -4, -1};
   for (size_t i = 0; i < 10; ++i) EXPECT_EQ(classes[i], coder.class_of(expected[i])) << i;
-  fill_classes(coder, piece, row_scales, rows, {}, classes);
+  fill_classes(coder, piece, row_scales, rows, {}, {}, classes);
   const int by_row[10] = {-1, -1, -1, 2, 2, 2, 2, -4, -4, -4};
   for (size_t i = 0; i < 10; ++i) EXPECT_EQ(classes[i], coder.class_of(by_row[i])) << i;
 }

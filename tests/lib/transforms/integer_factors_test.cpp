@@ -33,7 +33,7 @@ void root_of(const std::vector<int32_t>& right, Wide& root, int& e) {
   root = low;
 }
 
-std::vector<int32_t> expected_weights(const std::vector<int32_t>& right, uint32_t kappa16) {
+std::vector<int32_t> expected_weights(const std::vector<int32_t>& right, uint32_t kappa20) {
   Wide root = 0;
   int e = 0;
   root_of(right, root, e);
@@ -43,7 +43,7 @@ std::vector<int32_t> expected_weights(const std::vector<int32_t>& right, uint32_
       weights.push_back(0);
       continue;
     }
-    const Wide over = Wide(kappa16) * q * (Wide(1) << 20) * (e > 0 ? Wide(1) << e : 1),
+    const Wide over = Wide(kappa20) * q * (Wide(1) << 4) * (e > 0 ? Wide(1) << e : 1),
                under = root * (e < 0 ? Wide(1) << -e : 1);
     weights.push_back(int32_t(floor_div(2 * over + under, 2 * under)));
   }
@@ -52,7 +52,7 @@ std::vector<int32_t> expected_weights(const std::vector<int32_t>& right, uint32_
 
 IntegerFactors random_factors(test::Random& random, uint32_t rank, size_t rows, size_t columns,
                               int32_t most) {
-  IntegerFactors f{uint32_t(1 + random.below(most_kappa16)), rank, rows, columns, {}, {}};
+  IntegerFactors f{uint32_t(1 + random.below(most_kappa20)), rank, rows, columns, {}, {}};
   const auto any = [&] { return int32_t(random.below(uint64_t(2 * most) + 1)) - most; };
   for (size_t i = 0; i < rank * rows; ++i) f.left.push_back(any());
   for (size_t i = 0; i < rank * columns; ++i) f.right.push_back(any());
@@ -65,9 +65,9 @@ TEST(WeighDirection, IsTheFormulaForEverySizeOfNumbers) {
     for (size_t n : {1u, 2u, 9u, 700u, 40000u}) {
       std::vector<int32_t> right(n), weights(n);
       for (int32_t& q : right) q = int32_t(random.below(uint64_t(2 * most) + 1)) - most;
-      for (uint32_t kappa16 : {1u, 19u, 255u}) {
-        weigh_direction(right, kappa16, weights);
-        ASSERT_EQ(weights, expected_weights(right, kappa16)) << n << ' ' << most << ' ' << kappa16;
+      for (uint32_t kappa20 : {1u, 19u << 16, 1234567u, most_kappa20}) {
+        weigh_direction(right, kappa20, weights);
+        ASSERT_EQ(weights, expected_weights(right, kappa20)) << n << ' ' << most << ' ' << kappa20;
       }
     }
 }
@@ -77,7 +77,7 @@ TEST(WeighDirection, HasTheLengthOfKappaIn256ths) {
   for (size_t n : {1u, 30u, 5000u}) {
     std::vector<int32_t> right(n), weights(n);
     for (int32_t& q : right) q = int32_t(random.below(20001)) - 10000;
-    weigh_direction(right, 24, weights);
+    weigh_direction(right, 24u << 16, weights);
     double squares = 0;
     for (int32_t w : weights) squares += double(w) * w;
     EXPECT_NEAR(std::sqrt(squares) / 65536 / 256, 1.5, 1e-4);
@@ -95,7 +95,7 @@ TEST(FactorPrediction, IsTheSumOfOuterProductsInWideIntegers) {
       std::vector<std::vector<int32_t>> weights;
       for (uint32_t j = 0; j < rank; ++j)
         weights.push_back(
-            expected_weights({f.right.begin() + j * 13, f.right.begin() + (j + 1) * 13}, f.kappa16));
+            expected_weights({f.right.begin() + j * 13, f.right.begin() + (j + 1) * 13}, f.kappa20));
       for (size_t i = 0; i < 7; ++i)
         for (size_t k = 0; k < 13; ++k) {
           Wide sum = 32768;
@@ -118,7 +118,7 @@ TEST(FactorPrediction, APartIsThatPartOfTheWhole) {
 
 TEST(FactorPrediction, IsNearTheProductInSteps) {
   // U = 3 units of kappa = 2 steps along (1, 1) / sqrt 2.
-  const FactorPrediction prediction({32, 1, 1, 2, {3}, {5, 5}});
+  const FactorPrediction prediction({32u << 16, 1, 1, 2, {3}, {5, 5}});
   std::vector<int64_t> values(2);
   prediction.predict(0, 1, 0, 2, values);
   EXPECT_NEAR(double(values[0]) / 256, 3 * 2 / std::sqrt(2.0), 0.01);
