@@ -30,8 +30,10 @@ namespace {
 
 constexpr MethodOption options[] = {
     {"preset", "fast|default|best", "default", "how much time the encoder may take"},
-    {"transform", "none|dct|lowrank|auto", "auto",
-     "of kernels and matrices; auto chooses for each tensor by what it saves"},
+    {"transform", "none|dct|lowrank|auto|preset", "preset",
+     "of kernels and matrices; auto chooses for each tensor by what it saves, which takes seconds for a "
+     "million elements; "
+     "preset: auto with preset=best, otherwise none"},
     {"lambda", "auto|0..1", "auto", "weight of a bit in squared steps; auto takes the best of several"},
 };
 
@@ -39,11 +41,12 @@ enum class Preset : uint8_t { fast, balanced, best };
 constexpr std::pair<std::string_view, Preset> presets[] = {
     {"fast", Preset::fast}, {"default", Preset::balanced}, {"best", Preset::best}};
 
-enum class Transforming : uint8_t { none, dct, lowrank, automatic };
+enum class Transforming : uint8_t { none, dct, lowrank, automatic, by_preset };
 constexpr std::pair<std::string_view, Transforming> transformings[] = {{"none", Transforming::none},
                                                                        {"dct", Transforming::dct},
                                                                        {"lowrank", Transforming::lowrank},
-                                                                       {"auto", Transforming::automatic}};
+                                                                       {"auto", Transforming::automatic},
+                                                                       {"preset", Transforming::by_preset}};
 
 /// x^(exponent rounded to eighths, of 0..8), by products and square roots: the same on every machine.
 double power(double x, double exponent) {
@@ -59,7 +62,7 @@ class RdoqEncoder final : public MethodEncoder {
   RdoqEncoder(const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
       : pool_(pool),
         preset_(OptionReader(spec).choice("preset", presets)),
-        transforming_(OptionReader(spec).choice("transform", transformings)),
+        transforming_(transforming(spec, preset_)),
         plain_(pool, chooses_scales(pool, preset_)) {
     const OptionReader read(spec);
     if (!read.is("lambda", "auto")) fixed_lambda_ = read.number("lambda", 0, 1, "auto or a number of 0..1");
@@ -205,6 +208,11 @@ class RdoqEncoder final : public MethodEncoder {
     RdoqOutcome outcome;
   };
 
+  static Transforming transforming(const MethodSpec& spec, Preset preset) {
+    const auto asked = OptionReader(spec).choice("transform", transformings);
+    if (asked != Transforming::by_preset) return asked;
+    return preset == Preset::best ? Transforming::automatic : Transforming::none;
+  }
   static bool chooses_scales(const TensorPool& pool, Preset preset) {
     return preset == Preset::best ||
            (preset == Preset::balanced && pool.summary().elements <= (uint64_t(1) << 20));
@@ -268,9 +276,7 @@ class RdoqEncoder final : public MethodEncoder {
   void choose_transforms(Find find, Excess excess_of) {
     coded_ = &plain_;
     transformed_.reset();
-    if (transforming_ == Transforming::none ||
-        (transforming_ == Transforming::automatic && preset_ == Preset::fast))
-      return;
+    if (transforming_ == Transforming::none) return;
     const std::vector<PoolSite> sites = pool_sites(pool_);
     if (sites.empty()) return;
     std::vector<TransformChoice> choices(sites.size());

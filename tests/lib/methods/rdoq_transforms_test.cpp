@@ -47,7 +47,7 @@ std::shared_ptr<StoredSource> smooth_dump(DType dtype = DType::f32) {
 TEST(RdoqTransforms, SmoothKernelsTakeAThirdFewerBytesAtTheSameError) {
   const auto source = smooth_dump();
   const Target target{TargetKind::nmse, 0.05};
-  const test::Coded with = coded(source, "rdoq", target),
+  const test::Coded with = coded(source, "rdoq:transform=auto", target),
                     without = coded(source, "rdoq:transform=none", target);
   EXPECT_LE(truth_of(*source, with.bytes).nmse(), 0.05);
   EXPECT_LT(double(with.bytes.size()), 0.67 * double(without.bytes.size()));
@@ -65,9 +65,9 @@ TEST(RdoqTransforms, ReportsAreTheMeasuredTruthInEveryElementType) {
 
 TEST(RdoqTransforms, ThreadsDoNotChangeTheBytes) {
   const auto source = smooth_dump();
-  const std::string one = coded(source, "rdoq", {TargetKind::ratio, 20}, 1).bytes;
-  EXPECT_EQ(coded(source, "rdoq", {TargetKind::ratio, 20}, 2).bytes, one);
-  EXPECT_EQ(coded(source, "rdoq", {TargetKind::ratio, 20}, 5).bytes, one);
+  const std::string one = coded(source, "rdoq:transform=auto", {TargetKind::ratio, 20}, 1).bytes;
+  EXPECT_EQ(coded(source, "rdoq:transform=auto", {TargetKind::ratio, 20}, 2).bytes, one);
+  EXPECT_EQ(coded(source, "rdoq:transform=auto", {TargetKind::ratio, 20}, 5).bytes, one);
 }
 
 TEST(RdoqTransforms, NoiseIsNoDearerThanWithoutTransforms) {
@@ -77,14 +77,14 @@ TEST(RdoqTransforms, NoiseIsNoDearerThanWithoutTransforms) {
                 test::make_data(test::Kind::heavy, 2304, k));
   for (double ratio : {10, 100}) {
     const Target target{TargetKind::ratio, ratio};
-    const double with = truth_of(*source, coded(source, "rdoq", target).bytes).nmse();
+    const double with = truth_of(*source, coded(source, "rdoq:transform=auto", target).bytes).nmse();
     EXPECT_LE(with, 1.005 * truth_of(*source, coded(source, "rdoq:transform=none", target).bytes).nmse());
   }
 }
 
 TEST(RdoqTransforms, LargestErrorsAreMetWithoutThem) {
   const auto source = smooth_dump();
-  const test::Coded result = coded(source, "rdoq", {TargetKind::maxabs, 0.05});
+  const test::Coded result = coded(source, "rdoq:transform=auto", {TargetKind::maxabs, 0.05});
   EXPECT_LE(truth_of(*source, result.bytes).max_error, 0.05);
 }
 
@@ -270,7 +270,7 @@ TEST(RdoqTransforms, LowRankMatricesTakeHalfTheBytesAndLess) {
   source->add("conv", DType::f32, {32, 20, 11, 11}, kernels);
   for (double nmse : {0.1, 0.001}) {
     const Target target{TargetKind::nmse, nmse};
-    const test::Coded with = coded(source, "rdoq", target),
+    const test::Coded with = coded(source, "rdoq:transform=auto", target),
                       without = coded(source, "rdoq:transform=none", target);
     const test::Truth truth = truth_of(*source, with.bytes);
     EXPECT_LE(truth.nmse(), nmse);
@@ -312,7 +312,7 @@ TEST(RdoqTransforms, OddMatricesAreCoded) {
     if (i / 30 == 4 || i % 30 == 7) holes[i] = 0;
   source->add("holes", DType::f32, {20, 30}, holes);
   for (double ratio : {4, 30})
-    for (const char* method : {"rdoq", "rdoq:transform=lowrank", "rdoq:transform=dct"}) {
+    for (const char* method : {"rdoq:transform=auto", "rdoq:transform=lowrank", "rdoq:transform=dct"}) {
       const test::Coded result = coded(source, method, {TargetKind::ratio, ratio});
       test::expect_true(result.report, truth_of(*source, result.bytes), 1e-9);
     }

@@ -26,7 +26,7 @@ void expect_orthonormal(const Eigen::MatrixXf& columns) {
 
 TEST(LeadingSubspace, HoldsAMatrixOfLowRankWhole) {
   test::Random random(1);
-  for (const auto [rows, columns] : {std::pair{60, 90}, {90, 60}, {5, 400}, {400, 5}}) {
+  for (const auto& [rows, columns] : {std::pair{60, 90}, {90, 60}, {5, 400}, {400, 5}}) {
     const MatrixF matrix = random_matrix(random, rows, 3) * random_matrix(random, 3, columns) * 1e-20f;
     const Subspace found = leading_subspace(matrix, {});
     ASSERT_GE(found.singular.size(), 3);
