@@ -48,8 +48,8 @@ void pack_levels(LevelPacker packer, std::span<const int32_t> levels, const Leve
 uint64_t packed_level_bits(LevelPacker packer, std::span<const int32_t> levels, LevelRange range);
 
 /// The allowed packer of the fewest bytes, ties to the lower number. From the histogram of levels, and of the
-/// gaps between those that are not zero, without coding. The size of entropy is estimated, within one part in 256 and 8 bytes: where two
-/// packers are as close as that, the other one may be the smaller.
+/// gaps between those that are not zero, without coding. The size of entropy is estimated, within one part in
+/// 256 and 8 bytes: where two packers are as close as that, the other one may be the smaller.
 LevelPacker smallest_packer(std::span<const int32_t> levels, LevelRange range);
 LevelPacker smallest_packer(std::span<const int32_t> levels, const LevelHistogram& histogram, LevelRange range);
 
