@@ -4,7 +4,6 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
 #include "kernels/cpu/levels.hpp"
@@ -66,18 +65,16 @@ void masks(const int32_t* levels, size_t n, uint64_t* nonzero, uint64_t* negativ
       hn::StoreMaskBits(d, hn::Lt(v, zero), minus + k / 8);
     }
 #endif
-  for (; i < n; i += 64) masks_of_word(levels + i, n - i < 64 ? n - i : 64, nonzero[i / 64], negative[i / 64]);
+  for (; i < n; i += 64)
+    masks_of_word(levels + i, n - i < 64 ? n - i : 64, nonzero[i / 64], negative[i / 64]);
 }
 
-/// The binary length is the exponent of the exact float, and the choice a mask: such loops become vectors.
 void tokens_of(const int32_t* HWY_RESTRICT levels, size_t n, uint32_t direct, uint32_t offset,
                uint16_t* HWY_RESTRICT tokens) {
   for (size_t i = 0; i < n; ++i) {
     const auto sign = uint32_t(levels[i] >> 31);
     const uint32_t magnitude = (uint32_t(levels[i]) ^ sign) - sign;
-    const uint32_t length = (std::bit_cast<uint32_t>(float(int32_t(magnitude))) >> 23) - 126;
-    const uint32_t is_small = 0u - uint32_t(magnitude < direct);
-    tokens[i] = uint16_t((magnitude & is_small) | ((offset + length) & ~is_small));
+    tokens[i] = uint16_t(magnitude_token(magnitude, direct, offset));
   }
 }
 

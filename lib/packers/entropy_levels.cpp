@@ -39,7 +39,7 @@ struct TokenScheme {
   uint32_t direct;
   uint32_t offset;
   uint32_t token(uint32_t magnitude) const {
-    return magnitude < direct ? magnitude : offset + uint32_t(std::bit_width(magnitude));
+    return cpu::magnitude_token(magnitude, direct, offset);
   }
   /// Bits of the magnitude below the token.
   uint32_t raw_bits(uint32_t token) const { return token < direct ? 0 : token - offset - 1; }
