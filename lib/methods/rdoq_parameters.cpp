@@ -1,5 +1,8 @@
 #include "lib/methods/rdoq_parameters.hpp"
 
+#include <tbb/parallel_for.h>
+#include <tbb/task_arena.h>
+
 #include <algorithm>
 
 #include "jsq/error.hpp"
@@ -343,25 +346,32 @@ void decode_rdoq_stream(const RdoqParameters& parameters, std::span<const Tensor
   }
   in.elements(classes, values);
   if (!parameters.has_transforms) return;
+  std::vector<size_t> begins;
   for (at = 0; const TensorRange& range : ranges) {
-    finish_range(parameters.parts(range.tensor, *range.info), parameters.transforms, parameters.values,
-                 range.tensor, range.first, values.subspan(at, size_t(range.count)));
+    begins.push_back(at);
     at += size_t(range.count);
   }
+  // On its own: a thread that waits takes up no other stream, whose buffers are the thread's.
+  tbb::this_task_arena::isolate([&] {
+    tbb::parallel_for(size_t(0), ranges.size(), [&](size_t r) {
+      const TensorRange& range = ranges[r];
+      finish_range(parameters.parts(range.tensor, *range.info), parameters.transforms, parameters.values,
+                   range.tensor, range.first, values.subspan(begins[r], size_t(range.count)));
+    });
+  });
 }
 
 void finish_range(const TensorParts& parts, const Transforms& transforms,
                   const Reconstruction& reconstruction, uint32_t tensor, uint64_t first,
                   std::span<float> values) {
-  static thread_local std::vector<int64_t> units;
   size_t at = 0;
   for (const PartPiece& place : pieces_of(parts, first, values.size())) {
     const std::span<float> own = values.subspan(at, place.piece.count);
     at += own.size();
-    units.assign(own.begin(), own.end());
     if (const PartTransform* transform = transforms.find(tensor, place.part))
-      transform->invert(place.piece, units);
-    for (size_t i = 0; i < own.size(); ++i) own[i] = value_of_units(units[i], reconstruction);
+      transform->invert(place.piece, reconstruction, own);
+    else
+      finish_units(reconstruction, own);
   }
 }
 

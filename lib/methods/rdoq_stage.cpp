@@ -35,22 +35,6 @@ std::vector<TransformSite> transform_sites(const PoolTensor& tensor) {
 
 namespace {
 
-/// Whole kernels of a part, from its element `first` on, less their prediction, in the domain of the
-/// transform.
-void forward(const PartTransform& transform, const ScaleView& view, double unit, uint64_t first,
-             std::span<const float> values, std::span<float> out) {
-  if (transform.dct())
-    transform.dct()->forward(values, out);
-  else
-    std::copy(values.begin(), values.end(), out.begin());
-  if (!transform.factors()) return;
-  static thread_local std::vector<int64_t> predicted;
-  predicted.resize(values.size());
-  transform.predict(view, first, predicted);
-  for (size_t i = 0; i < out.size(); ++i)
-    out[i] = float(double(out[i]) - double(predicted[i]) * (unit / 256));
-}
-
 /// Offsets of the scales of every place in a kernel, in half octaves against their mean, of coefficients less
 /// their prediction and with rows brought to one scale.
 std::vector<int16_t> measure_frequencies(const TensorPool& pool, const PoolSite& place,
@@ -68,8 +52,8 @@ std::vector<int16_t> measure_frequencies(const TensorPool& pool, const PoolSite&
       const auto count = size_t(std::min(length, view.row_elements() - at));
       const uint64_t begin = r * view.row_elements() + at;
       coefficients.resize(count);
-      forward(transform, view, unit, begin, pool.read(place.t, place.first + begin, count, scratch),
-              coefficients);
+      transform.forward(view, begin, unit, pool.read(place.t, place.first + begin, count, scratch),
+                        coefficients);
       for (size_t i = 0; i < count; i += inner)
         for (size_t k = 0; k < inner; ++k) row_sums[k] += double(std::abs(coefficients[i + k]));
     }
@@ -220,7 +204,7 @@ void TransformStage::transform_kernels(size_t t, const PartPiece& place, const P
                  end = (place.piece.first + out.size() + inner - 1) / inner * inner;
   const std::span<const float> values = original_.read(t, first + begin, size_t(end - begin), scratch);
   coefficients.resize(values.size());
-  forward(transform, place.piece.view, transforms_.unit().step(), begin, values, coefficients);
+  transform.forward(place.piece.view, begin, transforms_.unit().step(), values, coefficients);
   // Kernels that a border cuts stay as they are.
   const uint64_t length = uint64_t(1) << cut_log2_[t];
   for (uint64_t cut = ((first + begin) / length + 1) * length; cut < first + end; cut += length) {

@@ -43,16 +43,45 @@ bool PartTransform::prepare(const Reconstruction& unit, const Reconstruction& st
   return true;
 }
 
-void PartTransform::predict(const ScaleView& view, uint64_t first, std::span<int64_t> values) const {
+namespace {
+
+/// Calls visit(row, column, first kernel, planes) for kernels that are handled side by side: of one row.
+template <class Visit>
+void for_each_stretch(const ScaleView& view, uint64_t first, size_t elements, Visit visit) {
+  static thread_local std::vector<double> numbers;
   const auto inner = size_t(view.inner);
-  uint64_t kernel = first / inner;
-  for (size_t at = 0; at < values.size();) {
-    const uint64_t row = kernel / view.columns, column = kernel % view.columns;
-    const size_t n = size_t(std::min<uint64_t>(view.columns - column, (values.size() - at) / inner));
-    prediction_->predict(size_t(column), n, size_t(row) * inner, inner, values.subspan(at, n * inner));
-    at += n * inner;
-    kernel += n;
+  const size_t most = std::max<size_t>(cpu::plane_lanes, 4096 / inner);
+  const uint64_t first_kernel = first / inner;
+  for (size_t at = 0, n; at < elements / inner; at += n) {
+    const uint64_t row = (first_kernel + at) / view.columns, column = (first_kernel + at) % view.columns;
+    n = std::min({most, elements / inner - at, size_t(view.columns - column)});
+    numbers.resize(cpu::padded_plane(n) * inner);
+    visit(row, column, at, cpu::Planes{numbers.data(), cpu::padded_plane(n), n, inner});
   }
+}
+
+}  // namespace
+
+/// Adds the predictions of one stretch.
+void PartTransform::predict(uint64_t row, uint64_t column, const cpu::Planes& planes) const {
+  for (size_t k = 0; k < planes.size; ++k)
+    prediction_->add(size_t(column), planes.kernels, size_t(row) * planes.size + k,
+                     planes.numbers + k * planes.stride);
+}
+
+void PartTransform::forward(const ScaleView& view, uint64_t first, double step, std::span<const float> values,
+                            std::span<float> out) const {
+  static thread_local std::vector<double> predicted;
+  for_each_stretch(view, first, values.size(), [&](uint64_t row, uint64_t column, size_t at, auto planes) {
+    cpu::planes_of_kernels(values.data() + at * planes.size, planes);
+    if (dct_) dct_->forward(planes);
+    if (factors_) {
+      predicted.assign(planes.stride * planes.size, 0.0);
+      predict(row, column, {predicted.data(), planes.stride, planes.kernels, planes.size});
+      for (size_t i = 0; i < predicted.size(); ++i) planes.numbers[i] -= predicted[i] * (step / 256);
+    }
+    cpu::kernels_of_planes(planes, std::numeric_limits<double>::max(), 1, out.data() + at * planes.size);
+  });
 }
 
 const PartTransform* Transforms::find(uint32_t tensor, size_t part) const {
@@ -86,18 +115,25 @@ std::pair<size_t, size_t> whole_kernels(const Piece& piece) {
   return {begin, piece.count - size_t((piece.count - begin) % inner)};
 }
 
-void PartTransform::invert(const Piece& piece, std::span<int64_t> values) const {
+void PartTransform::invert(const Piece& piece, const Reconstruction& step, std::span<float> values) const {
   const auto [begin, end] = whole_kernels(piece);
-  const std::span<int64_t> kernels = values.subspan(begin, end - begin);
-  if (factors_ && !kernels.empty()) {
-    static thread_local std::vector<int64_t> predicted;
-    predicted.resize(kernels.size());
-    predict(piece.view, piece.first + begin, predicted);
-    for (size_t i = 0; i < kernels.size(); ++i) kernels[i] += predicted[i];
-  }
-  if (!dct_) return;
-  for (int64_t& x : kernels) x = std::clamp(x, -KernelDct::most_coefficient, KernelDct::most_coefficient);
-  dct_->inverse(kernels);
+  finish_units(step, values.first(begin));
+  finish_units(step, values.subspan(end));
+  const std::span<float> kernels = values.subspan(begin, end - begin);
+  const double factor = step.step() / 256;
+  for_each_stretch(piece.view, piece.first + begin, kernels.size(),
+                   [&](uint64_t row, uint64_t column, size_t at, auto planes) {
+                     float* const own = kernels.data() + at * planes.size;
+                     cpu::planes_of_kernels(own, planes);
+                     if (factors_) predict(row, column, planes);
+                     if (dct_) {
+                       constexpr auto most = double(KernelDct::most_coefficient);
+                       for (size_t i = 0; i < planes.stride * planes.size; ++i)
+                         planes.numbers[i] = std::clamp(planes.numbers[i], -most, most);
+                       dct_->inverse(planes);
+                     }
+                     cpu::kernels_of_planes(planes, double(most_units), factor, own);
+                   });
 }
 
 // --- Stored form
@@ -318,11 +354,13 @@ Reconstruction in_units(const Reconstruction& values) {
   return units;
 }
 
-float value_of_units(int64_t x, const Reconstruction& values) {
+void finish_units(const Reconstruction& step, std::span<float> values) {
   // 37 bits times 16: exact.
-  const double value = double(std::clamp(x, -most_units, most_units)) * (values.step() / 256);
+  const double factor = step.step() / 256;
   constexpr double most = double(std::numeric_limits<float>::max());
-  return float(std::clamp(value, -most, most));
+  for (float& x : values)
+    x = float(
+        std::clamp(std::clamp(double(x), -double(most_units), double(most_units)) * factor, -most, most));
 }
 
 }  // namespace jsq

@@ -65,13 +65,16 @@ class PartTransform {
   /// Makes predictions ready in 1/256 of `step`, factors being in kappas of `unit`. False where that is
   /// impossible.
   bool prepare(const Reconstruction& unit, const Reconstruction& step);
-  /// Predictions of whole kernels from element `first` of the part on. \pre factors, and prepare()
-  void predict(const ScaleView& view, uint64_t first, std::span<int64_t> values) const;
-  /// Decoded elements of a piece, in 1/256 step, become elements as they were before the transform, in the
-  /// same unit.
-  void invert(const Piece& piece, std::span<int64_t> values) const;
+  /// Whole kernels of the part, from its element `first` on, become what is coded of them. \pre prepare() for
+  /// this step, where there are factors
+  void forward(const ScaleView& view, uint64_t first, double step, std::span<const float> values,
+               std::span<float> out) const;
+  /// The other way, for a piece: decoded elements are integers in 1/256 of the step, and become values.
+  void invert(const Piece& piece, const Reconstruction& step, std::span<float> values) const;
 
  private:
+  void predict(uint64_t row, uint64_t column, const cpu::Planes& planes) const;
+
   std::optional<KernelDct> dct_;
   std::shared_ptr<const std::vector<int16_t>> frequencies_;  ///< parts may share them
   std::shared_ptr<const StoredFactors> factors_;
@@ -109,7 +112,7 @@ Transforms read_transforms(const ContextCoder& coder, std::span<const TransformS
 Reconstruction in_units(const Reconstruction& values);
 /// Largest magnitude, in 1/256 step, that has a value.
 constexpr int64_t most_units = (int64_t(1) << 37) - 1;
-/// x step / 256, x cut to most_units.
-float value_of_units(int64_t x, const Reconstruction& values);
+/// x step / 256 of elements that are integers x, cut to most_units.
+void finish_units(const Reconstruction& step, std::span<float> values);
 
 }  // namespace jsq

@@ -4,6 +4,8 @@
 #include <bit>
 #include <cmath>
 
+#include "kernels/cpu/kernel_planes.hpp"
+
 namespace jsq {
 
 void weigh_direction(std::span<const int32_t> right, uint32_t kappa20, std::span<int32_t> weighted) {
@@ -27,37 +29,22 @@ void weigh_direction(std::span<const int32_t> right, uint32_t kappa20, std::span
 }
 
 FactorPrediction::FactorPrediction(const IntegerFactors& factors)
-    : rank_(factors.rank), rows_(factors.rows), columns_(factors.columns) {
-  left_.assign(factors.left.begin(), factors.left.end());
-  right_.resize(rank_ * columns_);
-  std::vector<int32_t> weighted(columns_);
+    : rank_(factors.rank), stride_(factors.rows + cpu::plane_lanes) {
+  const size_t columns = factors.columns;
+  left_.resize(rank_ * stride_);
+  right_.resize(rank_ * columns);
+  std::vector<int32_t> weighted(columns);
   for (uint32_t j = 0; j < rank_; ++j) {
-    weigh_direction(std::span(factors.right).subspan(j * columns_, columns_), factors.kappa20, weighted);
-    std::copy(weighted.begin(), weighted.end(), right_.begin() + std::ptrdiff_t(j * columns_));
+    std::copy_n(factors.left.begin() + std::ptrdiff_t(j * factors.rows), factors.rows,
+                left_.begin() + std::ptrdiff_t(j * stride_));
+    weigh_direction(std::span(factors.right).subspan(j * columns, columns), factors.kappa20, weighted);
+    for (size_t k = 0; k < columns; ++k) right_[k * rank_ + j] = weighted[k];
   }
 }
 
-void FactorPrediction::predict(size_t first_row, size_t rows, size_t first_column, size_t columns,
-                               std::span<int64_t> values) const {
-  static thread_local std::vector<double> sums_of_thread;
-  std::vector<double>& sums = sums_of_thread;
-  sums.assign(rows * columns, 32768.0);
-  for (uint32_t j = 0; j < rank_; ++j) {
-    const double* left = left_.data() + j * rows_ + first_row;
-    const double* right = right_.data() + j * columns_ + first_column;
-    if (columns == 1) {
-      const double weight = right[0];
-      for (size_t i = 0; i < rows; ++i) sums[i] += left[i] * weight;
-      continue;
-    }
-    double* sum = sums.data();
-    for (size_t i = 0; i < rows; ++i, sum += columns) {
-      const double weight = left[i];
-      if (weight == 0) continue;
-      for (size_t k = 0; k < columns; ++k) sum[k] += weight * right[k];
-    }
-  }
-  for (size_t i = 0; i < rows * columns; ++i) values[i] = int64_t(sums[i]) >> 16;
+void FactorPrediction::add(size_t first_row, size_t rows, size_t column, double* values) const {
+  cpu::add_predictions(left_.data() + first_row, stride_, right_.data() + column * rank_, rank_, rows,
+                       values);
 }
 
 }  // namespace jsq

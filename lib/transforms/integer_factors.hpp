@@ -38,16 +38,15 @@ class FactorPrediction {
   explicit FactorPrediction(const IntegerFactors& factors);
 
   uint32_t rank() const { return rank_; }
-  /// In 1/256 step: predictions of rows first_row .. and of columns first_column .., into
-  /// values[row][column].
-  void predict(size_t first_row, size_t rows, size_t first_column, size_t columns,
-               std::span<int64_t> values) const;
+  /// Adds predictions of `rows` rows from first_row on, of one column, in 1/256 step. \pre there is room for
+  /// cpu::padded_plane(rows) values
+  void add(size_t first_row, size_t rows, size_t column, double* values) const;
 
  private:
   uint32_t rank_ = 0;
-  size_t rows_ = 0, columns_ = 0;
-  std::vector<double> left_;   ///< [component][row]
-  std::vector<double> right_;  ///< [component][column], weighted
+  size_t stride_ = 0;
+  std::vector<double> left_;   ///< [component][row], each component padded with zeros to stride_
+  std::vector<double> right_;  ///< [column][component], weighted
 };
 
 }  // namespace jsq

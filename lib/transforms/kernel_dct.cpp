@@ -1,6 +1,8 @@
 #include "lib/transforms/kernel_dct.hpp"
 
 #include <algorithm>
+#include <limits>
+#include <vector>
 
 namespace jsq {
 namespace {
@@ -54,28 +56,25 @@ KernelDct::KernelDct(std::span<const uint64_t> extents) {
   size_t stride = size_;
   for (uint64_t extent : extents) {
     stride /= size_t(extent);
-    if (extent > 1) axes_[count_++] = {uint32_t(extent), uint32_t(stride)};
+    if (extent > 1)
+      axes_[count_++] = {uint32_t(extent), uint32_t(stride), dct_table(uint32_t(extent)).data()};
   }
 }
 
+void KernelDct::forward(cpu::Planes planes) const {
+  cpu::forward_cosine(plane_axes(), planes);
+}
+
 void KernelDct::forward(std::span<const float> kernels, std::span<float> coefficients) const {
-  std::array<double, most_dct * most_dct * most_dct> kernel;
-  for (size_t at = 0; at + size_ <= kernels.size(); at += size_) {
-    for (size_t i = 0; i < size_; ++i) kernel[i] = double(kernels[at + i]);
-    for (uint32_t a = 0; a < count_; ++a) {
-      const auto [extent, stride] = axes_[a];
-      const std::span<const int32_t> table = dct_table(extent);
-      for_each_line(size_, extent, stride, [&](size_t first) {
-        double line[most_dct];
-        for (uint32_t i = 0; i < extent; ++i) line[i] = kernel[first + i * stride];
-        for (uint32_t u = 0; u < extent; ++u) {
-          double sum = 0;
-          for (uint32_t i = 0; i < extent; ++i) sum += line[i] * double(table[u * extent + i]);
-          kernel[first + u * stride] = sum * 0x1p-16;
-        }
-      });
-    }
-    for (size_t i = 0; i < size_; ++i) coefficients[at + i] = float(kernel[i]);
+  static thread_local std::vector<double> numbers;
+  const size_t most = std::max<size_t>(cpu::plane_lanes, 4096 / size_);
+  for (size_t at = 0; at + size_ <= kernels.size(); at += most * size_) {
+    const size_t count = std::min(most, (kernels.size() - at) / size_);
+    numbers.resize(cpu::padded_plane(count) * size_);
+    const cpu::Planes planes{numbers.data(), cpu::padded_plane(count), count, size_};
+    cpu::planes_of_kernels(kernels.data() + at, planes);
+    forward(planes);
+    cpu::kernels_of_planes(planes, std::numeric_limits<double>::max(), 1, coefficients.data() + at);
   }
 }
 
@@ -84,8 +83,7 @@ void KernelDct::inverse(std::span<int64_t> kernels) const {
     int64_t* const kernel = kernels.data() + at;
     for (size_t i = 0; i < size_; ++i) kernel[i] *= 256;
     for (uint32_t a = 0; a < count_; ++a) {
-      const auto [extent, stride] = axes_[a];
-      const std::span<const int32_t> table = dct_table(extent);
+      const auto [extent, stride, table] = axes_[a];
       for_each_line(size_, extent, stride, [&](size_t first) {
         int64_t line[most_dct];
         for (uint32_t u = 0; u < extent; ++u) line[u] = kernel[first + u * stride];
@@ -97,6 +95,17 @@ void KernelDct::inverse(std::span<int64_t> kernels) const {
       });
     }
     for (size_t i = 0; i < size_; ++i) kernel[i] = (kernel[i] + 128) >> 8;
+  }
+}
+
+void KernelDct::inverse(cpu::Planes planes) const {
+  if (cpu::inverse_cosine(plane_axes(), planes)) return;
+  std::array<int64_t, most_dct * most_dct * most_dct> kernel;
+  for (size_t c = 0; c < planes.kernels; ++c) {
+    double* const first = planes.numbers + c;
+    for (size_t k = 0; k < size_; ++k) kernel[k] = int64_t(first[k * planes.stride]);
+    inverse(std::span(kernel).first(size_));
+    for (size_t k = 0; k < size_; ++k) first[k * planes.stride] = double(kernel[k]);
   }
 }
 

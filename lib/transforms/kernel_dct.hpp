@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/cpu/kernel_planes.hpp"
+
 namespace jsq {
 
 /// Extents that have a transform; 1 is left alone.
@@ -30,21 +32,24 @@ class KernelDct {
   uint32_t axes() const { return count_; }
   uint32_t extent(uint32_t axis) const { return axes_[axis].extent; }
 
-  /// Coefficients of whole kernels, in double along one axis after the other, the slowest first. Equal on
-  /// every machine.
+  /// Coefficients of kernels, in double along one axis after the other, the slowest first. Equal on every
+  /// machine.
+  void forward(cpu::Planes planes) const;
+  /// The same of whole kernels one after the other.
   void forward(std::span<const float> kernels, std::span<float> coefficients) const;
 
   /// Coefficients become elements, in place and in the same unit: x <- 256 x; along every axis, the slowest
   /// first, x_i <- floor((sum over u of x_u B[u][i] + 2^15) / 2^16); x <- floor((x + 128) / 256). \pre |x| <=
   /// most_coefficient
   void inverse(std::span<int64_t> kernels) const;
+  /// The same of integers in planes: side by side where all are small.
+  void inverse(cpu::Planes planes) const;
   static constexpr int64_t most_coefficient = int64_t(1) << 34;
 
  private:
-  struct Axis {
-    uint32_t extent, stride;
-  };
-  std::array<Axis, 3> axes_{};
+  std::span<const cpu::PlaneAxis> plane_axes() const { return std::span(axes_).first(count_); }
+
+  std::array<cpu::PlaneAxis, 3> axes_{};
   uint32_t count_ = 0;
   size_t size_ = 1;
 };

@@ -224,20 +224,23 @@ TEST(RdoqTransforms, InvertedKernelsAreThoseOfTheDefinition) {
   IntegerFactors factors = stored->factors;
   factors.kappa20 = kappas16[stored->kappa] << 16;
   const FactorPrediction prediction(factors);
-  std::vector<int64_t> whole(180), expected(180), predicted(4 * 45);
+  std::vector<int64_t> whole(180), expected(180);
   for (size_t i = 0; i < 180; ++i) whole[i] = int64_t(i * i * 7919 % 20011) - 10000;
-  prediction.predict(0, 4, 0, 45, predicted);
   for (size_t r = 0; r < 5; ++r)
-    for (size_t c = 0; c < 4; ++c)
-      for (size_t k = 0; k < 9; ++k)
-        expected[(r * 4 + c) * 9 + k] = whole[(r * 4 + c) * 9 + k] + predicted[c * 45 + r * 9 + k];
+    for (size_t k = 0; k < 9; ++k) {
+      std::vector<double> predicted(cpu::padded_plane(4));
+      prediction.add(0, 4, r * 9 + k, predicted.data());
+      for (size_t c = 0; c < 4; ++c)
+        expected[(r * 4 + c) * 9 + k] = whole[(r * 4 + c) * 9 + k] + int64_t(predicted[c]);
+    }
   KernelDct(site.kernel).inverse(expected);
-  std::vector<int64_t> undone = whole;
-  transform.invert({site.view, 0, 180}, undone);
-  EXPECT_EQ(undone, expected);
+  unit.exponent = -7;  // 256 of a step are 2^8
+  std::vector<float> undone(whole.begin(), whole.end());
+  transform.invert({site.view, 0, 180}, unit, undone);
+  EXPECT_EQ(undone, std::vector<float>(expected.begin(), expected.end()));
   // Of a piece, kernels that it cuts stay as they are.
-  std::vector<int64_t> piece(whole.begin() + 50, whole.begin() + 130);
-  transform.invert({site.view, 50, 80}, piece);
+  std::vector<float> piece(whole.begin() + 50, whole.begin() + 130);
+  transform.invert({site.view, 50, 80}, unit, piece);
   for (size_t i = 0; i < 80; ++i)
     EXPECT_EQ(piece[i], i + 50 < 54 || i + 50 >= 126 ? whole[i + 50] : expected[i + 50]) << i;
 }
@@ -322,11 +325,13 @@ TEST(RdoqTransforms, ValuesOfUnitsAreExactProducts) {
   Reconstruction step;
   step.mantissa = 49152;
   step.exponent = -20;
-  EXPECT_EQ(value_of_units(256, step), 0.046875f);
-  EXPECT_EQ(value_of_units(-3, step), -3 * 0.046875f / 256);
-  EXPECT_EQ(value_of_units(INT64_MAX, step), value_of_units(most_units, step));
+  std::vector<float> values = {256, -3, 1e30f};
+  finish_units(step, values);
+  EXPECT_EQ(values, (std::vector<float>{0.046875f, -3 * 0.046875f / 256, 0x1p37f * (0.046875f / 256)}));
   step.exponent = 128;
-  EXPECT_EQ(value_of_units(INT64_MIN, step), -std::numeric_limits<float>::max());
+  values = {-1e30f};
+  finish_units(step, values);
+  EXPECT_EQ(values[0], -std::numeric_limits<float>::max());
 }
 
 }  // namespace

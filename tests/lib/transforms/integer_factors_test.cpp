@@ -5,6 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <vector>
+
+#include "kernels/cpu/kernel_planes.hpp"
 
 #include "tests/kernels/data.hpp"
 
@@ -84,14 +87,23 @@ TEST(WeighDirection, HasTheLengthOfKappaIn256ths) {
   }
 }
 
+/// The whole prediction, [row][column].
+std::vector<double> predicted(const FactorPrediction& prediction, size_t rows, size_t columns) {
+  std::vector<double> values(rows * columns), column(rows + cpu::plane_lanes);
+  for (size_t k = 0; k < columns; ++k) {
+    std::fill(column.begin(), column.end(), 0.0);
+    prediction.add(0, rows, k, column.data());
+    for (size_t i = 0; i < rows; ++i) values[i * columns + k] = column[i];
+  }
+  return values;
+}
+
 TEST(FactorPrediction, IsTheSumOfOuterProductsInWideIntegers) {
   test::Random random(3);
   for (uint32_t rank : {0u, 1u, 3u, most_rank})
     for (int32_t most : {3, 200, most_factor}) {
       const IntegerFactors f = random_factors(random, rank, 7, 13, most);
-      std::vector<int64_t> values(7 * 13);
-      const FactorPrediction prediction(f);
-      prediction.predict(0, 7, 0, 13, values);
+      const std::vector<double> values = predicted(FactorPrediction(f), 7, 13);
       std::vector<std::vector<int32_t>> weights;
       for (uint32_t j = 0; j < rank; ++j)
         weights.push_back(
@@ -100,28 +112,28 @@ TEST(FactorPrediction, IsTheSumOfOuterProductsInWideIntegers) {
         for (size_t k = 0; k < 13; ++k) {
           Wide sum = 32768;
           for (uint32_t j = 0; j < rank; ++j) sum += Wide(f.left[j * 7 + i]) * weights[j][k];
-          ASSERT_EQ(values[i * 13 + k], int64_t(floor_div(sum, 65536)));
+          ASSERT_EQ(int64_t(values[i * 13 + k]), int64_t(floor_div(sum, 65536)));
         }
     }
 }
 
-TEST(FactorPrediction, APartIsThatPartOfTheWhole) {
+TEST(FactorPrediction, IsAddedToWhatIsThereWhateverPartIsAskedFor) {
   test::Random random(4);
   const IntegerFactors f = random_factors(random, 5, 20, 31, 900);
   const FactorPrediction prediction(f);
-  std::vector<int64_t> whole(20 * 31), part(4 * 9);
-  prediction.predict(0, 20, 0, 31, whole);
-  prediction.predict(11, 4, 17, 9, part);
-  for (size_t i = 0; i < 4; ++i)
-    for (size_t k = 0; k < 9; ++k) EXPECT_EQ(part[i * 9 + k], whole[(11 + i) * 31 + 17 + k]);
+  const std::vector<double> whole = predicted(prediction, 20, 31);
+  for (size_t k = 0; k < 31; ++k) {
+    std::vector<double> part(cpu::padded_plane(4), 1000);
+    prediction.add(11, 4, k, part.data());
+    for (size_t i = 0; i < 4; ++i) EXPECT_EQ(part[i], 1000 + whole[(11 + i) * 31 + k]);
+  }
 }
 
 TEST(FactorPrediction, IsNearTheProductInSteps) {
   // U = 3 units of kappa = 2 steps along (1, 1) / sqrt 2.
   const FactorPrediction prediction({32u << 16, 1, 1, 2, {3}, {5, 5}});
-  std::vector<int64_t> values(2);
-  prediction.predict(0, 1, 0, 2, values);
-  EXPECT_NEAR(double(values[0]) / 256, 3 * 2 / std::sqrt(2.0), 0.01);
+  const std::vector<double> values = predicted(prediction, 1, 2);
+  EXPECT_NEAR(values[0] / 256, 3 * 2 / std::sqrt(2.0), 0.01);
   EXPECT_EQ(values[0], values[1]);
 }
 

@@ -119,5 +119,27 @@ TEST(KernelDct, TheLargestCoefficientsDoNotOverflow) {
   }
 }
 
+TEST(KernelDct, PlanesOfSmallAndOfLargeNumbersInvertAsOneKernelDoes) {
+  test::Random random(3);
+  for (const Extents& extents : kernels)
+    for (const int64_t most : {int64_t(100), int64_t(1) << 24, KernelDct::most_coefficient}) {
+      const KernelDct dct(extents);
+      constexpr size_t count = 5, stride = cpu::padded_plane(count);
+      std::vector<double> numbers(dct.size() * stride);
+      std::vector<std::vector<int64_t>> expected(count, std::vector<int64_t>(dct.size()));
+      for (size_t c = 0; c < count; ++c) {
+        for (size_t k = 0; k < dct.size(); ++k) {
+          expected[c][k] = int64_t(random.below(uint64_t(2 * most) + 1)) - most;
+          numbers[k * stride + c] = double(expected[c][k]);
+        }
+        dct.inverse(expected[c]);
+      }
+      dct.inverse(cpu::Planes{numbers.data(), stride, count, dct.size()});
+      for (size_t c = 0; c < count; ++c)
+        for (size_t k = 0; k < dct.size(); ++k)
+          ASSERT_EQ(numbers[k * stride + c], double(expected[c][k])) << most;
+    }
+}
+
 }  // namespace
 }  // namespace jsq

@@ -1,0 +1,194 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/kernel_planes.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "kernels/cpu/kernel_planes.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace jsq::cpu::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Lanes = hn::CappedTag<double, plane_lanes>;
+
+void gather(const float* HWY_RESTRICT kernels, Planes planes) {
+  for (size_t k = 0; k < planes.size; ++k) {
+    double* HWY_RESTRICT plane = planes.numbers + k * planes.stride;
+    for (size_t c = 0; c < planes.kernels; ++c) plane[c] = double(kernels[c * planes.size + k]);
+    for (size_t c = planes.kernels; c < padded_plane(planes.kernels); ++c) plane[c] = 0;
+  }
+}
+
+void scatter(Planes planes, double most, double factor, float* HWY_RESTRICT kernels) {
+  constexpr double largest = double(std::numeric_limits<float>::max());
+  for (size_t k = 0; k < planes.size; ++k) {
+    const double* HWY_RESTRICT plane = planes.numbers + k * planes.stride;
+    for (size_t c = 0; c < planes.kernels; ++c) {
+      const double value = std::min(std::max(plane[c], -most), most) * factor;
+      kernels[c * planes.size + k] = float(std::min(std::max(value, -largest), largest));
+    }
+  }
+}
+
+/// Calls change(vector of each place of a line) for all lines along an axis, a vector of kernels at a time.
+template <size_t extent, class Change>
+HWY_INLINE void for_each_line(uint32_t stride, Planes planes, Change change) {
+  const Lanes d;
+  for (size_t outer = 0; outer < planes.size; outer += extent * stride)
+    for (size_t inner = 0; inner < stride; ++inner)
+      for (size_t c = 0; c < planes.kernels; c += hn::Lanes(d)) {
+        double* const at = planes.numbers + (outer + inner) * planes.stride + c;
+        hn::Vec<Lanes> line[extent];
+        for (size_t u = 0; u < extent; ++u) line[u] = hn::LoadU(d, at + u * stride * planes.stride);
+        change(line, [=](size_t i, hn::Vec<Lanes> x) { hn::StoreU(x, d, at + i * stride * planes.stride); });
+      }
+}
+
+template <size_t extent>
+void forward_axis(const PlaneAxis& axis, Planes planes) {
+  const Lanes d;
+  for_each_line<extent>(axis.stride, planes, [&](const hn::Vec<Lanes>* line, auto store) {
+    for (size_t u = 0; u < extent; ++u) {
+      const int32_t* const row = axis.table + u * extent;
+      auto sum = hn::Mul(line[0], hn::Set(d, row[0]));
+      // Not fused: roundings are those of every SIMD level.
+      for (size_t i = 1; i < extent; ++i) sum = hn::Add(sum, hn::Mul(line[i], hn::Set(d, row[i])));
+      store(u, hn::Mul(sum, hn::Set(d, 0x1p-16)));
+    }
+  });
+}
+
+template <size_t extent>
+void inverse_axis(const PlaneAxis& axis, Planes planes) {
+  const Lanes d;
+  for_each_line<extent>(axis.stride, planes, [&](const hn::Vec<Lanes>* line, auto store) {
+    for (size_t i = 0; i < extent; ++i) {
+      auto sum = hn::Set(d, 32768.0);
+      for (size_t u = 0; u < extent; ++u)
+        sum = hn::MulAdd(line[u], hn::Set(d, axis.table[u * extent + i]), sum);
+      store(i, hn::Floor(hn::Mul(sum, hn::Set(d, 0x1p-16))));
+    }
+  });
+}
+
+template <class Call>
+HWY_INLINE void with_extent(uint32_t extent, Call call) {
+  switch (extent) {
+    case 2:
+      return call(std::integral_constant<size_t, 2>());
+    case 3:
+      return call(std::integral_constant<size_t, 3>());
+    case 4:
+      return call(std::integral_constant<size_t, 4>());
+    case 5:
+      return call(std::integral_constant<size_t, 5>());
+    case 6:
+      return call(std::integral_constant<size_t, 6>());
+    default:
+      return call(std::integral_constant<size_t, 7>());
+  }
+}
+
+void forward(std::span<const PlaneAxis> axes, Planes planes) {
+  for (const PlaneAxis& axis : axes)
+    with_extent(axis.extent, [&](auto extent) { forward_axis<extent()>(axis, planes); });
+}
+
+/// Whether all magnitudes are at most most_plane; a NaN counts as more.
+bool all_small(Planes planes) {
+  const Lanes d;
+  const auto most = hn::Set(d, most_plane);
+  for (size_t k = 0; k < planes.size; ++k)
+    for (size_t c = 0; c < planes.kernels; c += hn::Lanes(d))
+      if (!hn::AllTrue(d, hn::Le(hn::Abs(hn::LoadU(d, planes.numbers + k * planes.stride + c)), most)))
+        return false;
+  return true;
+}
+
+template <class Change>
+HWY_INLINE void change_all(Planes planes, Change change) {
+  const Lanes d;
+  for (size_t k = 0; k < planes.size; ++k)
+    for (size_t c = 0; c < planes.kernels; c += hn::Lanes(d)) {
+      double* const at = planes.numbers + k * planes.stride + c;
+      hn::StoreU(change(hn::LoadU(d, at)), d, at);
+    }
+}
+
+bool inverse(std::span<const PlaneAxis> axes, Planes planes) {
+  const Lanes d;
+  if (!all_small(planes)) return false;
+  change_all(planes, [=](auto x) { return hn::Mul(x, hn::Set(d, 256.0)); });
+  for (const PlaneAxis& axis : axes)
+    with_extent(axis.extent, [&](auto extent) { inverse_axis<extent()>(axis, planes); });
+  change_all(planes, [=](auto x) {
+    return hn::Floor(hn::Mul(hn::Add(x, hn::Set(d, 128.0)), hn::Set(d, 1.0 / 256)));
+  });
+  return true;
+}
+
+/// `tile` vectors of values at a time stay in registers.
+template <size_t tile>
+HWY_INLINE void predict_tile(const double* HWY_RESTRICT left, size_t stride,
+                             const double* HWY_RESTRICT weights, size_t rank, double* HWY_RESTRICT values) {
+  const Lanes d;
+  hn::Vec<Lanes> sums[tile];
+  for (size_t v = 0; v < tile; ++v) sums[v] = hn::Set(d, 32768.0);
+  for (size_t j = 0; j < rank; ++j) {
+    const auto weight = hn::Set(d, weights[j]);
+    for (size_t v = 0; v < tile; ++v)
+      sums[v] = hn::MulAdd(hn::LoadU(d, left + j * stride + v * hn::Lanes(d)), weight, sums[v]);
+  }
+  for (size_t v = 0; v < tile; ++v) {
+    double* const at = values + v * hn::Lanes(d);
+    hn::StoreU(hn::Add(hn::LoadU(d, at), hn::Floor(hn::Mul(sums[v], hn::Set(d, 0x1p-16)))), d, at);
+  }
+}
+
+void predict(const double* left, size_t stride, const double* weights, size_t rank, size_t count,
+             double* values) {
+  const size_t lanes = hn::Lanes(Lanes());
+  size_t i = 0;
+  for (; i + 4 * lanes <= count; i += 4 * lanes) predict_tile<4>(left + i, stride, weights, rank, values + i);
+  for (; i < count; i += lanes) predict_tile<1>(left + i, stride, weights, rank, values + i);
+}
+
+}  // namespace jsq::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace jsq::cpu {
+
+HWY_EXPORT(gather);
+HWY_EXPORT(scatter);
+HWY_EXPORT(forward);
+HWY_EXPORT(inverse);
+HWY_EXPORT(predict);
+
+void planes_of_kernels(const float* kernels, Planes planes) {
+  HWY_DYNAMIC_DISPATCH(gather)(kernels, planes);
+}
+
+void kernels_of_planes(Planes planes, double most, double factor, float* kernels) {
+  HWY_DYNAMIC_DISPATCH(scatter)(planes, most, factor, kernels);
+}
+
+void forward_cosine(std::span<const PlaneAxis> axes, Planes planes) {
+  HWY_DYNAMIC_DISPATCH(forward)(axes, planes);
+}
+
+bool inverse_cosine(std::span<const PlaneAxis> axes, Planes planes) {
+  return HWY_DYNAMIC_DISPATCH(inverse)(axes, planes);
+}
+
+void add_predictions(const double* left, size_t stride, const double* weights, size_t rank, size_t count,
+                     double* values) {
+  HWY_DYNAMIC_DISPATCH(predict)(left, stride, weights, rank, count, values);
+}
+
+}  // namespace jsq::cpu
+#endif
