@@ -8,7 +8,9 @@ python3-xxhash, python3-zstandard). As a module: `decode(data)` is a list of Ten
 files: attachments (sections 7 and 8) are skipped. Section numbers in the comments are those of SPEC.md.
 """
 import argparse
+import copy
 import dataclasses
+import functools
 import hashlib
 import math
 import struct
@@ -233,9 +235,14 @@ def unpack_directory(stored):
     coding = reader.integer(1)
     if coding == 0:
         return stored[1:], None
-    if coding not in (1, 2):
+    if coding not in (1, 2, 3):
         reader.damaged(f"coding {coding}")
-    size = reader.uvarint()
+    size = reader.uvarint(0, 65536 if coding == 3 else 2**64 - 1)
+    if coding == 3:
+        content = decode_mixed(reader.string(), size)
+        if content is None:
+            reader.damaged("not a code of mixed bytes")
+        return content, stored[reader.at :]
     packed = reader.string() if coding == 2 else stored[reader.at :]
     apart = stored[reader.at :] if coding == 2 else None
     if size > max(32 << 20, 64 * len(packed)):
@@ -247,6 +254,245 @@ def unpack_directory(stored):
         return unpacker.decompress(packed, max_output_size=size, allow_extra_data=False), apart
     except zstandard.ZstdError as error:
         reader.damaged(str(error))
+
+
+PRIMER = (
+    b"Trained on 50,000 images of 10 classes (photographs and digits, 32x32x3) with random crops. Gradients of the l"
+    b"oss by layer and step, learning rate 0.1, batch size 128, float32.\x00\x00\x01\x18x\x01\x0bweights.npz\x03\x80"
+    b"transformer.h.0.attn.c_attn.bias transformer.h.0.attn.c_attn.weight transformer.h.0.attn.c_proj.bias transform"
+    b"er.h.0.ln_1.bias transformer.h.0.ln_1.weight transformer.h.0.mlp.c_fc.bias transformer.h.0.mlp.c_proj.weight t"
+    b"ransformer.ln_f.weight transformer.wpe.weight transformer.wte.weight model.layers.0.self_attn.q_proj.weight mo"
+    b"del.layers.0.self_attn.k_proj.weight model.layers.0.self_attn.v_proj.weight model.layers.0.self_attn.o_proj.we"
+    b"ight model.layers.0.mlp.gate_proj.weight model.layers.0.mlp.up_proj.weight model.layers.0.mlp.down_proj.weight"
+    b" model.layers.0.input_layernorm.weight model.layers.0.post_attention_layernorm.weight model.norm.weight model."
+    b"embed_tokens.weight lm_head.weight encoder.layer.0.attention.self.query.weight encoder.layer.0.attention.outpu"
+    b"t.dense.bias encoder.layer.0.attention.output.LayerNorm.weight encoder.layer.0.intermediate.dense.bias embeddi"
+    b"ngs.word_embeddings.weight classifier.weight rnn.weight_hh_l0 rnn.weight_ih_l0 rnn.bias_hh_l0 decoder.weight f"
+    b"eatures.0.weight features.0.bias\x00\x00\x01\x18x\x01\x0cgradients.h5\x03\xf9\x01\x00\x01\x00\x00x\x10\x05\x0a"
+    b"batch_size\x17\x00\x80\x00\x00\x00\x00\x00\x00\x00\x07dataset<\x00\x09CIFAR-10\x05dtype<\x00\x08float32\x05epo"
+    b"ch\x17\x00\x0a\x00\x00\x00\x00\x00\x00\x00\x09framework<\x00\x08pytorch\x0bglobal_step\x17\x00\xe8\x03\x00\x00"
+    b"\x00\x00\x00\x00\x04loss$\x00\x00\x00\x00\x00\x00\x00\xe0?\x02lr$\x00\x9a\x99\x99\x99\x99\x99\xb9?\x05model<"
+    b"\x00\x0aResNet-18\x09optimizer<\x00\x04SGD\x04rank\x17\x00\x00\x00\x00\x00\x00\x00\x00\x00\x04seed\x17\x00\x00"
+    b"\x00\x00\x00\x00\x00\x00\x00\x04step\x17\x00d\x00\x00\x00\x00\x00\x00\x00\x0aworld_size\x17\x00\x08\x00\x00"
+    b"\x00\x00\x00\x00\x00\x1e\x13blocks/0/norm1/bias\x03\x01\x80\x01\x00\x14\x00\x15blocks/0/norm1/weight\x03\x01"
+    b"\x80\x01\x00\x14\x00\x16blocks/0/attn/qkv/bias\x03\x01\x80\x03\x00\x14\x00\x18blocks/0/attn/qkv/weightC\x02"
+    b"\x80\x03\x80\x01\x04\x8d\x06\x00\x00\x00\x14\x00\x17blocks/0/attn/proj/bias\x03\x01\x80\x01\x00\x14\x00\x19blo"
+    b"cks/0/attn/proj/weightC\x02\x80\x01\x80\x01\x04\x8d\x06\x00\x00\x00\x14\x00\x15blocks/0/mlp/fc1/bias\x03\x01"
+    b"\x80\x04\x00\x14\x00\x17blocks/0/mlp/fc1/weightC\x02\x80\x04\x80\x01\x04\x8d\x06\x00\x00\x00\x14\x00\x17blocks"
+    b"/0/mlp/fc2/weightC\x02\x80\x01\x80\x04\x04\x8d\x06\x00\x00\x00\x14\x00\x09head/bias\x03\x01\x0a\x00\x14\x00"
+    b"\x0bhead/weightC\x02\x0a\x80\x01\x04\x8d\x06\x00\x00\x00\x14\x00\x17layers/0/attn/norm/bias\x03\x01\x80\x01"
+    b"\x00\x14\x00\x1blayers/0/attn/to_out/weightC\x02\x80\x01\x80\x01\x04\x8d\x06\x00\x00\x00\x14\x00\x1blayers/0/a"
+    b"ttn/to_qkv/weightC\x02\x80\x03\x80\x01\x04\x8d\x06\x00\x00\x00\x14\x00\x16layers/0/ff/net/0/bias\x03\x01\x80"
+    b"\x01\x00\x14\x00\x18layers/0/ff/net/1/weightC\x02\x80\x02\x80\x01\x04\x8d\x06\x00\x00\x00\x14\x00\x18layers/1/"
+    b"ff/net/3/weightC\x02\x80\x01\x80\x02\x04\x8d\x06\x00\x00\x00\x14\x00\x09norm/bias\x03\x01\x80\x01\x00\x14\x00"
+    b"\x17patch_embed/proj/weightC\x04\x80\x01\x03\x04\x04\x06\x8d\x06\x00\x00\x00\x00\x00\x14\x00\x09pos_embedC\x03"
+    b"\x01A\x80\x01\x05\x8d\x06\x00\x00\x00\x00\x14\x00\x1bto_patch_embedding/1/weightC\x02\x80\x010\x04\x8d\x06\x00"
+    b"\x00\x00\x14\x00\x00\x00\x01\x18x\x01\x07grad.h5\x03\xb5\x01\x00\x01\x00\x07worker0\x11\x10\x01\x04loss$\x00"
+    b"\x00\x00\x00\x00\x00\x00\xf8?\x01\x06\x011\x11\x10\x01\x04loss$\x00\x00\x00\x00\x00\x00\x00\x02@\x01\x00\x00x"
+    b"\x10\x05\x04data<\x00\x09ImageNet\x05dtype<\x00\x08float32\x09framework<\x00\x0epytorch 2.1.0\x04loss$\x00\x00"
+    b"\x00\x00\x00\x00\x00\x02@\x05model<\x00\x0aResNet-50\x04step\x17\x00\xc8\x00\x00\x00\x00\x00\x00\x00\x07worker"
+    b"s\x17\x00\x04\x00\x00\x00\x00\x00\x00\x00;\x10worker0/bn1/bias\x03\x01@\x00\x14\x00\x12worker0/bn1/weight\x03"
+    b"\x01@\x00\x14\x00\x14worker0/conv1/weightC\x04@\x03\x03\x03\x06\x8d\x06\x00\x00\x00\x00\x00\x14\x00\x0fworker0"
+    b"/fc/bias\x03\x01\x0a\x00\x14\x00\x11worker0/fc/weightC\x02\x0a@\x04\x8d\x06\x00\x00\x00\x14\x00\x19worker0/lay"
+    b"er1/0/bn1/bias\x03\x01@\x00\x14\x00\x1bworker0/layer1/0/bn1/weight\x03\x01@\x00\x14\x00\x19worker0/layer1/0/bn"
+    b"2/bias\x03\x01@\x00\x14\x00\x1bworker0/layer1/0/bn2/weight\x03\x01@\x00\x14\x00\x1dworker0/layer1/0/conv1/weig"
+    b"htC\x04@@\x03\x03\x06\x8d\x06\x00\x00\x00\x00\x00\x14\x00\x1dworker0/layer1/0/conv2/weightC\x04@@\x03\x03\x06"
+    b"\x8d\x06\x00\x00\x00\x00\x00\x14\x00\x19worker0/layer1/1/bn1/bias\x03\x01@\x00\x14\x00$worker0/layer2/0/downsa"
+    b"mple/0/weightC\x04\x80\x01@\x01\x01\x06\x8d\x06\x00\x00\x00\x00\x00\x14\x00\x22worker0/layer2/0/downsample/1/b"
+    b"ias\x03\x01\x80\x01\x00\x14\x00\x22worker0/layer2/0/shortcut/0/weightC\x04\x80\x01@\x01\x01\x06\x8d\x06\x00"
+    b"\x00\x00\x00\x00\x14\x00\x15worker0/linear/weightC\x02\x0a@\x04\x8d\x06\x00\x00\x00\x14\x00"
+)
+
+
+class Average:
+    """2.9: how often a bit was 1."""
+
+    def __init__(self, value, most):
+        self.value, self.times, self.most = value, 0, most
+
+    def probability(self):
+        return min(max(self.value >> 6, 16), 65520)
+
+    def follow(self, bit):
+        self.times = min(self.times + 1, self.most)
+        self.value += toward_zero(65535 * 64 * bit - self.value, self.times + 1)
+
+
+class Match:
+    """2.9: the byte that followed the last time the last bytes were the same."""
+
+    def __init__(self, least):
+        self.least, self.places, self.place, self.length, self.expected = least, {}, 0, 0, None
+        self.averages = [Average((65536 - 65536 // (2 + 2 * i)) * 64, 255) for i in range(32)]
+
+    def input(self, seen, partial):
+        self.expected = None
+        if self.length == 0:
+            return 0
+        byte, known = seen[self.place] | 256, partial.bit_length() - 1
+        if byte >> (8 - known) != partial:
+            return 0
+        self.expected = byte >> (7 - known) & 1
+        odds = log_odds(self.averages[min(self.length, 31)].probability())
+        return odds if self.expected else -odds
+
+    def end_bit(self, bit):
+        if self.expected is not None:
+            self.averages[min(self.length, 31)].follow(self.expected == bit)
+            if self.expected != bit:
+                self.length = 0
+
+    def end_byte(self, seen):
+        if self.length > 0:
+            self.place, self.length = self.place + 1, min(self.length + 1, 32)
+        if len(seen) < self.least:
+            return
+        index = order_hash(seen, self.least) >> 16
+        if self.length == 0 and index in self.places:
+            self.place = self.places[index]
+            while self.length < min(32, self.place) and seen[self.place - 1 - self.length] == seen[-1 - self.length]:
+                self.length += 1
+            if self.length < self.least:
+                self.length = 0
+        self.places[index] = len(seen)
+
+
+def toward_zero(a, b):
+    return a // b if a >= 0 else -(-a // b)
+
+
+def log_odds(p):
+    if p < 32768:
+        return -log_odds(65536 - p)
+    ratio = (p << 16) // (65536 - p)
+    top = ratio.bit_length() - 1
+    return 256 * top + (ratio * 256 >> top) - 256 - 4096
+
+
+def probability(odds):
+    if odds < 0:
+        return 65536 - probability(-odds)
+    odds = min(odds, 4000)
+    ratio = (256 + odds % 256) << odds // 256
+    return min(65535, (ratio << 16) // (ratio + 256))
+
+
+def order_hash(seen, order):
+    value = order * 0x9E3779B1
+    for k in range(1, order + 1):
+        value = (value + (seen[-k] if k <= len(seen) else 0) + 1) * 0x2F0B4C47 & 0xFFFFFFFF
+    return value & 0xFFFFFFFF
+
+
+def word_hashes(seen):
+    end = len(seen)
+
+    def take_word(value):
+        nonlocal end
+        least = max(0, end - 20)
+        while end > least and 97 <= seen[end - 1] | 32 <= 122:
+            value = (value + seen[end - 1] + 1) * 0x2F0B4C47 & 0xFFFFFFFF
+            end -= 1
+        return value
+
+    word = take_word(77)
+    before = seen[end - 1] if end > 0 else 0
+    least = max(0, end - 20)
+    while end > least and not 97 <= seen[end - 1] | 32 <= 122:
+        end -= 1
+    return [(word + before) * 0x9E3779B1 & 0xFFFFFFFF, (word * 31 + take_word(99)) * 0x9E3779B1 & 0xFFFFFFFF]
+
+
+class Mixer:
+    """2.9: the model of a byte string."""
+
+    def __init__(self):
+        self.seen, self.partial = bytearray(), 1
+        self.recent = [bytearray(b"\1") * (1 << 18) for _ in range(9)]
+        starts = [65536 * (10 * (r.bit_count() - 1) + 4) // (10 * (r.bit_length() - 1) + 8) * 64 for r in range(1, 128)]
+        self.averages = [[Average(value, 127) for value in [0, *starts]] for _ in range(9)]
+        self.matches = [Match(4), Match(8)]
+        self.weights = [[19660] * 12 for _ in range(16)]
+        self.begin_byte()
+        self.predict()
+
+    def begin_byte(self):
+        self.contexts = [order_hash(self.seen, order) for order in (0, 1, 2, 3, 4, 5, 7)] + word_hashes(self.seen)
+
+    def predict(self):
+        self.slots = [((h + self.partial * 0x9E3779B1) * 0x2545F491 & 0xFFFFFFFF) >> 14 for h in self.contexts]
+        self.inputs = []
+        for recent, averages, slot in zip(self.recent, self.averages, self.slots):
+            self.inputs.append(0 if recent[slot] == 1 else log_odds(averages[recent[slot]].probability()))
+        self.inputs += [match.input(self.seen, self.partial) for match in self.matches] + [256]
+        four, eight = self.matches
+        matched = 0 if four.expected is None else 1 + (four.length >= 8) + (four.length >= 20)
+        sets = (matched + 4 * (eight.expected is not None), 8 + self.partial.bit_length() - 1)
+        self.used, total = [], 0
+        for weights in (self.weights[s] for s in sets):
+            odds = sum(w * x for w, x in zip(weights, self.inputs)) >> 16
+            odds = min(max(odds, -4000), 4000)
+            self.used.append((weights, probability(odds)))
+            total += odds
+        self.probability = min(max(probability(total >> 1), 16), 65520)
+
+    def update(self, bit):
+        for weights, p in self.used:
+            error = 65536 * bit - p
+            for i, x in enumerate(self.inputs):
+                weights[i] += x * error >> 15
+        for recent, averages, slot in zip(self.recent, self.averages, self.slots):
+            averages[recent[slot]].follow(bit)
+            joined = recent[slot] * 2 + bit
+            recent[slot] = joined if joined < 128 else joined & 63 | 64
+        for match in self.matches:
+            match.end_bit(bit)
+        self.partial = self.partial * 2 + bit
+        if self.partial >= 256:
+            self.seen.append(self.partial & 255)
+            self.partial = 1
+            for match in self.matches:
+                match.end_byte(self.seen)
+            self.begin_byte()
+        self.predict()
+
+
+@functools.cache
+def primed_mixer():
+    mixer = Mixer()
+    for byte in PRIMER:
+        for place in range(7, -1, -1):
+            mixer.update(byte >> place & 1)
+    return mixer
+
+
+def decode_mixed(code, size):
+    """2.9: `size` bytes, or None."""
+    mixer = copy.deepcopy(primed_mixer())
+    low, high, window, taken, known = 0, 2**32 - 1, int.from_bytes((code + bytes(4))[:4], "big"), 4, 0
+    content = bytearray()
+    while len(content) < size and known <= len(code):
+        byte = 0
+        for _ in range(8):
+            p, width = mixer.probability, high - low
+            cut = low + p * (width >> 16) + (p * (width & 0xFFFF) >> 16)
+            bit = int(window <= cut)
+            low, high = (low, cut) if bit else (cut + 1, high)
+            mixer.update(bit)
+            byte = byte * 2 + bit
+            while low >> 24 == high >> 24:
+                low, high = low << 8 & 0xFFFFFFFF, (high << 8 & 0xFFFFFFFF) | 255
+                window = (window << 8 & 0xFFFFFFFF) | (code[taken] if taken < len(code) else 0)
+                taken, known = taken + 1, known + 1
+        content.append(byte)
+    end = b""
+    for kept in range(1, 5) if low > 0 else ():
+        unit = 1 << (32 - 8 * kept)
+        rounded = -(-low // unit) * unit
+        if rounded <= high:
+            end = rounded.to_bytes(4, "big")[:kept]
+            break
+    return bytes(content) if len(content) == size and code[known:] == end else None
 
 
 def read_directory(data):

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "formats/wire/mixing_coder.hpp"
 #include "jsq/error.hpp"
 #include "lib/core/bytes.hpp"
 
@@ -14,6 +15,7 @@ namespace {
 
 constexpr uint8_t flag_big_endian = 0x10, flag_fortran = 0x20, flag_attachment = 0x40, flag_nonfinite = 0x80;
 constexpr uint64_t max_metadata = 4096;
+constexpr size_t least_mixed_bytes = 256;  // of smaller directories too little is gained for the milliseconds that it takes
 constexpr uint64_t smallest_bomb = uint64_t(32) << 20;  // directories up to this size are taken at their word
 
 void write_tensor(ByteWriter& out, const FrameTensor& tensor) {
@@ -92,8 +94,13 @@ Unpacked unpack(std::string_view stored, std::string_view what) {
   ByteReader in(stored, what);
   const uint8_t coding = in.u8();
   if (coding == 0) return {std::string(in.raw(in.remaining())), {}};
-  if (coding > 2) in.damaged("unknown coding of the directory " + std::to_string(coding));
-  const uint64_t size = in.uvarint();
+  if (coding > 3) in.damaged("unknown coding of the directory " + std::to_string(coding));
+  const uint64_t size = in.uvarint(coding == 3 ? most_mixed_bytes : UINT64_MAX);
+  if (coding == 3) {
+    std::optional<std::string> text = decode_mixed(directory_primer(), in.string(in.remaining()), size_t(size));
+    if (!text) in.damaged("the directory does not unpack");
+    return {*std::move(text), in.raw(in.remaining())};
+  }
   const std::string_view packed = coding == 2 ? in.string(in.remaining()) : in.raw(in.remaining());
   Unpacked unpacked;
   if (coding == 2) unpacked.parameters = in.raw(in.remaining());
@@ -174,6 +181,14 @@ std::string write_directory(const Directory& directory) {
     apart.string(*packed);
     for (const ParameterSet& set : directory.sets) apart.raw(set.bytes);
     if (apart.size() < best.size()) best = std::move(apart);
+  }
+  if (entries.size() >= least_mixed_bytes && entries.size() <= most_mixed_bytes) {
+    ByteWriter mixed;
+    mixed.u8(3);
+    mixed.uvarint(entries.size());
+    mixed.string(encode_mixed(directory_primer(), entries));
+    for (const ParameterSet& set : directory.sets) mixed.raw(set.bytes);
+    if (mixed.size() < best.size()) best = std::move(mixed);
   }
   return best.take();
 }

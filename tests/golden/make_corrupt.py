@@ -123,6 +123,9 @@ def stored_directories():
     with_directory("directory_zstd_magic", "not a zstd frame", stored=w.packed(plain).replace(b"\x28\xb5\x2f\xfd", b"\x29\xb5\x2f\xfd"))
     with_directory("directory_bomb", "64 MiB of zeros in a few KiB", error=LIMIT, stored=w.packed(bytes(1 << 26)))
     with_directory("directory_bomb_of_zeros", "32 MiB of zeros, within the limit", stored=w.packed(bytes(1 << 25)))
+    with_directory("directory_mixed_nothing", "mixed bytes without a code", stored=b"\3" + w.uvarint(len(plain)) + b"\0")
+    with_directory("directory_mixed_long", "mixed bytes of a size beyond the limit", stored=b"\3" + w.uvarint(65537) + b"\0")
+    with_directory("directory_mixed_code", "a code of mixed bytes that no writer leaves", stored=b"\3" + w.uvarint(len(plain)) + w.string(bytes(200)))
     with_directory("directory_size_2_62", "2^62 bytes in one zstd frame", error=LIMIT, stored=w.packed(plain, 2**62))
     with_directory("directory_size_2_64", "2^64 - 1 bytes in one zstd frame", error=LIMIT, stored=w.packed(plain, 2**64 - 1))
 
