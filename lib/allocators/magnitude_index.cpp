@@ -40,8 +40,8 @@ void radix_sort(std::vector<uint32_t>& keys) {
 
 }  // namespace
 
-MagnitudeIndex::MagnitudeIndex(const Population& population) : population_(population) {
-  if (population.summary().elements <= sorted_elements) {
+MagnitudeIndex::MagnitudeIndex(const Population& population, uint64_t most_sorted) : population_(population) {
+  if (population.summary().elements <= most_sorted) {
     std::vector<uint32_t> keys;
     std::mutex mutex;
     population.visit([&](uint64_t, std::span<const float> values) {

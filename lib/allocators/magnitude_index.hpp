@@ -25,7 +25,9 @@ class MagnitudeIndex {
 
   static constexpr uint64_t sorted_elements = 1u << 19;
 
-  explicit MagnitudeIndex(const Population& population);
+  /// Sorts populations of at most `most_sorted` elements, after which every cell is a single key; others are split where
+  /// they are asked about, which costs less where few ranks are. The answers are the same.
+  explicit MagnitudeIndex(const Population& population, uint64_t most_sorted = sorted_elements);
 
   const Population& population() const { return population_; }
   uint64_t elements() const { return population_.summary().elements; }

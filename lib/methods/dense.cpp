@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "kernels/cpu/error_sums.hpp"
 #include "kernels/element/float_bits.hpp"
 #include "lib/core/bytes.hpp"
 
@@ -39,7 +38,6 @@ void DenseScheme::encode(size_t, const BlockPlace&, std::span<const float> value
   decode_elements(dtype_, false, stored, decoded);
   sums.nominal_bits += 8 * bytes;
   sums.entropy_bits += 8 * double(bytes);
-  sums.expected_error += cpu::error_sums(values, decoded).squared_error;
   // All +0 decodes from nothing at all.
   if (std::all_of(stored, stored + bytes, [](std::byte byte) { return byte == std::byte{0}; }))
     out.resize(before);

@@ -11,6 +11,7 @@ class DenseScheme final : public Scheme {
   DenseScheme(DType dtype, uint32_t wire_id) : dtype_(dtype), wire_id_(wire_id) {}
   SizeRange sizes() const override { return {}; }
   void set_size(uint64_t, bool) override {}
+  bool deterministic() const override { return true; }
   StoredSet stored_set(size_t) const override { return {wire_id_, {}}; }
   void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
               std::span<float> decoded, BlockSums& sums) const override;

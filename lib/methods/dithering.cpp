@@ -233,15 +233,13 @@ void DitherScheme::encode(size_t t, const BlockPlace& place, std::span<const flo
     expected_error += grid.quantize(part, scale, part_uniforms, levels.subspan(at, count));
     grid.dequantize(levels.subspan(at, count), scale, decoded.subspan(at, count));
   }
-  if (plan_.nearest)
-    expected_error = cpu::error_sums(values, decoded).squared_error;
-  else if (coded.data() != values.data())
-    expected_error += cpu::error_sums(values, coded).squared_error;
-  sums.expected_error += expected_error;
+  if (coded.data() != values.data()) expected_error += cpu::error_sums(values, coded).squared_error;
+  if (!deterministic()) sums.expected_error += expected_error;
   if (grid.has_zero() && std::all_of(levels.begin(), levels.end(), [](int32_t level) { return level == 0; }))
     return;
   const size_t before = out.size();
-  sums.entropy_bits += write_level_block(s.scales, levels, grid.range(), plan_.packer, out) + 32.0 * double(s.scales.size());
+  sums.entropy_bits +=
+      write_level_block(s.scales, levels, grid.range(), plan_.packer, out) + 32.0 * double(s.scales.size());
   if (plan_.nominal_bits == 0)
     sums.nominal_bits += 8 * (out.size() - before - 1 - 4 * s.scales.size()) + uint64_t(scale_bits);
 }

@@ -38,6 +38,7 @@ class DitherScheme : public Scheme {
   StoredSet stored_set(size_t t) const override;
   void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
               std::span<float> decoded, BlockSums& sums) const override;
+  bool deterministic() const override { return plan_.nearest; }
 
  protected:
   /// The grid of tensor t; the default is the plan's.

@@ -11,7 +11,6 @@
 
 #include "jsq/error.hpp"
 #include "jsq/state.hpp"
-#include "kernels/cpu/error_sums.hpp"
 #include "kernels/cpu/thin_products.hpp"
 #include "kernels/cpu/uniforms.hpp"
 #include "kernels/element/float_bits.hpp"
@@ -595,7 +594,6 @@ void LowRankScheme::encode(size_t t, const BlockPlace& place, std::span<const fl
     sums.entropy_bits += 8.0 * double(block.size()) +
                          double(share(parameter_bits, place.first, values.size(), place.info->elements()));
   }
-  sums.expected_error += cpu::error_sums(values, decoded).squared_error;
 }
 
 void LowRankScheme::describe(PoolReport& report) const {

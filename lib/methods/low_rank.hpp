@@ -68,6 +68,7 @@ class LowRankScheme final : public Scheme {
   void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
               std::span<float> decoded, BlockSums& sums) const override;
   bool drafts() const override { return false; }
+  bool deterministic() const override { return true; }
   void describe(PoolReport& report) const override;
   void save(State& state) const override;
 

@@ -11,7 +11,6 @@
 
 #include "jsq/error.hpp"
 #include "kernels/cpu/dither.hpp"
-#include "kernels/cpu/error_sums.hpp"
 #include "kernels/cpu/systematic.hpp"
 #include "kernels/element/philox.hpp"
 #include "lib/core/bytes.hpp"
@@ -70,8 +69,8 @@ class McgqScheme final : public Scheme {
           context.stream, 0, pool.tensors()[0].number, element::RandomPurpose::sampling)));
     for (size_t t = 0; t < pool.tensors().size(); ++t) {
       starts_.emplace_back();
-      for (double sum :
-           per_block(pool, t, [](uint64_t, std::span<const float> values) { return cpu::sum_in_fours(values); })) {
+      for (double sum : per_block(
+               pool, t, [](uint64_t, std::span<const float> values) { return cpu::sum_in_fours(values); })) {
         starts_[t].push_back(total_);
         total_ += sum;
       }
@@ -98,6 +97,7 @@ class McgqScheme final : public Scheme {
     while (!draft && block_log2_ < 20 && std::ldexp(bytes, block_log2_) < 16384) ++block_log2_;
   }
   uint8_t block_log2() const override { return block_log2_; }
+  bool deterministic() const override { return nearest_ || samples_ == 0; }
 
   StoredSet stored_set(size_t) const override {
     ByteWriter out;
@@ -118,8 +118,7 @@ class McgqScheme final : public Scheme {
                          std::span(levels).subspan(at, count));
     }
     cpu::uniform_values(levels, stored_.norm, float(stored_.samples), decoded);
-    sums.expected_error +=
-        nearest_ || samples_ == 0 ? cpu::error_sums(values, decoded).squared_error : variance;
+    if (!deterministic()) sums.expected_error += variance;
     if (place.first == 0 && t == 0) sums.nominal_bits += 32;
     if (std::all_of(levels.begin(), levels.end(), [](int32_t level) { return level == 0; })) return;
     const size_t before = out.size();

@@ -16,7 +16,6 @@
 
 #include "jsq/error.hpp"
 #include "kernels/cpu/dither.hpp"
-#include "kernels/cpu/error_sums.hpp"
 #include "lib/core/bytes.hpp"
 #include "lib/methods/options.hpp"
 #include "lib/methods/passes.hpp"
@@ -240,6 +239,7 @@ class OneBitScheme final : public Scheme {
 
   SizeRange sizes() const override { return {}; }
   void set_size(uint64_t, bool) override {}
+  bool deterministic() const override { return true; }
 
   StoredSet stored_set(size_t t) const override {
     ByteWriter out;
@@ -277,7 +277,6 @@ class OneBitScheme final : public Scheme {
     }
     write_signs(s.signs, out);
     sums.entropy_bits += level_entropy_bits(s.signs) + 64.0 * double(groups);
-    sums.expected_error += cpu::error_sums(values, decoded).squared_error;
   }
 
  private:

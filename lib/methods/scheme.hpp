@@ -38,21 +38,28 @@ class Scheme {
   /// Prepares coding at `size`. With `draft`, only the blocks of pool_blocks(pool, block_log2(),
   /// draft_elements) will be encoded, so that statistics may be gathered from them alone.
   virtual void set_size(uint64_t size, bool draft) = 0;
+  /// Only what stored_set() and block_log2() say of a size, but for tables that a set may hold: what a
+  /// frame's directory needs before a search has found the size to prepare.
+  virtual void outline(uint64_t size) { set_size(size, false); }
   virtual StoredSet stored_set(size_t t) const = 0;
   /// log2 of the elements in a block, 16..20; may depend on the size.
   virtual uint8_t block_log2() const { return 16; }
 
   /// Appends the block's code and writes what a decoder makes of it (before the stored dtype rounds it). Of
-  /// `sums` it adds nominal_bits, entropy_bits and expected_error. Nothing appended means that the block
-  /// decodes to zeros.
+  /// `sums` it adds nominal_bits, entropy_bits and, unless it is deterministic, expected_error. Nothing
+  /// appended means that the block decodes to zeros.
   virtual void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
                       std::span<float> decoded, BlockSums& sums) const = 0;
+
+  /// Whether nothing is drawn: what is expected of the error is what is measured of it.
+  virtual bool deterministic() const { return false; }
 
   /// Whether some of the blocks tell what all of them take. Where they do not, since tensors differ much or
   /// preparing takes longer than coding, a search codes the whole pool.
   virtual bool drafts() const { return true; }
 
-  /// Bytes that the blocks, those of a draft or all, take whatever is in them. Drafts may have smaller blocks.
+  /// Bytes that the blocks, those of a draft or all, take whatever is in them. Drafts may have smaller
+  /// blocks.
   virtual double fixed_bytes(bool /*draft*/) const { return 0; }
 
   /// What the report of a pool says beyond the sums.

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "kernels/cpu/dither.hpp"
-#include "kernels/cpu/error_sums.hpp"
 #include "lib/core/bytes.hpp"
 #include "lib/methods/passes.hpp"
 #include "lib/packers/levels.hpp"
@@ -94,7 +93,6 @@ void SignScheme::encode(size_t t, const BlockPlace& place, std::span<const float
   write_signs(signs, out);
   apply_signs(signs, magnitudes_[t], decoded);
   sums.entropy_bits += level_entropy_bits(signs) + double(scale_bits);
-  sums.expected_error += cpu::error_sums(values, decoded).squared_error;
 }
 
 std::unique_ptr<MethodDecoder> make_sign_decoder(std::string_view name, std::string_view parameters,

@@ -31,6 +31,7 @@ class SignScheme final : public Scheme {
   SignScheme(const TensorPool& pool, uint32_t wire_id, SignScale scale);
   SizeRange sizes() const override { return {}; }
   void set_size(uint64_t, bool) override {}
+  bool deterministic() const override { return true; }
   StoredSet stored_set(size_t t) const override;
   void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
               std::span<float> decoded, BlockSums& sums) const override;

@@ -55,7 +55,7 @@ SizedEncoder::SizedEncoder(const TensorPool& pool, std::unique_ptr<Scheme> schem
                            const EncoderContext& context)
     : pool_(pool), scheme_(std::move(scheme)), name_(std::move(name)), context_(context) {
   whole_draft_ = pool.summary().elements <= Scheme::draft_elements || !scheme_->drafts();
-  set(scheme_->sizes().native);
+  scheme_->outline(scheme_->sizes().native);
 }
 
 void SizedEncoder::set(uint64_t size) {
@@ -290,8 +290,11 @@ void SizedEncoder::encode_block(size_t t, uint64_t first, std::span<const float>
   const size_t before = out.size();
   scheme_->encode(t, place, values, out, decoded, sums);
   if (out.size() == before) std::fill(decoded.begin(), decoded.end(), 0.0f);
+  const bool deterministic = scheme_->deterministic(), rounded = tensor.info->dtype != DType::f32;
+  if (deterministic && rounded) sums.expected_error += cpu::error_sums(values, decoded).squared_error;
   round_to_stored(tensor.info->dtype, decoded);
   const cpu::ErrorSums errors = cpu::error_sums(values, decoded);
+  if (deterministic && !rounded) sums.expected_error += errors.squared_error;
   sums.squared_error += errors.squared_error;
   sums.dot += errors.dot;
   sums.decoded_energy += errors.decoded_energy;

@@ -12,7 +12,6 @@
 #include "jsq/error.hpp"
 #include "kernels/cpu/classify.hpp"
 #include "kernels/cpu/dither.hpp"
-#include "kernels/cpu/error_sums.hpp"
 #include "kernels/cpu/uniforms.hpp"
 #include "kernels/element/dither.hpp"
 #include "lib/core/bytes.hpp"
@@ -25,6 +24,9 @@ namespace {
 using cpu::BitWriter;
 using element::ClassQuantizer;
 using element::RandomPurpose;
+
+/// A search asks for a handful of ranks: larger populations are not sorted for that.
+constexpr uint64_t most_sorted = 8192;
 
 /// Bits of the binary entropy of m of n; for reports.
 double subset_bits(size_t n, size_t m) {
@@ -81,6 +83,18 @@ struct SparseScheme::Block {
     sent.push_back(index);
     codes.push_back(uint8_t(code));
   }
+  /// Sends the signs of the kept that are not zero in the format.
+  void send_signs(SparseValues format, std::span<const float> all) {
+    sent.resize(kept.size());
+    codes.resize(kept.size());
+    for (uint32_t i : kept) {
+      sent[coded] = i;
+      codes[coded] = is_negative(all[i]);
+      coded += key_of(format, all[i]) > 0;
+    }
+    sent.resize(coded);
+    codes.resize(coded);
+  }
   /// Not inlined: the compiler would otherwise look the thread's copy up again inside the loops.
   [[gnu::noinline]] static Block& of_thread() {
     static thread_local Block block;
@@ -121,12 +135,22 @@ MagnitudeCut SparseScheme::select(MagnitudeIndex& index, uint64_t k) const {
   return largest_magnitudes(index, k);
 }
 
+bool SparseScheme::deterministic() const {
+  return plan_.positions == Positions::magnitude && (is_exact(plan_.values) || !plan_.stochastic);
+}
+
 double SparseScheme::share_kept() const {
   return k_ == 0 ? 0.0 : double(k_) / double(pool_.summary().elements);
 }
 
 float SparseScheme::gain() const {
   return plan_.scaled && k_ > 0 ? float(double(pool_.summary().elements) / double(k_)) : 1.0f;
+}
+
+void SparseScheme::outline(uint64_t size) {
+  outlining_ = true;
+  set_size(size, false);
+  outlining_ = false;
 }
 
 void SparseScheme::keep(uint64_t k, bool draft) {
@@ -137,6 +161,7 @@ void SparseScheme::keep(uint64_t k, bool draft) {
   const BlockShape shape = block_shape(k_, draft);
   block_log2_ = shape.log2;
   coder_.lanes = shape.lanes;
+  if (outlining_) return;
   Draft* sample = draft ? &draft_of(block_log2_) : nullptr;
   const double share =
       sample ? double(sample->values.size()) / double(std::max<uint64_t>(1, pool_.summary().elements)) : 1.0;
@@ -223,13 +248,13 @@ void SparseScheme::choose_positions(uint64_t k, Draft* draft) {
     return;
   }
   if (!draft) {
-    if (!index_) index_ = std::make_unique<MagnitudeIndex>(pool_);
+    if (!index_) index_ = std::make_unique<MagnitudeIndex>(pool_, most_sorted);
     cut_ = select(*index_, k);
     return;
   }
   if (!draft->index) {
     draft->population = std::make_unique<SpanPopulation>(draft->values);
-    draft->index = std::make_unique<MagnitudeIndex>(*draft->population);
+    draft->index = std::make_unique<MagnitudeIndex>(*draft->population, most_sorted);
   }
   cut_ = select(*draft->index, k);
   cut_.cutoff = draft->pool_index(cut_.cutoff);
@@ -329,11 +354,8 @@ void SparseScheme::choose_packers(std::span<const PoolBlock> blocks) {
   };
   tbb::enumerable_thread_specific<Counts> counts;
   for_blocks(blocks, [&](size_t, const PoolBlock& place, std::span<const float> values, Block& block) {
-    static thread_local std::vector<float> decoded;
-    decoded.resize(values.size());
     const PoolTensor& tensor = pool_.tensors()[place.tensor];
-    code_values(place.tensor, {tensor.number, place.first, tensor.info, context_.seed}, values, block,
-                decoded);
+    code_values(place.tensor, {tensor.number, place.first, tensor.info, context_.seed}, values, block, {});
     if (block.coded == 0) return;
     Counts& local = counts.local();
     coder_.tally_codes(values.size(), block.sent, block.codes, local.tally);
@@ -402,16 +424,20 @@ void SparseScheme::forget_lists(bool draft) {
   lists_.resize(blocks);
 }
 
+SparseScheme::KeptList* SparseScheme::list_of(size_t t, uint64_t first) const {
+  return lists_.empty() ? nullptr : &lists_[first_list_[t] + size_t(first >> block_log2_)];
+}
+
 void SparseScheme::list_kept(size_t t, uint64_t first, std::span<const float> values, Block& block) const {
-  if (lists_.empty()) return select_in_block(t, first, values, block);
-  KeptList& list = lists_[first_list_[t] + size_t(first >> block_log2_)];
-  if (list.known) {
-    block.kept = list.indices;
+  KeptList* list = list_of(t, first);
+  if (list != nullptr && list->known) {
+    block.kept = list->indices;
     return;
   }
   select_in_block(t, first, values, block);
-  list.indices = block.kept;
-  list.known = true;
+  if (list == nullptr) return;
+  list->indices = block.kept;
+  list->known = true;
 }
 
 void SparseScheme::select_in_block(size_t t, uint64_t first, std::span<const float> values,
@@ -435,6 +461,7 @@ void SparseScheme::select_in_block(size_t t, uint64_t first, std::span<const flo
   block.kept.resize(cpu::list_nonzero(block.classes, block.kept.data()));
 }
 
+/// Selects, and quantizes what is selected; an empty `decoded` asks for no more than a tally needs.
 void SparseScheme::code_values(size_t t, const BlockPlace& place, std::span<const float> values, Block& block,
                                std::span<float> decoded) const {
   block.start();
@@ -456,20 +483,22 @@ void SparseScheme::code_exact(size_t t, std::span<const float> values, Block& bl
   const bool mapped = stores_map();
   const float factor = gain();
   BitWriter plane(block.plane);
-  for (uint32_t i : block.kept) {
-    const float g = values[i];
-    const uint32_t key = key_of(plan_.values, g);
-    const bool negative = is_negative(g) && key > 0;
-    if (mapped) {
-      if (key == 0) continue;
-      block.send(i, negative);
-    } else {
-      plane.put(negative, 1);
+  if (mapped) {
+    block.send_signs(plan_.values, values);
+    for (size_t k = 0; !decoded.empty() && k < block.coded; ++k) {
+      const uint32_t i = block.sent[k], key = key_of(plan_.values, values[i]);
+      plane.put((key >> shift) - base, bits);
+      decoded[i] = value_of_key(plan_.values, key, block.codes[k]);
     }
-    plane.put((key >> shift) - base, bits);
-    block.coded += key > 0;
-    const float value = value_of_key(plan_.values, key, negative);
-    decoded[i] = mapped ? value : finite(value * factor);
+  } else {
+    for (uint32_t i : block.kept) {
+      const uint32_t key = key_of(plan_.values, values[i]);
+      const bool negative = is_negative(values[i]) && key > 0;
+      plane.put(negative, 1);
+      plane.put((key >> shift) - base, bits);
+      block.coded += key > 0;
+      decoded[i] = finite(value_of_key(plan_.values, key, negative) * factor);
+    }
   }
   plane.align();
   block.value_entropy_bits = double(bits + 1) * double(mapped ? block.coded : block.kept.size());
@@ -497,7 +526,7 @@ void SparseScheme::code_quantized(const BlockPlace& place, std::span<const float
           element::random_word(plan.seed, place.first + i, place.tensor, RandomPurpose::rounding));
     const uint32_t code = code_of(coded, u);
     block.send(i, code);
-    decoded[i] = value_of(code);
+    if (!decoded.empty()) decoded[i] = value_of(code);
     ++block.coded;
     block.levels.push_back(int32_t(code));
     block.kept_energy += double(g) * double(g);
@@ -509,11 +538,11 @@ void SparseScheme::code_quantized(const BlockPlace& place, std::span<const float
   block.value_entropy_bits = level_entropy_bits(block.levels);
 }
 
-void SparseScheme::code_levels(size_t t, const BlockPlace& place, std::span<const float> values, Block& block,
-                               std::span<float> decoded) const {
+/// The levels of the kept, and what is expected of their errors.
+void SparseScheme::draw_levels(size_t t, const BlockPlace& place, std::span<const float> values,
+                               Block& block) const {
   const size_t kept = block.kept.size(), n = values.size();
   const float factor = gain(), s = float(plan_.steps), norm = scales_[t].norm;
-  block.scale = scales_[t].stored;
   block.values.resize(kept);
   block.levels.resize(kept);
   block.level_values.resize(kept);
@@ -531,11 +560,8 @@ void SparseScheme::code_levels(size_t t, const BlockPlace& place, std::span<cons
   }
   cpu::uniform_levels(block.values, norm, s, block.uniforms, block.levels);
   cpu::uniform_values(block.levels, block.scale, s, block.level_values);
-  block.magnitudes.clear();
   for (size_t k = 0; k < kept; ++k) {
-    const uint32_t i = block.kept[k];
-    const int32_t level = block.levels[k];
-    const double g = std::abs(double(values[i]));
+    const double g = std::abs(double(values[block.kept[k]]));
     block.kept_energy += g * g;
     if (plan_.stochastic) {
       const float y = element::uniform_position(block.values[k], norm, s);
@@ -548,11 +574,40 @@ void SparseScheme::code_levels(size_t t, const BlockPlace& place, std::span<cons
       const double error = std::abs(double(block.level_values[k])) - g;
       block.kept_error += error * error;
     }
+  }
+}
+
+void SparseScheme::code_levels(size_t t, const BlockPlace& place, std::span<const float> values, Block& block,
+                               std::span<float> decoded) const {
+  const size_t kept = block.kept.size();
+  const auto s = float(plan_.steps);
+  block.scale = scales_[t].stored;
+  KeptList* list = list_of(t, place.first);
+  if (list != nullptr && list->drawn) {
+    block.levels = list->levels;
+    block.kept_energy = list->energy;
+    block.kept_error = list->error;
+    block.kept_variance = list->variance;
+    block.level_values.resize(kept);
+    cpu::uniform_values(block.levels, block.scale, s, block.level_values);
+  } else {
+    draw_levels(t, place, values, block);
+    if (list != nullptr) {
+      list->levels = block.levels;
+      list->energy = block.kept_energy;
+      list->error = block.kept_error;
+      list->variance = block.kept_variance;
+      list->drawn = true;
+    }
+  }
+  block.magnitudes.clear();
+  for (size_t k = 0; k < kept; ++k) {
+    const int32_t level = block.levels[k];
     if (level == 0) continue;
-    decoded[i] = block.level_values[k];
+    if (!decoded.empty()) decoded[block.kept[k]] = block.level_values[k];
     ++block.coded;
     if (!stores_map()) continue;
-    block.send(i, level < 0);
+    block.send(block.kept[k], level < 0);
     block.magnitudes.push_back(std::abs(level) - 1);
   }
   block.value_entropy_bits = 32 + (stores_map() ? double(block.coded) + level_entropy_bits(block.magnitudes)
@@ -560,13 +615,10 @@ void SparseScheme::code_levels(size_t t, const BlockPlace& place, std::span<cons
 }
 
 /// Exact: over the rounding, and over random positions of which the block's own are a draw.
-double SparseScheme::expected_error(std::span<const float> values, std::span<const float> decoded,
-                                    const Block& block) const {
+double SparseScheme::expected_error(std::span<const float> values, const Block& block) const {
   const bool exact = is_exact(plan_.values);
-  if (plan_.positions == Positions::magnitude) {
-    if (exact || !plan_.stochastic) return cpu::error_sums(values, decoded).squared_error;
+  if (plan_.positions == Positions::magnitude)
     return std::max(0.0, cpu::sum_squares(values) - block.kept_energy) + block.kept_error;
-  }
   const double p = share_kept(), factor = double(gain());
   if (exact && plan_.values != SparseValues::f32) {
     double sum = 0;
@@ -587,7 +639,7 @@ void SparseScheme::encode(size_t t, const BlockPlace& place, std::span<const flo
                           std::span<float> decoded, BlockSums& sums) const {
   Block& block = Block::of_thread();
   code_values(t, place, values, block, decoded);
-  sums.expected_error += expected_error(values, decoded, block);
+  if (!deterministic()) sums.expected_error += expected_error(values, block);
   sums.nominal_bits += uint64_t(std::ceil(plan_.nominal_value_bits * double(block.kept.size()) +
                                           (place.first == 0 && k_ > 0 ? plan_.nominal_tensor_bits : 0.0)));
   if (block.coded == 0) return;

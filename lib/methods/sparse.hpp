@@ -72,9 +72,11 @@ class SparseScheme : public Scheme {
 
   SizeRange sizes() const override { return sizes_; }
   void set_size(uint64_t size, bool draft) override { keep(size, draft); }
+  void outline(uint64_t size) override;
   StoredSet stored_set(size_t t) const override;
   uint8_t block_log2() const override { return block_log2_; }
   double fixed_bytes(bool draft) const override;
+  bool deterministic() const override;
   void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
               std::span<float> decoded, BlockSums& sums) const override;
   void describe(PoolReport& report) const override;
@@ -116,15 +118,18 @@ class SparseScheme : public Scheme {
   float gain() const;
   double share_kept() const;
 
-  /// What list_kept found in a block; the passes of one size share it.
+  /// What list_kept found in a block, and for levels what was drawn for it; the passes of one size share it.
   struct KeptList {
-    bool known = false;
+    bool known = false, drawn = false;
     std::vector<uint32_t> indices;
+    std::vector<int32_t> levels;
+    double energy = 0, error = 0, variance = 0;  ///< as in Block
   };
   static constexpr uint64_t most_listed = uint64_t(1) << 22;  ///< elements: 16 MiB
   void forget_lists(bool draft);
   void select_in_block(size_t t, uint64_t first, std::span<const float> values, Block& block) const;
   void list_kept(size_t t, uint64_t first, std::span<const float> values, Block& block) const;
+  KeptList* list_of(size_t t, uint64_t first) const;
   void code_values(size_t t, const BlockPlace& place, std::span<const float> values, Block& block,
                    std::span<float> decoded) const;
   void code_exact(size_t t, std::span<const float> values, Block& block, std::span<float> decoded) const;
@@ -132,8 +137,8 @@ class SparseScheme : public Scheme {
                       std::span<float> decoded) const;
   void code_levels(size_t t, const BlockPlace& place, std::span<const float> values, Block& block,
                    std::span<float> decoded) const;
-  double expected_error(std::span<const float> values, std::span<const float> decoded,
-                        const Block& block) const;
+  void draw_levels(size_t t, const BlockPlace& place, std::span<const float> values, Block& block) const;
+  double expected_error(std::span<const float> values, const Block& block) const;
 
   const MethodInfo& info_;
   std::unique_ptr<MagnitudeIndex> index_;
@@ -148,6 +153,7 @@ class SparseScheme : public Scheme {
     bool operator==(const Prepared&) const = default;
   };
   std::optional<Prepared> prepared_;
+  bool outlining_ = false;
   uint64_t k_ = 0;
   uint8_t block_log2_ = 16;
   MagnitudeCut cut_;

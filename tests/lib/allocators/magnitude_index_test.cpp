@@ -56,9 +56,10 @@ class Scattered final : public Population {
   std::vector<std::pair<size_t, size_t>> stretches_;
 };
 
-void expect_ranks_and_counts(const std::vector<float>& values, const Population& population) {
+void expect_ranks_and_counts(const std::vector<float>& values, const Population& population,
+                             uint64_t most_sorted = MagnitudeIndex::sorted_elements) {
   const std::vector<uint32_t> sorted = keys_descending(values);
-  MagnitudeIndex index(population);
+  MagnitudeIndex index(population, most_sorted);
   ASSERT_EQ(index.elements(), values.size());
   test::Random random(3);
   for (int round = 0; round < 12 && !values.empty(); ++round) {
@@ -96,6 +97,14 @@ TEST(MagnitudeIndex, OfASmallPopulationRanksAsASortDoes) {
     for (size_t n : {0, 1, 2, 100, 5000}) {
       const std::vector<float> values = test::make_data(kind, n);
       expect_ranks_and_counts(values, SpanPopulation(values));
+    }
+}
+
+TEST(MagnitudeIndex, RanksAsASortDoesWithoutSortingASmallPopulation) {
+  for (test::Kind kind : test::all_kinds)
+    for (size_t n : {1, 2, 100, 5000}) {
+      const std::vector<float> values = test::make_data(kind, n);
+      expect_ranks_and_counts(values, SpanPopulation(values), 0);
     }
 }
 
