@@ -18,10 +18,10 @@ static int compress(const float* values, double bound, void** frame, size_t* siz
   const uint64_t shape[] = {rows, columns};
   const struct jsq_array array = {values, JSQ_F32, 2, shape, "layer1.weight"};
   char target[64];
-  struct jsq_options options = {sizeof options, NULL, NULL, NULL, 0, 0};
+  struct jsq_options options = {.size = sizeof options};
   snprintf(target, sizeof target, "maxabs=%.9g", bound);
   options.target = target;
-  return jsq_compress(&array, &options, frame, size);
+  return jsq_compress(&array, 1, &options, frame, size, NULL);
 }
 
 /* Decodes the whole first tensor of a frame in memory into `values`. */

@@ -83,25 +83,6 @@ std::vector<std::pair<std::string, std::string>> parse_metadata(const std::vecto
   return metadata;
 }
 
-/// --ef: auto leaves it to the method.
-void parse_feedback(const std::string& text, CompressOptions& options) {
-  if (text == "auto") return;
-  if (text == "none") {
-    options.feedback = Feedback::none;
-  } else if (text == "plain") {
-    options.feedback = Feedback::residual;
-  } else if (text == "momentum" || text.starts_with("momentum:")) {
-    options.feedback = Feedback::masked;
-    if (text.size() <= 9) return;
-    char* end = nullptr;
-    options.momentum = std::strtod(text.c_str() + 9, &end);
-    if (*end != 0 || text.size() == 9 || !(*options.momentum >= 0 && *options.momentum < 1))
-      throw Error(Errc::usage, "--ef '" + text + "': expected momentum:M with M of 0..1, such as momentum:0.9");
-  } else {
-    throw Error(Errc::usage, "--ef '" + text + "': expected auto, none, plain or momentum:0.9");
-  }
-}
-
 CompressOptions library_options(const GlobalOptions& global, const Options& options) {
   CompressOptions result;
   result.method = parse_method(options.method);
@@ -117,7 +98,7 @@ CompressOptions library_options(const GlobalOptions& global, const Options& opti
   result.seed = global.seed;
   result.threads = global.threads;
   result.metadata = parse_metadata(options.metadata);
-  parse_feedback(options.feedback, result);
+  set_feedback(result, options.feedback);
   return result;
 }
 

@@ -78,7 +78,14 @@ void State::save(ByteSink& out) const {
 }
 
 State State::load(const std::string& path) {
-  const FrameReader frame = FrameReader::open(path);
+  return of_frame(FrameReader::open(path), path);
+}
+
+State State::from_bytes(std::string_view bytes) {
+  return of_frame(FrameReader::from_bytes(bytes, "state"), "state");
+}
+
+State State::of_frame(const FrameReader& frame, const std::string& path) {
   State state;
   bool is_state = false;
   for (const auto& [key, value] : frame.metadata()) {

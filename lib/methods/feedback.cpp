@@ -1,6 +1,7 @@
 #include "lib/methods/feedback.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 
 #include "jsq/error.hpp"
@@ -26,6 +27,33 @@ std::vector<float> array_or_zeros(const State& state, const std::string& tensor,
 }
 
 }  // namespace
+
+void set_feedback(CompressOptions& options, std::string_view text) {
+  constexpr std::string_view momentum = "momentum";
+  const auto refuse = [&](const char* expected) {
+    throw Error(Errc::usage, "error feedback '" + std::string(text) + "': expected " + expected);
+  };
+  options.feedback.reset();
+  options.momentum.reset();
+  if (text == "auto") return;
+  if (text == "none") {
+    options.feedback = Feedback::none;
+  } else if (text == "plain") {
+    options.feedback = Feedback::residual;
+  } else if (text == momentum) {
+    options.feedback = Feedback::masked;
+  } else if (text.starts_with("momentum:")) {
+    options.feedback = Feedback::masked;
+    const std::string_view number = text.substr(momentum.size() + 1);
+    double value = -1;
+    const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value);
+    if (error != std::errc() || end != number.data() + number.size() || !(value >= 0 && value < 1))
+      refuse("momentum:M with M of 0 or more and below 1, such as momentum:0.9");
+    options.momentum = value;
+  } else {
+    refuse("auto, none, plain or momentum:0.9");
+  }
+}
 
 FeedbackRule feedback_rule(const CompressOptions& options) {
   const MethodInfo& info = method_named(options.method.name);

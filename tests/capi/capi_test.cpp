@@ -6,10 +6,13 @@
 
 #include <bit>
 #include <cmath>
+#include <cstddef>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <string>
@@ -68,7 +71,8 @@ std::unique_ptr<Bytes> compressed(const char* target = "maxabs=1e-4") {
   const jsq_array array = array_of(values);
   const jsq_options options = options_with(target);
   auto bytes = std::make_unique<Bytes>();
-  EXPECT_EQ(jsq_compress(&array, &options, &bytes->data, &bytes->size), JSQ_OK) << jsq_last_error();
+  EXPECT_EQ(jsq_compress(&array, 1, &options, &bytes->data, &bytes->size, nullptr), JSQ_OK)
+      << jsq_last_error();
   return bytes;
 }
 
@@ -99,7 +103,7 @@ TEST(Capi, RoundTripKeepsNameTypeShapeAndTheErrorBound) {
   size_t count = 0;
   ASSERT_EQ(jsq_tensor_count(frame.get(), &count), JSQ_OK);
   EXPECT_EQ(count, 1u);
-  jsq_tensor tensor = {};
+  jsq_tensor tensor = {sizeof(jsq_tensor)};
   ASSERT_EQ(jsq_describe_tensor(frame.get(), 0, &tensor), JSQ_OK);
   EXPECT_STREQ(tensor.name, "layer.weight");
   EXPECT_EQ(tensor.dtype, JSQ_F32);
@@ -127,8 +131,10 @@ TEST(Capi, NullOptionsAreJointsqAtRatio32) {
   const jsq_array array = array_of(values);
   const jsq_options spelled_out = {sizeof(jsq_options), "jointsq", "ratio=32", "error", 0, 0};
   Bytes by_default, by_name;
-  ASSERT_EQ(jsq_compress(&array, nullptr, &by_default.data, &by_default.size), JSQ_OK) << jsq_last_error();
-  ASSERT_EQ(jsq_compress(&array, &spelled_out, &by_name.data, &by_name.size), JSQ_OK) << jsq_last_error();
+  ASSERT_EQ(jsq_compress(&array, 1, nullptr, &by_default.data, &by_default.size, nullptr), JSQ_OK)
+      << jsq_last_error();
+  ASSERT_EQ(jsq_compress(&array, 1, &spelled_out, &by_name.data, &by_name.size, nullptr), JSQ_OK)
+      << jsq_last_error();
   EXPECT_EQ(by_default.view(), by_name.view());
 }
 
@@ -147,7 +153,8 @@ TEST(Capi, TheBytesAreThoseOfTheCppInterfaceForAnyThreadCount) {
   for (unsigned threads : {1u, 3u}) {
     const jsq_options options = {sizeof(jsq_options), nullptr, "bpw=1.5", nullptr, 7, threads};
     Bytes bytes;
-    ASSERT_EQ(jsq_compress(&array, &options, &bytes.data, &bytes.size), JSQ_OK) << jsq_last_error();
+    ASSERT_EQ(jsq_compress(&array, 1, &options, &bytes.data, &bytes.size, nullptr), JSQ_OK)
+        << jsq_last_error();
     EXPECT_EQ(bytes.view(), sink.bytes) << threads << " threads";
   }
 }
@@ -160,7 +167,7 @@ TEST(Capi, MisalignedElementsCompressToTheSameBytes) {
   array.data = shifted.data() + 1;
   const jsq_options options = options_with("maxabs=1e-4");
   Bytes bytes;
-  ASSERT_EQ(jsq_compress(&array, &options, &bytes.data, &bytes.size), JSQ_OK) << jsq_last_error();
+  ASSERT_EQ(jsq_compress(&array, 1, &options, &bytes.data, &bytes.size, nullptr), JSQ_OK) << jsq_last_error();
   EXPECT_EQ(bytes.view(), compressed("maxabs=1e-4")->view());
 }
 
@@ -196,10 +203,10 @@ TEST(Capi, KeptNonFiniteHalvesComeBackWithEveryBit) {
   const jsq_array array = {halves.data(), JSQ_F16, 1, shape, nullptr};
   const jsq_options options = options_with("maxabs=1e-3", nullptr, "keep");
   Bytes bytes;
-  ASSERT_EQ(jsq_compress(&array, &options, &bytes.data, &bytes.size), JSQ_OK) << jsq_last_error();
+  ASSERT_EQ(jsq_compress(&array, 1, &options, &bytes.data, &bytes.size, nullptr), JSQ_OK) << jsq_last_error();
 
   const Frame frame = open(bytes.view());
-  jsq_tensor tensor = {};
+  jsq_tensor tensor = {sizeof(jsq_tensor)};
   ASSERT_EQ(jsq_describe_tensor(frame.get(), 0, &tensor), JSQ_OK);
   EXPECT_STREQ(tensor.name, "");
   EXPECT_EQ(tensor.dtype, JSQ_F16);
@@ -228,9 +235,10 @@ TEST(Capi, EveryDtypeKeepsItsOwn) {
                                     {as_f64.data(), JSQ_F64}}) {
     const jsq_array array = {data, dtype, 1, shape, "w"};
     Bytes bytes;
-    ASSERT_EQ(jsq_compress(&array, &options, &bytes.data, &bytes.size), JSQ_OK) << jsq_last_error();
+    ASSERT_EQ(jsq_compress(&array, 1, &options, &bytes.data, &bytes.size, nullptr), JSQ_OK)
+        << jsq_last_error();
     const Frame frame = open(bytes.view());
-    jsq_tensor tensor = {};
+    jsq_tensor tensor = {sizeof(jsq_tensor)};
     ASSERT_EQ(jsq_describe_tensor(frame.get(), 0, &tensor), JSQ_OK);
     EXPECT_EQ(tensor.dtype, dtype);
     std::vector<float> decoded(64);
@@ -247,10 +255,10 @@ TEST(Capi, ScalarAndEmptyArraysRoundTrip) {
                               {nullptr, JSQ_F32, 2, no_rows, "empty"}};
   for (const jsq_array& array : arrays) {
     Bytes bytes;
-    ASSERT_EQ(jsq_compress(&array, &options, &bytes.data, &bytes.size), JSQ_OK)
+    ASSERT_EQ(jsq_compress(&array, 1, &options, &bytes.data, &bytes.size, nullptr), JSQ_OK)
         << array.name << jsq_last_error();
     const Frame frame = open(bytes.view());
-    jsq_tensor tensor = {};
+    jsq_tensor tensor = {sizeof(jsq_tensor)};
     ASSERT_EQ(jsq_describe_tensor(frame.get(), 0, &tensor), JSQ_OK);
     EXPECT_EQ(tensor.rank, array.rank);
     EXPECT_EQ(tensor.elements, array.rank == 0 ? 1u : 0u);
@@ -308,15 +316,17 @@ TEST(Capi, EveryNullThatIsNotAllowedIsNamed) {
   void* data = nullptr;
   size_t size = 0;
   jsq_frame* out = nullptr;
-  jsq_tensor tensor = {};
+  jsq_tensor tensor = {sizeof(jsq_tensor)};
   float value = 0;
 
   const std::pair<std::string, std::function<int()>> calls[] = {
-      {"jsq_compress: array", [&] { return jsq_compress(nullptr, nullptr, &data, &size); }},
-      {"jsq_compress: frame", [&] { return jsq_compress(&good, nullptr, nullptr, &size); }},
-      {"jsq_compress: size", [&] { return jsq_compress(&good, nullptr, &data, nullptr); }},
-      {"jsq_compress: array->data", [&] { return jsq_compress(&no_data, nullptr, &data, &size); }},
-      {"jsq_compress: array->shape", [&] { return jsq_compress(&no_shape, nullptr, &data, &size); }},
+      {"jsq_compress: arrays", [&] { return jsq_compress(nullptr, 1, nullptr, &data, &size, nullptr); }},
+      {"jsq_compress: frame", [&] { return jsq_compress(&good, 1, nullptr, nullptr, &size, nullptr); }},
+      {"jsq_compress: size", [&] { return jsq_compress(&good, 1, nullptr, &data, nullptr, nullptr); }},
+      {"jsq_compress: array->data",
+       [&] { return jsq_compress(&no_data, 1, nullptr, &data, &size, nullptr); }},
+      {"jsq_compress: array->shape",
+       [&] { return jsq_compress(&no_shape, 1, nullptr, &data, &size, nullptr); }},
       {"jsq_open: path", [&] { return jsq_open(nullptr, &out); }},
       {"jsq_open: frame", [&] { return jsq_open("x.jsq", nullptr); }},
       {"jsq_open_memory: bytes", [&] { return jsq_open_memory(nullptr, 10, &out); }},
@@ -357,7 +367,8 @@ TEST(Capi, BadOptionsAreRefusedWithTheirCodes) {
   for (const auto& [code, words, options] : cases) {
     void* data = nullptr;
     size_t size = 77;
-    EXPECT_EQ(jsq_compress(&array, &options, &data, &size), code) << words << ": " << jsq_last_error();
+    EXPECT_EQ(jsq_compress(&array, 1, &options, &data, &size, nullptr), code)
+        << words << ": " << jsq_last_error();
     EXPECT_TRUE(last_error_says(words)) << jsq_last_error();
     EXPECT_EQ(data, nullptr);
     EXPECT_EQ(size, 77u);
@@ -370,7 +381,8 @@ TEST(Capi, ElementTypesOutsideTheEnumAreRefused) {
     jsq_array array = array_of(values);
     array.dtype = dtype;
     Bytes bytes;
-    EXPECT_EQ(jsq_compress(&array, nullptr, &bytes.data, &bytes.size), JSQ_UNSUPPORTED_DTYPE) << dtype;
+    EXPECT_EQ(jsq_compress(&array, 1, nullptr, &bytes.data, &bytes.size, nullptr), JSQ_UNSUPPORTED_DTYPE)
+        << dtype;
   }
 }
 
@@ -385,7 +397,7 @@ TEST(Capi, ShapesBeyondMemoryAreRefusedBeforeDataIsTouched) {
   for (const auto& shape : shapes) {
     const jsq_array array = {&value, JSQ_F32, 3, shape, "w"};
     Bytes bytes;
-    EXPECT_EQ(jsq_compress(&array, nullptr, &bytes.data, &bytes.size), JSQ_USAGE)
+    EXPECT_EQ(jsq_compress(&array, 1, nullptr, &bytes.data, &bytes.size, nullptr), JSQ_USAGE)
         << shape[0] << "x" << shape[1];
     EXPECT_TRUE(last_error_says("shape")) << jsq_last_error();
   }
@@ -397,9 +409,10 @@ TEST(Capi, NonFiniteValuesAreRefusedUnlessAskedFor) {
   const jsq_array array = array_of(values);
   Bytes refused, zeroed;
   jsq_options options = options_with("maxabs=1e-4");
-  EXPECT_EQ(jsq_compress(&array, &options, &refused.data, &refused.size), JSQ_NON_FINITE);
+  EXPECT_EQ(jsq_compress(&array, 1, &options, &refused.data, &refused.size, nullptr), JSQ_NON_FINITE);
   options.nonfinite = "zero";
-  ASSERT_EQ(jsq_compress(&array, &options, &zeroed.data, &zeroed.size), JSQ_OK) << jsq_last_error();
+  ASSERT_EQ(jsq_compress(&array, 1, &options, &zeroed.data, &zeroed.size, nullptr), JSQ_OK)
+      << jsq_last_error();
   const Frame frame = open(zeroed.view());
   float value = 1;
   ASSERT_EQ(jsq_read(frame.get(), 0, 12, 1, &value), JSQ_OK) << jsq_last_error();
@@ -418,7 +431,7 @@ TEST(Capi, RangesAndIndicesBeyondTheTensorAreRefused) {
         << first << "+" << count;
   }
   EXPECT_EQ(values, std::vector<float>(16, 3.0f));
-  jsq_tensor tensor = {};
+  jsq_tensor tensor = {sizeof(jsq_tensor)};
   EXPECT_EQ(jsq_describe_tensor(frame.get(), 1, &tensor), JSQ_USAGE);
   EXPECT_EQ(jsq_read(frame.get(), 1, 0, 0, nullptr), JSQ_USAGE);
   EXPECT_EQ(jsq_read_stored(frame.get(), 0, 0, 4, values.data(), 15), JSQ_USAGE);
@@ -491,6 +504,361 @@ TEST(Capi, SeveralThreadsReadOneFrame) {
     threads.emplace_back([&frame, &values] { jsq_read(frame.get(), 0, 0, elements, values.data()); });
   for (std::thread& thread : threads) thread.join();
   for (const std::vector<float>& values : read) EXPECT_EQ(values, expected);
+}
+
+// --- Several arrays, files, reports
+// -------------------------------------------------------------------------
+
+const uint64_t short_shape[] = {1000}, wide_shape[] = {20, 50};
+
+/// gradient()'s first values as two tensors; the second lies in Fortran order.
+std::vector<jsq_array> two_arrays(const std::vector<float>& values) {
+  return {{values.data(), JSQ_F32, 1, short_shape, "bias"},
+          {values.data() + 1000, JSQ_F32, 2, wide_shape, "weight", 1, 0}};
+}
+
+TEST(Capi, SeveralArraysAreOneFrameWithTheirNamesOrdersAndMethod) {
+  const std::vector<float> values = gradient();
+  const std::vector<jsq_array> arrays = two_arrays(values);
+  const jsq_options options = options_with(nullptr, "fp32");
+  Bytes bytes;
+  ASSERT_EQ(jsq_compress(arrays.data(), arrays.size(), &options, &bytes.data, &bytes.size, nullptr), JSQ_OK)
+      << jsq_last_error();
+  const Frame frame = open(bytes.view());
+  size_t count = 0, index = 0;
+  ASSERT_EQ(jsq_tensor_count(frame.get(), &count), JSQ_OK);
+  EXPECT_EQ(count, 2u);
+  ASSERT_EQ(jsq_find_tensor(frame.get(), "weight", &index), JSQ_OK);
+  jsq_tensor tensor = {sizeof(jsq_tensor)};
+  ASSERT_EQ(jsq_describe_tensor(frame.get(), index, &tensor), JSQ_OK);
+  EXPECT_EQ(tensor.fortran_order, 1);
+  EXPECT_EQ(tensor.elements, 1000u);
+  EXPECT_STREQ(tensor.method, "fp32");
+  EXPECT_STREQ(tensor.dump, "arrays.npz");
+  std::vector<float> read(1000);
+  ASSERT_EQ(jsq_read(frame.get(), index, 0, 1000, read.data()), JSQ_OK) << jsq_last_error();
+  EXPECT_EQ(read, std::vector<float>(values.begin() + 1000, values.begin() + 2000));
+}
+
+TEST(Capi, BigEndianElementsAreReadAsTheyAreMeant) {
+  const std::vector<float> values = gradient();
+  std::vector<uint32_t> swapped;
+  for (float value : values) swapped.push_back(__builtin_bswap32(std::bit_cast<uint32_t>(value)));
+  const jsq_array array = {swapped.data(), JSQ_F32, 2, matrix_shape, "w", 0, 1};
+  const jsq_options options = options_with(nullptr, "fp32");
+  Bytes bytes;
+  ASSERT_EQ(jsq_compress(&array, 1, &options, &bytes.data, &bytes.size, nullptr), JSQ_OK) << jsq_last_error();
+  const Frame frame = open(bytes.view());
+  std::vector<float> read(elements);
+  ASSERT_EQ(jsq_read(frame.get(), 0, 0, elements, read.data()), JSQ_OK);
+  EXPECT_EQ(read, values);
+}
+
+TEST(Capi, ArraysThatMakeNoDumpAreRefused) {
+  const std::vector<float> values = gradient();
+  std::vector<jsq_array> arrays = two_arrays(values);
+  jsq_options as_npy = options_with("ratio=8"), as_text = as_npy;
+  as_npy.dump = "both.npy";
+  as_text.dump = "both.txt";
+  void* data = nullptr;
+  size_t size = 0;
+  EXPECT_EQ(jsq_compress(arrays.data(), 2, &as_npy, &data, &size, nullptr), JSQ_USAGE);
+  EXPECT_TRUE(last_error_says("both.npy")) << jsq_last_error();
+  EXPECT_EQ(jsq_compress(arrays.data(), 2, &as_text, &data, &size, nullptr), JSQ_USAGE);
+  EXPECT_TRUE(last_error_says("both.txt")) << jsq_last_error();
+  EXPECT_EQ(jsq_compress(arrays.data(), 0, nullptr, &data, &size, nullptr), JSQ_USAGE);
+  EXPECT_TRUE(last_error_says("count is 0")) << jsq_last_error();
+  arrays[1].name = arrays[0].name;
+  EXPECT_EQ(jsq_compress(arrays.data(), 2, nullptr, &data, &size, nullptr), JSQ_USAGE);
+  EXPECT_TRUE(last_error_says("two arrays are named 'bias'")) << jsq_last_error();
+  EXPECT_EQ(data, nullptr);
+}
+
+TEST(Capi, TheReportIsWhatReadingTheFrameBackMeasures) {
+  const std::vector<float> values = gradient();
+  const jsq_array array = array_of(values);
+  const jsq_options options = options_with("ratio=16");
+  jsq_report report = {sizeof(jsq_report)};
+  Bytes bytes;
+  ASSERT_EQ(jsq_compress(&array, 1, &options, &bytes.data, &bytes.size, &report), JSQ_OK) << jsq_last_error();
+  const Frame frame = open(bytes.view());
+  std::vector<float> read(elements);
+  ASSERT_EQ(jsq_read(frame.get(), 0, 0, elements, read.data()), JSQ_OK);
+  double error = 0, energy = 0, largest = 0, sum = 0;
+  for (size_t i = 0; i < elements; ++i) {
+    const double difference = double(read[i]) - double(values[i]);
+    error += difference * difference;
+    energy += double(values[i]) * double(values[i]);
+    largest = std::max(largest, std::abs(difference));
+    sum += difference;
+  }
+  EXPECT_EQ(report.file_bytes, bytes.size);
+  EXPECT_EQ(report.elements, elements);
+  EXPECT_EQ(report.input_bytes, elements * sizeof(float));
+  EXPECT_NEAR(report.nmse, error / energy, 1e-9);
+  EXPECT_EQ(report.max_error, largest);
+  EXPECT_NEAR(report.mean_error, sum / double(elements), 1e-12);
+  EXPECT_GT(report.hprime, 0);
+}
+
+TEST(Capi, AnOlderCallersShorterStructuresWork) {
+  const std::vector<float> values = gradient();
+  const jsq_array array = array_of(values);
+  struct {
+    jsq_options known;
+  } older = {options_with("ratio=32")};
+  older.known.size =
+      offsetof(jsq_options, rounding);  // what jsq 0.1 had; what follows is not the library's to read
+  older.known.rounding = reinterpret_cast<const char*>(1);
+  older.known.state = reinterpret_cast<jsq_state*>(1);
+  Bytes by_older, by_newer;
+  ASSERT_EQ(jsq_compress(&array, 1, &older.known, &by_older.data, &by_older.size, nullptr), JSQ_OK)
+      << jsq_last_error();
+  const jsq_options now = options_with("ratio=32");
+  ASSERT_EQ(jsq_compress(&array, 1, &now, &by_newer.data, &by_newer.size, nullptr), JSQ_OK);
+  EXPECT_EQ(by_older.view(), by_newer.view());
+}
+
+TEST(Capi, ANewerCallersLargerStructuresWorkUnlessTheyAskForMore) {
+  const std::vector<float> values = gradient();
+  const jsq_array array = array_of(values);
+  struct {
+    jsq_options known;
+    uint64_t unknown;
+  } newer = {options_with("ratio=32"), 0};
+  newer.known.size = sizeof newer;
+  Bytes bytes, refused;
+  EXPECT_EQ(jsq_compress(&array, 1, &newer.known, &bytes.data, &bytes.size, nullptr), JSQ_OK)
+      << jsq_last_error();
+  newer.unknown = 1;
+  EXPECT_EQ(jsq_compress(&array, 1, &newer.known, &refused.data, &refused.size, nullptr), JSQ_USAGE);
+  EXPECT_TRUE(last_error_says("newer jsq")) << jsq_last_error();
+}
+
+TEST(Capi, StructuresToFillNeedTheirSize) {
+  const std::unique_ptr<Bytes> bytes = compressed();
+  const Frame frame = open(bytes->view());
+  jsq_tensor tensor = {};
+  EXPECT_EQ(jsq_describe_tensor(frame.get(), 0, &tensor), JSQ_USAGE);
+  EXPECT_TRUE(last_error_says("size")) << jsq_last_error();
+  struct {
+    jsq_tensor known;
+    uint64_t unknown;
+  } newer = {{sizeof newer}, 77};
+  ASSERT_EQ(jsq_describe_tensor(frame.get(), 0, &newer.known), JSQ_OK);
+  EXPECT_EQ(newer.known.size, sizeof newer);
+  EXPECT_EQ(newer.unknown, 77u);
+}
+
+class CapiFiles : public testing::Test {
+ protected:
+  CapiFiles() {
+    std::string name = (std::filesystem::temp_directory_path() / "jsq_capi_XXXXXX").string();
+    folder = ::mkdtemp(name.data());
+  }
+  ~CapiFiles() override { std::filesystem::remove_all(folder); }
+  std::string path(const char* name) const { return (folder / name).string(); }
+  std::filesystem::path folder;
+};
+
+TEST_F(CapiFiles, AFileHasTheBytesOfMemoryAndReplacesWhatWasThere) {
+  const std::vector<float> values = gradient();
+  const jsq_array array = array_of(values);
+  const jsq_options options = options_with("maxabs=1e-4");
+  std::ofstream(path("a.jsq")) << "something else";
+  ASSERT_EQ(jsq_compress_file(&array, 1, &options, path("a.jsq").c_str(), nullptr), JSQ_OK)
+      << jsq_last_error();
+  std::ifstream file(path("a.jsq"), std::ios::binary);
+  const std::string written((std::istreambuf_iterator<char>(file)), {});
+  EXPECT_EQ(written, compressed("maxabs=1e-4")->view());
+}
+
+TEST_F(CapiFiles, AFailureLeavesWhatWasThereAndNoTemporary) {
+  const std::vector<float> values = gradient();
+  const jsq_array array = array_of(values);
+  const jsq_options impossible = options_with("bytes=16B");
+  std::ofstream(path("a.jsq")) << "old";
+  EXPECT_EQ(jsq_compress_file(&array, 1, &impossible, path("a.jsq").c_str(), nullptr),
+            JSQ_UNREACHABLE_TARGET);
+  EXPECT_EQ(jsq_compress_file(&array, 1, nullptr, path("no/such/folder.jsq").c_str(), nullptr),
+            JSQ_WRITE_FAILED);
+  EXPECT_TRUE(last_error_says("no/such/folder.jsq")) << jsq_last_error();
+  EXPECT_EQ(std::filesystem::file_size(path("a.jsq")), 3u);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 1);
+}
+
+TEST(Capi, MetadataComesBack) {
+  const std::vector<float> values = gradient();
+  const jsq_array array = array_of(values);
+  jsq_options options = options_with("ratio=32");
+  const char* const entries[] = {"step", "160", "model", "resnet20"};
+  options.metadata = entries;
+  options.metadata_count = 2;
+  Bytes bytes;
+  ASSERT_EQ(jsq_compress(&array, 1, &options, &bytes.data, &bytes.size, nullptr), JSQ_OK) << jsq_last_error();
+  const Frame frame = open(bytes.view());
+  size_t count = 0;
+  ASSERT_EQ(jsq_metadata_count(frame.get(), &count), JSQ_OK);
+  ASSERT_EQ(count, 2u);
+  const char *key = nullptr, *value = nullptr;
+  ASSERT_EQ(jsq_metadata(frame.get(), 1, &key, &value), JSQ_OK);
+  EXPECT_STREQ(key, "model");
+  EXPECT_STREQ(value, "resnet20");
+  EXPECT_EQ(jsq_metadata(frame.get(), 2, &key, &value), JSQ_USAGE);
+}
+
+TEST(Capi, TheNearestTargetIsReachedWhenAskedFor) {
+  const std::vector<float> values = gradient();
+  const jsq_array array = array_of(values);
+  jsq_options options = options_with("ratio=1000", "qsgd");
+  Bytes bytes;
+  ASSERT_EQ(jsq_compress(&array, 1, &options, &bytes.data, &bytes.size, nullptr), JSQ_UNREACHABLE_TARGET);
+  const std::string nearest = jsq_last_nearest_target();
+  options.target = nearest.c_str();
+  EXPECT_EQ(jsq_compress(&array, 1, &options, &bytes.data, &bytes.size, nullptr), JSQ_OK) << jsq_last_error();
+  size_t count = 0;
+  EXPECT_EQ(jsq_tensor_count(nullptr, &count), JSQ_USAGE);
+  EXPECT_STREQ(jsq_last_nearest_target(), "") << "another error knows no target";
+}
+
+TEST(Capi, ExitCodesAreThoseOfTheProgram) {
+  EXPECT_EQ(jsq_exit_code(JSQ_OK), 0);
+  EXPECT_EQ(jsq_exit_code(JSQ_USAGE), 2);
+  EXPECT_EQ(jsq_exit_code(JSQ_NOT_FOUND), 3);
+  EXPECT_EQ(jsq_exit_code(JSQ_DAMAGED), 5);
+  EXPECT_EQ(jsq_exit_code(JSQ_UNREACHABLE_TARGET), 8);
+  EXPECT_EQ(jsq_exit_code(-1), 70);
+}
+
+// --- States
+// ---------------------------------------------------------------------------------------------------
+
+struct FreeState {
+  void operator()(jsq_state* state) const { jsq_state_free(state); }
+};
+using KeptState = std::unique_ptr<jsq_state, FreeState>;
+
+KeptState new_state() {
+  jsq_state* state = nullptr;
+  EXPECT_EQ(jsq_state_new(&state), JSQ_OK) << jsq_last_error();
+  return KeptState(state);
+}
+
+/// Top-k of one step with feedback; the frame's values.
+std::vector<float> step(const std::vector<float>& values, jsq_state* state, const char* feedback = nullptr) {
+  const jsq_array array = array_of(values);
+  jsq_options options = options_with("ratio=50", "topk");
+  options.state = state;
+  options.feedback = feedback;
+  Bytes bytes;
+  EXPECT_EQ(jsq_compress(&array, 1, &options, &bytes.data, &bytes.size, nullptr), JSQ_OK) << jsq_last_error();
+  const Frame frame = open(bytes.view());
+  std::vector<float> read(elements);
+  EXPECT_EQ(jsq_read(frame.get(), 0, 0, elements, read.data()), JSQ_OK) << jsq_last_error();
+  return read;
+}
+
+TEST(Capi, TheResidualIsWhatTheStepsDidNotSend) {
+  const std::vector<float> values = gradient();
+  const KeptState state = new_state();
+  const std::vector<float> first = step(values, state.get()), second = step(values, state.get());
+  uint64_t steps = 0, count = 0;
+  const char* method = nullptr;
+  ASSERT_EQ(jsq_state_describe(state.get(), &steps, &method), JSQ_OK);
+  EXPECT_EQ(steps, 2u);
+  EXPECT_STREQ(method, "topk");
+  const float* residual = nullptr;
+  ASSERT_EQ(jsq_state_array(state.get(), "layer.weight", "e", &residual, &count), JSQ_OK) << jsq_last_error();
+  ASSERT_EQ(count, elements);
+  for (size_t i = 0; i < elements; ++i)
+    ASSERT_NEAR(residual[i], 2 * double(values[i]) - double(first[i]) - double(second[i]), 1e-8) << i;
+}
+
+TEST(Capi, ASavedStateGoesOnExactly) {
+  const std::vector<float> values = gradient();
+  const KeptState state = new_state();
+  step(values, state.get());
+  Bytes saved;
+  ASSERT_EQ(jsq_state_save_memory(state.get(), &saved.data, &saved.size), JSQ_OK) << jsq_last_error();
+  jsq_state* opened = nullptr;
+  ASSERT_EQ(jsq_state_open_memory(saved.data, saved.size, &opened), JSQ_OK) << jsq_last_error();
+  const KeptState again(opened);
+  EXPECT_EQ(step(values, again.get()), step(values, state.get()));
+}
+
+TEST_F(CapiFiles, AStateInAFileGoesOnExactly) {
+  const std::vector<float> values = gradient();
+  const KeptState state = new_state();
+  step(values, state.get());
+  ASSERT_EQ(jsq_state_save(state.get(), path("w.state").c_str()), JSQ_OK) << jsq_last_error();
+  jsq_state* opened = nullptr;
+  ASSERT_EQ(jsq_state_open(path("w.state").c_str(), &opened), JSQ_OK) << jsq_last_error();
+  const KeptState again(opened);
+  EXPECT_EQ(step(values, again.get()), step(values, state.get()));
+}
+
+TEST(Capi, AStepThatFailsLeavesTheStateAsItWas) {
+  const std::vector<float> values = gradient();
+  const KeptState state = new_state(), other = new_state();
+  step(values, state.get());
+  step(values, other.get());
+  const jsq_array array = array_of(values);
+  jsq_options options = options_with("bytes=16B", "topk");
+  options.state = state.get();
+  Bytes bytes;
+  EXPECT_EQ(jsq_compress(&array, 1, &options, &bytes.data, &bytes.size, nullptr), JSQ_UNREACHABLE_TARGET);
+  options.target = "ratio=50";
+  options.method = "dgc";
+  EXPECT_EQ(jsq_compress(&array, 1, &options, &bytes.data, &bytes.size, nullptr), JSQ_USAGE);
+  EXPECT_EQ(jsq_compress_file(&array, 1, &options, "no/such/folder.jsq", nullptr), JSQ_WRITE_FAILED);
+  EXPECT_EQ(step(values, state.get()), step(values, other.get()));
+}
+
+TEST(Capi, FeedbackIsChosenByItsTextAndNeedsAState) {
+  const std::vector<float> values = gradient();
+  const KeptState none = new_state(), momentum = new_state();
+  step(values, none.get(), "none");
+  const std::vector<float> second = step(values, none.get(), "none");
+  for (size_t i = 0; i < elements; ++i)
+    ASSERT_TRUE(second[i] == 0 || second[i] == values[i]) << i << ": something was carried over";
+  step(values, momentum.get(), "momentum:0.5");
+  const float* array = nullptr;
+  uint64_t count = 0;
+  EXPECT_EQ(jsq_state_array(momentum.get(), "layer.weight", "u", &array, &count), JSQ_OK) << jsq_last_error();
+  EXPECT_EQ(jsq_state_array(none.get(), "layer.weight", "e", &array, &count), JSQ_UNKNOWN_NAME);
+
+  const jsq_array input = array_of(values);
+  jsq_options options = options_with("ratio=50", "topk");
+  options.feedback = "plain";
+  Bytes bytes;
+  EXPECT_EQ(jsq_compress(&input, 1, &options, &bytes.data, &bytes.size, nullptr), JSQ_USAGE);
+  EXPECT_TRUE(last_error_says("needs a state")) << jsq_last_error();
+  const KeptState state = new_state();
+  options.state = state.get();
+  for (const char* text : {"momentum:1", "momentum:x", "momentum:", "sometimes", ""}) {
+    options.feedback = text;
+    EXPECT_EQ(jsq_compress(&input, 1, &options, &bytes.data, &bytes.size, nullptr), JSQ_USAGE) << text;
+  }
+}
+
+TEST(Capi, AFrameThatIsNoStateIsRefused) {
+  const std::unique_ptr<Bytes> bytes = compressed();
+  jsq_state* state = nullptr;
+  EXPECT_EQ(jsq_state_open_memory(bytes->data, bytes->size, &state), JSQ_USAGE) << jsq_last_error();
+  EXPECT_EQ(jsq_state_open_memory(nullptr, 0, &state), JSQ_DAMAGED) << jsq_last_error();
+  EXPECT_EQ(jsq_state_open("no/such/file.state", &state), JSQ_NOT_FOUND) << jsq_last_error();
+  EXPECT_EQ(state, nullptr);
+}
+
+TEST(Capi, TheThreadsOfAFrameDoNotChangeWhatIsRead) {
+  const std::unique_ptr<Bytes> bytes = compressed();
+  const Frame frame = open(bytes->view());
+  std::vector<float> all(elements), one(elements);
+  ASSERT_EQ(jsq_read(frame.get(), 0, 0, elements, all.data()), JSQ_OK);
+  ASSERT_EQ(jsq_set_threads(frame.get(), 1), JSQ_OK);
+  ASSERT_EQ(jsq_read(frame.get(), 0, 0, elements, one.data()), JSQ_OK);
+  EXPECT_EQ(one, all);
+  EXPECT_EQ(jsq_set_threads(nullptr, 1), JSQ_USAGE);
 }
 
 }  // namespace

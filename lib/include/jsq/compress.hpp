@@ -10,6 +10,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -60,6 +61,10 @@ struct CompressOptions {
   /// Called from one thread with done and total work in elements; may throw to stop.
   std::function<void(uint64_t done, uint64_t total)> progress;
 };
+
+/// Sets `feedback` and `momentum` from "auto" (what the method's paper prescribes), "none", "plain", "momentum" or
+/// "momentum:M" (momentum correction and masking, with M of [0, 1)).  \throws Error usage.
+JSQ_API void set_feedback(CompressOptions& options, std::string_view text);
 
 /// Measured error of decoded values, sums over the elements.
 struct Distortion {

@@ -15,6 +15,8 @@
 
 namespace jsq {
 
+class FrameReader;
+
 class JSQ_API State {
  public:
   /// A tensor that the state knows, by name, with its shape and what is kept for it.
@@ -46,8 +48,12 @@ class JSQ_API State {
   void save(ByteSink& out) const;
   /// \throws Error not_found, damaged, and usage for a frame that is no state.
   static State load(const std::string& path);
+  /// The same from memory, which is read during the call only.
+  static State from_bytes(std::string_view bytes);
 
  private:
+  static State of_frame(const FrameReader& frame, const std::string& path);
+
   std::map<std::string, Tensor> tensors_;
 };
 
