@@ -1,0 +1,39 @@
+"""Gradient compression, measured honestly: libjsq for Python, numpy in and out.
+
+    import jsq
+
+    frame = jsq.compress(gradient, ratio=32)            # bytes; frame.report has size and error
+    gradient = jsq.decompress(frame)
+
+    jsq.save("step.jsq", {"fc.weight": w, "fc.bias": b}, "rdoq", ratio=100)
+    with jsq.open("step.jsq") as step:                  # a mapping of names to arrays, read lazily
+        rows = step.entry("fc.weight")[10:20]
+
+    feedback = jsq.ErrorFeedback()
+    frame = feedback.compress(gradient, "topk", ratio=100)
+
+Frames are those of the program `jsq`, byte for byte. Calls release the interpreter's lock. Every error is a
+`jsq.Error` whose `exit_code` is the program's.
+"""
+from . import errors
+from ._compress import Compressed, Report, compress, save
+from ._feedback import ErrorFeedback
+from ._frame import Entry, Frame, decompress, open
+from ._library import version
+from .errors import Error
+
+__version__ = version()
+__all__ = [
+    "Compressed",
+    "Entry",
+    "Error",
+    "ErrorFeedback",
+    "Frame",
+    "Report",
+    "compress",
+    "decompress",
+    "errors",
+    "open",
+    "save",
+    "version",
+]
