@@ -1654,7 +1654,7 @@ def odds_share(index):
 class Ladder:
     """20.2: stop weights of the rungs, and what lies beyond them."""
 
-    def __init__(self, bits, before, low, most):
+    def __init__(self, bits, before, low, most, lower=(4, 2)):
         self.rungs = (2 if before is None else before.rungs) + signed_rice(bits, 0, 64)
         if not 1 <= self.rungs <= most:
             bits.reader.damaged(f"{self.rungs} rungs")
@@ -1662,7 +1662,7 @@ class Ladder:
         self.odds, self.stop, left = [], [], 1 << 24
         for k in range(self.rungs - self.closed):
             if before is not None and k < len(before.odds):
-                predicted = max(-48, before.odds[k] - (2 if k else 4))
+                predicted = max(-48, before.odds[k] - lower[k > 0])
             else:
                 predicted = self.odds[k - 1] if k else 8
             self.odds.append(predicted + signed_rice(bits, low, 96))
@@ -1798,13 +1798,14 @@ class ContextParameters(Parameters):
     def read(self, reader):
         flags, self.m = reader.integer(1), reader.integer(2)
         self.e = struct.unpack("<h", reader.raw(2))[0]
-        if flags > 31 or flags & 24 == 24 or self.m < 32768 or not -160 <= self.e <= 128:
+        if flags > 63 or flags & 8 and flags & 48 or self.m < 32768 or not -160 <= self.e <= 128:
             reader.damaged("flags or step")
         self.exact = None
         if flags & 8:
             self.exact = reader.integer(4), reader.integer(1)
             if self.exact[1] > 31 or self.exact[0] << self.exact[1] > 0x7F7FFFFF:
                 reader.damaged("exact levels")
+        self.dependent = flags & 32
         self.read_tables(reader)
         self.layers, self.columns, self.packed_elements, self.packed = {}, {}, 0, None
         if flags & 1:
@@ -1820,8 +1821,10 @@ class ContextParameters(Parameters):
 
     def read_tables(self, reader):
         bits = BitReader(reader)
-        self.ladders, self.lowest, escapes = [], 0, None
+        self.ladders, self.shifted, self.lowest, escapes = [], [], 0, None
         count = bits.take(5)
+        if self.dependent and not count:
+            reader.damaged("dependent levels without tables")
         if count:
             self.lowest = bits.take(5) - 16
             if self.lowest + count - 1 > 5 or self.lowest == 5:
@@ -1829,24 +1832,28 @@ class ContextParameters(Parameters):
             low = bits.take(2)
             for _ in range(count):
                 self.ladders.append(Ladder(bits, self.ladders[-1] if self.ladders else None, low, 16))
+            if self.dependent:
+                self.shifted = [Ladder(bits, ladder, low, 16, (4, 0)) for ladder in self.ladders]
             if bits.take(1):
                 escapes = Ladder(bits, None, 2, 32)
                 if not escapes.closed:
                     reader.damaged("open table of escapes")
-        for t, ladder in enumerate(self.ladders):
-            if ladder.closed and self.lowest + t >= 4 or not ladder.closed and escapes is None:
-                reader.damaged("a table that is closed or open and must not be")
-        self.tables = [ladder.level_table() for ladder in self.ladders]
+        for ladders in (self.ladders, self.shifted):
+            for t, ladder in enumerate(ladders):
+                if ladder.closed and self.lowest + t >= 4 or not ladder.closed and escapes is None:
+                    reader.damaged("a table that is closed or open and must not be")
+        self.tables = [[ladder.level_table() for ladder in ladders] for ladders in (self.ladders, self.shifted)]
         self.escapes = escapes and Table(escapes.stop)
-        self.offsets, before = [], [0, 0, 0]
-        present = bits.take(1)
-        for ladder in self.ladders:
-            for j in range(3 if present else 0):
-                if j + 1 < ladder.rungs:
-                    before[j] += signed_rice(bits, 1, 62)
-                    if abs(before[j]) > 31:
-                        reader.damaged("offset")
-            self.offsets.append(tuple(before))
+        self.offsets, present = [[], []], bits.take(1)
+        for ladders, offsets in zip((self.ladders, self.shifted), self.offsets):
+            before = [0, 0, 0]
+            for ladder in ladders:
+                for j in range(3 if present else 0):
+                    if j + 1 < ladder.rungs:
+                        before[j] += signed_rice(bits, 1, 62)
+                        if abs(before[j]) > 31:
+                            reader.damaged("offset")
+                offsets.append(tuple(before))
         bits.align()
 
     def read_layers(self, reader):
@@ -1890,14 +1897,16 @@ class ContextParameters(Parameters):
             return context - self.lowest, raw
         return (highest - self.lowest, 0) if highest < 5 else (4 + context % 2 - self.lowest, raw)
 
-    def value(self, table, raw, level):
-        """20.3"""
+    def value(self, table, raw, level, shifted=0):
+        """20.3, and 20.7 for levels of the shifted quantizer."""
         if level == 0:
             return np.float32(0)
         if self.exact is not None:
             key = min(abs(level) - 1 + self.exact[0] << self.exact[1], 0x7F7FFFFF)
             return np.uint32(key | (level < 0) << 31).view(np.float32)
-        units = 256 * abs(level) + (8 * self.offsets[table][min(abs(level), 3) - 1] if raw == 0 else 0)
+        units = 256 * abs(level) - 128 * shifted
+        if raw == 0:
+            units = max(0, units + 8 * self.offsets[shifted][table][min(abs(level), 3) - 1])
         if self.has_transforms:
             return np.float32(math.copysign(units, level))
         magnitude = min(math.ldexp(units * self.m, self.e - 8), float(np.finfo(np.float32).max))
@@ -1927,7 +1936,11 @@ class ContextParameters(Parameters):
         for place, low, high, view in self.pieces(ranges):
             contexts.append(self.read_contexts(stream, place, view, low, high))
             pieces.append((place, low, high))
-        values = self.finish(stream, np.concatenate(contexts))
+        contexts = np.concatenate(contexts)
+        if self.dependent:
+            values = self.finish_dependent(stream, contexts, {sum(r[2] for r in ranges[:i]) for i in range(len(ranges))})
+        else:
+            values = self.finish(stream, contexts)
         return self.undo_transforms(values, pieces) if self.has_transforms else values
 
     def pieces(self, ranges):
@@ -2050,7 +2063,7 @@ class ContextParameters(Parameters):
             table, raw = uses[context]
             if table is not None:
                 stream.lane = i & stream.mask
-                symbol = stream.take(self.tables[table])
+                symbol = stream.take(self.tables[0][table])
                 if symbol or raw:
                     symbols.append((i, symbol, table, raw))
         stream.begin_section()
@@ -2073,6 +2086,41 @@ class ContextParameters(Parameters):
             values[i] = self.value(table, raw, -magnitude if negative else magnitude)
         bits.align()
         stream.reader.expect_end()
+        return values
+
+    def finish_dependent(self, stream, contexts, begins):
+        """20.7: section 2 of a stream whose ranges begin at these elements, with the raw bits from its end."""
+        values, uses, state = np.zeros(contexts.size, np.float32), {}, 0
+        bits = BitReader(ByteReader(stream.reader.data[::-1], "raw bits"))
+        for i, context in enumerate(contexts.tolist()):
+            state = 0 if i in begins else state
+            if context not in uses:
+                uses[context] = self.use(context)
+            table, raw = uses[context]
+            if table is None:
+                continue
+            shifted = state & 1
+            stream.lane = i & stream.mask
+            symbol = stream.take(self.tables[shifted][table])
+            magnitude, negative = symbol + 1 >> 1, symbol and not symbol & 1
+            if symbol == 31:
+                stream.lane = i & stream.mask
+                length, negative = stream.take(self.escapes), bits.take(1)
+                rungs = (self.shifted if shifted else self.ladders)[table].rungs
+                magnitude = rungs - 1 + (1 << length) + bits.take(length)
+            if raw:
+                if symbol == 0:
+                    negative = bits.take(1)
+                magnitude = magnitude << raw | bits.take(raw)
+            if magnitude > 2147483632:
+                stream.reader.damaged("level beyond its limit")
+            values[i] = self.value(table, raw, -magnitude if negative else magnitude, shifted)
+            state = ((0, 2), (5, 7), (1, 3), (6, 4), (2, 0), (4, 6), (3, 1), (7, 5))[state][magnitude & 1]
+        if any(x != 1 << 16 for x in stream.states):
+            stream.reader.damaged("a state is wrong at the end")
+        bits.align()
+        if bits.reader.at + stream.reader.at != len(stream.reader.data):
+            stream.reader.damaged("its raw bits end elsewhere")
         return values
 
 

@@ -1,7 +1,7 @@
 // rdoq: rate-distortion optimised quantization. One uniform quantizer step for all tensors of the pool (equal
 // slope everywhere), levels without limit, entropy-coded with the scale that rows, columns or runs predict
 // for each element, and chosen by true code lengths: the least |g - g^|^2 + lambda bits. Composition:
-//   scale field (rows x columns, runs)  x  RD quantizer  x  context streams.
+//   scale field (rows x columns, runs)  x  RD or trellis quantizer  x  context streams.
 // This file holds the definition and the search for the step that meets a target.
 // Sources: entropy-constrained quantization, Chou, Lookabaugh and Gray, IEEE Trans. ASSP 37 (1989); RDOQ as
 // in the reference encoders of H.264 and HEVC; equal slopes, Shoham and Gersho, IEEE Trans. ASSP 36 (1988).
@@ -34,12 +34,19 @@ constexpr MethodOption options[] = {
      "of kernels and matrices; auto chooses for each tensor by what it saves, which takes seconds for a "
      "million elements; "
      "preset: auto with preset=best, otherwise none"},
+    {"levels", "independent|dependent|preset", "preset",
+     "dependent: levels of two quantizers, chosen along paths of least error and bits: 4 to 8 % fewer bytes, "
+     "several times the time; preset: dependent with preset=best, otherwise independent"},
     {"lambda", "auto|0..1", "auto", "weight of a bit in squared steps; auto takes the best of several"},
 };
 
 enum class Preset : uint8_t { fast, balanced, best };
 constexpr std::pair<std::string_view, Preset> presets[] = {
     {"fast", Preset::fast}, {"default", Preset::balanced}, {"best", Preset::best}};
+
+enum class Levels : uint8_t { independent, dependent, by_preset };
+constexpr std::pair<std::string_view, Levels> level_kinds[] = {
+    {"independent", Levels::independent}, {"dependent", Levels::dependent}, {"preset", Levels::by_preset}};
 
 enum class Transforming : uint8_t { none, dct, lowrank, automatic, by_preset };
 constexpr std::pair<std::string_view, Transforming> transformings[] = {{"none", Transforming::none},
@@ -63,6 +70,7 @@ class RdoqEncoder final : public MethodEncoder {
       : pool_(pool),
         preset_(OptionReader(spec).choice("preset", presets)),
         transforming_(transforming(spec, preset_)),
+        dependent_levels_(takes_dependent_levels(spec, preset_)),
         plain_(pool, chooses_scales(pool, preset_)) {
     const OptionReader read(spec);
     if (!read.is("lambda", "auto")) fixed_lambda_ = read.number("lambda", 0, 1, "auto or a number of 0..1");
@@ -125,6 +133,11 @@ class RdoqEncoder final : public MethodEncoder {
       best = best_within(wanted);
     }
     if (!best) return drop_all();
+    if (dependent_levels_) {
+      std::optional<Measured> dependent = dependent_within(*best, wanted);
+      if (dependent && dependent->outcome.squared_error < best->outcome.squared_error)
+        best = std::move(dependent);
+    }
     expected_ = best->outcome.bytes;
     use(std::move(best->plan));
     return uint64_t(std::ceil(expected_));
@@ -213,6 +226,10 @@ class RdoqEncoder final : public MethodEncoder {
     if (asked != Transforming::by_preset) return asked;
     return preset == Preset::best ? Transforming::automatic : Transforming::none;
   }
+  static bool takes_dependent_levels(const MethodSpec& spec, Preset preset) {
+    const Levels asked = OptionReader(spec).choice("levels", level_kinds);
+    return asked == Levels::by_preset ? preset == Preset::best : asked == Levels::dependent;
+  }
   static bool chooses_scales(const TensorPool& pool, Preset preset) {
     return preset == Preset::best ||
            (preset == Preset::balanced && pool.summary().elements <= (uint64_t(1) << 20));
@@ -239,6 +256,59 @@ class RdoqEncoder final : public MethodEncoder {
         best = std::move(found);
       if (best && best->outcome.bytes > enough * wanted) break;
       correction_ = std::clamp(correction_ * 0.9993 / off, 0.1, 10.0);
+    }
+    return best;
+  }
+
+  RdoqPlan dependent_at(double step, double lambda) const {
+    const Trained trained = train(coded_->atoms(), stored_step(step), training_options(lambda));
+    return coded_->dependent_plan(coded_->make_plan(trained, lambda), dependent_weight * lambda);
+  }
+
+  /// The plan with dependent levels of the fewest bytes for an error of at most `wanted`, near one without.
+  std::optional<Measured> dependent_for_error(const Measured& independent, double wanted) const {
+    std::optional<Measured> best;
+    double step = independent.plan.coder.values().step(), step_before = 0, error_before = 0;
+    for (int attempt = 0; attempt < 7; ++attempt) {
+      Measured found{dependent_at(step, independent.plan.quantizer.lambda()), {}};
+      if (!found.plan.trellis) return {};
+      found.outcome = coded_->measure_errors(found.plan);
+      const double error = found.outcome.squared_error / wanted;
+      if (error <= 1 && (!best || found.outcome.bytes < best->outcome.bytes)) best = std::move(found);
+      if (error <= 1 && error >= 0.994) break;
+      double slope = 1.5;  // of the logarithms of error and step
+      if (step_before > 0 && step != step_before && error > 0 && error_before > 0)
+        slope = std::clamp(coarse_log2(error / error_before) / coarse_log2(step / step_before), 0.3, 2.0);
+      step_before = step;
+      error_before = error;
+      const double aim = 0.997 / std::max(error, 1e-6);
+      step *= aim > 1 ? power(aim, 1 / slope) : 1 / power(1 / aim, 1 / slope);
+    }
+    return best;
+  }
+
+  /// The plan with dependent levels that comes closest to `wanted` bytes from below, near one without.
+  std::optional<Measured> dependent_within(const Measured& independent, double wanted) const {
+    std::optional<Measured> best;
+    const double enough = coded_->whole() ? 0.9985 : 0.997;
+    const RdoqPlan& plan = independent.plan;
+    double step = plan.coder.values().step(), step_before = 0, off_before = 0;
+    for (int attempt = 0; attempt < 7; ++attempt) {
+      Measured found{dependent_at(step, plan.quantizer.lambda()), {}};
+      if (!found.plan.trellis) return {};
+      found.outcome = coded_->measure(found.plan);
+      const double off = found.outcome.bytes / wanted;
+      if (std::abs(off - 1) < (attempt < 4 ? 0.003 : 0.3) && !(off > enough && off <= 1))
+        found = trim(std::move(found), wanted);
+      if (found.outcome.bytes <= wanted && (!best || found.outcome.bytes > best->outcome.bytes))
+        best = std::move(found);
+      if (best && best->outcome.bytes > enough * wanted) break;
+      double slope = -1.3;  // of the logarithms of bytes and step
+      if (step_before > 0 && step != step_before)
+        slope = std::clamp(coarse_log2(off / off_before) / coarse_log2(step / step_before), -4.0, -0.5);
+      step_before = step;
+      off_before = off;
+      step *= off > 1 ? power(off, -1 / slope) : 1 / power(1 / off, -1 / slope);
     }
     return best;
   }
@@ -391,7 +461,7 @@ class RdoqEncoder final : public MethodEncoder {
   /// what was given.
   Measured trim(Measured given, double wanted) const {
     Measured best = given;
-    double fits = 0, exceeds = 0, lambda = given.plan.quantizer.lambda(), reach = 1.05;
+    double fits = 0, exceeds = 0, lambda = given.plan.lambda(), reach = 1.05;
     (given.outcome.bytes <= wanted ? fits : exceeds) = lambda;
     for (int round = 0; round < 12; ++round) {
       if (fits > 0 && exceeds > 0) {
@@ -400,8 +470,7 @@ class RdoqEncoder final : public MethodEncoder {
         lambda *= exceeds > 0 ? reach : 1 / reach;
         reach *= reach;
       }
-      Measured candidate{given.plan, {}};
-      candidate.plan.quantizer = RdQuantizer(given.plan.coder, lambda);
+      Measured candidate{with_lambda(given.plan, lambda), {}};
       candidate.outcome = coded_->measure(candidate.plan);
       if (candidate.outcome.bytes > wanted) {
         exceeds = lambda;
@@ -421,10 +490,7 @@ class RdoqEncoder final : public MethodEncoder {
   Measured fill(Measured best, double fits, double exceeds, double wanted) const {
     uint64_t low = 0, high = pool_.summary().elements;
     for (int round = 0; round < 12 && high - low > 1; ++round) {
-      Measured candidate{best.plan, {}};
-      candidate.plan.quantizer = RdQuantizer(best.plan.coder, fits);
-      candidate.plan.finer = RdQuantizer(best.plan.coder, exceeds);
-      candidate.plan.cut = low + (high - low) / 2;
+      Measured candidate{with_lambda(best.plan, fits, exceeds, low + (high - low) / 2), {}};
       candidate.outcome = coded_->measure(candidate.plan);
       if (candidate.outcome.bytes > wanted) {
         high = candidate.plan.cut;
@@ -476,6 +542,10 @@ class RdoqEncoder final : public MethodEncoder {
       unreachable(target, "nmse",
                   coded_->measure_errors(coded_->make_plan(*trained_, lambda_)).squared_error /
                       pool_.summary().energy);
+    if (dependent_levels_) {
+      std::optional<Measured> dependent = dependent_for_error(*best, wanted);
+      if (dependent && dependent->outcome.bytes < best->outcome.bytes) best = std::move(dependent);
+    }
     use(std::move(best->plan));
   }
 
@@ -524,6 +594,9 @@ class RdoqEncoder final : public MethodEncoder {
   Preset preset_;
   std::optional<double> fixed_lambda_;
   Transforming transforming_;
+  bool dependent_levels_;
+  /// Best weight of a bit with dependent levels / without, measured at 8x to 100x.
+  static constexpr double dependent_weight = 1.15;
   RdoqPool plain_;  ///< without transforms
   std::unique_ptr<RdoqPool> transformed_;
   RdoqPool* coded_ = &plain_;  ///< what is coded

@@ -85,7 +85,8 @@ std::vector<TransformSite> RdoqParameters::sites(uint32_t tensor, const TensorIn
 
 namespace {
 
-constexpr uint8_t has_layers = 1, has_columns = 2, has_pack = 4, is_exact = 8, has_transforms = 16;
+constexpr uint8_t has_layers = 1, has_columns = 2, has_pack = 4, is_exact = 8, has_transforms = 16,
+                  is_dependent = 32;
 
 /// Shapes repeat in patterns: a distance of 0 and a new shape, or a distance back and how many to copy from
 /// there.
@@ -217,7 +218,8 @@ std::string write_rdoq_parameters(const RdoqParameters& parameters) {
   out.u8(uint8_t((parameters.layers.empty() ? 0 : has_layers) |
                  (parameters.columns.empty() ? 0 : has_columns) |
                  (parameters.packed_elements ? has_pack : 0) | (parameters.values.exact ? is_exact : 0) |
-                 (parameters.has_transforms ? has_transforms : 0)));
+                 (parameters.has_transforms ? has_transforms : 0) |
+                 (parameters.coder.model().dependent() ? is_dependent : 0)));
   out.u16(parameters.values.mantissa);
   out.u16(uint16_t(parameters.values.exponent));
   if (parameters.values.exact) {
@@ -247,8 +249,8 @@ RdoqParameters read_rdoq_parameters(std::string_view bytes, std::string_view wha
   RdoqParameters parameters;
   ByteReader in(bytes, what);
   const uint8_t flags = in.u8();
-  if (flags > (has_layers | has_columns | has_pack | is_exact | has_transforms) ||
-      (flags & is_exact && flags & has_transforms))
+  if (flags > (has_layers | has_columns | has_pack | is_exact | has_transforms | is_dependent) ||
+      (flags & is_exact && flags & (has_transforms | is_dependent)))
     in.damaged("unknown flags " + std::to_string(flags));
   Reconstruction values;
   values.mantissa = in.u16();
@@ -264,7 +266,8 @@ RdoqParameters read_rdoq_parameters(std::string_view bytes, std::string_view wha
   }
   ContextModel model;
   cpu::BitReader bits(bytes.substr(in.position()));
-  if (!model.read(bits) || !read_offsets(bits, values, model) || !bits.align() || bits.overrun() ||
+  if (!model.read(bits, flags & is_dependent) || model.dependent() != bool(flags & is_dependent) ||
+      !read_offsets(bits, values, model) || !bits.align() || bits.overrun() ||
       bits.consumed() > in.remaining())
     in.damaged("impossible context tables");
   in.raw(bits.consumed());
@@ -319,7 +322,9 @@ void decode_rdoq_stream(const RdoqParameters& parameters, std::span<const Tensor
   std::vector<int16_t>&rows = rows_of_thread, &own_columns = columns_of_thread;
   classes.resize(values.size());
   size_t at = 0;
+  std::vector<uint32_t> begins;
   for (const TensorRange& range : ranges) {
+    begins.push_back(uint32_t(at));
     const TensorParts parts = checked_parts(parameters, range, what);
     for (const PartPiece& place : pieces_of(parts, range.first, range.count)) {
       const auto layout = ScaleLayout(in.nibble());
@@ -344,13 +349,8 @@ void decode_rdoq_stream(const RdoqParameters& parameters, std::span<const Tensor
       at += place.piece.count;
     }
   }
-  in.elements(classes, values);
+  in.elements(classes, values, begins);
   if (!parameters.has_transforms) return;
-  std::vector<size_t> begins;
-  for (at = 0; const TensorRange& range : ranges) {
-    begins.push_back(at);
-    at += size_t(range.count);
-  }
   // On its own: a thread that waits takes up no other stream, whose buffers are the thread's.
   tbb::this_task_arena::isolate([&] {
     tbb::parallel_for(size_t(0), ranges.size(), [&](size_t r) {

@@ -591,15 +591,20 @@ void RdoqPool::scale_range(const RdoqPlan& plan, size_t t, uint64_t first, std::
   }
 }
 
-void RdoqPool::quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values,
-                              Work& work) const {
-  work.classes.resize(values.size());
+/// Classes of a range of `count` elements from its pieces.
+void RdoqPool::fill_unit_classes(const RdoqPlan& plan, size_t count, Work& work) {
+  work.classes.resize(count);
   size_t at = 0;
   for (const ScaledPiece& scaled : work.pieces) {
     fill_classes(plan.coder, scaled.piece, scaled.layout, scaled.rows, scaled.columns, scaled.frequencies,
                  std::span(work.classes).subspan(at, scaled.piece.count));
     at += scaled.piece.count;
   }
+}
+
+void RdoqPool::quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values,
+                              Work& work) const {
+  fill_unit_classes(plan, values.size(), work);
   work.active.positions.clear();
   work.active.levels.clear();
   if (plan.coder.values().exact) {
@@ -614,6 +619,12 @@ void RdoqPool::quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, st
   }
   const uint64_t index = pool_.tensors()[t].first + first;
   const size_t finer = plan.cut > index ? size_t(std::min<uint64_t>(plan.cut - index, values.size())) : 0;
+  if (plan.trellis) {
+    plan.trellis->quantize(values, work.classes, finer, work.active);
+    work.nonzero = std::any_of(work.active.levels.begin(), work.active.levels.end(),
+                               [](int32_t level) { return level != 0; });
+    return;
+  }
   if (finer > 0) plan.finer.quantize(values.first(finer), work.classes, 0, work.active);
   plan.quantizer.quantize(values, work.classes, finer, work.active);
   work.nonzero = std::any_of(work.active.levels.begin(), work.active.levels.end(),
@@ -633,6 +644,7 @@ std::string RdoqPool::encode_units(const RdoqPlan& plan, size_t begin, size_t en
     const std::span<const float> values = read(units_[u], scratch);
     scale_range(plan, units_[u].tensor, units_[u].first, values, codec, side, work);
     quantize_range(plan, units_[u].tensor, units_[u].first, values, work);
+    if (u > begin) active.begins.push_back(uint32_t(classes.size()));
     for (uint32_t position : work.active.positions)
       active.positions.push_back(uint32_t(classes.size()) + position);
     active.levels.insert(active.levels.end(), work.active.levels.begin(), work.active.levels.end());
@@ -703,9 +715,11 @@ RdoqOutcome RdoqPool::measure(const RdoqPlan& plan) const {
   std::vector<std::vector<ScaledPiece>> packed;
   const RdoqParameters parameters = parameters_of(plan, &packed);
   // Of a large pool the units are a sample: what its atoms cost is closer than what the sample does.
-  const size_t alone = whole() ? units_.size() : 0;
+  // Paths have no atoms.
+  const bool coded = whole() || plan.trellis;
+  const size_t alone = coded ? units_.size() : 0;
   RdoqOutcome total;
-  if (!whole()) total = expect(plan);
+  if (!coded) total = expect(plan);
   tbb::parallel_for(size_t(0), alone, [&](size_t u) {
     static thread_local Work work_of_thread;
     static thread_local std::vector<float> scratch, original_scratch, decoded;
@@ -734,7 +748,7 @@ RdoqOutcome RdoqPool::measure(const RdoqPlan& plan) const {
     total.max_error = std::max(total.max_error, parts[u].max_error);
   }
   total.bytes += double(write_rdoq_parameters(parameters).size());
-  if (!whole()) total.bytes -= double(parameters.pack.size());  // its atoms were counted
+  if (!coded) total.bytes -= double(parameters.pack.size());  // its atoms were counted
   return total;
 }
 

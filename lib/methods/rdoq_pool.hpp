@@ -16,6 +16,7 @@
 #include "lib/methods/rdoq_training.hpp"
 #include "lib/methods/scheme.hpp"
 #include "lib/quantizers/rd_quantizer.hpp"
+#include "lib/quantizers/trellis_quantizer.hpp"
 
 namespace jsq {
 
@@ -28,10 +29,18 @@ struct RdoqPlan {
   RdQuantizer quantizer;
   RdQuantizer finer;  ///< for elements of a pool index below `cut`
   uint64_t cut = 0;
+  std::shared_ptr<const TrellisQuantizer>
+      trellis;      ///< decides where the coder's levels are dependent; else null
   int octaves = 0;  ///< of the step
   std::vector<float>
       row_costs;  ///< [class][magnitude]: error + lambda bits in step^2, for choosing scales; or empty
+
+  /// Weight of a bit that levels are decided with, in step^2.
+  double lambda() const { return trellis ? trellis->lambda() : quantizer.lambda(); }
 };
+
+/// The plan with another weight of a bit, and `finer` for elements of a pool index below `cut`.
+RdoqPlan with_lambda(const RdoqPlan& plan, double lambda, double finer = 0, uint64_t cut = 0);
 
 /// What coding takes and loses.
 struct RdoqOutcome {
@@ -73,6 +82,9 @@ class RdoqPool {
   std::optional<RdoqPlan> exact_plan(double bytes) const;
 
   RdoqPlan make_plan(const Trained& trained, double lambda) const;
+  /// The same with dependent levels, whose tables are trained on the paths that are best under `lambda`: the
+  /// plan's step, layouts and contexts, and tables of two quantizers.
+  RdoqPlan dependent_plan(const RdoqPlan& plan, double lambda) const;
   /// Expected bytes of a trained step, side information included.
   double expected_bytes(const Trained& trained) const;
   /// Codes the training units.
@@ -137,6 +149,7 @@ class RdoqPool {
                     const ScaleCodec& codec) const;
   void scale_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values,
                    ScaleCodec& codec, SideWriter& side, Work& work) const;
+  static void fill_unit_classes(const RdoqPlan& plan, size_t count, Work& work);
   void quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values,
                       Work& work) const;
   std::string encode_units(const RdoqPlan& plan, size_t begin, size_t end,

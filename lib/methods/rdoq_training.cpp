@@ -93,17 +93,90 @@ Reconstruction stored_step(double step) {
 
 namespace {
 
-/// Counts of one pass over the atoms; fractional weights are rounded when tables are fitted.
-struct Counts {
-  std::vector<std::array<double, most_rungs + 1>> magnitudes;
-  std::array<double, 32> escapes{};
-  std::vector<std::array<double, 3>> weight,
-      sum;  ///< of levels 1, 2 and more: elements, and sum of x - level
-};
-
 uint64_t whole(double count) {
   return count <= 0 ? 0 : uint64_t(count + 0.999);
 }
+
+std::vector<MagnitudeCounts> whole_rows(const LevelCounts& counts) {
+  std::vector<MagnitudeCounts> rows(counts.magnitudes.size());
+  for (size_t t = 0; t < rows.size(); ++t)
+    for (size_t m = 0; m < rows[t].size(); ++m) rows[t][m] = whole(counts.magnitudes[t][m]);
+  return rows;
+}
+
+/// Offsets of one quantizer; returns what they save, in step^2.
+double fit_offsets_of(std::span<const Ladder> tables, const LevelCounts& counts, double lambda,
+                      std::vector<std::array<int8_t, 3>>& offsets) {
+  offsets.assign(tables.size(), {});
+  double gain = 0;
+  std::array<int, 3> before{};
+  for (size_t t = 0; t < tables.size(); ++t)
+    for (size_t k = 0; k < 3; ++k) {
+      const double n = counts.weight[t][k];
+      int chosen = before[k];
+      if (n > 0 && k + 1 < tables[t].rungs) {
+        const double centre = counts.sum[t][k] / n;
+        const auto loss = [&](int offset) {
+          const double error = centre - offset / 32.0;
+          return n * error * error + lambda * signed_rice_bits(offset - before[k], 1);
+        };
+        for (int offset = -31; offset <= 31; ++offset)
+          if (loss(offset) < loss(chosen)) chosen = offset;
+        gain += n * centre * centre - loss(chosen);
+      } else if (k + 1 < tables[t].rungs) {
+        gain -= lambda;
+      }
+      offsets[t][k] = int8_t(chosen);
+      before[k] = chosen;
+    }
+  return gain;
+}
+
+}  // namespace
+
+void LevelCounts::note(ContextUse use, uint32_t rungs, int32_t level, double x, double count) {
+  const uint32_t coarse = uint32_t(level) >> use.raw_bits;
+  magnitudes[use.table][std::min(coarse, most_rungs)] += count;
+  if (coarse >= rungs) escapes[size_t(std::bit_width(coarse - rungs + 1)) - 1] += count;
+  if (level > 0 && use.raw_bits == 0) {
+    const size_t k = size_t(std::min(level, 3)) - 1;
+    weight[use.table][k] += count;
+    sum[use.table][k] += count * (x - level);
+  }
+}
+
+void LevelCounts::add(const LevelCounts& other, double times) {
+  for (size_t t = 0; t < magnitudes.size(); ++t) {
+    for (size_t m = 0; m < magnitudes[t].size(); ++m) magnitudes[t][m] += other.magnitudes[t][m] * times;
+    for (size_t k = 0; k < 3; ++k) {
+      weight[t][k] += other.weight[t][k] * times;
+      sum[t][k] += other.sum[t][k] * times;
+    }
+  }
+  for (size_t y = 0; y < escapes.size(); ++y) escapes[y] += other.escapes[y] * times;
+}
+
+void fit_model(ContextModel& model, const LevelCounts& counts, const LevelCounts* shifted, bool open) {
+  fit_tables(model, model.lowest, whole_rows(counts), open);
+  if (shifted) fit_shifted(model, whole_rows(*shifted), open);
+  EscapeCounts escapes{};
+  for (size_t k = 0; k < escapes.size(); ++k)
+    escapes[k] = whole(counts.escapes[k] + (shifted ? shifted->escapes[k] : 0));
+  // Escapes were counted with the rungs of the tables before: what they are now is counted in the next round.
+  fit_escapes(model, escapes, true);
+}
+
+void fit_offsets(Reconstruction& values, const ContextModel& model, const LevelCounts& counts,
+                 const LevelCounts* shifted, double lambda) {
+  double gain = fit_offsets_of(model.tables, counts, lambda, values.offsets);
+  if (shifted) gain += fit_offsets_of(model.shifted, *shifted, lambda, values.shifted_offsets);
+  values.has_offsets = gain > 0;
+  if (values.has_offsets) return;
+  values.offsets.clear();
+  values.shifted_offsets.clear();
+}
+
+namespace {
 
 class Trainer {
  public:
@@ -134,15 +207,15 @@ class Trainer {
     tables_ = size_t(std::min(highest, highest_own_context) - lowest) + 1;
     model_.tables.assign(tables_, Ladder{.rungs = most_rungs, .closed = false});
     count_rounded();
-    fit();
+    fit_model(model_, counts_, nullptr, options_.open);
     for (int round = 0; round < options_.rounds; ++round) {
       const ContextCoder coder(model_, values_);
       const RdQuantizer quantizer(coder, options_.lambda);
       count(coder, quantizer);
       if (round > 0 && !options_.uniform) drop_low_contexts(coder, quantizer);
       if (model_.tables.empty()) return finish();
-      fit();
-      if (!options_.uniform) fit_offsets();
+      fit_model(model_, counts_, nullptr, options_.open);
+      if (!options_.uniform) fit_offsets(values_, model_, counts_, nullptr, options_.lambda);
     }
     return finish();
   }
@@ -153,55 +226,25 @@ class Trainer {
     double count, x, spread;
   };
 
-  void clear() {
-    counts_.magnitudes.assign(model_.tables.size(), {});
-    counts_.escapes = {};
-    counts_.weight.assign(model_.tables.size(), {});
-    counts_.sum.assign(model_.tables.size(), {});
-  }
-
-  void note(const Scaled& atom, ContextUse use, int32_t level, uint32_t rungs) {
-    const uint32_t coarse = uint32_t(level) >> use.raw_bits;
-    counts_.magnitudes[use.table][std::min(coarse, most_rungs)] += atom.count;
-    if (coarse >= rungs) counts_.escapes[size_t(std::bit_width(coarse - rungs + 1)) - 1] += atom.count;
-    if (level > 0 && use.raw_bits == 0) {
-      const size_t k = size_t(std::min(level, 3)) - 1;
-      counts_.weight[use.table][k] += atom.count;
-      counts_.sum[use.table][k] += atom.count * (atom.x - level);
-    }
-  }
-
   /// The first pass, with a dead zone and no tables yet.
   void count_rounded() {
-    clear();
+    counts_ = LevelCounts(model_.tables.size());
     for (const Scaled& atom : atoms_) {
       const ContextUse use = model_.use_of(atom.context);
-      note(atom, use, int32_t(atom.x + (use.raw_bits || options_.uniform ? 0.5 : 0.35)), most_rungs);
+      counts_.note(use, most_rungs, int32_t(atom.x + (use.raw_bits || options_.uniform ? 0.5 : 0.35)), atom.x,
+                   atom.count);
     }
   }
 
   void count(const ContextCoder& coder, const RdQuantizer& quantizer) {
-    clear();
+    counts_ = LevelCounts(model_.tables.size());
     for (const Scaled& atom : atoms_) {
       const ContextClass k = coder.class_of(atom.context);
       if (k == 0) continue;
       const ContextUse use = coder.use(k);
-      note(atom, use, quantizer.level(float(atom.x), k), model_.tables[use.table].rungs);
+      counts_.note(use, model_.tables[use.table].rungs, quantizer.level(float(atom.x), k), atom.x,
+                   atom.count);
     }
-  }
-
-  void fit() {
-    std::vector<MagnitudeCounts> rows;
-    for (size_t t = 0; t < counts_.magnitudes.size(); ++t) {
-      auto& row = rows.emplace_back();
-      for (size_t m = 0; m < row.size(); ++m) row[m] = whole(counts_.magnitudes[t][m]);
-    }
-    fit_tables(model_, model_.lowest, rows, options_.open);
-    EscapeCounts escapes{};
-    for (size_t k = 0; k < escapes.size(); ++k) escapes[k] = whole(counts_.escapes[k]);
-    // Escapes were counted with the rungs of the tables before: what they are now is counted in the next
-    // round.
-    fit_escapes(model_, escapes, true);
   }
 
   /// A table that saves less than it takes is not stored, nor are those below it.
@@ -229,33 +272,6 @@ class Trainer {
     for (auto* rows : {&counts_.weight, &counts_.sum})
       rows->erase(rows->begin(), rows->begin() + std::ptrdiff_t(drop));
     counts_.magnitudes.erase(counts_.magnitudes.begin(), counts_.magnitudes.begin() + std::ptrdiff_t(drop));
-  }
-
-  void fit_offsets() {
-    values_.offsets.assign(model_.tables.size(), {});
-    double gain = 0;
-    std::array<int, 3> before{};
-    for (size_t t = 0; t < model_.tables.size(); ++t)
-      for (size_t k = 0; k < 3; ++k) {
-        const double n = counts_.weight[t][k];
-        int chosen = before[k];
-        if (n > 0 && k + 1 < model_.tables[t].rungs) {
-          const double centre = counts_.sum[t][k] / n;
-          const auto loss = [&](int offset) {
-            const double error = centre - offset / 32.0;
-            return n * error * error + options_.lambda * signed_rice_bits(offset - before[k], 1);
-          };
-          for (int offset = -31; offset <= 31; ++offset)
-            if (loss(offset) < loss(chosen)) chosen = offset;
-          gain += n * centre * centre - loss(chosen);
-        } else if (k + 1 < model_.tables[t].rungs) {
-          gain -= options_.lambda;
-        }
-        values_.offsets[t][k] = int8_t(chosen);
-        before[k] = chosen;
-      }
-    values_.has_offsets = gain > 0;
-    if (!values_.has_offsets) values_.offsets.clear();
   }
 
   Trained finish() {
@@ -295,7 +311,7 @@ class Trainer {
   size_t tables_ = 0;
   std::vector<Scaled> atoms_;
   ContextModel model_;
-  Counts counts_;
+  LevelCounts counts_;
 };
 
 }  // namespace
@@ -304,31 +320,47 @@ Trained train(std::span<const Atom> atoms, const Reconstruction& step, const Tra
   return Trainer(atoms, step, options).run();
 }
 
+namespace {
+
+void write_offsets_of(cpu::BitWriter& out, std::span<const Ladder> tables,
+                      std::span<const std::array<int8_t, 3>> offsets) {
+  std::array<int, 3> before{};
+  for (size_t t = 0; t < tables.size(); ++t)
+    for (size_t k = 0; k < 3; ++k) {
+      if (k + 1 >= tables[t].rungs) continue;
+      write_signed_rice(out, offsets[t][k] - before[k], 1);
+      before[k] = offsets[t][k];
+    }
+}
+
+bool read_offsets_of(cpu::BitReader& in, std::span<const Ladder> tables,
+                     std::vector<std::array<int8_t, 3>>& offsets) {
+  offsets.assign(tables.size(), {});
+  std::array<int, 3> before{};
+  bool possible = true;
+  for (size_t t = 0; t < tables.size(); ++t)
+    for (size_t k = 0; k < 3; ++k) {
+      if (k + 1 < tables[t].rungs) before[k] += read_signed_rice(in, 1, 62, possible);
+      if (!possible || before[k] < -31 || before[k] > 31) return false;
+      offsets[t][k] = int8_t(before[k]);
+    }
+  return true;
+}
+
+}  // namespace
+
 void write_offsets(cpu::BitWriter& out, const Reconstruction& values, const ContextModel& model) {
   out.put(values.has_offsets, 1);
   if (!values.has_offsets) return;
-  std::array<int, 3> before{};
-  for (size_t t = 0; t < model.tables.size(); ++t)
-    for (size_t k = 0; k < 3; ++k) {
-      if (k + 1 >= model.tables[t].rungs) continue;
-      write_signed_rice(out, values.offsets[t][k] - before[k], 1);
-      before[k] = values.offsets[t][k];
-    }
+  write_offsets_of(out, model.tables, values.offsets);
+  write_offsets_of(out, model.shifted, values.shifted_offsets);
 }
 
 bool read_offsets(cpu::BitReader& in, Reconstruction& values, const ContextModel& model) {
   values.has_offsets = in.bit();
   if (!values.has_offsets) return !in.overrun();
-  values.offsets.assign(model.tables.size(), {});
-  std::array<int, 3> before{};
-  bool possible = true;
-  for (size_t t = 0; t < model.tables.size(); ++t)
-    for (size_t k = 0; k < 3; ++k) {
-      if (k + 1 < model.tables[t].rungs) before[k] += read_signed_rice(in, 1, 62, possible);
-      if (!possible || before[k] < -31 || before[k] > 31) return false;
-      values.offsets[t][k] = int8_t(before[k]);
-    }
-  return !in.overrun();
+  return read_offsets_of(in, model.tables, values.offsets) &&
+         read_offsets_of(in, model.shifted, values.shifted_offsets) && !in.overrun();
 }
 
 }  // namespace jsq

@@ -66,6 +66,28 @@ struct TrainingOptions {
       false;  ///< no offsets, no contexts that drop what is not zero: the largest error is half a step
 };
 
+/// What a pass over levels counts, of one quantizer: all that tables and offsets follow from.
+struct LevelCounts {
+  std::vector<std::array<double, most_rungs + 1>>
+      magnitudes;                    ///< of each table: coarse ones, then all beyond
+  std::array<double, 32> escapes{};  ///< by length
+  /// Of each table and of levels 1, 2 and more: elements, and sum of x - level, x in steps from the
+  /// quantizer's zero.
+  std::vector<std::array<double, 3>> weight, sum;
+
+  explicit LevelCounts(size_t tables = 0) : magnitudes(tables), weight(tables), sum(tables) {}
+  /// `count` elements of magnitude x steps with this level; `rungs` of their table.
+  void note(ContextUse use, uint32_t rungs, int32_t level, double x, double count);
+  void add(const LevelCounts& other, double times);
+};
+
+/// Tables for what was counted; fractional weights are rounded up. `shifted`: counts of the shifted
+/// quantizer, or null.
+void fit_model(ContextModel& model, const LevelCounts& counts, const LevelCounts* shifted, bool open);
+/// Offsets of the least error + lambda bits; none at all where they do not pay.
+void fit_offsets(Reconstruction& values, const ContextModel& model, const LevelCounts& counts,
+                 const LevelCounts* shifted, double lambda);
+
 /// A step as the stream stores it.
 Reconstruction stored_step(double step);
 

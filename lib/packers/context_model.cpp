@@ -101,55 +101,74 @@ namespace {
 
 constexpr uint32_t first_guess_odds = 8;
 
-/// What rung k of a table is predicted from: the same rung one context below, otherwise the rung before.
-int predicted_odds(const Ladder* below, const Ladder& ladder, uint32_t k) {
-  if (below != nullptr && k < below->stored_odds())
-    return std::max(below->odds[k] - (k == 0 ? 4 : 2), -odds_limit);
+/// The ladder that another one is stored against, and how much lower its odds are expected to be.
+struct Before {
+  const Ladder* ladder = nullptr;
+  int first = 4, others = 2;
+
+  int rungs() const { return ladder ? int(ladder->rungs) : 2; }
+};
+
+/// What table t is stored against: that of the context below; with the shifted quantizer, that of the other
+/// one.
+Before before_table(const ContextModel& model, size_t t) {
+  return {t ? &model.tables[t - 1] : nullptr};
+}
+Before before_shifted(const ContextModel& model, size_t t) {
+  return {&model.tables[t], 4, 0};
+}
+
+/// What rung k of a table is predicted from: the same rung of the one before, otherwise the rung before.
+int predicted_odds(const Before& before, const Ladder& ladder, uint32_t k) {
+  if (before.ladder != nullptr && k < before.ladder->stored_odds())
+    return std::max(before.ladder->odds[k] - (k == 0 ? before.first : before.others), -odds_limit);
   if (k > 0) return ladder.odds[k - 1];
   return int(first_guess_odds);
 }
 
-/// Rungs from 1 to most_rungs and the closed flag, against the table one context below.
-template <class Visit>
-void for_each_odds(const Ladder* below, Ladder& ladder, Visit visit) {
-  for (uint32_t k = 0; k < ladder.stored_odds(); ++k) visit(ladder.odds[k], predicted_odds(below, ladder, k));
-}
-
-uint64_t ladder_bits(const Ladder* below, const Ladder& ladder, uint32_t low) {
-  uint64_t bits = 1 + signed_rice_bits(int(ladder.rungs) - (below ? int(below->rungs) : 2), 0);
+uint64_t ladder_bits(const Before& before, const Ladder& ladder, uint32_t low) {
+  uint64_t bits = 1 + signed_rice_bits(int(ladder.rungs) - before.rungs(), 0);
   for (uint32_t k = 0; k < ladder.stored_odds(); ++k)
-    bits += signed_rice_bits(ladder.odds[k] - predicted_odds(below, ladder, k), low);
+    bits += signed_rice_bits(ladder.odds[k] - predicted_odds(before, ladder, k), low);
   return bits;
 }
 
-void write_ladder(cpu::BitWriter& out, const Ladder* below, const Ladder& ladder, uint32_t low) {
-  write_signed_rice(out, int(ladder.rungs) - (below ? int(below->rungs) : 2), 0);
+void write_ladder(cpu::BitWriter& out, const Before& before, const Ladder& ladder, uint32_t low) {
+  write_signed_rice(out, int(ladder.rungs) - before.rungs(), 0);
   out.put(ladder.closed, 1);
   for (uint32_t k = 0; k < ladder.stored_odds(); ++k)
-    write_signed_rice(out, ladder.odds[k] - predicted_odds(below, ladder, k), low);
+    write_signed_rice(out, ladder.odds[k] - predicted_odds(before, ladder, k), low);
 }
 
-bool read_ladder(cpu::BitReader& in, const Ladder* below, Ladder& ladder, uint32_t low, uint32_t most) {
+bool read_ladder(cpu::BitReader& in, const Before& before, Ladder& ladder, uint32_t low, uint32_t most) {
   bool possible = true;
-  const int rungs = (below ? int(below->rungs) : 2) + read_signed_rice(in, 0, 64, possible);
+  const int rungs = before.rungs() + read_signed_rice(in, 0, 64, possible);
   if (!possible || rungs < 1 || rungs > int(most)) return false;
   ladder.rungs = uint32_t(rungs);
   ladder.closed = in.bit();
   for (uint32_t k = 0; k < ladder.stored_odds(); ++k) {
-    const int odds = predicted_odds(below, ladder, k) + read_signed_rice(in, low, 2 * odds_limit, possible);
+    const int odds = predicted_odds(before, ladder, k) + read_signed_rice(in, low, 2 * odds_limit, possible);
     if (!possible || odds < -odds_limit || odds > odds_limit) return false;
     ladder.odds[k] = int8_t(odds);
   }
   return true;
 }
 
+/// Of all tables but the escapes'.
+uint64_t ladders_bits(const ContextModel& model, uint32_t low) {
+  uint64_t bits = 0;
+  for (size_t t = 0; t < model.tables.size(); ++t)
+    bits += ladder_bits(before_table(model, t), model.tables[t], low);
+  for (size_t t = 0; t < model.shifted.size(); ++t)
+    bits += ladder_bits(before_shifted(model, t), model.shifted[t], low);
+  return bits;
+}
+
 uint32_t best_rice(const ContextModel& model) {
   uint32_t best = 0;
   uint64_t least = UINT64_MAX;
   for (uint32_t low = 0; low < 4; ++low) {
-    uint64_t bits = 0;
-    for (size_t t = 0; t < model.tables.size(); ++t)
-      bits += ladder_bits(t ? &model.tables[t - 1] : nullptr, model.tables[t], low);
+    const uint64_t bits = ladders_bits(model, low);
     if (bits < least) {
       least = bits;
       best = low;
@@ -168,12 +187,13 @@ void ContextModel::write(cpu::BitWriter& out) const {
   out.put(uint32_t(lowest - lowest_context), 5);
   const uint32_t low = best_rice(*this);
   out.put(low, 2);
-  for (size_t t = 0; t < tables.size(); ++t) write_ladder(out, t ? &tables[t - 1] : nullptr, tables[t], low);
+  for (size_t t = 0; t < tables.size(); ++t) write_ladder(out, before_table(*this, t), tables[t], low);
+  for (size_t t = 0; t < shifted.size(); ++t) write_ladder(out, before_shifted(*this, t), shifted[t], low);
   out.put(has_escapes, 1);
-  if (has_escapes) write_ladder(out, nullptr, escapes, escape_rice);
+  if (has_escapes) write_ladder(out, {}, escapes, escape_rice);
 }
 
-bool ContextModel::read(cpu::BitReader& in) {
+bool ContextModel::read(cpu::BitReader& in, bool dependent) {
   *this = {};
   const uint32_t count = in.get(5);
   if (count == 0) return !in.overrun();
@@ -182,23 +202,25 @@ bool ContextModel::read(cpu::BitReader& in) {
   const uint32_t low = in.get(2);
   tables.resize(count);
   for (size_t t = 0; t < tables.size(); ++t)
-    if (!read_ladder(in, t ? &tables[t - 1] : nullptr, tables[t], low, most_rungs)) return false;
+    if (!read_ladder(in, before_table(*this, t), tables[t], low, most_rungs)) return false;
+  if (dependent) shifted.resize(count);
+  for (size_t t = 0; t < shifted.size(); ++t)
+    if (!read_ladder(in, before_shifted(*this, t), shifted[t], low, most_rungs)) return false;
   has_escapes = in.bit();
-  if (has_escapes && (!read_ladder(in, nullptr, escapes, escape_rice, 32) || !escapes.closed)) return false;
-  for (size_t t = 0; t < tables.size(); ++t) {
-    if (!tables[t].closed && !has_escapes) return false;
-    if (tables[t].closed && lowest + int(t) >= 4) return false;
-  }
+  if (has_escapes && (!read_ladder(in, {}, escapes, escape_rice, 32) || !escapes.closed)) return false;
+  for (const std::vector<Ladder>* of_quantizer : {&tables, &shifted})
+    for (size_t t = 0; t < of_quantizer->size(); ++t) {
+      const bool closed = (*of_quantizer)[t].closed;
+      if (closed ? lowest + int(t) >= 4 : !has_escapes) return false;
+    }
   return !in.overrun();
 }
 
 uint64_t ContextModel::table_bits() const {
   if (tables.empty()) return 5;
   const uint32_t low = best_rice(*this);
-  uint64_t bits = 5 + 5 + 2 + 1;
-  for (size_t t = 0; t < tables.size(); ++t)
-    bits += ladder_bits(t ? &tables[t - 1] : nullptr, tables[t], low);
-  if (has_escapes) bits += ladder_bits(nullptr, escapes, escape_rice);
+  uint64_t bits = 5 + 5 + 2 + 1 + ladders_bits(*this, low);
+  if (has_escapes) bits += ladder_bits({}, escapes, escape_rice);
   return bits;
 }
 
@@ -232,7 +254,7 @@ int choose_odds(uint64_t stopped, uint64_t passed, int predicted) {
   return chosen;
 }
 
-Ladder fit_ladder(const Ladder* below, std::span<const uint64_t> counts, uint64_t beyond, uint32_t rungs,
+Ladder fit_ladder(const Before& before, std::span<const uint64_t> counts, uint64_t beyond, uint32_t rungs,
                   bool closed) {
   Ladder ladder;
   ladder.rungs = rungs;
@@ -242,9 +264,26 @@ Ladder fit_ladder(const Ladder* below, std::span<const uint64_t> counts, uint64_
   for (uint32_t k = 0; k < ladder.stored_odds(); ++k) {
     const uint64_t stopped = k < counts.size() ? counts[k] : 0;
     left -= stopped;
-    ladder.odds[k] = int8_t(choose_odds(stopped, left, predicted_odds(below, ladder, k)));
+    ladder.odds[k] = int8_t(choose_odds(stopped, left, predicted_odds(before, ladder, k)));
   }
   return ladder;
+}
+
+/// The ladder that codes `row`, a table of context c.
+Ladder fit_row(const Before& before, const MagnitudeCounts& row, int c, bool open) {
+  // The highest magnitude worth a rung: what is rarer escapes, which costs a few bits more each time.
+  uint32_t seen = 0;
+  for (uint32_t m = 0; m < most_rungs; ++m)
+    if (row[m]) seen = m;
+  uint32_t rungs = seen + 1;
+  // Levels of contexts with raw bits have no end.
+  bool closed = row[most_rungs] == 0 && !open && c < 4;
+  // A rung that was met once or twice costs about as much as the escape.
+  while (rungs > 2 && row[rungs - 1] < 3 && (open || !closed)) --rungs;
+  uint64_t beyond = 0;
+  for (uint32_t m = rungs; m <= most_rungs; ++m) beyond += row[m];
+  if (beyond > 0) closed = false;
+  return fit_ladder(before, std::span(row).first(rungs), beyond, rungs, closed);
 }
 
 }  // namespace
@@ -253,22 +292,15 @@ void fit_tables(ContextModel& model, int lowest, std::span<const MagnitudeCounts
   model.lowest = lowest;
   model.tables.clear();
   for (const MagnitudeCounts& row : counts) {
-    const Ladder* below = model.tables.empty() ? nullptr : &model.tables.back();
-    // The highest magnitude worth a rung: what is rarer escapes, which costs a few bits more each time.
-    uint32_t seen = 0;
-    for (uint32_t m = 0; m < most_rungs; ++m)
-      if (row[m]) seen = m;
-    const uint64_t last = row[most_rungs];
-    uint32_t rungs = seen + 1;
-    // Levels of contexts with raw bits have no end.
-    bool closed = last == 0 && !open && lowest + int(model.tables.size()) < 4;
-    // A rung that was met once or twice costs about as much as the escape.
-    while (rungs > 2 && row[rungs - 1] < 3 && (open || !closed)) --rungs;
-    uint64_t beyond = 0;
-    for (uint32_t m = rungs; m <= most_rungs; ++m) beyond += row[m];
-    if (beyond > 0) closed = false;
-    model.tables.push_back(fit_ladder(below, std::span(row).first(rungs), beyond, rungs, closed));
+    const size_t t = model.tables.size();
+    model.tables.push_back(fit_row(before_table(model, t), row, lowest + int(t), open));
   }
+}
+
+void fit_shifted(ContextModel& model, std::span<const MagnitudeCounts> counts, bool open) {
+  model.shifted.clear();
+  for (size_t t = 0; t < counts.size(); ++t)
+    model.shifted.push_back(fit_row(before_shifted(model, t), counts[t], model.lowest + int(t), open));
 }
 
 void fit_escapes(ContextModel& model, const EscapeCounts& counts, bool open) {
@@ -280,9 +312,10 @@ void fit_escapes(ContextModel& model, const EscapeCounts& counts, bool open) {
     if (counts[k]) seen = k;
   }
   for (const Ladder& ladder : model.tables) model.has_escapes = model.has_escapes || !ladder.closed;
+  for (const Ladder& ladder : model.shifted) model.has_escapes = model.has_escapes || !ladder.closed;
   if (!model.has_escapes) return;
   const uint32_t rungs = open ? 32 : seen + 1;
-  model.escapes = fit_ladder(nullptr, std::span(counts).first(rungs), 0, rungs, true);
+  model.escapes = fit_ladder({}, std::span(counts).first(rungs), 0, rungs, true);
 }
 
 }  // namespace jsq

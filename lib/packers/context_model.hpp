@@ -57,7 +57,12 @@ struct ContextModel {
   std::vector<Ladder> tables;  ///< of contexts lowest.. ; none: everything is zero
   Ladder escapes;              ///< bit length of an escaped magnitude's excess
   bool has_escapes = false;
+  /// Tables of the same contexts for the shifted quantizer of dependent levels; empty where levels are
+  /// independent.
+  std::vector<Ladder> shifted;
 
+  bool dependent() const { return !shifted.empty(); }
+  const std::vector<Ladder>& tables_of(uint32_t quantizer) const { return quantizer ? shifted : tables; }
   int highest() const { return lowest + int(tables.size()) - 1; }
   /// \pre tables are not empty and c >= lowest
   ContextUse use_of(int c) const {
@@ -67,8 +72,8 @@ struct ContextModel {
   }
 
   void write(cpu::BitWriter& out) const;
-  /// Returns false when the tables are impossible.
-  bool read(cpu::BitReader& in);
+  /// Returns false when the tables are impossible. `dependent`: those of the shifted quantizer follow.
+  bool read(cpu::BitReader& in, bool dependent = false);
   uint64_t table_bits() const;
 };
 
@@ -81,6 +86,8 @@ using EscapeCounts = std::array<uint64_t, 32>;
 /// The tables that code `counts` (one entry for each context from `lowest`) in the fewest bits, their own
 /// included. `open`: magnitudes that were not seen must stay codable (they escape).
 void fit_tables(ContextModel& model, int lowest, std::span<const MagnitudeCounts> counts, bool open);
+/// The same for the shifted quantizer, beside tables that are there.  \pre as many counts as tables
+void fit_shifted(ContextModel& model, std::span<const MagnitudeCounts> counts, bool open);
 /// The table of escapes; every length stays codable when `open`.
 void fit_escapes(ContextModel& model, const EscapeCounts& counts, bool open);
 

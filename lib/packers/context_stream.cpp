@@ -8,8 +8,9 @@
 
 #include "jsq/error.hpp"
 #include "kernels/cpu/context_passes.hpp"
-#include "kernels/cpu/rans_eights.hpp"
+#include "lib/packers/dependent_states.hpp"
 #include "lib/packers/entropy_model.hpp"
+#include "lib/packers/lane_encoder.hpp"
 
 namespace jsq {
 
@@ -96,21 +97,22 @@ int Reconstruction::step_octaves() const {
   return 2 * (int(exponent) + 15) + (mantissa >= 38968) + (mantissa >= 55109);
 }
 
-int64_t Reconstruction::points(ContextUse use, uint32_t magnitude) const {
+int64_t Reconstruction::points(ContextUse use, uint32_t magnitude, uint32_t quantizer) const {
   if (magnitude == 0) return 0;
-  const int64_t whole = int64_t(magnitude) * 256;
+  const int64_t whole = int64_t(magnitude) * 256 - 128 * int64_t(quantizer);
   if (use.raw_bits > 0 || !has_offsets) return whole;
-  return whole + 8 * offsets[use.table][std::min(magnitude, 3u) - 1];
+  const int64_t offset = (quantizer ? shifted_offsets : offsets)[use.table][std::min(magnitude, 3u) - 1];
+  return std::max<int64_t>(0, whole + 8 * offset);
 }
 
-float Reconstruction::value(ContextUse use, int32_t level) const {
+float Reconstruction::value(ContextUse use, int32_t level, uint32_t quantizer) const {
   if (exact) {
     if (level == 0) return 0;
     const uint64_t key = (uint64_t(std::abs(level)) - 1 + base) << shift;
     return std::bit_cast<float>(uint32_t(std::min<uint64_t>(key, 0x7f7fffff)) |
                                 (level < 0 ? 0x80000000u : 0u));
   }
-  const int64_t units = points(use, uint32_t(level < 0 ? -int64_t(level) : level)) * mantissa;
+  const int64_t units = points(use, uint32_t(level < 0 ? -int64_t(level) : level), quantizer) * mantissa;
   const double magnitude =
       std::min(double(units) * power_of_two(exponent - 8), double(std::numeric_limits<float>::max()));
   return float(level < 0 ? -magnitude : magnitude);
@@ -140,77 +142,42 @@ void append_slots(const ContextFrequencies& frequencies, std::vector<uint32_t>& 
 
 const Ladder always_zero{};
 
-/// Signed level of a symbol below the escape.
-int32_t level_of(uint32_t symbol) {
-  const int32_t magnitude = int32_t(symbol + 1) / 2;
-  return symbol & 1 ? magnitude : -magnitude;
-}
-
 }  // namespace
 
 ContextCoder::ContextCoder(ContextModel model, Reconstruction values)
     : model_(std::move(model)), values_(std::move(values)) {
-  std::vector<RansSymbol> of_tables;
-  for (const Ladder& ladder : model_.tables) append_symbols(signed_frequencies(ladder), of_tables);
   if (model_.has_escapes) append_symbols(plain_frequencies(model_.escapes), escape_symbols_);
   if (!model_.tables.empty())
     for (int c = model_.lowest; c <= highest_context; ++c)
       uses_[size_t(c - model_.lowest) + 1] = model_.use_of(c);
-  // By class and not by table, so that an element's class is where its symbols begin.
-  append_symbols(signed_frequencies(always_zero), symbols_);
-  for (size_t k = 1; k < context_classes && !model_.tables.empty(); ++k) {
-    const auto own = of_tables.begin() + std::ptrdiff_t(uses_[k].table * context_symbols);
-    symbols_.insert(symbols_.end(), own, own + context_symbols);
+  const uint32_t quantizers = model_.dependent() ? 2 : 1;
+  symbol_values_.assign(quantizers * context_classes * context_symbols, 0.0f);
+  for (uint32_t q = 0; q < quantizers; ++q) {
+    std::vector<RansSymbol> of_tables;
+    for (const Ladder& ladder : model_.tables_of(q)) append_symbols(signed_frequencies(ladder), of_tables);
+    // By class and not by table, so that an element's class is where its symbols begin.
+    append_symbols(signed_frequencies(always_zero), symbols_);
+    for (size_t k = 1; k < context_classes && !model_.tables.empty(); ++k) {
+      const auto own = of_tables.begin() + std::ptrdiff_t(uses_[k].table * context_symbols);
+      symbols_.insert(symbols_.end(), own, own + context_symbols);
+      for (uint32_t s = 1; s < escape_symbol; ++s)
+        if (uses_[k].raw_bits == 0)
+          symbol_values_[(q * context_classes + k) * context_symbols + s] =
+              values_.value(uses_[k], level_of(s), q);
+    }
   }
-  symbol_values_.assign(context_classes * context_symbols, 0.0f);
-  for (size_t k = 1; k < context_classes && !model_.tables.empty(); ++k)
-    for (uint32_t s = 1; s < escape_symbol; ++s)
-      if (uses_[k].raw_bits == 0)
-        symbol_values_[k * context_symbols + s] = values_.value(uses_[k], level_of(s));
 }
 
 void ContextCoder::prepare_decoding() {
   slots_.clear();
   append_slots(signed_frequencies(always_zero), slots_);
   for (const Ladder& ladder : model_.tables) append_slots(signed_frequencies(ladder), slots_);
+  for (const Ladder& ladder : model_.shifted) append_slots(signed_frequencies(ladder), slots_);
   escape_slots_.clear();
   if (model_.has_escapes) append_slots(plain_frequencies(model_.escapes), escape_slots_);
 }
 
 namespace {
-
-/// Interleaved states that take symbols last to first; words are filled from the back.
-class LaneEncoder {
- public:
-  LaneEncoder(uint32_t lanes, std::vector<uint16_t>& words)
-      : lanes_(lanes), words_(words), out_(words.data() + words.size()) {
-    std::fill(states_, states_ + lanes, rans_lower_bound);
-  }
-  void push(size_t index, const RansSymbol& symbol) { push_state(states_[index & (lanes_ - 1)], symbol); }
-  /// Groups of eight neighbours from an index on that is a multiple of eight.  \pre eight lanes
-  void push_eights(const uint16_t* ids, size_t groups, const RansSymbol* table) {
-    out_ = cpu::encode_eights(ids, groups, table, states_, out_);
-  }
-  void finish(std::string& out) const {
-    out.append(reinterpret_cast<const char*>(states_), lanes_ * sizeof(uint32_t));
-    out.append(reinterpret_cast<const char*>(out_),
-               size_t(words_.data() + words_.size() - out_) * sizeof(uint16_t));
-  }
-
- private:
-  void push_state(uint32_t& state, const RansSymbol& symbol) {
-    uint32_t x = state;
-    const bool emit = element::rans_needs_word(x, symbol.frequency);
-    out_[-1] = uint16_t(x);  // kept only when emitted: a store costs less than a mispredicted branch
-    out_ -= emit;
-    x >>= uint32_t(emit) << 4;
-    state = element::rans_push(x, symbol);
-  }
-  uint32_t lanes_;
-  std::vector<uint16_t>& words_;
-  uint16_t* out_;
-  uint32_t states_[8];
-};
 
 /// Whether eight neighbours are of the class without a table.
 bool always_zero_at(const ContextClass* classes) {
@@ -223,6 +190,7 @@ bool always_zero_at(const ContextClass* classes) {
 
 void ContextCoder::encode(std::span<const RansSymbol> side, std::span<const ContextClass> classes,
                           const ActiveLevels& active, std::string& out) const {
+  if (model_.dependent()) return encode_dependent(side, classes, active, out);
   struct Scratch {
     std::vector<uint16_t> ids, words;
     std::vector<uint8_t> escapes;
@@ -288,6 +256,7 @@ void ContextCoder::encode(std::span<const RansSymbol> side, std::span<const Cont
 
 void ContextCoder::reconstruct(std::span<const ContextClass> classes, const ActiveLevels& active,
                                std::span<float> values) const {
+  if (model_.dependent()) return reconstruct_dependent(classes, active, values);
   std::fill(values.begin(), values.end(), 0.0f);
   for (size_t j = 0; j < active.levels.size(); ++j) {
     const size_t i = active.positions[j];
@@ -350,7 +319,9 @@ uint32_t ContextReader::next_slot(const uint32_t* slots) {
   return symbol;
 }
 
-void ContextReader::elements(std::span<const ContextClass> classes, std::span<float> values) {
+void ContextReader::elements(std::span<const ContextClass> classes, std::span<float> values,
+                             std::span<const uint32_t> begins) {
+  if (coder_.model_.dependent()) return dependent_elements(classes, values, begins);
   static thread_local std::vector<uint8_t> symbols_of_thread, lengths_of_thread;
   static thread_local std::vector<uint32_t> special_of_thread;
   std::vector<uint8_t>&symbols = symbols_of_thread, &lengths = lengths_of_thread;

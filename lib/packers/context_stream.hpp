@@ -59,7 +59,8 @@ struct Reconstruction {
   uint16_t mantissa = 32768;  ///< m, of 32768..65535
   int16_t exponent = 0;       ///< e: the step is m 2^e
   bool has_offsets = false;
-  std::vector<std::array<int8_t, 3>> offsets;  ///< one entry for each table, in 1/32 step
+  std::vector<std::array<int8_t, 3>> offsets;          ///< one entry for each table, in 1/32 step
+  std::vector<std::array<int8_t, 3>> shifted_offsets;  ///< of the shifted quantizer, with dependent levels
   /// Levels that name binary32 values exactly: level q is +-(the value of key (|q| - 1 + base) << shift).
   bool exact = false;
   uint32_t base = 0;
@@ -68,9 +69,9 @@ struct Reconstruction {
   double step() const;
   /// Rounded half octaves of the step: what contexts are relative to.
   int step_octaves() const;
-  /// 1/256 steps.
-  int64_t points(ContextUse use, uint32_t magnitude) const;
-  float value(ContextUse use, int32_t level) const;
+  /// 1/256 steps. `quantizer`: 1 for the shifted one of dependent levels.
+  int64_t points(ContextUse use, uint32_t magnitude, uint32_t quantizer = 0) const;
+  float value(ContextUse use, int32_t level, uint32_t quantizer = 0) const;
 };
 
 constexpr int32_t largest_level = 0x7ffffff0;
@@ -79,7 +80,16 @@ constexpr int32_t largest_level = 0x7ffffff0;
 struct ActiveLevels {
   std::vector<uint32_t> positions;  ///< ascending
   std::vector<int32_t> levels;
+  /// Elements besides the first at which a range begins: with dependent levels the state is 0 there.
+  /// Ascending.
+  std::vector<uint32_t> begins;
 };
+
+/// Signed level of a symbol below the escape.
+inline int32_t level_of(uint32_t symbol) {
+  const int32_t magnitude = int32_t(symbol + 1) / 2;
+  return symbol & 1 ? magnitude : -magnitude;
+}
 
 /// A model ready to code.
 class ContextCoder {
@@ -109,14 +119,18 @@ class ContextCoder {
 
  private:
   friend class ContextReader;
+  void encode_dependent(std::span<const element::RansSymbol> side, std::span<const ContextClass> classes,
+                        const ActiveLevels& active, std::string& out) const;
+  void reconstruct_dependent(std::span<const ContextClass> classes, const ActiveLevels& active,
+                             std::span<float> values) const;
   ContextModel model_;
   Reconstruction values_;
   std::array<ContextUse, context_classes> uses_{};
-  std::vector<element::RansSymbol> symbols_;  // [class][symbol]; class 0 is "always zero"
+  std::vector<element::RansSymbol> symbols_;  // [quantizer][class][symbol]; class 0 is "always zero"
   std::vector<element::RansSymbol> escape_symbols_;
-  std::vector<uint32_t> slots_;  // [table + 1][4096]
+  std::vector<uint32_t> slots_;  // [table + 1][4096], then those of the shifted quantizer
   std::vector<uint32_t> escape_slots_;
-  std::vector<float> symbol_values_;  // [class][symbol]
+  std::vector<float> symbol_values_;  // [quantizer][class][symbol]
 };
 
 /// Reads one stream: side symbols, then elements, then finish().
@@ -127,10 +141,14 @@ class ContextReader {
   uint32_t adaptive(AdaptiveTable& table);
   uint32_t raw(uint32_t bits);
   uint32_t nibble() { return raw(4); }
-  /// Decodes as many elements as there are classes, once.  \throws Error damaged.
-  void elements(std::span<const ContextClass> classes, std::span<float> values);
+  /// Decodes as many elements as there are classes, once. `begins` as in ActiveLevels.  \throws Error
+  /// damaged.
+  void elements(std::span<const ContextClass> classes, std::span<float> values,
+                std::span<const uint32_t> begins = {});
 
  private:
+  void dependent_elements(std::span<const ContextClass> classes, std::span<float> values,
+                          std::span<const uint32_t> begins);
   static constexpr uint32_t most_lanes = 8;
   uint32_t step(uint32_t lane, uint32_t start, uint32_t frequency);
   uint32_t next_slot(const uint32_t* slots);

@@ -6,32 +6,16 @@
 #include <limits>
 
 #include "kernels/cpu/context_passes.hpp"
-#include "lib/packers/entropy_model.hpp"
 
 namespace jsq {
 namespace {
-
-double bits_of(uint32_t frequency) {
-  return double(code_length_q16(frequency)) / 65536;
-}
 
 constexpr float largest_scaled = 2147483000.0f;
 
 }  // namespace
 
 RdQuantizer::RdQuantizer(const ContextCoder& coder, double lambda)
-    : lambda_(lambda), inverse_step_(float(1 / coder.values().step())) {
-  for (const Ladder& ladder : coder.model().tables) {
-    const ContextFrequencies frequencies = signed_frequencies(ladder);
-    auto& bits = symbol_bits_.emplace_back();
-    for (uint32_t s = 0; s < context_symbols; ++s) bits[s] = bits_of(frequencies[s]);
-    rungs_.push_back(ladder.rungs);
-  }
-  escape_bits_.fill(64);
-  if (coder.model().has_escapes) {
-    const ContextFrequencies frequencies = plain_frequencies(coder.model().escapes);
-    for (uint32_t k = 0; k < 32; ++k) escape_bits_[k] = bits_of(frequencies[k]);
-  }
+    : lambda_(lambda), inverse_step_(float(1 / coder.values().step())), bits_(coder) {
   for (size_t k = 0; k < context_classes; ++k) uses_[k] = coder.use(ContextClass(k));
   cells_.resize(context_classes);
   for (Cells& cells : cells_) cells.cell_at.fill(0);
@@ -44,20 +28,6 @@ RdQuantizer::RdQuantizer(const ContextCoder& coder, double lambda)
     }
     first_[k] = uses_[k].raw_bits > 0 ? 0.0f : cells_[k].start[1];
   }
-}
-
-double RdQuantizer::bits(int32_t level, ContextClass k) const {
-  if (k == 0) return level == 0 ? 0 : 64;
-  const ContextUse use = uses_[k];
-  const uint32_t coarse = uint32_t(level) >> use.raw_bits;
-  const auto& symbols = symbol_bits_[use.table];
-  double bits = use.raw_bits;
-  if (coarse >= rungs_[use.table]) {
-    const uint32_t length = uint32_t(std::bit_width(coarse - rungs_[use.table] + 1)) - 1;
-    return bits + symbols[escape_symbol] + escape_bits_[length] + 1 + length;
-  }
-  if (coarse == 0) return bits + symbols[0] + (use.raw_bits > 0);
-  return bits + symbols[2 * coarse];
 }
 
 void RdQuantizer::make_cells(const ContextCoder& coder, ContextClass k) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "lib/packers/context_stream.hpp"
+#include "lib/quantizers/level_bits.hpp"
 
 namespace jsq {
 
@@ -30,7 +31,7 @@ class RdQuantizer {
   void quantize(std::span<const float> values, std::span<const ContextClass> classes, size_t first,
                 ActiveLevels& active) const;
   /// Bits that coding `level` >= 0 in class k takes.
-  double bits(int32_t level, ContextClass k) const;
+  double bits(int32_t level, ContextClass k) const { return bits_(level, k); }
   double lambda() const { return lambda_; }
 
  private:
@@ -52,10 +53,8 @@ class RdQuantizer {
   float inverse_step_ = 0;
   std::vector<Cells> cells_;        ///< of each class
   std::array<float, 256> first_{};  ///< of each class: the least x that is looked at
-  std::vector<std::array<double, context_symbols>> symbol_bits_;  ///< of each table
-  std::array<double, 32> escape_bits_{};
+  LevelBits bits_;
   std::array<ContextUse, context_classes> uses_{};
-  std::vector<uint32_t> rungs_;
 };
 
 }  // namespace jsq

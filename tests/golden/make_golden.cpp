@@ -491,6 +491,13 @@ void context_streams(const Golden& golden) {
   for (const std::string target : {"bpw=4", "bpw=1"})
     golden.frame("rdoq_pack_" + frame_name(target), "rdoq", target, {{"step.npz", archive}});
 
+  // Dependent levels: raw bits, escapes and eight lanes, ranges that begin anew in a pack, predictions and cosine transforms.
+  for (const std::string target : {"bpw=8", "bpw=1.2", "nmse=0.01"})
+    golden.frame("rdoq_dependent_conv_" + frame_name(target), "rdoq:levels=dependent", target, npy(info("", {16, 16, 3, 3}), conv));
+  golden.frame("rdoq_dependent_flat", "rdoq:levels=dependent", "bpw=2", npy(golden.real(0, 40000)));
+  golden.frame("rdoq_dependent_pack", "rdoq:levels=dependent", "bpw=4", {{"step.npz", archive}});
+  golden.frame("rdoq_best_conv", "rdoq:preset=best", "bpw=2", npy(info("", {16, 16, 3, 3}), conv));
+
   jsq::InputDump layered{"grad.npy", npy(golden.real(0, 5136))};
   layered.layers[0] = {{16, 3, 3, 3}, {16}, {16}, {16, 16, 3, 3}, {16}, {16}, {16, 16, 3, 3}, {16}, {16}};
   golden.frame("rdoq_layers", "rdoq", "bpw=1", std::vector<jsq::InputDump>{layered});

@@ -141,6 +141,40 @@ TEST(Rdoq, MeetsErrorTargetsClosely) {
   }
 }
 
+TEST(Rdoq, DependentLevelsLoseLessInTheSameBytes) {
+  const std::shared_ptr<const GradientSource> source = open_gradients(sample);
+  // In dB: what trellises of 8 states are known to gain falls from about 1 at high rates to little at low
+  // ones.
+  constexpr std::pair<double, double> gains[] = {{8, 0.7}, {32, 0.3}, {100, 0.1}};
+  for (const auto& [ratio, gain] : gains) {
+    const Target target{TargetKind::ratio, ratio};
+    const Coded without = coded({{"grad.npy", source}}, target),
+                with = coded({{"grad.npy", source}}, target, "rdoq:levels=dependent");
+    EXPECT_LE(double(with.bytes.size()), 4.0 * 269722 / ratio);
+    EXPECT_GE(double(with.bytes.size()), 0.997 * std::floor(4.0 * 269722 / ratio) - 4) << ratio;
+    EXPECT_LT(10 * std::log10(measured(*source, with.bytes) / measured(*source, without.bytes)), -gain)
+        << ratio;
+  }
+}
+
+TEST(Rdoq, DependentLevelsMeetAnErrorInFewerBytes) {
+  const std::shared_ptr<const GradientSource> source = open_gradients(sample);
+  for (double nmse : {1e-1, 1e-3}) {
+    const Target target{TargetKind::nmse, nmse};
+    const Coded without = coded({{"grad.npy", source}}, target),
+                with = coded({{"grad.npy", source}}, target, "rdoq:levels=dependent");
+    EXPECT_LE(measured(*source, with.bytes), nmse);
+    EXPECT_LT(double(with.bytes.size()), 0.97 * double(without.bytes.size())) << nmse;
+  }
+}
+
+TEST(Rdoq, DependentLevelsAreTheSameOnAnyNumberOfThreads) {
+  const std::shared_ptr<const GradientSource> source = open_gradients(sample);
+  const Target target{TargetKind::ratio, 20};
+  EXPECT_EQ(coded({{"grad.npy", source}}, target, "rdoq:levels=dependent", 1).bytes,
+            coded({{"grad.npy", source}}, target, "rdoq:levels=dependent", 4).bytes);
+}
+
 TEST(Rdoq, CodesExtremeTensors) {
   std::map<std::string, std::vector<float>> cases;
   cases["constant"] = std::vector<float>(5000, 0.37f);
@@ -156,17 +190,19 @@ TEST(Rdoq, CodesExtremeTensors) {
     info.shape = {values.size()};
     const auto source = source_of(info, values);
     // A sign takes a bit whatever it is, so that 5,000 equal values take 625 bytes; 5,000 of three, 991.
-    const Coded result = coded({{"grad.npy", source}}, {TargetKind::bytes, 1200});
-    EXPECT_LE(result.bytes.size(), 1200u);
-    std::vector<float> decoded(values.size());
-    FrameReader::from_bytes(result.bytes).read(0, 0, decoded);
-    double error = 0, energy = 0;
-    for (size_t i = 0; i < values.size(); ++i) {
-      ASSERT_TRUE(std::isfinite(decoded[i]));
-      error += std::pow(double(decoded[i]) - double(values[i]), 2);
-      energy += std::pow(double(values[i]), 2);
+    for (const char* method : {"rdoq", "rdoq:levels=dependent"}) {
+      const Coded result = coded({{"grad.npy", source}}, {TargetKind::bytes, 1200}, method);
+      EXPECT_LE(result.bytes.size(), 1200u);
+      std::vector<float> decoded(values.size());
+      FrameReader::from_bytes(result.bytes).read(0, 0, decoded);
+      double error = 0, energy = 0;
+      for (size_t i = 0; i < values.size(); ++i) {
+        ASSERT_TRUE(std::isfinite(decoded[i]));
+        error += std::pow(double(decoded[i]) - double(values[i]), 2);
+        energy += std::pow(double(values[i]), 2);
+      }
+      EXPECT_LE(error, 1e-3 * energy);
     }
-    EXPECT_LE(error, 1e-3 * energy);
   }
 }
 
