@@ -264,7 +264,7 @@ void check_header(std::string_view file, std::string_view what) {
   ByteReader in(file.substr(4, 4), what);
   const uint8_t version = in.u8(), features = in.u8();
   const uint16_t checksum = in.u16();
-  if (checksum != uint16_t(XXH3_64bits(file.data(), 6))) throw Error(Errc::damaged, std::string(what) + ": header checksum mismatch at byte 6");
+  if (checksums_count && checksum != uint16_t(XXH3_64bits(file.data(), 6))) throw Error(Errc::damaged, std::string(what) + ": header checksum mismatch at byte 6");
   if (version != format_version || (features & ~known_features))
     throw Error(Errc::newer_format, std::string(what) + ": frame version " + std::to_string(version) + " with features " +
                                         std::to_string(features) + "; this jsq reads version " + std::to_string(format_version) +

@@ -171,7 +171,7 @@ class Model {
   void update(uint32_t bit) {
     for (size_t s = 0; s < 2; ++s) {
       const int64_t error = int64_t(bit << 16) - int64_t(probability_[s]);
-      for (size_t i = 0; i < inputs; ++i) weights_[set_[s]][i] += int32_t((input_[i] * error) >> 15);
+      for (size_t i = 0; i < inputs; ++i) weights_[set_[s]][i] += (input_[i] * error) >> 15;
     }
     for (size_t i = 0; i < contexts; ++i) {
       uint8_t& recent = recent_[i][slot_[i]];
@@ -192,7 +192,7 @@ class Model {
 
  private:
   static constexpr size_t contexts = 9, inputs = contexts + 3;
-  static constexpr int32_t first_weight = 19660;  // 0.3
+  static constexpr int64_t first_weight = 19660;  // 0.3
 
   void begin_byte() {
     size_t i = 0;
@@ -219,7 +219,7 @@ class Model {
     int sum = 0;
     for (size_t s = 0; s < 2; ++s) {
       int64_t dot = 0;
-      for (size_t i = 0; i < inputs; ++i) dot += int64_t(weights_[set_[s]][i]) * input_[i];
+      for (size_t i = 0; i < inputs; ++i) dot += weights_[set_[s]][i] * input_[i];
       const int odds = int(std::clamp<int64_t>(dot >> 16, -most_log_odds, most_log_odds));
       probability_[s] = probability(odds);
       sum += odds;
@@ -234,7 +234,7 @@ class Model {
   std::array<std::array<Average, 128>, contexts> by_recent_{};  ///< what followed such bits
   std::array<Match, 2> matches_{Match(4), Match(8)};
   std::array<int64_t, inputs> input_{};
-  std::array<std::array<int32_t, inputs>, 16> weights_;  ///< in 2^-16
+  std::array<std::array<int64_t, inputs>, 16> weights_;  ///< in 2^-16; no text of most_mixed_bytes leads beyond 2^33
   std::array<uint32_t, 2> set_{}, probability_{};
   uint32_t mixed_ = 0;
 };

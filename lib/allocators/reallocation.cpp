@@ -2,6 +2,7 @@
 // Only for the paper's widths {0, 2, 4, 8}. Moves: A takes 8 bits down to 4 and buys a 4 and a 2; B takes a 4 down to 2
 // and buys a 2; A' and B' are their inverses. k = kept elements changes by exactly one with each.
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "jsq/error.hpp"
@@ -77,8 +78,8 @@ class Reallocator {
 
   const MagnitudeIndex& index_;
   ClassCounts state_;
-  EnergyOfRank add_[4];
-  EnergyOfRank drop_[4];
+  std::array<EnergyOfRank, 4> add_;
+  std::array<EnergyOfRank, 4> drop_;
   double total_ = 0;
   double noise_ = 0;
 };

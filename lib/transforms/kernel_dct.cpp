@@ -83,14 +83,14 @@ void KernelDct::inverse(std::span<int64_t> kernels) const {
     int64_t* const kernel = kernels.data() + at;
     for (size_t i = 0; i < size_; ++i) kernel[i] *= 256;
     for (uint32_t a = 0; a < count_; ++a) {
-      const auto [extent, stride, table] = axes_[a];
-      for_each_line(size_, extent, stride, [&](size_t first) {
+      const cpu::PlaneAxis& axis = axes_[a];
+      for_each_line(size_, axis.extent, axis.stride, [&](size_t first) {
         int64_t line[most_dct];
-        for (uint32_t u = 0; u < extent; ++u) line[u] = kernel[first + u * stride];
-        for (uint32_t i = 0; i < extent; ++i) {
+        for (uint32_t u = 0; u < axis.extent; ++u) line[u] = kernel[first + u * axis.stride];
+        for (uint32_t i = 0; i < axis.extent; ++i) {
           int64_t sum = int64_t(1) << 15;
-          for (uint32_t u = 0; u < extent; ++u) sum += line[u] * table[u * extent + i];
-          kernel[first + i * stride] = sum >> 16;
+          for (uint32_t u = 0; u < axis.extent; ++u) sum += line[u] * axis.table[u * axis.extent + i];
+          kernel[first + i * axis.stride] = sum >> 16;
         }
       });
     }
