@@ -548,6 +548,38 @@ void print_report(const GlobalOptions& global, const Options& options, const Com
   }
 }
 
+/// "  rdoq:preset=fast in these bytes  nmse 0.0983  cos 0.950": what another method, rounding to nearest and with the
+/// layers that it finds, would have given.
+std::string same_bytes_text(const std::string& what, const std::string& method, const CompressOptions& library,
+                            const Result& result) {
+  CompressOptions other = library;
+  other.method = parse_method(method);
+  other.rounding = Rounding::nearest;
+  other.ratio_kind = RatioKind::file;
+  other.target = {TargetKind::bytes, double(result.report.file_bytes)};
+  other.progress = nullptr;
+  std::vector<InputDump> dumps = result.dumps;
+  try {
+    for (size_t i = 0; i < dumps.size(); ++i) attach_layers(dumps[i], result.job.files[i], "");
+    NullSink nothing;
+    const Distortion error = compress(dumps, other, nothing).distortion;
+    return fmt::format("  {} in these bytes  nmse {}  cos {}\n", what, number_text(error.nmse()), number_text(error.cosine()));
+  } catch (const Error& error) {
+    return fmt::format("  {} in these bytes makes no frame: {}\n", what, error.what());
+  }
+}
+
+/// What the choice of method or of rounding costs, where there is one that loses less in as many bytes: of a step that
+/// stands alone.
+std::string alternative_text(const GlobalOptions& global, const CompressOptions& library, const Result& result) {
+  if (library.state != nullptr) return "";
+  if (library.method.name == "rdoq" && library.rounding == Rounding::stochastic)
+    return same_bytes_text("rounding to nearest", to_string(library.method), library, result);
+  if (library.method.name == "jointsq" && global.verbosity > 0)
+    return same_bytes_text("rdoq:preset=fast", "rdoq:preset=fast", library, result);
+  return "";
+}
+
 /// What a person reads, as soon as a frame is done.
 void print_summary(const GlobalOptions& global, const Options& options, const CompressOptions& library,
                    const Result& result) {
@@ -561,6 +593,7 @@ void print_summary(const GlobalOptions& global, const Options& options, const Co
     add_tensor_rows(table, result);
     print(Stream::err, table.text());
   }
+  print(Stream::err, printable_lines(alternative_text(global, library, result)));
 }
 
 int run_compress(const GlobalOptions& global, const Options& options) {

@@ -74,10 +74,11 @@ class RdoqEncoder final : public MethodEncoder {
         plain_(pool, chooses_scales(pool, preset_)) {
     const OptionReader read(spec);
     if (!read.is("lambda", "auto")) fixed_lambda_ = read.number("lambda", 0, 1, "auto or a number of 0..1");
-    if (context.rounding == Rounding::stochastic)
-      throw Error(Errc::usage,
-                  "rdoq: decisions by rate and distortion are deterministic; for stochastic rounding use "
-                  "qsgd or jointsq:quant=mid");
+    if (context.rounding != Rounding::stochastic) return;
+    // Levels that are random on their own: no paths, and no predictions whose integers round.
+    dither_ = context.stream;
+    dependent_levels_ = false;
+    transforming_ = Transforming::none;
   }
 
   void aim_native() override {
@@ -90,12 +91,14 @@ class RdoqEncoder final : public MethodEncoder {
     const double wanted = double(body_bytes) * (plain_.whole() ? 1.0 : learned_ ? *learned_ : 0.996);
     if (pool_.summary().max_key == 0 || body_bytes < 8) return drop_all();
     if (prepare(wanted)) trained_.reset();
+    exact_ = false;
     if (std::optional<RdoqPlan> exact = plain_.exact_plan(wanted)) {
-      const double bytes = plain_.measure(*exact).bytes;
+      const double bytes = plain_.exact_bytes(*exact);
       if (bytes <= double(body_bytes)) {
         coded_ = &plain_;
         trained_.reset();
         use(*std::move(exact));
+        exact_ = true;
         return uint64_t(bytes);
       }
     }
@@ -116,7 +119,8 @@ class RdoqEncoder final : public MethodEncoder {
     std::optional<Measured> best = best_within(wanted);
     // At low rates a heavy bit can make nothing worth coding at any step.
     for (double lambda = lambda_ / 2;
-         !fixed_lambda_ && (!best || best->outcome.bytes < 0.9 * wanted) && lambda > 0.01; lambda /= 2) {
+         !fixed_lambda_ && !dither_ && (!best || best->outcome.bytes < 0.9 * wanted) && lambda > 0.01;
+         lambda /= 2) {
       std::swap(lambda, lambda_);
       std::optional<Measured> other = best_within(wanted);
       if (other && (!best || other->outcome.squared_error < best->outcome.squared_error)) {
@@ -144,7 +148,7 @@ class RdoqEncoder final : public MethodEncoder {
   }
 
   bool learn(uint64_t body_bytes) override {
-    if (coded_->whole() || dropped_ || body_bytes == 0) return false;
+    if (coded_->whole() || dropped_ || exact_ || body_bytes == 0) return false;
     learned_ = std::clamp(expected_ / double(body_bytes), 0.5, 2.0);
     return true;
   }
@@ -243,21 +247,27 @@ class RdoqEncoder final : public MethodEncoder {
       // Rows that choose their scales can turn many elements on and off at once: the last attempts do
       // without.
       const bool chosen_rows = attempt < 4;
-      if (attempt == 4) correction_ = 1;
+      if (attempt == 4 && !dither_) correction_ = 1;
       trained_ = step_for(wanted * correction_, lambda_);
-      Measured found{coded_->make_plan(*trained_, trained_->lambda), {}};
+      Measured found{plan_of(*trained_), {}};
       if (!chosen_rows) found.plan.row_costs.clear();
       found.outcome = coded_->measure(found.plan);
       const double off = found.outcome.bytes / wanted;
       // Bytes jump where the step passes a half octave: then another weight of a bit has to fill the gap.
       const double near = attempt < 2 ? 0.015 : 0.3;
-      if (std::abs(off - 1) < near && !(off > enough && off <= 1)) found = trim(std::move(found), wanted);
+      if (!dither_ && std::abs(off - 1) < near && !(off > enough && off <= 1))
+        found = trim(std::move(found), wanted);
       if (found.outcome.bytes <= wanted && (!best || found.outcome.bytes > best->outcome.bytes))
         best = std::move(found);
       if (best && best->outcome.bytes > enough * wanted) break;
       correction_ = std::clamp(correction_ * 0.9993 / off, 0.1, 10.0);
     }
     return best;
+  }
+
+  RdoqPlan plan_of(const Trained& trained) const {
+    return dither_ ? coded_->dithered_plan(trained, trained.lambda, *dither_)
+                   : coded_->make_plan(trained, trained.lambda);
   }
 
   RdoqPlan dependent_at(double step, double lambda) const {
@@ -404,14 +414,17 @@ class RdoqEncoder final : public MethodEncoder {
   TrainingOptions training_options(double lambda) const {
     TrainingOptions training;
     training.lambda = lambda;
-    training.open = !coded_->whole();
+    training.open = !coded_->whole() || dither_;
+    training.dithered = training.uniform = dither_.has_value();
     return training;
   }
 
   /// The step whose expected bytes are nearest to `wanted` from below.
   Trained step_for(double wanted, double lambda) {
     const TrainingOptions training = training_options(lambda);
-    double high = 2 * largest(), low = std::max(largest() * 0x1p-30, 0x1p-119);  // bytes at `high` fit
+    // Without a dead zone, what is rarely met still takes bits at steps far beyond the largest value.
+    double high = dither_ ? 0x1p+20 * largest() : 2 * largest(),
+           low = std::max(largest() * 0x1p-30, 0x1p-119);  // bytes at `high` fit
     Trained best = train(coded_->atoms(), stored_step(high), training);
     double guess = step_guess_ > low && step_guess_ < high ? step_guess_ : std::sqrt(low * high);
     double reach = 1.02;
@@ -447,7 +460,7 @@ class RdoqEncoder final : public MethodEncoder {
   /// The weight of a bit: the slope of the best quantizer is near 0.13 step^2 and varies with the rate.
   void choose_lambda(double wanted) {
     lambda_ = fixed_lambda_ ? *fixed_lambda_ : 0.13;
-    if (fixed_lambda_ || preset_ == Preset::fast) return;
+    if (fixed_lambda_ || preset_ == Preset::fast || dither_) return;
     double least = HUGE_VAL;
     for (double lambda : {0.07, 0.1, 0.13, 0.17, 0.22}) {
       const Trained trained = step_for(wanted, lambda);
@@ -524,7 +537,7 @@ class RdoqEncoder final : public MethodEncoder {
     for (int pass = 0; pass < 7; ++pass) {
       const double low = step_within(wanted * correction);
       trained_ = at_step(low);
-      Measured found{coded_->make_plan(*trained_, lambda_), {}};
+      Measured found{plan_of(*trained_), {}};
       if (pass < 2 && coded_->improve_layouts(found.plan)) {
         coded_->gather();
         continue;
@@ -534,14 +547,11 @@ class RdoqEncoder final : public MethodEncoder {
       if (error <= wanted && (!best || found.outcome.bytes < best->outcome.bytes))
         best = std::move(found);
       else if (!best && low <= largest() * 0x1p-29)
-        unreachable(target, "nmse", error / pool_.summary().energy);
+        unreachable(target, error);
       if (error <= wanted && error >= 0.994 * wanted) break;
       correction *= 0.997 * wanted / std::max(error, 1e-300);
     }
-    if (!best)
-      unreachable(target, "nmse",
-                  coded_->measure_errors(coded_->make_plan(*trained_, lambda_)).squared_error /
-                      pool_.summary().energy);
+    if (!best) unreachable(target, coded_->measure_errors(plan_of(*trained_)).squared_error);
     if (dependent_levels_) {
       std::optional<Measured> dependent = dependent_for_error(*best, wanted);
       if (dependent && dependent->outcome.bytes < best->outcome.bytes) best = std::move(dependent);
@@ -549,9 +559,8 @@ class RdoqEncoder final : public MethodEncoder {
     use(std::move(best->plan));
   }
 
-  [[noreturn]] void unreachable(const Target& target, const char* kind, double nearest) const {
-    throw Error(Errc::unreachable_target, fmt::format("{} is not reachable by rdoq; the nearest is {}={:.6g}",
-                                                      to_string(target), kind, nearest * (1 + 5e-6)));
+  [[noreturn]] void unreachable(const Target& target, double error) const {
+    throw UnreachableTarget::below(error / pool_.summary().energy, target, "rdoq");
   }
 
   /// Without transforms: errors of coefficients add up in an element.
@@ -560,10 +569,10 @@ class RdoqEncoder final : public MethodEncoder {
     coded_->gather();
     TrainingOptions training = training_options(0);
     training.uniform = true;
-    double step = 2 * target.value, nearest = HUGE_VAL;
+    double step = dither_ ? target.value : 2 * target.value, nearest = HUGE_VAL;
     for (int attempt = 0; attempt < 10; ++attempt) {
       trained_ = train(coded_->atoms(), stored_step(step), training);
-      Measured found{coded_->make_plan(*trained_, 0), {}};
+      Measured found{plan_of(*trained_), {}};
       if (attempt == 0 && coded_->improve_layouts(found.plan)) {
         coded_->gather();
         continue;
@@ -576,7 +585,7 @@ class RdoqEncoder final : public MethodEncoder {
       }
       step *= std::clamp(0.9995 * target.value / found.outcome.max_error, 0.25, 0.9995);
     }
-    unreachable(target, "maxabs", nearest);
+    throw UnreachableTarget::below(nearest, target, "rdoq");
   }
 
   void use(RdoqPlan plan) {
@@ -608,6 +617,8 @@ class RdoqEncoder final : public MethodEncoder {
   static constexpr int chosen_rounds_ = 2;
   double step_guess_ = 0;  ///< where the last search ended
   bool dropped_ = true;
+  std::optional<uint64_t> dither_;  ///< stream of random numbers, with stochastic rounding
+  bool exact_ = false;              ///< the last aim took an exact copy
 };
 
 class RdoqDecoder final : public MethodDecoder {
@@ -660,7 +671,13 @@ class RdoqDecoder final : public MethodDecoder {
     const TensorRange range{place.tensor, place.info, place.first, values.size()};
     decode_rdoq_stream(parameters_, std::span(&range, 1), block, values, what);
   }
-  std::string describe() const override { return "rdoq"; }
+  std::string describe() const override {
+    if (parameters_.values.exact) return "rdoq:exact";
+    const ContextModel& model = parameters_.coder.model();
+    if (model.tables.empty()) return "rdoq";
+    return fmt::format("rdoq:{}step={:.3g},tables={}", model.dependent() ? "dependent," : "",
+                       parameters_.values.step(), model.tables.size());
+  }
 
  private:
   RdoqParameters parameters_;
@@ -677,7 +694,7 @@ const MethodRow rdoq_row = {
      "rdoq: rate-distortion optimised quantization with scale contexts",
      "jsq; quantization by rate and distortion: Chou, Lookabaugh and Gray, IEEE Trans. ASSP 37, 1989; equal "
      "slopes: Shoham and Gersho, IEEE Trans. ASSP 36, 1988",
-     "biased: decisions by rate and distortion shrink what is small",
+     "biased: decisions by rate and distortion shrink what is small; with stochastic rounding unbiased",
      "error feedback to converge",
      "allgather",
      "none",

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "kernels/cpu/error_sums.hpp"
+#include "kernels/cpu/uniforms.hpp"
 #include "kernels/element/float_bits.hpp"
 #include "lib/core/stored_values.hpp"
 #include "lib/methods/rdoq_scales.hpp"
@@ -351,12 +352,29 @@ int most_offset(const ScaledPiece& scaled) {
 
 }  // namespace
 
+namespace {
+
+/// What columns and frequencies add to the scale of a row at least.
+int least_offset(const ScaledPiece& scaled) {
+  int least = 0;
+  for (const std::span<const int16_t> offsets :
+       {std::span<const int16_t>(scaled.columns), scaled.frequencies})
+    if (!offsets.empty()) least += std::min<int>(0, *std::min_element(offsets.begin(), offsets.end()));
+  return least;
+}
+
+}  // namespace
+
 /// Measured scales become what the stream stores: relative to the step, and equal where they are too low to
 /// matter.
 void RdoqPool::relate(const RdoqPlan& plan, ScaledPiece& scaled) const {
-  const int most = most_offset(scaled);
-  const int floor = std::max(least_scale, plan.coder.model().lowest - 1 - most);
-  for (int16_t& r : scaled.rows) r = int16_t(std::clamp(int(r) - plan.octaves, floor, most_scale));
+  const int lowest = plan.coder.model().lowest,
+            floor = std::max(least_scale, lowest - 1 - most_offset(scaled));
+  // With dither every element that is not zero needs a table; rows of zeros need none.
+  const int lifted = std::max(floor, lowest - least_offset(scaled));
+  for (int16_t& r : scaled.rows)
+    r = int16_t(
+        std::clamp(int(r) - plan.octaves, plan.dither && r > octaves_of_zero ? lifted : floor, most_scale));
 }
 
 namespace {
@@ -492,6 +510,13 @@ RdoqPlan RdoqPool::make_plan(const Trained& trained, double lambda) const {
   return plan;
 }
 
+RdoqPlan RdoqPool::dithered_plan(const Trained& trained, double lambda, uint64_t stream) const {
+  RdoqPlan plan = make_plan(trained, lambda);
+  plan.row_costs.clear();
+  plan.dither = Dither{stream};
+  return plan;
+}
+
 namespace {
 
 /// Runs that an exact copy has shares of zeros by.
@@ -506,11 +531,26 @@ uint32_t exact_level(float g, const Reconstruction& values) {
 
 std::optional<RdoqPlan> RdoqPool::exact_plan(double bytes) const {
   const Summary& summary = pool_.summary();
-  if (!whole() || double(summary.elements - summary.zeros) > 8 * bytes) return {};
+  if (double(summary.elements - summary.zeros) > 8 * bytes) return {};
+  if (whole()) return exact_plan(units_, 8 * bytes);
+  // A sample tells most pools that are nothing for it.
+  if (!exact_plan(units_, 1.5 * 8 * bytes / weight_)) return {};
+  return exact_plan(all_blocks(), 8 * bytes);
+}
+
+std::vector<PoolBlock> RdoqPool::all_blocks() const {
+  std::vector<PoolBlock> blocks(units_.begin(), units_.begin() + std::ptrdiff_t(packed_units_));
+  for (const PoolBlock& block : pool_blocks(pool_, block_log2_))
+    if (!tensors_[block.tensor].packed) blocks.push_back(block);
+  return blocks;
+}
+
+/// The plan for these blocks, if they take no more than so many bits.
+std::optional<RdoqPlan> RdoqPool::exact_plan(std::span<const PoolBlock> blocks, double most_bits) const {
   // Trailing zeros that all keys share, and the smallest key.
   uint32_t any = 0, smallest = UINT32_MAX;
   std::vector<float> scratch;
-  for (const PoolBlock& unit : units_)
+  for (const PoolBlock& unit : blocks)
     for (float g : read(unit, scratch)) {
       const uint32_t key = element::magnitude_key(g);
       any |= key;
@@ -531,7 +571,8 @@ std::optional<RdoqPlan> RdoqPool::exact_plan(double bytes) const {
     std::vector<MagnitudeCounts> counts(15);
     EscapeCounts escapes{};
     double bits = 0;
-    for (const PoolBlock& unit : units_) {
+    for (const PoolBlock& unit : blocks) {
+      if (bits > most_bits) return {};
       const std::span<const float> block = read(unit, scratch);
       std::vector<int16_t> rows;
       size_t at = 0;
@@ -558,7 +599,7 @@ std::optional<RdoqPlan> RdoqPool::exact_plan(double bytes) const {
         at += place.piece.count;
       }
     }
-    if (bits > 8 * bytes) return {};
+    if (bits > most_bits) return {};
     if (round == 0) fit_tables(model, -14, counts, false);
     fit_escapes(model, escapes, true);
   }
@@ -591,6 +632,28 @@ void RdoqPool::scale_range(const RdoqPlan& plan, size_t t, uint64_t first, std::
   }
 }
 
+namespace {
+
+/// Levels floor(x) or one more, the latter when the element's uniform is below the fraction.
+void round_dithered(const RdoqPlan& plan, uint32_t tensor, uint64_t first, std::span<const float> values,
+                    std::span<const ContextClass> classes, ActiveLevels& active) {
+  static thread_local std::vector<float> uniforms;
+  uniforms.resize(values.size());
+  cpu::fill_uniforms(plan.dither->stream, first, tensor, element::RandomPurpose::rounding, uniforms);
+  const double inverse = 1 / plan.coder.values().step();
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (classes[i] == 0) continue;
+    const double x = std::min(std::abs(double(values[i])) * inverse, double(largest_level - 1));
+    const auto below = int32_t(x);
+    const int32_t level = below + (double(uniforms[i]) < x - below);
+    if (level == 0 && plan.coder.use(classes[i]).raw_bits == 0) continue;
+    active.positions.push_back(uint32_t(i));
+    active.levels.push_back(values[i] < 0 ? -level : level);
+  }
+}
+
+}  // namespace
+
 /// Classes of a range of `count` elements from its pieces.
 void RdoqPool::fill_unit_classes(const RdoqPlan& plan, size_t count, Work& work) {
   work.classes.resize(count);
@@ -619,6 +682,12 @@ void RdoqPool::quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, st
   }
   const uint64_t index = pool_.tensors()[t].first + first;
   const size_t finer = plan.cut > index ? size_t(std::min<uint64_t>(plan.cut - index, values.size())) : 0;
+  if (plan.dither) {
+    round_dithered(plan, pool_.tensors()[t].number, first, values, work.classes, work.active);
+    work.nonzero = std::any_of(work.active.levels.begin(), work.active.levels.end(),
+                               [](int32_t level) { return level != 0; });
+    return;
+  }
   if (plan.trellis) {
     plan.trellis->quantize(values, work.classes, finer, work.active);
     work.nonzero = std::any_of(work.active.levels.begin(), work.active.levels.end(),
@@ -716,7 +785,7 @@ RdoqOutcome RdoqPool::measure(const RdoqPlan& plan) const {
   const RdoqParameters parameters = parameters_of(plan, &packed);
   // Of a large pool the units are a sample: what its atoms cost is closer than what the sample does.
   // Paths have no atoms.
-  const bool coded = whole() || plan.trellis;
+  const bool coded = whole() || plan.trellis || plan.dither;
   const size_t alone = coded ? units_.size() : 0;
   RdoqOutcome total;
   if (!coded) total = expect(plan);
@@ -752,13 +821,31 @@ RdoqOutcome RdoqPool::measure(const RdoqPlan& plan) const {
   return total;
 }
 
+double RdoqPool::exact_bytes(const RdoqPlan& plan) const {
+  if (whole()) return measure(plan).bytes;
+  const std::vector<PoolBlock> blocks = all_blocks();
+  std::vector<double> bytes(blocks.size());
+  tbb::parallel_for(packed_units_, blocks.size(), [&](size_t b) {
+    static thread_local std::vector<float> scratch;
+    Work work;
+    SideWriter side;
+    ScaleCodec codec;
+    const std::span<const float> values = read(blocks[b], scratch);
+    scale_range(plan, blocks[b].tensor, blocks[b].first, values, codec, side, work);
+    quantize_range(plan, blocks[b].tensor, blocks[b].first, values, work);
+    std::string out;
+    if (work.nonzero) plan.coder.encode(side.symbols(), work.classes, work.active, out);
+    bytes[b] = double(out.size());
+  });
+  double total = double(write_rdoq_parameters(parameters_of(plan, nullptr)).size());
+  for (double of_block : bytes) total += of_block;
+  return total;
+}
+
 RdoqOutcome RdoqPool::measure_errors(const RdoqPlan& plan) const {
   RdoqOutcome total = measure(plan);
   if (whole()) return total;
-  // Packed tensors are coded whole.
-  std::vector<PoolBlock> blocks(units_.begin(), units_.begin() + std::ptrdiff_t(packed_units_));
-  for (const PoolBlock& block : pool_blocks(pool_, block_log2_))
-    if (!tensors_[block.tensor].packed) blocks.push_back(block);
+  const std::vector<PoolBlock> blocks = all_blocks();  // packed tensors are coded whole
   std::vector<RdoqOutcome> parts(blocks.size());
   tbb::parallel_for(size_t(0), blocks.size(), [&](size_t b) {
     std::vector<float> scratch, original_scratch;

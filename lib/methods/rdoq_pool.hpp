@@ -20,6 +20,11 @@
 
 namespace jsq {
 
+/// Unbiased rounding: levels go up as often as the fraction says, by uniforms of the worker's stream.
+struct Dither {
+  uint64_t stream = 0;
+};
+
 /// Tables, values and decisions.
 struct RdoqPlan {
   ContextCoder coder;
@@ -30,8 +35,9 @@ struct RdoqPlan {
   RdQuantizer finer;  ///< for elements of a pool index below `cut`
   uint64_t cut = 0;
   std::shared_ptr<const TrellisQuantizer>
-      trellis;      ///< decides where the coder's levels are dependent; else null
-  int octaves = 0;  ///< of the step
+      trellis;                   ///< decides where the coder's levels are dependent; else null
+  std::optional<Dither> dither;  ///< decides where it is there
+  int octaves = 0;               ///< of the step
   std::vector<float>
       row_costs;  ///< [class][magnitude]: error + lambda bits in step^2, for choosing scales; or empty
 
@@ -77,11 +83,14 @@ class RdoqPool {
   /// log2 of the elements of a tensor that are coded together.
   std::vector<uint8_t> cut_log2() const;
   double largest() const;
-  /// Codes every value exactly; nothing where that is known to take more than `bytes`. Needs a pool that is
-  /// seen whole.
+  /// Codes every value exactly; nothing where that is known to take more than `bytes`.
   std::optional<RdoqPlan> exact_plan(double bytes) const;
+  /// Bytes of blocks and parameters under an exact plan, of every element.
+  double exact_bytes(const RdoqPlan& plan) const;
 
   RdoqPlan make_plan(const Trained& trained, double lambda) const;
+  /// The same for tables that were trained dithered: no element is dropped.
+  RdoqPlan dithered_plan(const Trained& trained, double lambda, uint64_t stream) const;
   /// The same with dependent levels, whose tables are trained on the paths that are best under `lambda`: the
   /// plan's step, layouts and contexts, and tables of two quantizers.
   RdoqPlan dependent_plan(const RdoqPlan& plan, double lambda) const;
@@ -132,6 +141,8 @@ class RdoqPool {
   void decode_range(const RdoqPlan& plan, size_t t, uint64_t first, const Work& work,
                     std::span<float> decoded) const;
   std::string transform_stream() const;
+  std::vector<PoolBlock> all_blocks() const;
+  std::optional<RdoqPlan> exact_plan(std::span<const PoolBlock> blocks, double most_bits) const;
   uint64_t choose_pack(double bytes_per_element) const;
   void choose_units();
   void plan_parts(size_t t);

@@ -202,7 +202,8 @@ class Trainer {
     }
     if (highest >= highest_own_context) lowest = std::min(lowest, highest_own_context - 1);
     // Of a sample, what was not met may lie lower, and its error counts all the same.
-    if (options_.uniform && options_.open) lowest = lowest_context;
+    // Dithered, scales are lifted to the lowest context instead.
+    if (options_.uniform && options_.open && !options_.dithered) lowest = lowest_context;
     model_.lowest = lowest;
     tables_ = size_t(std::min(highest, highest_own_context) - lowest) + 1;
     model_.tables.assign(tables_, Ladder{.rungs = most_rungs, .closed = false});
@@ -242,9 +243,20 @@ class Trainer {
       const ContextClass k = coder.class_of(atom.context);
       if (k == 0) continue;
       const ContextUse use = coder.use(k);
-      counts_.note(use, model_.tables[use.table].rungs, quantizer.level(float(atom.x), k), atom.x,
-                   atom.count);
+      for_each_level(atom, quantizer, k, [&](int32_t level, double count) {
+        counts_.note(use, model_.tables[use.table].rungs, level, atom.x, count);
+      });
     }
+  }
+
+  /// The levels that an atom's elements take, and how many of them.
+  template <class Visit>
+  void for_each_level(const Scaled& atom, const RdQuantizer& quantizer, ContextClass k, Visit visit) const {
+    if (!options_.dithered) return visit(quantizer.level(float(atom.x), k), atom.count);
+    const auto below = int32_t(atom.x);
+    const double fraction = atom.x - below;
+    if (fraction < 1) visit(below, atom.count * (1 - fraction));
+    if (fraction > 0) visit(below + 1, atom.count * fraction);
   }
 
   /// A table that saves less than it takes is not stored, nor are those below it.
@@ -285,13 +297,17 @@ class Trainer {
     const double square = step_ * step_;
     for (const Scaled& atom : atoms_) {
       const ContextClass k = coder.class_of(atom.context);
-      const int32_t level = quantizer.level(float(atom.x), k);
-      const double value = double(values_.points(coder.use(k), uint32_t(level))) / 256;
-      const bool unseen = level == 0;  // what is dropped loses all of its spread
-      result.squared_error +=
-          unseen ? atom.spread + atom.count * atom.x * atom.x * square
-                 : atom_error({0, atom.count, 0, atom.spread}, (atom.x - value) * (atom.x - value), square);
-      result.bits += atom.count * quantizer.bits(level, k);
+      for_each_level(atom, quantizer, k, [&](int32_t level, double count) {
+        const double value = double(values_.points(coder.use(k), uint32_t(level))) / 256;
+        const double error = (atom.x - value) * (atom.x - value);
+        if (options_.dithered)
+          result.squared_error += count * error * square;
+        else if (level == 0)  // what is dropped loses all of its spread
+          result.squared_error += atom.spread + atom.count * atom.x * atom.x * square;
+        else
+          result.squared_error += atom_error({0, atom.count, 0, atom.spread}, error, square);
+        result.bits += count * quantizer.bits(level, k);
+      });
     }
     std::string offsets;
     cpu::BitWriter bits(offsets);

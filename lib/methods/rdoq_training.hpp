@@ -64,6 +64,8 @@ struct TrainingOptions {
   bool open = false;  ///< magnitudes that the atoms do not have must stay codable
   bool uniform =
       false;  ///< no offsets, no contexts that drop what is not zero: the largest error is half a step
+  bool dithered =
+      false;  ///< besides: levels go up as often as the fraction says, so that values are right on average
 };
 
 /// What a pass over levels counts, of one quantizer: all that tables and offsets follow from.

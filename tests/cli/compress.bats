@@ -68,6 +68,11 @@ load helper.bash
   contains "$stderr" "3 tensors in 1 dump"
   contains "$stderr" "layer1/weight"
   contains "$stderr" "[50,1000]"
+  contains "$stderr" "rdoq:preset=fast in these bytes  nmse "
+  expect 0 jsq compress -v -m topk -o c.jsq grads.h5
+  [[ $stderr != *"in these bytes"* ]]
+  expect 0 jsq compress -m rdoq --rounding stochastic -r 8 -o d.jsq grads.h5
+  contains "$stderr" "rounding to nearest in these bytes  nmse "
 }
 
 @test "the same input gives the same bytes for every number of threads, again and through a pipe" {

@@ -141,6 +141,66 @@ TEST(Rdoq, MeetsErrorTargetsClosely) {
   }
 }
 
+TEST(Rdoq, CopiesWhatFitsExactlyWhateverItsSize) {
+  // 1.3 million elements, of which one in 80 is not zero: 26 bits each, and 0.1 bit an element to say where.
+  std::vector<float> values(1300000);
+  const std::vector<float> noise = test::make_data(test::Kind::gauss, values.size() / 80);
+  for (size_t i = 0; i < noise.size(); ++i) values[i * 80 + i % 80] = noise[i];
+  TensorInfo info;
+  info.shape = {1300, 1000};
+  const auto source = source_of(info, values);
+  const Coded exact = coded({{"grad.npy", source}}, {TargetKind::ratio, 50});
+  EXPECT_EQ(measured(*source, exact.bytes), 0);
+  EXPECT_LT(exact.bytes.size(), 4 * values.size() / 50);
+  EXPECT_GT(measured(*source, coded({{"grad.npy", source}}, {TargetKind::ratio, 200}).bytes), 0);
+}
+
+TEST(Rdoq, StochasticRoundingIsRightOnAverage) {
+  // Scales over ten octaves, rows of zeros among them, in one block and in a pack.
+  std::vector<float> values = structured(40, 32, 3);
+  std::fill(values.begin() + 64, values.begin() + 128, 0.0f);
+  for (size_t i = 0; i < 320; ++i) values[i + 320] *= 0x1p-8f;
+  TensorInfo info;
+  info.shape = {40, 32};
+  const auto source = source_of(info, values);
+  constexpr int draws = 400;
+  std::vector<double> sum(values.size()), square(values.size());
+  double error = 0, energy = 0;
+  for (int seed = 0; seed < draws; ++seed) {
+    CompressOptions options;
+    options.method = parse_method("rdoq:preset=fast");
+    options.target = {TargetKind::bpw, 2};
+    options.rounding = Rounding::stochastic;
+    options.seed = uint64_t(seed);
+    MemorySink sink;
+    compress({{"grad.npy", source}}, options, sink);
+    EXPECT_LE(sink.bytes.size(), values.size() / 4);
+    std::vector<float> decoded(values.size());
+    FrameReader::from_bytes(sink.bytes).read(0, 0, decoded);
+    for (size_t i = 0; i < values.size(); ++i) {
+      sum[i] += double(decoded[i]);
+      square[i] += double(decoded[i]) * double(decoded[i]);
+      error += std::pow(double(decoded[i]) - double(values[i]), 2);
+      energy += std::pow(double(values[i]), 2);
+    }
+  }
+  EXPECT_LT(error, energy);
+  size_t far = 0;
+  double total = 0, variance_of_total = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double mean = sum[i] / draws, variance = std::max(0.0, square[i] / draws - mean * mean) / draws;
+    if (values[i] == 0) {
+      EXPECT_EQ(mean, 0) << i;
+    }
+    // A value that was never met has no variance to be judged by.
+    far += variance > 0 && std::abs(mean - double(values[i])) > 4.5 * std::sqrt(variance) + 1e-7;
+    total += (mean - double(values[i])) * (values[i] < 0 ? -1 : 1);
+    variance_of_total += variance;
+  }
+  EXPECT_LE(far, 2u);  // of 1,280 rarely met values some have a skewed mean
+  EXPECT_LT(std::abs(total), 4.5 * std::sqrt(variance_of_total));  // magnitudes do not shrink
+}
+
 TEST(Rdoq, DependentLevelsLoseLessInTheSameBytes) {
   const std::shared_ptr<const GradientSource> source = open_gradients(sample);
   // In dB: what trellises of 8 states are known to gain falls from about 1 at high rates to little at low
