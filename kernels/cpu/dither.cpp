@@ -40,6 +40,21 @@ struct NaturalGrid {
   HWY_INLINE double error(float g) const { return element::natural_error(g, {lowest, highest}); }
 };
 
+/// The same counted from the largest power down.
+struct MirroredGrid {
+  int32_t lowest, highest, last;
+  HWY_INLINE int32_t level(float g, float u) const {
+    return element::mirrored_level(element::natural_level(g, {lowest, highest}, u), last);
+  }
+  HWY_INLINE int32_t nearest(float g) const {
+    return element::mirrored_level(element::natural_level_nearest(g, {lowest, highest}), last);
+  }
+  HWY_INLINE float value(int32_t level) const {
+    return element::natural_value(element::mirrored_level(level, last), {lowest, highest});
+  }
+  HWY_INLINE double error(float g) const { return element::natural_error(g, {lowest, highest}); }
+};
+
 HWY_INLINE double fold(double* lane) {
   for (size_t half = lanes / 2; half > 0; half /= 2)
     for (size_t l = 0; l < half; ++l) lane[l] += lane[l + half];
@@ -111,6 +126,15 @@ double round_exponential(float scale, int32_t s, const float* values, const floa
 double round_natural(element::ExponentRange range, const float* values, const float* uniforms,
                      int32_t* levels, size_t count) {
   return round_all(NaturalGrid{range.lowest, range.highest}, values, uniforms, levels, count);
+}
+double round_mirrored(element::ExponentRange range, const float* values, const float* uniforms,
+                      int32_t* levels, size_t count) {
+  return round_all(MirroredGrid{range.lowest, range.highest, element::last_natural_level(range)}, values,
+                   uniforms, levels, count);
+}
+void restore_mirrored(element::ExponentRange range, const int32_t* levels, float* values, size_t count) {
+  restore_all(MirroredGrid{range.lowest, range.highest, element::last_natural_level(range)}, levels, values,
+              count);
 }
 void restore_uniform(float scale, float s, const int32_t* levels, float* values, size_t count) {
   restore_all(UniformGrid{scale, s}, levels, values, count);
@@ -187,6 +211,8 @@ namespace jsq::cpu {
 HWY_EXPORT(round_uniform);
 HWY_EXPORT(round_exponential);
 HWY_EXPORT(round_natural);
+HWY_EXPORT(round_mirrored);
+HWY_EXPORT(restore_mirrored);
 HWY_EXPORT(restore_uniform);
 HWY_EXPORT(restore_exponential);
 HWY_EXPORT(restore_natural);
@@ -226,6 +252,15 @@ double natural_levels(std::span<const float> values, element::ExponentRange rang
 }
 void natural_values(std::span<const int32_t> levels, element::ExponentRange range, std::span<float> values) {
   HWY_DYNAMIC_DISPATCH(restore_natural)(range, levels.data(), values.data(), levels.size());
+}
+
+double mirrored_levels(std::span<const float> values, element::ExponentRange range,
+                       std::span<const float> uniforms, std::span<int32_t> levels) {
+  return HWY_DYNAMIC_DISPATCH(round_mirrored)(range, values.data(), or_nearest(uniforms), levels.data(),
+                                              values.size());
+}
+void mirrored_values(std::span<const int32_t> levels, element::ExponentRange range, std::span<float> values) {
+  HWY_DYNAMIC_DISPATCH(restore_mirrored)(range, levels.data(), values.data(), levels.size());
 }
 
 uint64_t add_exponential_codes(std::span<int32_t> sums, std::span<const int32_t> codes,

@@ -30,6 +30,12 @@ double natural_levels(std::span<const float> values, element::ExponentRange rang
                       std::span<const float> uniforms, std::span<int32_t> levels);
 void natural_values(std::span<const int32_t> levels, element::ExponentRange range, std::span<float> values);
 
+/// The same with levels as element::mirrored_level counts them, from the largest power of two on: gradients
+/// have few exponents below that of their largest magnitude, and small numbers code well.
+double mirrored_levels(std::span<const float> values, element::ExponentRange range,
+                       std::span<const float> uniforms, std::span<int32_t> levels);
+void mirrored_values(std::span<const int32_t> levels, element::ExponentRange range, std::span<float> values);
+
 /// sums[i] <- exponential_add(sums[i], codes[i], uniforms[i]). Returns how many sums saturated.
 uint64_t add_exponential_codes(std::span<int32_t> sums, std::span<const int32_t> codes,
                                std::span<const float> uniforms);

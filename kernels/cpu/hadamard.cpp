@@ -13,7 +13,38 @@
 HWY_BEFORE_NAMESPACE();
 namespace jsq::cpu::HWY_NAMESPACE {
 
+namespace hn = hwy::HWY_NAMESPACE;
+
 constexpr size_t lanes = 16;
+
+#if HWY_TARGET <= HWY_AVX3
+
+/// The first four stages, sixteen neighbours in a register: lane l becomes x[l ^ distance] + x[l], or - x[l]
+/// in the upper half of its pair.
+void first_stages(float* values, size_t count) {
+  const hn::FixedTag<float, lanes> d;
+  const hn::FixedTag<int32_t, lanes> di;
+  alignas(64) int32_t across4[lanes], across8[lanes];
+  alignas(64) int32_t signs[4][lanes];
+  for (int32_t l = 0; l < int32_t(lanes); ++l) {
+    across4[l] = l ^ 4;
+    across8[l] = l ^ 8;
+    for (int32_t k = 0; k < 4; ++k) signs[k][l] = (l >> k & 1) != 0 ? INT32_MIN : 0;
+  }
+  const auto at4 = hn::SetTableIndices(d, across4), at8 = hn::SetTableIndices(d, across8);
+  const auto sign1 = hn::BitCast(d, hn::Load(di, signs[0])), sign2 = hn::BitCast(d, hn::Load(di, signs[1])),
+             sign4 = hn::BitCast(d, hn::Load(di, signs[2])), sign8 = hn::BitCast(d, hn::Load(di, signs[3]));
+  for (size_t first = 0; first < count; first += lanes) {
+    auto x = hn::LoadU(d, values + first);
+    x = hn::Add(hn::Shuffle2301(x), hn::Xor(x, sign1));
+    x = hn::Add(hn::Shuffle1032(x), hn::Xor(x, sign2));
+    x = hn::Add(hn::TableLookupLanes(x, at4), hn::Xor(x, sign4));
+    x = hn::Add(hn::TableLookupLanes(x, at8), hn::Xor(x, sign8));
+    hn::StoreU(x, d, values + first);
+  }
+}
+
+#else
 
 /// One stage inside 16 neighbours: lane l becomes x[l ^ distance] + x[l], or - x[l] in the upper half of its
 /// pair.
@@ -23,6 +54,20 @@ HWY_INLINE void stage_of_sixteen(float* HWY_RESTRICT x) {
   for (size_t l = 0; l < lanes; ++l) partner[l] = x[l ^ distance];
   for (size_t l = 0; l < lanes; ++l) x[l] = partner[l] + (l & distance ? -x[l] : x[l]);
 }
+
+void first_stages(float* values, size_t count) {
+  for (size_t first = 0; first < count; first += lanes) {
+    float x[lanes];
+    for (size_t l = 0; l < lanes; ++l) x[l] = values[first + l];
+    stage_of_sixteen<1>(x);
+    stage_of_sixteen<2>(x);
+    stage_of_sixteen<4>(x);
+    stage_of_sixteen<8>(x);
+    for (size_t l = 0; l < lanes; ++l) values[first + l] = x[l];
+  }
+}
+
+#endif
 
 void one_stage(float* values, size_t count, size_t distance) {
   for (size_t first = 0; first < count; first += 2 * distance) {
@@ -37,17 +82,31 @@ void one_stage(float* values, size_t count, size_t distance) {
 
 /// The stages `distance` and 2 distance in one pass.
 void two_stages(float* values, size_t count, size_t distance) {
+#if HWY_TARGET != HWY_SCALAR
+  const hn::CappedTag<float, lanes> d;
+  for (size_t first = 0; first < count && distance >= lanes; first += 4 * distance)
+    for (size_t i = first; i < first + distance; i += hn::Lanes(d)) {
+      const auto w = hn::LoadU(d, values + i), x = hn::LoadU(d, values + i + distance),
+                 y = hn::LoadU(d, values + i + 2 * distance), z = hn::LoadU(d, values + i + 3 * distance);
+      const auto a = hn::Add(w, x), b = hn::Sub(w, x), c = hn::Add(y, z), e = hn::Sub(y, z);
+      hn::StoreU(hn::Add(a, c), d, values + i);
+      hn::StoreU(hn::Add(b, e), d, values + i + distance);
+      hn::StoreU(hn::Sub(a, c), d, values + i + 2 * distance);
+      hn::StoreU(hn::Sub(b, e), d, values + i + 3 * distance);
+    }
+  if (distance >= lanes) return;
+#endif
   for (size_t first = 0; first < count; first += 4 * distance) {
     float* HWY_RESTRICT w = values + first;
     float* HWY_RESTRICT x = w + distance;
     float* HWY_RESTRICT y = x + distance;
     float* HWY_RESTRICT z = y + distance;
     for (size_t i = 0; i < distance; ++i) {
-      const float a = w[i] + x[i], b = w[i] - x[i], c = y[i] + z[i], d = y[i] - z[i];
+      const float a = w[i] + x[i], b = w[i] - x[i], c = y[i] + z[i], e = y[i] - z[i];
       w[i] = a + c;
-      x[i] = b + d;
+      x[i] = b + e;
       y[i] = a - c;
-      z[i] = b - d;
+      z[i] = b - e;
     }
   }
 }
@@ -55,15 +114,7 @@ void two_stages(float* values, size_t count, size_t distance) {
 void transform(float* values, size_t count) {
   size_t distance = 1;
   if (count >= lanes) {
-    for (size_t first = 0; first < count; first += lanes) {
-      float x[lanes];
-      for (size_t l = 0; l < lanes; ++l) x[l] = values[first + l];
-      stage_of_sixteen<1>(x);
-      stage_of_sixteen<2>(x);
-      stage_of_sixteen<4>(x);
-      stage_of_sixteen<8>(x);
-      for (size_t l = 0; l < lanes; ++l) values[first + l] = x[l];
-    }
+    first_stages(values, count);
     distance = lanes;
   }
   for (; 4 * distance <= count; distance *= 4) two_stages(values, count, distance);
@@ -87,13 +138,17 @@ void walsh_hadamard(std::span<float> values) {
   HWY_DYNAMIC_DISPATCH(transform)(values.data(), values.size());
 }
 
+void apply_random_signs(std::span<float> values, std::span<const uint32_t> words) {
+  HWY_DYNAMIC_DISPATCH(change_signs)(values.data(), words.data(), values.size());
+}
+
 void apply_random_signs(std::span<float> values, uint64_t seed, uint64_t first_element, uint32_t tensor) {
   constexpr size_t batch = 1024;
   uint32_t words[batch];
   for (size_t at = 0; at < values.size(); at += batch) {
     const auto part = values.subspan(at, values.size() - at < batch ? values.size() - at : batch);
     fill_words(seed, first_element + at, tensor, element::RandomPurpose::signs, {words, part.size()});
-    HWY_DYNAMIC_DISPATCH(change_signs)(part.data(), words, part.size());
+    apply_random_signs(part, {words, part.size()});
   }
 }
 

@@ -15,5 +15,7 @@ void walsh_hadamard(std::span<float> values);
 /// Negates the values whose random word (RandomPurpose::signs, element first_element + i) has bit 31 set. Its
 /// own inverse.
 void apply_random_signs(std::span<float> values, uint64_t seed, uint64_t first_element, uint32_t tensor);
+/// The same with the words, one an element, drawn before.
+void apply_random_signs(std::span<float> values, std::span<const uint32_t> words);
 
 }  // namespace jsq::cpu

@@ -22,6 +22,10 @@ LevelBounds bounds(const int32_t* levels, size_t n) {
   return {least, greatest};
 }
 
+/// Symbols that are compared with each byte rather than looked up by it, which takes two to three cycles a
+/// level however few symbols there are.
+constexpr size_t compared_symbols = HWY_TARGET <= HWY_AVX3 ? 48 : HWY_CAP_GE256 ? 16 : 0;
+
 /// Up to 256 symbols: eight levels become one word of bytes, which is taken apart faster than eight levels
 /// are read.
 void count_bytes(const int32_t* levels, size_t n, int32_t low, size_t symbols, uint32_t* tables) {
@@ -30,10 +34,37 @@ void count_bytes(const int32_t* levels, size_t n, int32_t low, size_t symbols, u
   size_t at = 0;
   for (; at + batch <= n; at += batch) {
     for (size_t i = 0; i < batch; ++i) codes[i] = uint8_t(uint32_t(levels[at + i]) - uint32_t(low));
+    if (symbols <= compared_symbols) {
+      const hn::CappedTag<uint8_t, 64> d;
+      for (size_t s = 0; s < symbols; ++s) {
+        const auto symbol = hn::Set(d, uint8_t(s));
+        size_t found = 0;
+        for (size_t i = 0; i < batch; i += hn::Lanes(d))
+          found += hn::CountTrue(d, hn::Eq(hn::Load(d, codes + i), symbol));
+        tables[s] += uint32_t(found);
+      }
+      continue;
+    }
     for (size_t i = 0; i < batch; i += 8) {
       uint64_t word;
       std::memcpy(&word, codes + i, sizeof(word));
       for (size_t k = 0; k < 8; ++k) ++tables[(k % level_tables) * symbols + (word >> (8 * k) & 255)];
+    }
+  }
+  for (; at < n; ++at) ++tables[uint32_t(levels[at]) - uint32_t(low)];
+}
+
+/// More symbols, up to 65,536: the same with four codes a word.
+void count_words(const int32_t* levels, size_t n, int32_t low, size_t symbols, uint32_t* tables) {
+  constexpr size_t batch = 256;
+  alignas(64) uint16_t codes[batch];
+  size_t at = 0;
+  for (; at + batch <= n; at += batch) {
+    for (size_t i = 0; i < batch; ++i) codes[i] = uint16_t(uint32_t(levels[at + i]) - uint32_t(low));
+    for (size_t i = 0; i < batch; i += 4) {
+      uint64_t word;
+      std::memcpy(&word, codes + i, sizeof(word));
+      for (size_t k = 0; k < 4; ++k) ++tables[(k % level_tables) * symbols + (word >> (16 * k) & 65535)];
     }
   }
   for (; at < n; ++at) ++tables[uint32_t(levels[at]) - uint32_t(low)];
@@ -86,6 +117,7 @@ namespace jsq::cpu {
 
 HWY_EXPORT(bounds);
 HWY_EXPORT(count_bytes);
+HWY_EXPORT(count_words);
 HWY_EXPORT(masks);
 HWY_EXPORT(tokens_of);
 
@@ -97,6 +129,8 @@ LevelBounds level_bounds(std::span<const int32_t> levels) {
 void count_levels(std::span<const int32_t> levels, int32_t low, size_t symbols, uint32_t* tables) {
   if (symbols <= 256)
     return HWY_DYNAMIC_DISPATCH(count_bytes)(levels.data(), levels.size(), low, symbols, tables);
+  if (symbols <= 65536)
+    return HWY_DYNAMIC_DISPATCH(count_words)(levels.data(), levels.size(), low, symbols, tables);
   for (size_t i = 0; i < levels.size(); ++i)
     ++tables[(i % level_tables) * symbols + (uint32_t(levels[i]) - uint32_t(low))];
 }

@@ -99,18 +99,113 @@ uint16_t* encode(const uint16_t* ids, size_t groups, const RansSymbol* table, ui
 
 #endif
 
+#if HWY_TARGET <= HWY_AVX3
+
+/// States are the lower halves of 64-bit lanes, so that neither products nor quotients have to be put
+/// together, and a state waits for two multiplications alone.
+uint16_t* encode_small(const uint16_t* ids, size_t groups, const RansSymbol* table, size_t symbols,
+                       uint32_t* states, uint16_t* out) {
+  constexpr size_t most = element::rans_max_symbols;
+  alignas(64) uint32_t intervals[most] = {}, multipliers[most] = {}, addends[most] = {}, shifts[most] = {};
+  for (size_t s = 0; s < symbols; ++s) {
+    if (table[s].frequency == 0) continue;
+    const ExactDivision division = exact_division(table[s].frequency);
+    intervals[s] = table[s].start | uint32_t(table[s].frequency) << 16;
+    multipliers[s] = division.multiplier;
+    addends[s] = division.addend;
+    shifts[s] = division.shift;
+  }
+  const hn::FixedTag<uint32_t, 16> du;
+  const hn::FixedTag<uint32_t, 8> d32;
+  const hn::FixedTag<uint64_t, 8> d64;
+  const hn::FixedTag<int64_t, 8> di;
+  const hn::FixedTag<uint16_t, 16> d16;
+  const hn::FixedTag<uint16_t, 8> dw;
+  const hn::FixedTag<uint8_t, 16> d8;
+  const auto all_intervals = hn::Load(du, intervals), all_multipliers = hn::Load(du, multipliers),
+             all_addends = hn::Load(du, addends), all_shifts = hn::Load(du, shifts);
+  const auto low_half = hn::Set(d64, 0xffffu), frequency_bits = hn::Set(d64, 0xffff0000u),
+             total = hn::Set(d64, element::rans_total);
+  auto x = hn::PromoteTo(d64, hn::LoadU(d32, states));
+  const auto product = [](auto a, auto b) HWY_ATTR {
+    return hn::MulEven(hn::BitCast(hn::FixedTag<uint32_t, 16>(), a),
+                       hn::BitCast(hn::FixedTag<uint32_t, 16>(), b));
+  };
+  const auto step = [&](auto interval32, auto multiplier32, auto addend32, auto shift32) HWY_ATTR {
+    const auto interval = hn::PromoteTo(d64, interval32);
+    const auto frequency = hn::ShiftRight<16>(interval);
+    const auto stays =
+        hn::Gt(hn::BitCast(di, hn::ShiftLeft<4>(hn::And(interval, frequency_bits))), hn::BitCast(di, x));
+    uint8_t bits[8];
+    hn::StoreMaskBits(di, stays, bits);
+    const auto emits = uint8_t(~bits[0]);
+    const auto words = hn::BitCast(d8, hn::TruncateTo(dw, x));
+    hn::StoreU(hn::BitCast(dw, hn::TableLookupBytes(words, hn::LoadU(d8, shuffles[emits].data()))), dw,
+               out - 8);
+    out -= unsigned(__builtin_popcount(emits));
+    x = hn::IfThenElse(hn::RebindMask(d64, stays), x, hn::ShiftRight<16>(x));
+    const auto quotient =
+        hn::Shr(hn::Add(product(x, hn::PromoteTo(d64, multiplier32)), hn::PromoteTo(d64, addend32)),
+                hn::PromoteTo(d64, shift32));
+    // 4096 q + r + start, where r = x - q f.
+    x = hn::Add(hn::Add(x, hn::And(interval, low_half)), product(quotient, hn::Sub(total, frequency)));
+  };
+  size_t g = groups;
+  for (; g >= 2; g -= 2) {
+    const auto at = hn::IndicesFromVec(du, hn::PromoteTo(du, hn::LoadU(d16, ids + 8 * (g - 2))));
+    const auto interval = hn::TableLookupLanes(all_intervals, at),
+               multiplier = hn::TableLookupLanes(all_multipliers, at),
+               addend = hn::TableLookupLanes(all_addends, at), shift = hn::TableLookupLanes(all_shifts, at);
+    step(hn::UpperHalf(d32, interval), hn::UpperHalf(d32, multiplier), hn::UpperHalf(d32, addend),
+         hn::UpperHalf(d32, shift));
+    step(hn::LowerHalf(d32, interval), hn::LowerHalf(d32, multiplier), hn::LowerHalf(d32, addend),
+         hn::LowerHalf(d32, shift));
+  }
+  hn::StoreU(hn::TruncateTo(d32, x), d32, states);
+  return g == 0 ? out : encode(ids, g, table, states, out);
+}
+
+#else
+
+uint16_t* encode_small(const uint16_t* ids, size_t groups, const RansSymbol* table, size_t, uint32_t* states,
+                       uint16_t* out) {
+  return encode(ids, groups, table, states, out);
+}
+
+#endif
+
 }  // namespace jsq::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
+#include <bit>
+
 namespace jsq::cpu {
 
 HWY_EXPORT(encode);
+HWY_EXPORT(encode_small);
 
 uint16_t* encode_eights(const uint16_t* ids, size_t groups, const element::RansSymbol* table,
                         uint32_t* states, uint16_t* end) {
   if (groups == 0) return end;
   return HWY_DYNAMIC_DISPATCH(encode)(ids, groups, table, states, end);
+}
+
+uint16_t* encode_eights_small(const uint16_t* ids, size_t groups, const element::RansSymbol* table,
+                              size_t symbols, uint32_t* states, uint16_t* end) {
+  if (groups == 0) return end;
+  return HWY_DYNAMIC_DISPATCH(encode_small)(ids, groups, table, symbols, states, end);
+}
+
+ExactDivision exact_division(uint32_t frequency) {
+  const auto log2 = uint32_t(std::bit_width(frequency)) - 1;
+  if (std::has_single_bit(frequency)) return {1u << 31, 0, 31 + log2};
+  const uint64_t power = uint64_t(1) << (32 + log2), down = power / frequency;
+  // Rounded up it is exact where frequency^2 has room below the power; rounded down with the addend,
+  // otherwise.
+  const uint64_t surplus = (down + 1) * frequency - power;
+  if (surplus * (uint64_t(frequency) << 20) < power) return {uint32_t(down + 1), 0, 32 + log2};
+  return {uint32_t(down), uint32_t(down), 32 + log2};
 }
 
 }  // namespace jsq::cpu

@@ -10,12 +10,15 @@ using element::RansSlot;
 using element::RansSymbol;
 
 RansEncoder::RansEncoder(uint32_t lanes, size_t symbols_at_most)
-    : lanes_(lanes), words_(symbols_at_most + eights_slack), first_word_(symbols_at_most + eights_slack) {
+    : lanes_(lanes),
+      size_(symbols_at_most + eights_slack),
+      words_(std::make_unique_for_overwrite<uint16_t[]>(size_)),
+      first_word_(size_) {
   std::fill(states_, states_ + lanes, element::rans_lower_bound);
 }
 
-void RansEncoder::encode_section(std::span<const uint16_t> ids, const RansSymbol* table) {
-  uint16_t* out = words_.data() + first_word_;
+size_t RansEncoder::encode_last(std::span<const uint16_t> ids, const RansSymbol* table) {
+  uint16_t* out = next();
   const size_t groups = lanes_ == 8 ? ids.size() / 8 : 0;
   const uint32_t mask = lanes_ - 1;
   for (size_t i = ids.size(); i-- > 8 * groups;) {
@@ -27,13 +30,24 @@ void RansEncoder::encode_section(std::span<const uint16_t> ids, const RansSymbol
     }
     state = element::rans_push(state, symbol);
   }
-  out = encode_eights(ids.data(), groups, table, states_, out);
-  first_word_ = size_t(out - words_.data());
+  first_word_ = size_t(out - words_.get());
+  return groups;
+}
+
+void RansEncoder::encode_section(std::span<const uint16_t> ids, const RansSymbol* table) {
+  const size_t groups = encode_last(ids, table);
+  first_word_ = size_t(encode_eights(ids.data(), groups, table, states_, next()) - words_.get());
+}
+
+void RansEncoder::encode_section(std::span<const uint16_t> ids, std::span<const RansSymbol> table) {
+  const size_t groups = encode_last(ids, table.data());
+  first_word_ =
+      size_t(encode_eights_small(ids.data(), groups, table.data(), table.size(), states_, next()) - words_.get());
 }
 
 void RansEncoder::finish(std::string& out) const {
   out.append(reinterpret_cast<const char*>(states_), lanes_ * sizeof(uint32_t));
-  out.append(reinterpret_cast<const char*>(words_.data() + first_word_), (words_.size() - first_word_) * sizeof(uint16_t));
+  out.append(reinterpret_cast<const char*>(words_.get() + first_word_), (size_ - first_word_) * sizeof(uint16_t));
 }
 
 RansDecoder::RansDecoder(std::string_view stream, uint32_t lanes)

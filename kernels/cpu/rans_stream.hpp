@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,13 +24,19 @@ class RansEncoder {
 
   /// `ids[i]` indexes `table`; every id's symbol has a frequency above 0.
   void encode_section(std::span<const uint16_t> ids, const element::RansSymbol* table);
+  /// The same with a table of at most element::rans_max_symbols.
+  void encode_section(std::span<const uint16_t> ids, std::span<const element::RansSymbol> table);
   /// Appends the stream to `out`.
   void finish(std::string& out) const;
 
  private:
+  /// All but whole groups of eight symbols on eight lanes, whose number it returns.
+  size_t encode_last(std::span<const uint16_t> ids, const element::RansSymbol* table);
+  uint16_t* next() { return words_.get() + first_word_; }
   uint32_t lanes_;
   uint32_t states_[max_lanes];
-  std::vector<uint16_t> words_;  // filled from the back
+  size_t size_;
+  std::unique_ptr<uint16_t[]> words_;  // filled from the back; not set before
   size_t first_word_;
 };
 

@@ -36,6 +36,18 @@ HWY_INLINE void find_cells(const RoundingTable& t, const float* HWY_RESTRICT pos
     const auto position = hn::LoadU(d, positions + l);
     if constexpr (has_entries) {
       auto cell = hn::Zero(di);
+#if HWY_TARGET <= HWY_AVX3
+      // A register holds the table.
+      for (size_t e = 1; e + 1 < lanes; ++e)
+        cell = hn::Sub(cell,
+                       hn::VecFromMask(di, hn::RebindMask(di, hn::Ge(position, hn::Set(d, t.entries[e])))));
+      const auto entries = hn::LoadU(d, t.entries.data());
+      hn::StoreU(cell, di, index + l);
+      hn::StoreU(hn::TableLookupLanes(entries, hn::IndicesFromVec(d, cell)), d, low + l);
+      hn::StoreU(hn::TableLookupLanes(entries, hn::IndicesFromVec(d, hn::Add(cell, hn::Set(di, 1)))), d,
+                 high + l);
+      continue;
+#endif
       auto below = hn::Set(d, t.entries[0]), above = hn::Set(d, t.entries[1]);
       for (size_t e = 1; e + 1 < lanes; ++e) {
         const auto entry = hn::Set(d, t.entries[e]);
@@ -126,6 +138,10 @@ void centred(const RoundingTable& t, int32_t g, const int32_t* HWY_RESTRICT leve
   size_t i = 0;
   for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
     const auto index = hn::Add(hn::LoadU(di, levels + i), hn::Set(di, t.middle));
+#if HWY_TARGET <= HWY_AVX3
+    hn::StoreU(hn::TableLookupLanes(hn::LoadU(d, doubled), hn::IndicesFromVec(d, index)), d, values + i);
+    continue;
+#endif
     auto value = hn::Set(d, doubled[0]);
     for (size_t e = 1; e < lanes; ++e)
       value = hn::IfThenElse(hn::RebindMask(d, hn::Eq(index, hn::Set(di, int32_t(e)))),
@@ -135,14 +151,23 @@ void centred(const RoundingTable& t, int32_t g, const int32_t* HWY_RESTRICT leve
   for (; i < count; ++i) values[i] = doubled[levels[i] + t.middle];
 }
 
-void scale(const float* HWY_RESTRICT in, double unit, float* HWY_RESTRICT out, size_t count) {
+HWY_INLINE float scaled(float g, double unit) {
   constexpr double largest = FLT_MAX;
-  for (size_t i = 0; i < count; ++i) {
-    double value = double(in[i]) * unit;
-    value = value < largest ? value : largest;
-    value = value > -largest ? value : -largest;
-    out[i] = float(value);
+  double value = double(g) * unit;
+  value = value < largest ? value : largest;
+  return float(value > -largest ? value : -largest);
+}
+
+/// `in` may be `out`: sixteen are read before any of them is written.
+void scale(const float* in, double unit, float* out, size_t count) {
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    float x[lanes];
+    for (size_t l = 0; l < lanes; ++l) x[l] = in[i + l];
+    for (size_t l = 0; l < lanes; ++l) x[l] = scaled(x[l], unit);
+    for (size_t l = 0; l < lanes; ++l) out[i + l] = x[l];
   }
+  for (; i < count; ++i) out[i] = scaled(in[i], unit);
 }
 
 }  // namespace jsq::cpu::HWY_NAMESPACE

@@ -38,7 +38,7 @@ double round_to_table(const RoundingTable& table, std::span<const float> positio
 void centred_entries(const RoundingTable& table, int32_t g, std::span<const int32_t> levels,
                      std::span<float> values);
 
-/// out[i] <- in[i] unit in double, limited to finite floats.
+/// out[i] <- in[i] unit in double, limited to finite floats. `out` may be `in`.
 void scale_finite(std::span<const float> in, double unit, std::span<float> out);
 
 }  // namespace jsq::cpu

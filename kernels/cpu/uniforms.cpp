@@ -13,16 +13,30 @@ namespace jsq::cpu::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
+constexpr int rounds = 10;
+
 struct Stream {
   uint64_t seed;
   uint32_t tensor, purpose;
+};
+
+/// The keys of all rounds, which a vector loop reads where it needs them.
+struct RoundKeys {
+  uint64_t first[rounds], second[rounds];
+  explicit RoundKeys(uint64_t seed) {
+    uint32_t key0 = uint32_t(seed), key1 = uint32_t(seed >> 32);
+    for (int round = 0; round < rounds; ++round, key0 += 0x9E3779B9u, key1 += 0xBB67AE85u) {
+      first[round] = key0;
+      second[round] = key1;
+    }
+  }
 };
 
 #if HWY_TARGET == HWY_SCALAR
 
 constexpr size_t counters = 1;
 
-void random_batch(const Stream& stream, uint64_t quad, uint32_t* HWY_RESTRICT words) {
+void random_batch(const Stream& stream, const RoundKeys&, uint64_t quad, uint32_t* HWY_RESTRICT words) {
   const element::PhiloxBlock block =
       element::philox4x32_10({{uint32_t(quad), uint32_t(quad >> 32), stream.tensor, stream.purpose}},
                              uint32_t(stream.seed), uint32_t(stream.seed >> 32));
@@ -36,7 +50,7 @@ constexpr size_t counters = 16;
 /// The words of `counters` consecutive blocks from `quad` on, in the order of their elements. A 64-bit lane
 /// holds a word of one counter in its lower half; the upper half holds anything, and the multiplication
 /// ignores it.
-void random_batch(const Stream& stream, uint64_t quad, uint32_t* HWY_RESTRICT words) {
+void random_batch(const Stream& stream, const RoundKeys& keys, uint64_t quad, uint32_t* HWY_RESTRICT words) {
   const hn::CappedTag<uint64_t, counters> d64;
   const hn::Repartition<uint32_t, decltype(d64)> d32;
   const auto product = [&](auto a, auto b)
@@ -46,15 +60,12 @@ void random_batch(const Stream& stream, uint64_t quad, uint32_t* HWY_RESTRICT wo
     auto c0 = hn::Add(hn::Set(d64, quad + l), hn::Iota(d64, 0));
     auto c1 = hn::ShiftRight<32>(c0);
     auto c2 = hn::Set(d64, stream.tensor), c3 = hn::Set(d64, stream.purpose);
-    uint32_t key0 = uint32_t(stream.seed), key1 = uint32_t(stream.seed >> 32);
-    for (int round = 0; round < 10; ++round) {
+    for (int round = 0; round < rounds; ++round) {
       const auto product0 = product(multiplier0, c0), product1 = product(multiplier1, c2);
-      c0 = hn::Xor(hn::Xor(hn::ShiftRight<32>(product1), c1), hn::Set(d64, key0));
+      c0 = hn::Xor3(hn::ShiftRight<32>(product1), c1, hn::Set(d64, keys.first[round]));
       c1 = product1;
-      c2 = hn::Xor(hn::Xor(hn::ShiftRight<32>(product0), c3), hn::Set(d64, key1));
+      c2 = hn::Xor3(hn::ShiftRight<32>(product0), c3, hn::Set(d64, keys.second[round]));
       c3 = product0;
-      key0 += 0x9E3779B9u;
-      key1 += 0xBB67AE85u;
     }
     const auto lower = hn::Set(d64, 0xffffffffu);
     const auto first_two = hn::Or(hn::And(c0, lower), hn::ShiftLeft<32>(c1));
@@ -77,10 +88,11 @@ void store(const uint32_t* words, size_t count, float* out) {
 template <class Number>
 void fill(const Stream& stream, uint64_t first_element, Number* out, size_t count) {
   HWY_ALIGN uint32_t words[words_of_batch];
+  const RoundKeys keys(stream.seed);
   uint64_t quad = first_element / 4;
   size_t skipped = size_t(first_element % 4), done = 0;
   for (; done < count; quad += counters) {
-    random_batch(stream, quad, words);
+    random_batch(stream, keys, quad, words);
     const size_t n = count - done < words_of_batch - skipped ? count - done : words_of_batch - skipped;
     if (n == words_of_batch)
       store(words, words_of_batch, out + done);

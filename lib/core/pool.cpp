@@ -30,13 +30,14 @@ std::vector<Stretch> stretches_of(const std::vector<PoolTensor>& tensors, uint64
 /// 32-bit counters for the hot loop, flushed before they can overflow.
 struct LocalHistogram {
   std::vector<uint32_t> counts = std::vector<uint32_t>(summary_bins);
-  std::vector<uint64_t> total = std::vector<uint64_t>(summary_bins);
+  std::vector<uint64_t> total;  // of what was flushed; few pools need it
   uint64_t held = 0;
   void make_room(uint64_t elements) {
     if (held + elements > UINT32_MAX) flush();
     held += elements;
   }
   void flush() {
+    total.resize(summary_bins);
     for (uint32_t b = 0; b < summary_bins; ++b) total[b] += counts[b];
     std::fill(counts.begin(), counts.end(), 0u);
     held = 0;
@@ -67,8 +68,8 @@ TensorPool::TensorPool(std::vector<PoolTensor> tensors) : tensors_(std::move(ten
           cpu::summarise_chunk(values.subspan(at, std::min(cpu::sum_chunk, values.size() - at)), local.counts));
   });
   for (LocalHistogram& local : histograms) {
-    local.flush();
-    for (uint32_t b = 0; b < summary_bins; ++b) summary_.histogram[b] += local.total[b];
+    for (uint32_t b = 0; b < summary_bins; ++b) summary_.histogram[b] += local.counts[b];
+    for (uint32_t b = 0; b < local.total.size(); ++b) summary_.histogram[b] += local.total[b];
   }
   statistics_.resize(tensors_.size());
   for (size_t i = 0; i < tasks.size(); ++i) {

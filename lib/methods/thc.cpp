@@ -147,6 +147,7 @@ void for_each_rotation(const ThcPlan& plan, size_t elements, Visit visit) {
 /// Buffers of one block, reused by a thread.
 struct Scratch {
   std::vector<float> rotated, position, uniforms, norms;
+  std::vector<uint32_t> signs;  ///< random words of a block that is encoded
   std::vector<int32_t> levels;
 };
 [[gnu::noinline]] Scratch& scratch() {
@@ -154,9 +155,9 @@ struct Scratch {
   return buffers;
 }
 
-/// Values of one block from 2 T - g of its rotated coordinates, which are overwritten.
+/// Values of one block from 2 T - g of its rotated coordinates, which are overwritten. `signs` may be empty.
 void rotate_back(const ThcPlan& plan, const BlockPlace& place, std::span<const float> norms,
-                 std::span<float> rotated, std::span<float> values) {
+                 std::span<float> rotated, std::span<float> values, std::span<const uint32_t> signs = {}) {
   const int32_t g = int32_t(plan.granularity());
   const double length = double(plan.padded(place.info->elements()));
   for_each_rotation(plan, values.size(), [&](size_t first, size_t count, size_t padded, size_t number) {
@@ -167,15 +168,19 @@ void rotate_back(const ThcPlan& plan, const BlockPlace& place, std::span<const f
     const double unit = plan.clamp() / double(g) * norm / std::sqrt(spread * size);
     cpu::scale_finite(part.first(count), unit, values.subspan(first, count));
   });
-  cpu::apply_random_signs(values, place.seed, place.first, place.tensor);
+  if (signs.empty())
+    cpu::apply_random_signs(values, place.seed, place.first, place.tensor);
+  else
+    cpu::apply_random_signs(values, signs);
 }
 
 /// What the indices of one block decode to. `rotated` is a buffer for all of them.
 void restore(const ThcPlan& plan, const BlockPlace& place, std::span<const int32_t> levels,
-             std::span<const float> norms, std::vector<float>& rotated, std::span<float> values) {
+             std::span<const float> norms, std::vector<float>& rotated, std::span<float> values,
+             std::span<const uint32_t> signs = {}) {
   rotated.resize(levels.size());
   cpu::centred_entries(plan.rounding_table(), int32_t(plan.granularity()), levels, rotated);
-  rotate_back(plan, place, norms, rotated, values);
+  rotate_back(plan, place, norms, rotated, values, signs);
 }
 
 class ThcDecoder final : public MethodDecoder {
@@ -263,7 +268,7 @@ class ThcScheme final : public Scheme {
     quantize(plan, place, values.size(), s, sums);
     sums.entropy_bits +=
         write_level_block(s.norms, s.levels, plan.levels(), packer_, out) + 32.0 * double(s.norms.size());
-    restore(plan, place, s.levels, s.norms, s.rotated, decoded);
+    restore(plan, place, s.levels, s.norms, s.rotated, decoded, s.signs);
   }
 
  private:
@@ -287,9 +292,11 @@ class ThcScheme final : public Scheme {
   /// overflows; s.norms <- the norms of the blocks, where each has its own.
   static void rotate(const ThcPlan& plan, const BlockPlace& place, std::span<const float> values,
                      Scratch& s) {
-    s.rotated.assign(size_t(plan.padded(values.size())), 0.0f);
-    std::copy(values.begin(), values.end(), s.rotated.begin());
-    cpu::apply_random_signs(std::span(s.rotated).first(values.size()), place.seed, place.first, place.tensor);
+    s.rotated.resize(size_t(plan.padded(values.size())));
+    std::fill(std::copy(values.begin(), values.end(), s.rotated.begin()), s.rotated.end(), 0.0f);
+    s.signs.resize(values.size());
+    cpu::fill_words(place.seed, place.first, place.tensor, element::RandomPurpose::signs, s.signs);
+    cpu::apply_random_signs(std::span(s.rotated).first(values.size()), s.signs);
     s.norms.clear();
     for_each_rotation(plan, values.size(), [&](size_t first, size_t count, size_t padded, size_t) {
       float norm = plan.norm;
@@ -299,7 +306,7 @@ class ThcScheme final : public Scheme {
       }
       const std::span<float> part = std::span(s.rotated).subspan(first, padded);
       const double down = norm > 0 ? std::ldexp(1.0, -std::ilogb(norm)) : 0.0;
-      for (float& x : part) x = float(double(x) * down);
+      cpu::scale_finite(part, down, part);
       cpu::walsh_hadamard(part);
     });
   }

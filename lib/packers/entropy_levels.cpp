@@ -116,7 +116,7 @@ void write_tokens(std::span<const uint16_t> tokens, const TokenModel& model, std
   }
   const uint32_t lanes = 1u << model.log2_lanes;
   cpu::RansEncoder encoder(lanes, tokens.size());
-  encoder.encode_section(tokens, symbols.data());
+  encoder.encode_section(tokens, symbols);
   std::string& stream = scratch().block;
   stream.clear();
   encoder.finish(stream);

@@ -59,46 +59,48 @@ uint32_t fixed_width(LevelRange range) {
   return uint32_t(std::bit_width(range.symbols() - 1));
 }
 
-/// Calls use(std::integral_constant<uint32_t, W>) for a width of 1..8, so that loops are compiled for one
-/// width each.
-template <class Use>
+constexpr uint32_t most_octet_bits = 16;
+
+/// Calls use(std::integral_constant<uint32_t, W>) for a width W of 1..most, so that loops are compiled for
+/// one width each.
+template <uint32_t most, uint32_t W = 1, class Use>
 void with_width(uint32_t width, Use use) {
-  switch (width) {
-    case 1:
-      return use(std::integral_constant<uint32_t, 1>());
-    case 2:
-      return use(std::integral_constant<uint32_t, 2>());
-    case 3:
-      return use(std::integral_constant<uint32_t, 3>());
-    case 4:
-      return use(std::integral_constant<uint32_t, 4>());
-    case 5:
-      return use(std::integral_constant<uint32_t, 5>());
-    case 6:
-      return use(std::integral_constant<uint32_t, 6>());
-    case 7:
-      return use(std::integral_constant<uint32_t, 7>());
-    default:
-      return use(std::integral_constant<uint32_t, 8>());
+  if constexpr (W < most)
+    if (width != W) return with_width<most, W + 1>(width, use);
+  use(std::integral_constant<uint32_t, W>());
+}
+
+/// Eight codes of W bits as W bytes, the first code in the highest bits.
+template <uint32_t W>
+void store_octet(const int32_t* levels, uint32_t low, char* bytes) {
+  if constexpr (W <= 8) {
+    uint64_t word = 0;
+    for (uint32_t i = 0; i < 8; ++i) word |= uint64_t(uint32_t(levels[i]) - low) << (64 - W * (i + 1));
+    word = __builtin_bswap64(word);
+    std::memcpy(bytes, &word, W);
+  } else {
+    uint64_t half[2] = {0, 0};  // four codes each
+    for (uint32_t i = 0; i < 8; ++i)
+      half[i / 4] |= uint64_t(uint32_t(levels[i]) - low) << (64 - W * (i % 4 + 1));
+    constexpr uint32_t used = 4 * W, rest = 64 - used;
+    const uint64_t first = rest == 0 ? half[0] : half[0] | half[1] >> used % 64;
+    const uint64_t second = half[1] << rest;
+    const uint64_t words[2] = {__builtin_bswap64(first), __builtin_bswap64(rest == 0 ? half[1] : second)};
+    std::memcpy(bytes, words, W);
   }
 }
 
 void pack_fixed(std::span<const int32_t> levels, LevelRange range, std::string& out) {
   const uint32_t width = fixed_width(range), low = uint32_t(range.low);
   size_t done = 0;
-  if (width >= 1 && width <= 8) {
+  if (width >= 1 && width <= most_octet_bits) {
     // Eight levels are `width` whole bytes.
     const size_t octets = levels.size() / 8, at = out.size();
     out.resize(at + octets * width);
-    with_width(width, [&](auto w) {
+    with_width<most_octet_bits>(width, [&](auto w) {
       const int32_t* in = levels.data();
       char* bytes = out.data() + at;
-      for (size_t k = 0; k < octets; ++k, in += 8, bytes += w) {
-        uint64_t word = 0;
-        for (uint32_t i = 0; i < 8; ++i) word |= uint64_t(uint32_t(in[i]) - low) << (64 - w * (i + 1));
-        word = __builtin_bswap64(word);
-        std::memcpy(bytes, &word, w);
-      }
+      for (size_t k = 0; k < octets; ++k, in += 8, bytes += w) store_octet<w>(in, low, bytes);
     });
     done = octets * 8;
   }
@@ -118,7 +120,7 @@ void unpack_fixed(std::string_view bytes, LevelRange range, std::span<int32_t> l
   size_t done = 0;
   if (width >= 1 && width <= 8) {
     const size_t octets = levels.size() / 8;
-    with_width(width, [&](auto w) {
+    with_width<8>(width, [&](auto w) {
       constexpr uint32_t mask = (1u << w) - 1;
       const char* in = bytes.data();
       int32_t* values = levels.data();

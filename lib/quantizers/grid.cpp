@@ -59,28 +59,6 @@ void pair_values(std::span<const int32_t> levels, float scale, uint32_t steps, s
     values[i] = element::exponential_value(levels[i] >= 0 ? levels[i] + 1 : levels[i], scale, int32_t(steps));
 }
 
-/// Levels of powers of two are stored from the largest on: gradients have few exponents below that of their
-/// largest magnitude, and small numbers code well. Its own inverse.
-void mirror(element::ExponentRange exponents, std::span<int32_t> levels) {
-  const int32_t last = element::last_natural_level(exponents);
-  for (int32_t& level : levels) level = element::mirrored_level(level, last);
-}
-
-double power_levels(std::span<const float> values, element::ExponentRange exponents,
-                    std::span<const float> uniforms, std::span<int32_t> levels) {
-  const double error = cpu::natural_levels(values, exponents, uniforms, levels);
-  mirror(exponents, levels);
-  return error;
-}
-
-void power_values(std::span<const int32_t> levels, element::ExponentRange exponents,
-                  std::span<float> values) {
-  static thread_local std::vector<int32_t> upward;
-  upward.assign(levels.begin(), levels.end());
-  mirror(exponents, upward);
-  cpu::natural_values(upward, exponents, values);
-}
-
 /// Rounds (g / scale) / (2 workers) to powers of two.
 double shared_levels(const Grid& grid, std::span<const float> values, float scale,
                      std::span<const float> uniforms, std::span<int32_t> levels) {
@@ -89,12 +67,12 @@ double shared_levels(const Grid& grid, std::span<const float> values, float scal
   const auto parts = float(2 * grid.workers);
   for (size_t i = 0; scale > 0 && i < values.size(); ++i) shares[i] = values[i] / scale / parts;
   const double unit = double(scale) * double(parts);
-  return unit * unit * power_levels(shares, shared_exponents(grid), uniforms, levels);
+  return unit * unit * cpu::mirrored_levels(shares, shared_exponents(grid), uniforms, levels);
 }
 
 /// scale x (2 workers x 2^-E).
 void shared_values(const Grid& grid, std::span<const int32_t> levels, float scale, std::span<float> values) {
-  power_values(levels, shared_exponents(grid), values);
+  cpu::mirrored_values(levels, shared_exponents(grid), values);
   const auto parts = float(2 * grid.workers);
   for (float& value : values) value = scale * (parts * value);
   keep_finite(values);
@@ -132,7 +110,7 @@ double Grid::quantize(std::span<const float> values, float scale, std::span<cons
     case GridKind::exponential:
       return cpu::exponential_levels(values, scale, int32_t(steps), uniforms, levels);
     case GridKind::natural:
-      return power_levels(values, exponents, uniforms, levels);
+      return cpu::mirrored_levels(values, exponents, uniforms, levels);
     case GridKind::exponential_pairs:
       return pair_levels(values, scale, steps, uniforms, levels);
     case GridKind::uniform_undivided:
@@ -153,7 +131,7 @@ void Grid::dequantize(std::span<const int32_t> levels, float scale, std::span<fl
       cpu::exponential_values(levels, scale, int32_t(steps), values);
       return;
     case GridKind::natural:
-      power_values(levels, exponents, values);
+      cpu::mirrored_values(levels, exponents, values);
       return;
     case GridKind::exponential_pairs:
       pair_values(levels, scale, steps, values);

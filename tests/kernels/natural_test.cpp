@@ -6,6 +6,7 @@
 
 #include <cfloat>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "kernels/cpu/dither.hpp"
@@ -269,6 +270,13 @@ TEST(NaturalArrays, EqualTheElementsOnEverySimdLevel) {
           const double error = cpu::natural_levels(values, range, uniforms, levels);
           const double nearest_error = cpu::natural_levels(values, range, {}, nearest);
           cpu::natural_values(levels, range, decoded);
+          Levels mirrored(n);
+          std::vector<float> from_mirrored(n);
+          ASSERT_EQ(cpu::mirrored_levels(values, range, uniforms, mirrored), error);
+          cpu::mirrored_values(mirrored, range, from_mirrored);
+          for (size_t i = 0; i < n; ++i)
+            ASSERT_EQ(mirrored[i], element::mirrored_level(levels[i], element::last_natural_level(range))) << i;
+          ASSERT_TRUE(n == 0 || std::memcmp(from_mirrored.data(), decoded.data(), 4 * n) == 0);
           double expected = 0, expected_nearest = 0;
           for (size_t at = 0; at < n; at += 65536) {
             double lane[16] = {}, lane_nearest[16] = {};

@@ -190,15 +190,36 @@ TEST(RansEights, AreTheStepsOfEightLanesOneByOneAtEverySimdLevel) {
         }
         expected_states[i % 8] = uint32_t(((x / f) << 12) + x % f + start);
       }
-      std::vector<uint16_t> words(8 * groups + cpu::eights_slack);
-      uint16_t* const end = words.data() + words.size();
-      const uint16_t* first =
-          cpu::encode_eights(ids.data(), groups, table.symbols.data(), states.data(), end);
-      ASSERT_EQ(std::vector<uint16_t>(first, const_cast<const uint16_t*>(end)),
-                std::vector<uint16_t>(expected.rbegin(), expected.rend()));
-      ASSERT_EQ(states, expected_states);
+      for (bool small : {false, true}) {
+        std::vector<uint16_t> words(8 * groups + cpu::eights_slack);
+        std::vector<uint32_t> ended = states;
+        uint16_t* const end = words.data() + words.size();
+        const uint16_t* first =
+            small ? cpu::encode_eights_small(ids.data(), groups, table.symbols.data(), table.symbols.size(),
+                                             ended.data(), end)
+                  : cpu::encode_eights(ids.data(), groups, table.symbols.data(), ended.data(), end);
+        ASSERT_EQ(std::vector<uint16_t>(first, const_cast<const uint16_t*>(end)),
+                  std::vector<uint16_t>(expected.rbegin(), expected.rend()));
+        ASSERT_EQ(ended, expected_states);
+      }
     }
   });
+}
+
+TEST(RansDivision, IsExactAroundTheMultiplesOfEveryFrequency) {
+  for (uint64_t f = 1; f <= element::rans_total; ++f) {
+    const cpu::ExactDivision division = cpu::exact_division(uint32_t(f));
+    const auto expect_exact = [&](uint64_t x) {
+      ASSERT_EQ((x * division.multiplier + division.addend) >> division.shift, x / f) << x << " / " << f;
+    };
+    const uint64_t beyond = std::min<uint64_t>(f << 20, uint64_t(1) << 32);
+    // A quotient is wrong at a multiple or just below one, and if anywhere, then at the largest ones.
+    for (uint64_t k = 1; k < 300; ++k)
+      for (uint64_t multiple : {k * f, (beyond / f - k) * f, (beyond / f / 300 * k) * f}) {
+        if (multiple < beyond) expect_exact(multiple);
+        if (multiple > 0 && multiple <= beyond) expect_exact(multiple - 1);
+      }
+  }
 }
 
 class RansStream : public testing::TestWithParam<uint32_t> {};
