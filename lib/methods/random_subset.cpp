@@ -39,6 +39,7 @@ void list_subset(const SubsetCut& cut, uint64_t seed, uint32_t tensor, uint64_t 
 }
 
 SubsetCut RandomSubset::cut(uint64_t k) {
+  kept_.clear();
   if (k == 0) return {};
   uint64_t elements = 0;
   for (const SubsetStretch& stretch : stretches_) elements += stretch.count;
@@ -54,6 +55,10 @@ SubsetCut RandomSubset::cut(uint64_t k) {
       std::vector<std::tuple<uint32_t, uint32_t, uint64_t>> candidates;
     };
     tbb::enumerable_thread_specific<Near> found;
+    const bool keeps = k <= most_listed;
+    kept_.assign(keeps ? stretches_.size() : 0, {});
+    // Of those that are kept here, the ones near the cut, which may not be of the subset.
+    std::vector<std::vector<std::pair<uint32_t, uint32_t>>> near_cut(kept_.size());
     tbb::parallel_for(size_t(0), stretches_.size(), [&](size_t s) {
       static thread_local std::vector<uint32_t> listed;
       const SubsetStretch& stretch = stretches_[s];
@@ -63,11 +68,14 @@ SubsetCut RandomSubset::cut(uint64_t k) {
       Near& near = found.local();
       for (size_t i = 0; i < count; ++i) {
         const uint32_t word = words[listed[i]];
-        if (word < low)
+        if (word < low) {
           ++near.before;
-        else
-          near.candidates.emplace_back(word, stretch.tensor, stretch.first + listed[i]);
+          continue;
+        }
+        near.candidates.emplace_back(word, stretch.tensor, stretch.first + listed[i]);
+        if (keeps) near_cut[s].emplace_back(listed[i], word);
       }
+      if (keeps) kept_[s].assign(listed.begin(), listed.begin() + std::ptrdiff_t(count));
     });
     Near all;
     for (const Near& near : found) {
@@ -77,8 +85,37 @@ SubsetCut RandomSubset::cut(uint64_t k) {
     if (all.before >= k || all.before + all.candidates.size() < k) continue;
     const auto last = all.candidates.begin() + std::ptrdiff_t(k - all.before - 1);
     std::nth_element(all.candidates.begin(), last, all.candidates.end());
-    return {std::get<0>(*last), std::get<1>(*last), std::get<2>(*last) + 1};
+    const SubsetCut result{std::get<0>(*last), std::get<1>(*last), std::get<2>(*last) + 1};
+    for (size_t s = 0; s < kept_.size(); ++s) {
+      auto next = near_cut[s].begin();
+      std::erase_if(kept_[s], [&](uint32_t i) {
+        if (next == near_cut[s].end() || next->first != i) return false;
+        const uint32_t word = next++->second;
+        return std::tuple(word, stretches_[s].tensor, stretches_[s].first + i) >=
+               std::tuple(result.word, result.tensor, result.element);
+      });
+    }
+    return result;
   }
+}
+
+bool RandomSubset::list(uint32_t tensor, uint64_t first, size_t count, std::vector<uint32_t>& kept) const {
+  if (kept_.empty()) return false;
+  const auto place = [](const SubsetStretch& stretch) { return std::pair(stretch.tensor, stretch.first); };
+  const auto begin = std::lower_bound(
+      stretches_.begin(), stretches_.end(), std::pair(tensor, first),
+      [&](const SubsetStretch& stretch, const auto& wanted) { return place(stretch) < wanted; });
+  auto end = begin;
+  size_t covered = 0;
+  for (; end != stretches_.end() && covered < count && place(*end) == std::pair(tensor, first + covered);
+       ++end)
+    covered += end->count;
+  if (covered != count) return false;
+  kept.clear();
+  for (auto stretch = begin; stretch != end; ++stretch)
+    for (uint32_t i : kept_[size_t(stretch - stretches_.begin())])
+      kept.push_back(uint32_t(stretch->first - first) + i);
+  return true;
 }
 
 }  // namespace jsq

@@ -30,6 +30,7 @@ struct SubsetStretch {
 /// Ranks the random words of some stretches.
 class RandomSubset {
  public:
+  /// `stretches` by tensor and element, ascending.
   RandomSubset(uint64_t seed, std::vector<SubsetStretch> stretches)
       : seed_(seed), stretches_(std::move(stretches)) {}
 
@@ -37,9 +38,16 @@ class RandomSubset {
   /// comes first. One pass over random words.  \pre k is at most their number.
   SubsetCut cut(uint64_t k);
 
+  /// What list_subset gives for the last cut, from what cut() met, so that no word is drawn again. False,
+  /// with `kept` as it was, where that was too much to keep or the elements are not whole stretches.
+  bool list(uint32_t tensor, uint64_t first, size_t count, std::vector<uint32_t>& kept) const;
+
+  static constexpr uint64_t most_listed = uint64_t(1) << 22;  ///< elements of a subset: 16 MiB
+
  private:
   uint64_t seed_;
-  std::vector<SubsetStretch> stretches_;
+  std::vector<SubsetStretch> stretches_;     ///< ascending
+  std::vector<std::vector<uint32_t>> kept_;  ///< by stretch, of the last cut; empty: not kept
 };
 
 }  // namespace jsq

@@ -245,6 +245,7 @@ void SparseScheme::choose_positions(uint64_t k, Draft* draft) {
       subset = std::make_unique<RandomSubset>(seed, std::move(stretches));
     }
     subset_cut_ = subset->cut(k);
+    cut_subset_ = subset.get();
     return;
   }
   if (!draft) {
@@ -444,6 +445,7 @@ void SparseScheme::select_in_block(size_t t, uint64_t first, std::span<const flo
                                    Block& block) const {
   const PoolTensor& tensor = pool_.tensors()[t];
   if (plan_.positions != Positions::magnitude) {
+    if (cut_subset_->list(tensor.number, first, values.size(), block.kept)) return;
     list_subset(subset_cut_, plan_.positions == Positions::shared_random ? context_.seed : context_.stream,
                 tensor.number, first, values.size(), block.kept);
     return;
@@ -548,7 +550,8 @@ void SparseScheme::draw_levels(size_t t, const BlockPlace& place, std::span<cons
   block.level_values.resize(kept);
   for (size_t k = 0; k < kept; ++k) block.values[k] = finite(values[block.kept[k]] * factor);
   block.uniforms.resize(plan_.stochastic ? kept : 0);
-  if (plan_.stochastic && kept > n / 8) {
+  // All of a block at once takes what one in sixteen takes alone.
+  if (plan_.stochastic && kept > n / 16) {
     static thread_local std::vector<float> all;
     all.resize(n);
     cpu::fill_uniforms(context_.stream, place.first, place.tensor, RandomPurpose::rounding, all);

@@ -158,6 +158,7 @@ class SparseScheme : public Scheme {
   uint8_t block_log2_ = 16;
   MagnitudeCut cut_;
   SubsetCut subset_cut_;
+  const RandomSubset* cut_subset_ = nullptr;  ///< that it is a cut of
   uint32_t least_key_ = 0, most_key_ = 0;  ///< of the kept, before a shift; in the value format's bits
   mutable std::vector<KeptList> lists_;    ///< by block of the pool; empty: not kept
   std::vector<size_t> first_list_;         ///< by tensor

@@ -113,6 +113,30 @@ TEST(Randk, AddsMessagesInTheCodeDomain) {
 }
 
 // Words that tie are told apart by tensor and element.
+TEST(RandomSubset, ListsWholeStretchesAsDrawingTheirWordsAgainDoes) {
+  const std::vector<SubsetStretch> stretches = {{0, 0, 4096}, {0, 4096, 1000}, {2, 0, 4096}, {2, 4096, 4096}};
+  RandomSubset subset(5, stretches);
+  std::vector<uint32_t> expected, kept = {7};
+  EXPECT_FALSE(subset.list(0, 0, 4096, kept));
+  for (uint64_t k : {1, 77, 5000, 13287, 13288}) {
+    const SubsetCut cut = subset.cut(k);
+    uint64_t total = 0;
+    for (const SubsetStretch& stretch : stretches) {
+      list_subset(cut, 5, stretch.tensor, stretch.first, stretch.count, expected);
+      ASSERT_TRUE(subset.list(stretch.tensor, stretch.first, stretch.count, kept));
+      ASSERT_EQ(kept, expected) << k;
+      total += kept.size();
+    }
+    EXPECT_EQ(total, k);
+    list_subset(cut, 5, 2, 0, 8192, expected);
+    ASSERT_TRUE(subset.list(2, 0, 8192, kept));
+    EXPECT_EQ(kept, expected) << k;
+    EXPECT_FALSE(subset.list(2, 0, 8000, kept));
+    EXPECT_FALSE(subset.list(1, 0, 4096, kept));
+    EXPECT_EQ(kept, expected) << "a refusal leaves the list";
+  }
+}
+
 TEST(RandomSubset, CutsBetweenEqualWordsByTensorAndElement) {
   const uint32_t word = element::random_word(9, 40, 2, element::RandomPurpose::positions);
   std::vector<uint32_t> kept;
