@@ -5,6 +5,7 @@
 //
 // The paper sums L2 norms of errors, discretised to 10,000 steps; squared errors, which add up to that of the
 // whole, are the default here, and nothing is discretised, so the base's own size is always within the limit.
+// Sizes of a tensor of more than 65,536 elements are tried on that many of them, where the target is no error.
 // Frames hold the base's tensors with their own parameters; this method's number never stands in one.
 #include <fmt/format.h>
 #include <tbb/parallel_for.h>
@@ -45,7 +46,8 @@ struct Tried {
 
 /// One tensor, alone in its pool.
 struct Layer {
-  std::unique_ptr<TensorPool> pool;
+  std::unique_ptr<TensorPool> own_pool;  // where others are beside it
+  const TensorPool* pool = nullptr;
   Scheme* scheme = nullptr;  // the encoder's
   std::unique_ptr<SizedEncoder> encoder;
   SizeRange sizes;
@@ -86,7 +88,8 @@ class LGrecoEncoder final : public MethodEncoder {
     base_spec.name = std::string(base.info.name);
     for (PoolTensor tensor : pool.tensors()) {
       Layer layer;
-      layer.pool = std::make_unique<TensorPool>(std::vector<PoolTensor>{tensor});
+      if (pool.tensors().size() > 1) layer.own_pool = std::make_unique<TensorPool>(std::vector<PoolTensor>{tensor});
+      layer.pool = layer.own_pool ? layer.own_pool.get() : &pool;
       auto scheme = base.make_scheme(*layer.pool, base_spec, context);
       layer.scheme = scheme.get();
       layer.encoder = std::make_unique<SizedEncoder>(*layer.pool, std::move(scheme), base_spec.name, context);
@@ -97,6 +100,7 @@ class LGrecoEncoder final : public MethodEncoder {
   }
 
   void aim_native() override {
+    try_on_drafts(true);
     try_first_sizes();
     double limit = 0;
     for (const Layer& layer : layers_) limit += error(layer.tried.at(layer.sizes.native));
@@ -106,12 +110,14 @@ class LGrecoEncoder final : public MethodEncoder {
   }
 
   uint64_t aim_bytes(uint64_t body_bytes) override {
+    try_on_drafts(true);
     search([this](const Tried& t) { return error(t); }, bytes, double(body_bytes), Lighter::smaller);
     settle();
     return stored_bytes();
   }
 
   void aim_payload_bits(uint64_t payload_bits) override {
+    try_on_drafts(false);
     const auto nominal = [](const Tried& t) { return t.nominal_bits; };
     if (!search([this](const Tried& t) { return error(t); }, nominal, double(payload_bits), Lighter::smaller))
       throw Error(Errc::unreachable_target,
@@ -127,6 +133,7 @@ class LGrecoEncoder final : public MethodEncoder {
                   fmt::format("{}: hprime is the noise model of methods with width classes, such as "
                               "jointsq; give lgreco an nmse or maxabs target",
                               to_string(target)));
+    try_on_drafts(false);
     if (target.kind == TargetKind::maxabs) {
       const auto exceeds = [&](const Tried& t) { return t.max_error > target.value ? 1.0 : 0.0; };
       if (!search(bytes, exceeds, 0.5, Lighter::larger)) {
@@ -190,9 +197,20 @@ class LGrecoEncoder final : public MethodEncoder {
     return sum;
   }
 
-  static Tried try_size(Layer& layer, uint64_t size) {
-    layer.scheme->set_size(size, false);
-    const std::vector<PoolBlock> blocks = pool_blocks(*layer.pool, layer.encoder->block_log2(0));
+  /// Whether sizes are tried on a draft of a large tensor: enough to choose by, and for a frame's bytes, which
+  /// are counted when it is coded; not for limits that nobody checks again.
+  void try_on_drafts(bool drafts) {
+    if (drafts_ == drafts) return;
+    drafts_ = drafts;
+    for (Layer& layer : layers_) layer.tried.clear();
+  }
+
+  Tried try_size(Layer& layer, uint64_t size) const {
+    const uint64_t elements = layer.pool->summary().elements;
+    const bool draft = drafts_ && layer.scheme->drafts() && elements > Scheme::draft_elements;
+    layer.scheme->set_size(size, draft);
+    const std::vector<PoolBlock> blocks = pool_blocks(*layer.pool, layer.encoder->block_log2(0),
+                                                      draft ? Scheme::draft_elements : UINT64_MAX);
     std::vector<BlockSums> sums(blocks.size());
     std::vector<size_t> sizes(blocks.size());
     tbb::parallel_for(size_t(0), blocks.size(), [&](size_t b) {
@@ -203,13 +221,21 @@ class LGrecoEncoder final : public MethodEncoder {
       sizes[b] = code.size();
     });
     Tried tried;
-    tried.bytes = double(layer.encoder->stored_set(0).parameters.size());
+    uint64_t coded = 0;
     for (size_t b = 0; b < blocks.size(); ++b) {
       tried.bytes += double(sizes[b]);
       tried.nominal_bits += double(sums[b].nominal_bits);
       tried.squared_error += sums[b].squared_error;
       tried.max_error = std::max(tried.max_error, sums[b].max_error);
+      coded += blocks[b].count;
     }
+    if (draft) {
+      const double scale = double(elements) / double(std::max<uint64_t>(1, coded));
+      tried.bytes = scale * (tried.bytes - layer.scheme->fixed_bytes(true)) + layer.scheme->fixed_bytes(false);
+      tried.nominal_bits *= scale;
+      tried.squared_error *= scale;
+    }
+    tried.bytes += double(layer.encoder->stored_set(0).parameters.size());
     return tried;
   }
 
@@ -318,6 +344,7 @@ class LGrecoEncoder final : public MethodEncoder {
   const TensorPool& pool_;
   double alpha_ = 1;
   bool l2_ = false;
+  bool drafts_ = false;  ///< what was tried, was tried on drafts
   std::string_view size_option_;
   std::vector<Layer> layers_;
 };
