@@ -444,9 +444,9 @@ class JointSqEncoder final : public MethodEncoder {
       const uint64_t n = pool_.tensors()[t].info->elements();
       for (uint64_t first = 0; first < n; first += length) blocks.push_back({t, first, size_t(std::min(length, n - first))});
     }
-    constexpr uint64_t tallied_elements = uint64_t(1) << 21;
-    const uint64_t elements = pool_.summary().elements;
-    const size_t count_stride = in_full || elements < 8 * tallied_elements ? 1 : 4;
+    constexpr uint64_t plenty = uint64_t(1) << 21;
+    const uint64_t elements = pool_.summary().elements, tallied_elements = std::min(plenty, elements / 2);
+    const size_t count_stride = in_full || elements < 8 * plenty ? 1 : 4;
     const size_t stride = in_full ? 1 : count_stride * size_t(std::max<uint64_t>(1, elements / (count_stride * tallied_elements)));
     std::vector<BlockSums> sums(blocks.size());
     struct Tallies {
