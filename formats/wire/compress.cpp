@@ -163,7 +163,8 @@ class Compressor {
       Pool pool;
       for (const PoolTensor& tensor : group) pool.input_bytes += tensor.info->stored_bytes();
       if (options_.nonfinite != NonFinitePolicy::error) note_nonfinite(group);
-      pool.tensors = std::make_unique<TensorPool>(std::move(group));
+      pool.tensors = std::make_unique<TensorPool>(
+          std::move(group), row_.ranks ? HistogramPass::with_summary : HistogramPass::when_asked);
       if (options_.nonfinite == NonFinitePolicy::error)
         for (size_t t = 0; t < pool.tensors->tensors().size(); ++t)
           nonfinite_[pool.tensors->tensors()[t].number].count = pool.tensors->statistics(t).nonfinite();

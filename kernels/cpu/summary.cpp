@@ -1,5 +1,6 @@
-// Summary and refinement passes, compiled once per SIMD level by Highway's foreach_target; the loops are plain C++ that
-// the compiler vectorises, and sums have a defined order, so every level gives the same result.
+// Summary and refinement passes, compiled once per SIMD level by Highway's foreach_target; the loops are
+// plain C++ that the compiler vectorises, and sums have a defined order, so every level gives the same
+// result.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/summary.cpp"
 #include <hwy/foreach_target.h>
@@ -15,7 +16,8 @@ namespace jsq::cpu::HWY_NAMESPACE {
 
 constexpr size_t lanes = 16;
 
-/// Defined-order sums of finite values; zeros and the maximum come along. Returns the largest key met, finite or not.
+/// Defined-order sums of finite values; zeros and the maximum come along. Returns the largest key met, finite
+/// or not.
 uint32_t sum_lanes(const float* values, size_t count, ChunkSums& sums) {
   double sum[lanes] = {}, sum_abs[lanes] = {}, energy[lanes] = {};
   uint32_t zeros[lanes] = {}, max_key[lanes] = {};
@@ -83,7 +85,8 @@ void refine(const float* values, size_t count, const KeyRange* ranges, size_t ra
     for (size_t r = 0; n == step && r < range_count; ++r) {
       const uint32_t low = ranges[r].low, span = cells_of_range << ranges[r].shift;
       uint32_t any = 0;
-      for (size_t l = 0; l < step; ++l) any |= uint32_t(((bits[i + l] & element::magnitude_mask) - low) < span);
+      for (size_t l = 0; l < step; ++l)
+        any |= uint32_t(((bits[i + l] & element::magnitude_mask) - low) < span);
       hits |= any;
     }
     if (!hits) continue;
@@ -91,7 +94,8 @@ void refine(const float* values, size_t count, const KeyRange* ranges, size_t ra
       const uint32_t key = bits[i + l] & element::magnitude_mask;
       for (size_t r = 0; r < range_count; ++r) {
         const uint32_t offset = key - ranges[r].low;
-        if (offset < cells_of_range << ranges[r].shift) ++counts[cells_of_range * r + (offset >> ranges[r].shift)];
+        if (offset < cells_of_range << ranges[r].shift)
+          ++counts[cells_of_range * r + (offset >> ranges[r].shift)];
       }
     }
   }
@@ -120,7 +124,7 @@ ChunkSums summarise_chunk(std::span<const float> values, std::span<uint32_t> his
   const uint32_t max_key = HWY_DYNAMIC_DISPATCH(sum_lanes)(values.data(), values.size(), sums);
   if (max_key < element::first_nonfinite_key) {
     sums.max_key = max_key;
-    HWY_DYNAMIC_DISPATCH(count_bins)(values.data(), values.size(), histogram.data());
+    if (!histogram.empty()) HWY_DYNAMIC_DISPATCH(count_bins)(values.data(), values.size(), histogram.data());
     return sums;
   }
   // Non-finite elements are rare: count them, and sum again with zeros in their place.
@@ -130,20 +134,25 @@ ChunkSums summarise_chunk(std::span<const float> values, std::span<uint32_t> his
     const uint32_t key = element::magnitude_key(finite[i]);
     if (key < element::first_nonfinite_key) continue;
     if (counts.first_nonfinite == UINT64_MAX) counts.first_nonfinite = i;
-    if (key > element::first_nonfinite_key) ++counts.nan;
-    else if (finite[i] > 0) ++counts.positive_infinite;
-    else ++counts.negative_infinite;
+    if (key > element::first_nonfinite_key)
+      ++counts.nan;
+    else if (finite[i] > 0)
+      ++counts.positive_infinite;
+    else
+      ++counts.negative_infinite;
     finite[i] = 0;
   }
   const uint64_t replaced = counts.nan + counts.positive_infinite + counts.negative_infinite;
   counts.max_key = HWY_DYNAMIC_DISPATCH(sum_lanes)(finite.data(), finite.size(), counts);
   counts.zeros -= replaced;
+  if (histogram.empty()) return counts;
   HWY_DYNAMIC_DISPATCH(count_bins)(finite.data(), finite.size(), histogram.data());
   histogram[0] -= uint32_t(replaced);
   return counts;
 }
 
-void refine_ranges(std::span<const float> values, std::span<const KeyRange> ranges, std::span<uint32_t> counts) {
+void refine_ranges(std::span<const float> values, std::span<const KeyRange> ranges,
+                   std::span<uint32_t> counts) {
   HWY_DYNAMIC_DISPATCH(refine)(values.data(), values.size(), ranges.data(), ranges.size(), counts.data());
 }
 

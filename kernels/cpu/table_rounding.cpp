@@ -37,11 +37,14 @@ HWY_INLINE void find_cells(const RoundingTable& t, const float* HWY_RESTRICT pos
     if constexpr (has_entries) {
       auto cell = hn::Zero(di);
 #if HWY_TARGET <= HWY_AVX3
-      // A register holds the table.
-      for (size_t e = 1; e + 1 < lanes; ++e)
-        cell = hn::Sub(cell,
-                       hn::VecFromMask(di, hn::RebindMask(di, hn::Ge(position, hn::Set(d, t.entries[e])))));
+      // A register holds the table, so that four steps of halving find the cell.
       const auto entries = hn::LoadU(d, t.entries.data());
+      for (int32_t step : {8, 4, 2, 1}) {
+        const auto next = hn::Add(cell, hn::Set(di, step));
+        const auto reached = hn::Ge(position, hn::TableLookupLanes(entries, hn::IndicesFromVec(d, next)));
+        cell = hn::IfThenElse(hn::RebindMask(di, reached), next, cell);
+      }
+      cell = hn::Min(cell, hn::Set(di, int32_t(lanes) - 2));
       hn::StoreU(cell, di, index + l);
       hn::StoreU(hn::TableLookupLanes(entries, hn::IndicesFromVec(d, cell)), d, low + l);
       hn::StoreU(hn::TableLookupLanes(entries, hn::IndicesFromVec(d, hn::Add(cell, hn::Set(di, 1)))), d,

@@ -127,6 +127,10 @@ void outer_sum(const float* weights, ThinFactor<const float> factor, float* valu
   }
 }
 
+void scale(float factor, float* values, size_t count) {
+  for (size_t i = 0; i < count; ++i) values[i] *= factor;
+}
+
 }  // namespace jsq::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -136,6 +140,7 @@ namespace jsq::cpu {
 HWY_EXPORT(dots);
 HWY_EXPORT(add_rows);
 HWY_EXPORT(outer_sum);
+HWY_EXPORT(scale);
 
 void rows_times_factor(const float* rows, size_t count, size_t width, ThinFactor<const float> factor,
                        ThinFactor<double> products) {
@@ -151,6 +156,10 @@ void outer_product_sum(std::span<const float> weights, ThinFactor<const float> f
                        std::span<float> values) {
   if (factor.columns == 0) std::fill(values.begin(), values.end(), 0.0f);
   HWY_DYNAMIC_DISPATCH(outer_sum)(weights.data(), factor, values.data(), values.size());
+}
+
+void scale_all(std::span<float> values, float factor) {
+  HWY_DYNAMIC_DISPATCH(scale)(factor, values.data(), values.size());
 }
 
 }  // namespace jsq::cpu

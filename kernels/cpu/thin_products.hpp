@@ -34,4 +34,7 @@ void add_weighted_rows(const float* rows, size_t count, size_t width, ThinFactor
 void outer_product_sum(std::span<const float> weights, ThinFactor<const float> factor,
                        std::span<float> values);
 
+/// values[i] <- values[i] factor.
+void scale_all(std::span<float> values, float factor);
+
 }  // namespace jsq::cpu

@@ -43,12 +43,16 @@ void radix_sort(std::vector<uint32_t>& keys) {
 MagnitudeIndex::MagnitudeIndex(const Population& population, uint64_t most_sorted) : population_(population) {
   if (population.summary().elements <= most_sorted) {
     std::vector<uint32_t> keys;
+    keys.reserve(size_t(population.summary().elements));
     std::mutex mutex;
     population.visit([&](uint64_t, std::span<const float> values) {
       const std::lock_guard lock(mutex);
       for (float g : values) keys.push_back(element::magnitude_key(g));
     });
     radix_sort(keys);
+    size_t distinct = keys.empty() ? 0 : 1;
+    for (size_t i = 1; i < keys.size(); ++i) distinct += keys[i] != keys[i - 1];
+    cells_.reserve(distinct);
     for (size_t i = keys.size(); i-- > 0;) {
       if (cells_.empty() || cells_.back().low != keys[i]) cells_.push_back({keys[i], 0, 0});
       ++cells_.back().count;
@@ -56,7 +60,7 @@ MagnitudeIndex::MagnitudeIndex(const Population& population, uint64_t most_sorte
     rebuild();
     return;
   }
-  const std::vector<uint64_t>& histogram = population.summary().histogram;
+  const std::vector<uint64_t>& histogram = population.histogram();
   for (uint32_t bin = summary_bins; bin-- > 0;)
     if (histogram[bin]) cells_.push_back({bin << cpu::summary_bin_shift, cpu::summary_bin_shift, histogram[bin]});
   rebuild();

@@ -16,6 +16,8 @@ class Population {
  public:
   virtual ~Population() = default;
   virtual const Summary& summary() const = 0;
+  /// The summary's, which a population may count no sooner than here.
+  virtual const std::vector<uint64_t>& histogram() const { return summary().histogram; }
 
   /// Calls visit(first_index, values) for consecutive stretches that cover the population, possibly from several threads
   /// at once and in any order; no stretch crosses a tensor's border or a multiple of 65,536 within a tensor.

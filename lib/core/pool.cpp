@@ -36,6 +36,10 @@ struct LocalHistogram {
     if (held + elements > UINT32_MAX) flush();
     held += elements;
   }
+  void add_to(std::vector<uint64_t>& sum) const {
+    for (uint32_t b = 0; b < summary_bins; ++b) sum[b] += counts[b];
+    for (uint32_t b = 0; b < total.size(); ++b) sum[b] += total[b];
+  }
   void flush() {
     total.resize(summary_bins);
     for (uint32_t b = 0; b < summary_bins; ++b) total[b] += counts[b];
@@ -46,7 +50,7 @@ struct LocalHistogram {
 
 }  // namespace
 
-TensorPool::TensorPool(std::vector<PoolTensor> tensors) : tensors_(std::move(tensors)) {
+TensorPool::TensorPool(std::vector<PoolTensor> tensors, HistogramPass pass) : tensors_(std::move(tensors)) {
   uint64_t first = 0;
   for (PoolTensor& tensor : tensors_) {
     tensor.first = first;
@@ -59,18 +63,19 @@ TensorPool::TensorPool(std::vector<PoolTensor> tensors) : tensors_(std::move(ten
   tbb::enumerable_thread_specific<LocalHistogram> histograms;
   tbb::parallel_for(size_t(0), tasks.size(), [&](size_t i) {
     static thread_local std::vector<float> scratch;
-    LocalHistogram& local = histograms.local();
     const Stretch& task = tasks[i];
     const std::span<const float> values = read(task.tensor, task.first, task.count, scratch);
-    local.make_room(values.size());
+    std::span<uint32_t> counts;
+    if (pass == HistogramPass::with_summary) {
+      histograms.local().make_room(values.size());
+      counts = histograms.local().counts;
+    }
     for (size_t at = 0; at < values.size(); at += cpu::sum_chunk)
       sums[i].push_back(
-          cpu::summarise_chunk(values.subspan(at, std::min(cpu::sum_chunk, values.size() - at)), local.counts));
+          cpu::summarise_chunk(values.subspan(at, std::min(cpu::sum_chunk, values.size() - at)), counts));
   });
-  for (LocalHistogram& local : histograms) {
-    for (uint32_t b = 0; b < summary_bins; ++b) summary_.histogram[b] += local.counts[b];
-    for (uint32_t b = 0; b < local.total.size(); ++b) summary_.histogram[b] += local.total[b];
-  }
+  for (const LocalHistogram& local : histograms) local.add_to(summary_.histogram);
+  if (pass == HistogramPass::when_asked) summary_.histogram.clear();
   statistics_.resize(tensors_.size());
   for (size_t i = 0; i < tasks.size(); ++i) {
     TensorStatistics& statistics = statistics_[tasks[i].tensor];
@@ -106,6 +111,21 @@ TensorPool::TensorPool(const TensorInfo& info, std::span<const float> values) : 
 TensorPool::TensorPool(std::shared_ptr<const GradientSource> source, const TensorInfo& info)
     : TensorPool({PoolTensor{.source = source.get(), .info = &info}}) {
   owned_ = std::move(source);
+}
+
+const std::vector<uint64_t>& TensorPool::histogram() const {
+  if (!summary_.histogram.empty()) return summary_.histogram;
+  std::call_once(counted_, [&] {
+    tbb::enumerable_thread_specific<LocalHistogram> histograms;
+    visit([&](uint64_t, std::span<const float> values) {
+      LocalHistogram& local = histograms.local();
+      local.make_room(values.size());
+      cpu::summarise_chunk(values, local.counts);
+    });
+    histogram_.assign(summary_bins, 0);
+    for (const LocalHistogram& local : histograms) local.add_to(histogram_);
+  });
+  return histogram_;
 }
 
 std::span<const float> TensorPool::read(size_t t, uint64_t first, size_t count, std::vector<float>& scratch) const {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,14 +33,20 @@ struct TensorStatistics {
   uint64_t nonfinite() const { return nan + positive_infinite + negative_infinite; }
 };
 
+/// When a pool counts the histogram of its magnitudes: with the rest of its summary, which then takes half as long again,
+/// or in a pass of its own when someone asks, so not at all for methods that rank nothing.
+enum class HistogramPass : uint8_t { with_summary, when_asked };
+
 class TensorPool final : public Population {
  public:
   /// Takes the tensors in order, fills `first`, and makes the summary in one parallel pass.
-  explicit TensorPool(std::vector<PoolTensor> tensors);
+  explicit TensorPool(std::vector<PoolTensor> tensors, HistogramPass pass = HistogramPass::with_summary);
   /// One tensor in memory, which must outlive the pool.
   TensorPool(const TensorInfo& info, std::span<const float> values);
 
+  /// Without a histogram where that waits to be asked for.
   const Summary& summary() const override { return summary_; }
+  const std::vector<uint64_t>& histogram() const override;
   const std::vector<PoolTensor>& tensors() const { return tensors_; }
   const TensorStatistics& statistics(size_t tensor) const { return statistics_[tensor]; }
 
@@ -54,6 +61,8 @@ class TensorPool final : public Population {
   std::vector<PoolTensor> tensors_;
   std::vector<TensorStatistics> statistics_;
   Summary summary_;
+  mutable std::once_flag counted_;
+  mutable std::vector<uint64_t> histogram_;  ///< once asked for
 };
 
 /// A deterministic sample of a pool in memory: stretches of 8,192 elements at even distances, at least `elements` of them

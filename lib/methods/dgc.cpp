@@ -187,6 +187,9 @@ const MethodRow dgc_row = {{.name = "dgc",
                              return std::make_unique<DgcScheme>(pool, spec, context);
                            },
                            nullptr,
-                           sparse_decoder_of<dgc_row>};
+                           sparse_decoder_of<dgc_row>,
+                           nullptr,
+                           false,
+                           true};
 
 }  // namespace jsq

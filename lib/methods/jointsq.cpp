@@ -753,6 +753,9 @@ const MethodRow jointsq_row = {
     },
     [](std::string_view parameters, std::string_view what) -> std::unique_ptr<MethodDecoder> {
       return std::make_unique<JointSqDecoder>(parameters, what);
-    }};
+    },
+    nullptr,
+    false,
+    true};
 
 }  // namespace jsq

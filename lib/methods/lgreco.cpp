@@ -5,7 +5,8 @@
 //
 // The paper sums L2 norms of errors, discretised to 10,000 steps; squared errors, which add up to that of the
 // whole, are the default here, and nothing is discretised, so the base's own size is always within the limit.
-// Sizes of a tensor of more than 65,536 elements are tried on that many of them, where the target is no error.
+// Sizes of a tensor of more than 65,536 elements are tried on that many of them where the target is none that
+// the whole has to meet; what then differs from the base's own size is confirmed on the whole.
 // Frames hold the base's tensors with their own parameters; this method's number never stands in one.
 #include <fmt/format.h>
 #include <tbb/parallel_for.h>
@@ -35,7 +36,7 @@ constexpr MethodOption options[] = {
 };
 
 constexpr uint64_t few_sizes = 16;  // that are all tried
-constexpr int searches = 32, refinements = 12;
+constexpr int searches = 32, refinements = 12, confirmations = 3;
 constexpr double close_enough = 0.998;  // of a limit
 constexpr double enough_gain = 0.998;   // of the cost, for one more refinement
 
@@ -52,7 +53,10 @@ struct Layer {
   std::unique_ptr<SizedEncoder> encoder;
   SizeRange sizes;
   std::map<uint64_t, Tried> tried;
+  std::set<uint64_t> confirmed;  ///< of those that were tried on a draft, the ones tried on the whole since
   uint64_t size = 0;
+
+  bool drafted() const { return scheme->drafts() && pool->summary().elements > Scheme::draft_elements; }
 };
 
 /// The sizes that are tried first: few all, ranks from half to double the native one, others on a geometric
@@ -88,7 +92,10 @@ class LGrecoEncoder final : public MethodEncoder {
     base_spec.name = std::string(base.info.name);
     for (PoolTensor tensor : pool.tensors()) {
       Layer layer;
-      if (pool.tensors().size() > 1) layer.own_pool = std::make_unique<TensorPool>(std::vector<PoolTensor>{tensor});
+      if (pool.tensors().size() > 1)
+        layer.own_pool = std::make_unique<TensorPool>(
+            std::vector<PoolTensor>{tensor},
+            base.ranks ? HistogramPass::with_summary : HistogramPass::when_asked);
       layer.pool = layer.own_pool ? layer.own_pool.get() : &pool;
       auto scheme = base.make_scheme(*layer.pool, base_spec, context);
       layer.scheme = scheme.get();
@@ -102,10 +109,15 @@ class LGrecoEncoder final : public MethodEncoder {
   void aim_native() override {
     try_on_drafts(true);
     try_first_sizes();
-    double limit = 0;
-    for (const Layer& layer : layers_) limit += error(layer.tried.at(layer.sizes.native));
-    solve(
-        bytes, [this](const Tried& t) { return error(t); }, alpha_ * limit);
+    for (int round = 0;; ++round) {
+      double limit = 0;
+      for (const Layer& layer : layers_) limit += error(layer.tried.at(layer.sizes.native));
+      solve(
+          bytes, [this](const Tried& t) { return error(t); }, alpha_ * limit);
+      // What a layer at its native size adds to both sides cancels, unless the limit is a multiple of it.
+      if (!confirm(alpha_ != 1)) break;
+      if (round == confirmations) forget_drafts();
+    }
     settle();
   }
 
@@ -197,20 +209,53 @@ class LGrecoEncoder final : public MethodEncoder {
     return sum;
   }
 
-  /// Whether sizes are tried on a draft of a large tensor: enough to choose by, and for a frame's bytes, which
-  /// are counted when it is coded; not for limits that nobody checks again.
+  /// Whether sizes are tried on a draft of a large tensor: enough to choose by, and for a frame's bytes,
+  /// which are counted when it is coded; not for limits that nobody checks again.
   void try_on_drafts(bool drafts) {
     if (drafts_ == drafts) return;
     drafts_ = drafts;
-    for (Layer& layer : layers_) layer.tried.clear();
+    for (Layer& layer : layers_) {
+      layer.tried.clear();
+      layer.confirmed.clear();
+    }
   }
 
-  Tried try_size(Layer& layer, uint64_t size) const {
+  /// Tries the chosen sizes on the whole, and the native one of a layer beside them or, with `natives`, of
+  /// all. Returns whether one had been tried on a draft alone.
+  bool confirm(bool natives) {
+    std::vector<uint8_t> fresh(layers_.size());
+    tbb::parallel_for(size_t(0), layers_.size(), [&](size_t t) {
+      Layer& layer = layers_[t];
+      if (!layer.drafted() || (layer.size == layer.sizes.native && !natives)) return;
+      for (uint64_t size : {layer.sizes.native, layer.size}) {
+        if (!layer.confirmed.insert(size).second) continue;
+        const Tried whole = try_size(layer, size, false), draft = layer.tried.at(size);
+        // The other drafts are as far off as the first, about.
+        const bool first = layer.confirmed.size() == 1 && draft.bytes > 0 && draft.squared_error > 0;
+        for (auto& [other, tried] : layer.tried) {
+          if (!first) break;
+          tried.bytes *= whole.bytes / draft.bytes;
+          tried.squared_error *= whole.squared_error / draft.squared_error;
+        }
+        layer.tried.at(size) = whole;
+        fresh[t] = 1;
+      }
+    });
+    return std::any_of(fresh.begin(), fresh.end(), [](uint8_t is) { return is != 0; });
+  }
+
+  /// Leaves layers with confirmed sizes these alone, the native one among them.
+  void forget_drafts() {
+    for (Layer& layer : layers_)
+      if (!layer.confirmed.empty())
+        std::erase_if(layer.tried, [&](const auto& tried) { return !layer.confirmed.contains(tried.first); });
+  }
+
+  static Tried try_size(Layer& layer, uint64_t size, bool draft) {
     const uint64_t elements = layer.pool->summary().elements;
-    const bool draft = drafts_ && layer.scheme->drafts() && elements > Scheme::draft_elements;
     layer.scheme->set_size(size, draft);
-    const std::vector<PoolBlock> blocks = pool_blocks(*layer.pool, layer.encoder->block_log2(0),
-                                                      draft ? Scheme::draft_elements : UINT64_MAX);
+    const std::vector<PoolBlock> blocks =
+        pool_blocks(*layer.pool, layer.encoder->block_log2(0), draft ? Scheme::draft_elements : UINT64_MAX);
     std::vector<BlockSums> sums(blocks.size());
     std::vector<size_t> sizes(blocks.size());
     tbb::parallel_for(size_t(0), blocks.size(), [&](size_t b) {
@@ -231,7 +276,8 @@ class LGrecoEncoder final : public MethodEncoder {
     }
     if (draft) {
       const double scale = double(elements) / double(std::max<uint64_t>(1, coded));
-      tried.bytes = scale * (tried.bytes - layer.scheme->fixed_bytes(true)) + layer.scheme->fixed_bytes(false);
+      tried.bytes =
+          scale * (tried.bytes - layer.scheme->fixed_bytes(true)) + layer.scheme->fixed_bytes(false);
       tried.nominal_bits *= scale;
       tried.squared_error *= scale;
     }
@@ -245,7 +291,7 @@ class LGrecoEncoder final : public MethodEncoder {
     tbb::parallel_for(size_t(0), layers_.size(), [&](size_t t) {
       for (uint64_t size : wanted[t]) {
         if (layers_[t].tried.contains(size)) continue;
-        layers_[t].tried.emplace(size, try_size(layers_[t], size));
+        layers_[t].tried.emplace(size, try_size(layers_[t], size, drafts_ && layers_[t].drafted()));
         fresh[t] = 1;
       }
     });

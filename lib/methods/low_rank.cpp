@@ -289,8 +289,7 @@ void restore(const MatrixView& view, uint64_t first, size_t rank, int exponent, 
   }
   if (exponent == 0) return;
   if (exponent >= -126 && exponent <= 40) {  // no product leaves the range of f32
-    const float factor = float(std::ldexp(1.0, exponent));
-    for (float& value : values) value *= factor;
+    cpu::scale_all(values, float(std::ldexp(1.0, exponent)));
     return;
   }
   const double factor = std::ldexp(1.0, exponent);

@@ -99,6 +99,25 @@ class McgqScheme final : public Scheme {
   uint8_t block_log2() const override { return block_log2_; }
   bool deterministic() const override { return nearest_ || samples_ == 0; }
 
+  /// Samples fall in proportion to magnitudes, and so, about, do the bytes that they take.
+  double draft_weight(std::span<const PoolBlock> draft) const override {
+    double mass = 0, elements = 0;
+    for (const PoolBlock& block : draft) {
+      const std::vector<double>& starts = starts_[block.tensor];
+      const size_t first = size_t(block.first / piece), behind = first + (block.count + piece - 1) / piece;
+      double end = behind < starts.size() ? starts[behind] : total_;
+      for (size_t t = block.tensor + 1; behind >= starts.size() && t < starts_.size(); ++t)
+        if (!starts_[t].empty()) {
+          end = starts_[t].front();
+          break;
+        }
+      mass += end - starts[first];
+      elements += double(block.count);
+    }
+    const double average = total_ / double(std::max<uint64_t>(1, pool_.summary().elements)) * elements;
+    return mass > 0 && average > 0 ? mass / average : 1;
+  }
+
   StoredSet stored_set(size_t) const override {
     ByteWriter out;
     out.uvarint(stored_.samples);

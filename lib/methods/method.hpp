@@ -105,6 +105,7 @@ struct MethodRow {
   std::unique_ptr<Endpoint> (*make_endpoint)(const MethodSpec& spec, const EndpointContext& context,
                                              std::span<const float> values) = nullptr;
   bool packs = false;  ///< parameter sets may hold tensors: blocks without bytes are asked of the decoder too
+  bool ranks = false;  ///< looks at the magnitudes of a pool by rank, so that their histogram is wanted at once
 };
 
 /// The row's encoder; a scheme is wrapped by the search for its size.

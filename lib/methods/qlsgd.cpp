@@ -58,6 +58,9 @@ const MethodRow qlsgd_row = {
     [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
         -> std::unique_ptr<Scheme> { return std::make_unique<QlsgdScheme>(pool, spec, context); },
     nullptr,
-    sparse_decoder_of<qlsgd_row>};
+    sparse_decoder_of<qlsgd_row>,
+    nullptr,
+    false,
+    true};
 
 }  // namespace jsq

@@ -713,6 +713,7 @@ const MethodRow rdoq_row = {
       return std::make_unique<RdoqDecoder>(parameters, what);
     },
     nullptr,
+    true,
     true};
 
 }  // namespace jsq

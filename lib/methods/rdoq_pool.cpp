@@ -233,8 +233,8 @@ void RdoqPool::match_magnitudes(std::vector<Atom>& sample) const {
   constexpr uint32_t shift = 21;  // quarters of an octave
   const auto group_of = [](const Atom& atom) { return element::magnitude_key(float(atom.mean)) >> shift; };
   std::vector<double> wanted(0x7f800000u >> shift), found(wanted.size());
-  for (size_t bin = 0; bin < pool_.summary().histogram.size(); ++bin)
-    wanted[bin >> (shift - 16)] += double(pool_.summary().histogram[bin]);
+  for (size_t bin = 0; bin < pool_.histogram().size(); ++bin)
+    wanted[bin >> (shift - 16)] += double(pool_.histogram()[bin]);
   double zeros = double(pool_.summary().zeros), zeros_found = 0;
   for (const Atom& atom : atoms_) (atom.mean > 0 ? wanted[group_of(atom)] : zeros) -= atom.count;
   for (const Atom& atom : sample) (atom.mean > 0 ? found[group_of(atom)] : zeros_found) += atom.count;

@@ -58,6 +58,10 @@ class Scheme {
   /// preparing takes longer than coding, a search codes the whole pool.
   virtual bool drafts() const { return true; }
 
+  /// How much more code some blocks hold than as many elements of the pool do on average, as far as that is
+  /// known beforehand: a draft's bytes stand for so much more.
+  virtual double draft_weight(std::span<const PoolBlock> /*draft*/) const { return 1; }
+
   /// Bytes that the blocks, those of a draft or all, take whatever is in them. Drafts may have smaller
   /// blocks.
   virtual double fixed_bytes(bool /*draft*/) const { return 0; }

@@ -109,9 +109,10 @@ const SizedEncoder::Measurement& SizedEncoder::measure(uint64_t size, bool draft
     elements += blocks[b].count;
   }
   const double scale = elements ? double(pool_.summary().elements) / double(elements) : 1.0;
-  total.bytes = total.bytes * scale + double(stored_bytes());
+  const double code_scale = draft ? scale / scheme_->draft_weight(blocks) : scale;
+  total.bytes = total.bytes * code_scale + double(stored_bytes());
   if (draft) total.bytes += scheme_->fixed_bytes(false) - scale * scheme_->fixed_bytes(true);
-  total.sums.nominal_bits = uint64_t(double(total.sums.nominal_bits) * scale);
+  total.sums.nominal_bits = uint64_t(double(total.sums.nominal_bits) * code_scale);
   return measured_.emplace(std::pair(size, draft), total).first->second;
 }
 

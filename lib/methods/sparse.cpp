@@ -561,7 +561,12 @@ void SparseScheme::draw_levels(size_t t, const BlockPlace& place, std::span<cons
       block.uniforms[k] = element::uniform_of_word(element::random_word(
           context_.stream, place.first + block.kept[k], place.tensor, RandomPurpose::rounding));
   }
-  cpu::uniform_levels(block.values, norm, s, block.uniforms, block.levels);
+  const double spread = cpu::uniform_levels(block.values, norm, s, block.uniforms, block.levels);
+  if (plan_.scaled && plan_.stochastic && scales_[t].stored == norm) {
+    block.kept_variance = spread;  // which is all that is asked for
+    cpu::uniform_values(block.levels, block.scale, s, block.level_values);
+    return;
+  }
   cpu::uniform_values(block.levels, block.scale, s, block.level_values);
   for (size_t k = 0; k < kept; ++k) {
     const double g = std::abs(double(values[block.kept[k]]));

@@ -20,6 +20,7 @@
 #include "kernels/cpu/dither.hpp"
 #include "kernels/cpu/hadamard.hpp"
 #include "kernels/cpu/table_rounding.hpp"
+#include "kernels/cpu/thin_products.hpp"
 #include "kernels/cpu/uniforms.hpp"
 #include "lib/collectives/endpoint.hpp"
 #include "lib/collectives/packed_levels.hpp"
@@ -306,7 +307,10 @@ class ThcScheme final : public Scheme {
       }
       const std::span<float> part = std::span(s.rotated).subspan(first, padded);
       const double down = norm > 0 ? std::ldexp(1.0, -std::ilogb(norm)) : 0.0;
-      cpu::scale_finite(part, down, part);
+      if (std::abs(std::ilogb(norm)) <= 120)
+        cpu::scale_all(part, float(down));  // by a power of two, so as exact as in double
+      else
+        cpu::scale_finite(part, down, part);
       cpu::walsh_hadamard(part);
     });
   }

@@ -46,6 +46,10 @@ TEST(TensorPool, HasTheSummaryOfTheConcatenation) {
     ASSERT_EQ(pool.summary().zeros, whole.zeros);
     ASSERT_EQ(pool.summary().max_key, whole.max_key);
     ASSERT_EQ(pool.summary().histogram, whole.histogram);
+    const TensorPool later(parts.tensors, HistogramPass::when_asked);
+    ASSERT_EQ(later.summary().energy, pool.summary().energy);
+    ASSERT_EQ(later.histogram(), whole.histogram);
+    ASSERT_EQ(&later.histogram(), &later.histogram()) << "counted once";
     ASSERT_NEAR(pool.summary().energy, whole.energy, 1e-13 * whole.energy);
     ASSERT_NEAR(pool.summary().sum_abs, whole.sum_abs, 1e-13 * whole.sum_abs);
     double energy = 0;
