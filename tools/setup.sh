@@ -3,7 +3,8 @@
 #
 #   tools/setup.sh build   what building and running jsq needs
 #   tools/setup.sh test    what the tests need beside that
-#   tools/setup.sh         both
+#   tools/setup.sh samples what samples/train_ddp.py and samples/dump_gradients.py need, some 800 MB: the tests skip them without it
+#   tools/setup.sh         the first two
 set -euo pipefail
 
 build_packages=(
@@ -25,13 +26,18 @@ test_packages=(
   chromium fonts-dejavu-core                           # the page of compare --html, and its letters
 )
 
-usage() { sed -n '2,6s/^# \{0,1\}//p' "$0"; }
+sample_packages=(
+  python3-torch python3-sklearn python3-numpy python3-h5py
+)
+
+usage() { sed -n '2,7s/^# \{0,1\}//p' "$0"; }
 
 installed() { dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
 
 case "${1-all}" in
   build) wanted=("${build_packages[@]}") ;;
   test) wanted=("${test_packages[@]}") ;;
+  samples) wanted=("${sample_packages[@]}") ;;
   all) wanted=("${build_packages[@]}" "${test_packages[@]}") ;;
   -h | --help) usage; exit 0 ;;
   *) usage >&2; exit 2 ;;
