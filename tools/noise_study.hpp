@@ -10,20 +10,11 @@
 #include <string>
 #include <vector>
 
-#include "jsq/allocation.hpp"
+#include "jsq/allocator_models.hpp"
 #include "round_trip.hpp"
 #include "trials.hpp"
 
 namespace jsq::tools {
-
-/// Model noise of one allocator at c payload bits, on the whole dump or on one tensor of it.
-struct ModelNoise {
-  uint64_t payload_bits = 0;  ///< spent; at most c
-  NoiseReport noise;  ///< of one tensor: no Eq. 3 (its co-compressor has the budget of the whole dump)
-  std::vector<uint64_t> members;  ///< of each class; of one tensor only
-  /// Eq. 9 for the step from Eq. 3's co-compressor to this allocation; of a whole dump only.
-  std::optional<ExchangeReport> exchange;
-};
 
 /// What a real encode and decode did to one tensor of the dump.
 struct CodedTensor {

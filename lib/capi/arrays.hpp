@@ -1,4 +1,5 @@
-// Arrays in the memory of a C caller as a dump, and the caller's options as those of the C++ interface.
+// Arrays in the memory of a C caller as a dump, and the caller's options and the report as those of the C++
+// interface.
 #pragma once
 
 #include "jsq/compress.hpp"
@@ -19,5 +20,8 @@ InputDump input_of(const jsq_array* arrays, size_t count, const jsq_options* opt
 
 /// \throws Error usage, unknown_name.
 CompressOptions compress_options(const jsq_options* options, const char* function);
+
+/// What a compression came to, in C's structure; its size is the caller's to set.
+jsq_report report_of(const CompressReport& report);
 
 }  // namespace jsq::capi

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdlib>
-#include <limits>
 
 #include "lib/capi/arrays.hpp"
 #include "lib/capi/guard.hpp"
@@ -16,27 +15,6 @@ namespace jsq::capi {
 namespace {
 
 constexpr size_t first_report_size = sizeof(jsq_report);
-
-jsq_report report_of(const CompressReport& report) {
-  jsq_report given = {};
-  given.elements = report.elements;
-  given.input_bytes = report.input_bytes;
-  given.file_bytes = report.file_bytes;
-  const Distortion& error = report.distortion;
-  given.nmse = error.nmse();
-  given.cosine = error.cosine();
-  given.max_error = error.max_error;
-  given.mean_error = error.elements > 0 ? error.error_sum / double(error.elements) : 0;
-  double expected = 0;
-  for (const PoolReport& pool : report.pools) {
-    given.payload_bits += pool.payload_bits;
-    expected += pool.expected_squared_error;
-  }
-  given.expected_nmse = error.energy > 0 ? expected / error.energy : 0;
-  given.hprime = report.pools.empty() ? std::numeric_limits<double>::quiet_NaN() : report.hprime();
-  given.seconds = report.seconds;
-  return given;
-}
 
 /// Compresses into `out`, then `finish`es it; a state moves on only after that.
 template <typename Finish>

@@ -19,6 +19,7 @@
 #include <thread>
 #include <vector>
 
+#include "jsq/allocation.hpp"
 #include "jsq/compress.hpp"
 #include "jsq/jsq.h"
 
@@ -859,6 +860,77 @@ TEST(Capi, TheThreadsOfAFrameDoNotChangeWhatIsRead) {
   ASSERT_EQ(jsq_read(frame.get(), 0, 0, elements, one.data()), JSQ_OK);
   EXPECT_EQ(one, all);
   EXPECT_EQ(jsq_set_threads(nullptr, 1), JSQ_USAGE);
+}
+
+// --- Noise and bounds
+// -----------------------------------------------------------------------------------------
+
+TEST(Capi, NoiseHasTheModelsOfTheCppInterfaceBesideWhatCodingLost) {
+  const std::vector<float> values = gradient();
+  const jsq_array array = array_of(values);
+  const jsq_options options = options_with("ratio=16");
+  jsq_noise_report noise = {sizeof(jsq_noise_report)};
+  ASSERT_EQ(jsq_noise(&array, 1, &options, "exact", &noise), JSQ_OK) << jsq_last_error();
+  const jsq::Allocation allocation = jsq::allocate(values, jsq::WidthSet(), noise.coded_payload_bits);
+  EXPECT_EQ(noise.payload_bits, allocation.payload_bits);
+  EXPECT_DOUBLE_EQ(noise.hprime, jsq::analyze_noise(values, allocation).per_element);
+  EXPECT_DOUBLE_EQ(noise.h_uniform, jsq::analyze_noise(values, allocation).uniform);
+  EXPECT_GT(noise.exchange_gain, noise.exchange_loss) << "Eq. 9: better than uniform";
+
+  jsq_report report = {sizeof(jsq_report)};
+  Bytes bytes;
+  ASSERT_EQ(jsq_compress(&array, 1, &options, &bytes.data, &bytes.size, &report), JSQ_OK);
+  EXPECT_EQ(noise.file_bytes, bytes.size);
+  EXPECT_EQ(noise.nmse, report.nmse);
+  EXPECT_EQ(noise.coded_hprime, report.hprime);
+
+  jsq_noise_report literal = {sizeof(jsq_noise_report)};
+  ASSERT_EQ(jsq_noise(&array, 1, &options, "literal", &literal), JSQ_OK) << jsq_last_error();
+  EXPECT_LE(noise.hprime, literal.hprime) << "the exact allocator is the optimum of the model";
+}
+
+TEST(Capi, NoiseIsRefusedWhereThereIsNoAllocator) {
+  const std::vector<float> values = gradient();
+  const jsq_array array = array_of(values);
+  const KeptState state = new_state();
+  jsq_options topk = options_with("ratio=16", "topk"),
+              narrow = options_with("ratio=16", "jointsq:widths=024"), step = options_with("ratio=16");
+  step.state = state.get();
+  jsq_noise_report noise = {sizeof(jsq_noise_report)};
+  EXPECT_EQ(jsq_noise(&array, 1, &topk, "exact", &noise), JSQ_USAGE);
+  EXPECT_EQ(jsq_noise(&array, 1, &step, "exact", &noise), JSQ_USAGE);
+  EXPECT_EQ(jsq_noise(&array, 1, &narrow, "reallocated", &noise), JSQ_USAGE) << jsq_last_error();
+  EXPECT_EQ(jsq_noise(&array, 1, nullptr, "best", &noise), JSQ_UNKNOWN_NAME);
+  noise.size = 8;
+  EXPECT_EQ(jsq_noise(&array, 1, nullptr, "exact", &noise), JSQ_USAGE);
+}
+
+TEST(Capi, BoundsOfGaussianValuesAreTheirRateDistortionFunction) {
+  std::vector<float> values(200000);
+  uint64_t state = 1;
+  const auto uniform = [&state] {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (double(state >> 11) + 0.5) * 0x1p-53;
+  };
+  for (float& value : values)
+    value = float(std::sqrt(-2 * std::log(uniform())) * std::cos(2 * std::acos(-1.0) * uniform()));
+  const uint64_t shape[] = {values.size()};
+  const jsq_array array = {values.data(), JSQ_F32, 1, shape, "g"};
+  jsq_bounds* bounds = nullptr;
+  ASSERT_EQ(jsq_bounds_new(&array, 1, 2, &bounds), JSQ_OK) << jsq_last_error();
+  for (double bits : {0.5, 1.0, 2.0}) {
+    double nmse = 0, back = 0;
+    ASSERT_EQ(jsq_bounds_nmse(bounds, "pooled", bits, &nmse), JSQ_OK) << jsq_last_error();
+    EXPECT_NEAR(nmse / std::exp2(-2 * bits), 1, 0.02) << "D(R) = 2^-2R";
+    ASSERT_EQ(jsq_bounds_bits(bounds, "pooled", nmse, &back), JSQ_OK);
+    EXPECT_NEAR(back, bits, 1e-3);
+  }
+  double nmse = 7;
+  EXPECT_EQ(jsq_bounds_nmse(bounds, "gaussian", 1, &nmse), JSQ_UNKNOWN_NAME);
+  EXPECT_EQ(jsq_bounds_nmse(bounds, "pooled", -1, &nmse), JSQ_USAGE);
+  EXPECT_EQ(jsq_bounds_nmse(bounds, "pooled", std::nan(""), &nmse), JSQ_USAGE);
+  EXPECT_EQ(nmse, 7);
+  jsq_bounds_free(bounds);
 }
 
 }  // namespace

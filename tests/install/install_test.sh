@@ -48,6 +48,7 @@ cmake -S "$source/tests/install" -B "$scratch/consumer" -G Ninja -DCMAKE_BUILD_T
 cmake --build "$scratch/consumer" --verbose >"$scratch/build.log" || { cat "$scratch/build.log"; exit 1; }
 "$scratch/consumer/minimal_cpp"
 "$scratch/consumer/minimal_c"
+"$scratch/consumer/training_step"
 if cmake -S "$source/tests/install" -B "$scratch/newer" -G Ninja -DJSQ_SAMPLES="$source/samples" \
   "-Djsq_DIR=$libdir/cmake/jsq" -DJSQ_WANTED=0.2 >"$scratch/newer.log" 2>&1; then
   fail "find_package(jsq 0.2) accepted this 0.1"

@@ -3,6 +3,7 @@
 Run by ctest with JSQ_LIBRARY (the built libjsq), JSQ_BIN (the built program) and the module on PYTHONPATH. What the codecs do
 to values is tested elsewhere; expected values here are numpy's and the program's.
 """
+import json
 import os
 import pathlib
 import pickle
@@ -272,6 +273,69 @@ class Feedback(InFolder):
             self.assertRaises(jsq.errors.UsageError, wrong)
         self.assertEqual(feedback.to_bytes(), before)
         self.assertRaises(jsq.errors.UnknownNameError, feedback.array, "", "u")
+
+
+class Measures(InFolder):
+    """Figures against those of the program, which its own tests hold to an independent implementation."""
+
+    def setUp(self):
+        super().setUp()
+        self.tensors = {"a": gradient(100, 200), "b": gradient(3000, seed=2) * 10}
+        np.savez(self.folder / "grad.npz", **self.tensors)
+        np.save(self.folder / "grad.npy", self.tensors["a"])
+
+    def json(self, *arguments):
+        run = subprocess.run([PROGRAM, *arguments, "--json"], cwd=self.folder, check=True, capture_output=True)
+        return json.loads(run.stdout)
+
+    def test_noise_and_bounds_of_every_allocator_are_the_programs(self):
+        rows = self.json("analyze", "--noise", "--bound", "-t", "ratio=16", "grad.npy")["rows"][0]["results"]
+        self.assertEqual([row["allocator"] for row in rows], ["exact", "literal", "sampled", "reallocated"])
+        same_names = ("payload_bits", "hprime", "file_bytes", "coded_payload_bits", "coded_hprime", "expected_nmse")
+        other_names = {"h_uniform": "h_eq3", "uniform_bits": "h_eq3_bits", "hprime_eq6": "h_eq6",
+                       "hprime_eq6_nonzero": "h_eq6_nz", "exchange_gain": "eq9_gain", "exchange_loss": "eq9_loss",
+                       "bits_per_element": "bits_per_element", "max_error": "max_error"}
+        names = {name: name for name in same_names} | other_names
+        for row in rows:
+            found = jsq.noise(self.tensors["a"], allocator=row["allocator"], ratio=16, bound=True, dump="grad.npy")
+            for name, key in names.items():
+                self.assertAlmostEqual(getattr(found, name) / row[key], 1, delta=1e-12, msg=(row["allocator"], name))
+            for name in ("nmse", "cosine", "mean_error"):
+                self.assertAlmostEqual(getattr(found, name), row[name], delta=1e-9)
+            for model, value in found.bound_nmse.items():
+                self.assertAlmostEqual(value / row[f"bound_{model}_nmse"], 1, delta=1e-4, msg=model)
+
+    def test_rows_of_compare_are_the_programs(self):
+        methods, targets = ["jointsq", "topk", "qsgd"], ["ratio=32", "ratio=200"]
+        arguments = [part for method in methods for part in ("-m", method)]
+        arguments += [part for target in targets for part in ("-t", target)]
+        rows = {(row["method"], row["target"]): row
+                for row in self.json("compare", "--bound", *arguments, "grad.npz")["rows"]}
+        found = jsq.compare(self.tensors, methods, targets=targets, bound=True)
+        self.assertEqual([(row.method, row.target) for row in found], [(m, t) for m in methods for t in targets])
+        for row in found:
+            expected = rows[row.method, row.target]
+            self.assertEqual(row.reached, expected["reached"])
+            self.assertAlmostEqual(row.report.file_bytes, expected["file_bytes"], delta=8)  # names of the dumps differ
+            self.assertAlmostEqual(row.report.nmse / expected["nmse"], 1, delta=0.01)
+            self.assertAlmostEqual(row.bound_db, expected["bound_db"], delta=0.05)
+        self.assertFalse(found[-1].reached)
+        self.assertTrue(found[-1].nearest.startswith("bytes="), found[-1].nearest)
+
+    def test_bounds_are_inverse_and_ordered_by_what_the_decoder_knows(self):
+        bounds = jsq.Bounds(self.tensors)
+        for bits in (0.25, 1, 3):
+            pooled, tensors, scales = (bounds.nmse_at(bits, model) for model in ("pooled", "tensors", "scales"))
+            self.assertLess(scales, tensors)
+            self.assertLess(tensors, pooled)
+            self.assertLessEqual(bounds.nmse_at(bits, "shannon"), pooled)
+            self.assertAlmostEqual(bounds.bits_at(tensors), bits, delta=1e-3)
+        self.assertRaises(jsq.errors.UsageError, bounds.nmse_at, -1.0)
+        self.assertRaises(jsq.errors.UnknownNameError, bounds.nmse_at, 1.0, "gaussian")
+
+    def test_what_has_no_allocator_has_no_noise(self):
+        self.assertRaises(jsq.errors.UsageError, jsq.noise, self.tensors, "topk")
+        self.assertRaises(jsq.errors.UnknownNameError, jsq.noise, self.tensors, allocator="best")
 
 
 class Errors(InFolder):

@@ -1,6 +1,6 @@
 /* The C interface of libjsq: compress named arrays in memory or to a file, read any frame whole, by name and
- * by slice, and keep error feedback from step to step. Plain C99, for C programs and for foreign-function
- * interfaces (the Python module jsq); it adds nothing to the C++ interface beside it.
+ * by slice, judge noise, and keep error feedback from step to step. Plain C99, for C programs and for
+ * foreign-function interfaces (the Python module jsq); it adds nothing to the C++ interface beside it.
  *
  * Errors. Every function that can fail returns int: 0 (JSQ_OK) or one of enum jsq_error, and then leaves its
  * outputs as they were, apart from the contents of a value buffer. jsq_last_error() has the message. No
@@ -115,6 +115,30 @@ struct jsq_report {
   double seconds; /**< that it took */
 };
 
+/** What JointSQ's models say of one allocator at the payload bits that a method spends at its target, and
+ * what coding with that allocator to the target really lost: a row of `jsq analyze --noise`. */
+struct jsq_noise_report {
+  size_t size;               /**< sizeof(struct jsq_noise_report), set by the caller */
+  uint64_t payload_bits;     /**< spent by the allocator; at most what the method as given spends */
+  double hprime;             /**< h' per element in units of |g|^2 (Eqs. 8, 11) */
+  double hprime_eq6;         /**< h' of Eq. 6, literally: every class's share times its size */
+  double hprime_eq6_nonzero; /**< Eq. 6 with the size of the 0-bit class taken as 1 */
+  double h_uniform;          /**< h of Eq. 3 for the best uniform co-compressor of the same payload bits */
+  uint32_t uniform_bits;     /**< that co-compressor's width */
+  double exchange_gain,
+      exchange_loss;              /**< Eq. 9 from the co-compressor to this allocation; NaN without one */
+  uint64_t elements, input_bytes; /**< of all tensors */
+  uint64_t file_bytes;            /**< of the frame that was coded */
+  uint64_t coded_payload_bits;    /**< nominal bits that were coded */
+  double coded_hprime;            /**< h' of the allocation that was coded */
+  double expected_nmse;           /**< expectation over the rounding; NaN where it has no closed form */
+  double nmse, cosine, max_error, mean_error; /**< measured, as in struct jsq_report */
+};
+
+/** Rate-distortion bounds of arrays: the least error that any code of a size can have, for models of what the
+ * decoder knows for free. */
+typedef struct jsq_bounds jsq_bounds;
+
 /** One tensor of a frame. */
 struct jsq_tensor {
   size_t size;       /**< sizeof(struct jsq_tensor), set by the caller */
@@ -185,6 +209,43 @@ JSQ_API int jsq_compress_file(const struct jsq_array* arrays, size_t count, cons
 
 /** Frees what jsq_compress() or jsq_state_save_memory() gave out. NULL is allowed. */
 JSQ_API void jsq_free(void* memory);
+
+/* --- Noise and bounds
+ * --------------------------------------------------------------------------------------- */
+
+/**
+ * The noise of one allocator, by its models and measured.
+ *
+ * @param options    the method, which must allocate bits (jointsq), and the target; NULL: the defaults. No
+ * state.
+ * @param allocator  "exact", "literal", "sampled" or "reallocated"
+ * @return what jsq_compress() returns; JSQ_UNKNOWN_NAME for another allocator.
+ *
+ * Deterministic. Memory: five bytes an element beside what jsq_compress() needs.
+ */
+JSQ_API int jsq_noise(const struct jsq_array* arrays, size_t count, const struct jsq_options* options,
+                      const char* allocator, struct jsq_noise_report* noise);
+
+/** Bounds of the arrays' values, with the source models "pooled" (one distribution for all elements),
+ * "tensors" (one for each tensor) and "scales" (one for each half octave of row times column scale). Reads
+ * the arrays twice and keeps histograms only.
+ * @param threads  0: all cores; answers do not depend on it.
+ * @return JSQ_USAGE, JSQ_UNSUPPORTED_DTYPE, JSQ_LIMIT. */
+JSQ_API int jsq_bounds_new(const struct jsq_array* arrays, size_t count, unsigned threads,
+                           jsq_bounds** bounds);
+
+/** The least |g^ - g|^2 / |g|^2 at a size. `model`: "pooled", "tensors", "scales", or "shannon": Shannon's
+ * lower bound of the pooled source in closed form. Milliseconds a part at first. @return JSQ_USAGE,
+ * JSQ_UNKNOWN_NAME. */
+JSQ_API int jsq_bounds_nmse(const jsq_bounds* bounds, const char* model, double bits_per_element,
+                            double* nmse);
+
+/** The least bits an element for an error: the inverse. @return JSQ_USAGE, JSQ_UNKNOWN_NAME. */
+JSQ_API int jsq_bounds_bits(const jsq_bounds* bounds, const char* model, double nmse,
+                            double* bits_per_element);
+
+/** Frees bounds. NULL is allowed. */
+JSQ_API void jsq_bounds_free(jsq_bounds* bounds);
 
 /* --- State of a sequence
  * ------------------------------------------------------------------------------------ */

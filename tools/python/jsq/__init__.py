@@ -12,6 +12,9 @@
     feedback = jsq.ErrorFeedback()
     frame = feedback.compress(gradient, "topk", ratio=100)
 
+    jsq.noise(gradient, ratio=32, bound=True)           # h', what coding really lost, rate-distortion bounds
+    jsq.compare(gradient, ["jointsq", "topk"], ratios=[32, 1000])
+
 Frames are those of the program `jsq`, byte for byte. Calls release the interpreter's lock. Every error is a
 `jsq.Error` whose `exit_code` is the program's.
 """
@@ -20,19 +23,25 @@ from ._compress import Compressed, Report, compress, save
 from ._feedback import ErrorFeedback
 from ._frame import Entry, Frame, decompress, open
 from ._library import version
+from ._measure import Bounds, Noise, Row, compare, noise
 from .errors import Error
 
 __version__ = version()
 __all__ = [
+    "Bounds",
     "Compressed",
     "Entry",
     "Error",
     "ErrorFeedback",
     "Frame",
+    "Noise",
     "Report",
+    "Row",
+    "compare",
     "compress",
     "decompress",
     "errors",
+    "noise",
     "open",
     "save",
     "version",

@@ -68,6 +68,32 @@ class Report(ctypes.Structure):
     ]
 
 
+class NoiseReport(ctypes.Structure):
+    """struct jsq_noise_report."""
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("payload_bits", c_uint64),
+        ("hprime", c_double),
+        ("hprime_eq6", c_double),
+        ("hprime_eq6_nonzero", c_double),
+        ("h_uniform", c_double),
+        ("uniform_bits", c_uint32),
+        ("exchange_gain", c_double),
+        ("exchange_loss", c_double),
+        ("elements", c_uint64),
+        ("input_bytes", c_uint64),
+        ("file_bytes", c_uint64),
+        ("coded_payload_bits", c_uint64),
+        ("coded_hprime", c_double),
+        ("expected_nmse", c_double),
+        ("nmse", c_double),
+        ("cosine", c_double),
+        ("max_error", c_double),
+        ("mean_error", c_double),
+    ]
+
+
 class Tensor(ctypes.Structure):
     """struct jsq_tensor."""
 
@@ -107,6 +133,11 @@ ARGUMENTS = {
     ],
     "jsq_compress_file": [POINTER(Array), c_size_t, POINTER(Options), c_char_p, POINTER(Report)],
     "jsq_free": [c_void_p],
+    "jsq_noise": [POINTER(Array), c_size_t, POINTER(Options), c_char_p, POINTER(NoiseReport)],
+    "jsq_bounds_new": [POINTER(Array), c_size_t, c_uint, POINTER(c_void_p)],
+    "jsq_bounds_nmse": [c_void_p, c_char_p, c_double, POINTER(c_double)],
+    "jsq_bounds_bits": [c_void_p, c_char_p, c_double, POINTER(c_double)],
+    "jsq_bounds_free": [c_void_p],
     "jsq_state_new": [POINTER(c_void_p)],
     "jsq_state_open": [c_char_p, POINTER(c_void_p)],
     "jsq_state_open_memory": [c_void_p, c_size_t, POINTER(c_void_p)],
@@ -133,6 +164,7 @@ RESULTS = {
     "jsq_last_error": c_char_p,
     "jsq_last_nearest_target": c_char_p,
     "jsq_free": None,
+    "jsq_bounds_free": None,
     "jsq_state_free": None,
     "jsq_close": None,
 }
