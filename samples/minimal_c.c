@@ -16,7 +16,7 @@ static int failed(const char* what, int code) {
 /* Compresses `values` so that no element is off by more than `bound`. */
 static int compress(const float* values, double bound, void** frame, size_t* size) {
   const uint64_t shape[] = {rows, columns};
-  const struct jsq_array array = {values, JSQ_F32, 2, shape, "layer1.weight"};
+  const struct jsq_array array = {values, JSQ_F32, 2, shape, "layer1.weight", 0, 0};
   char target[64];
   struct jsq_options options = {.size = sizeof options};
   snprintf(target, sizeof target, "maxabs=%.9g", bound);

@@ -22,7 +22,7 @@ test_packages=(
   bats jq bsdextrautils shellcheck mandoc zsh fish     # the program, the scripts, the manual, the completions
   python3 python3-numpy python3-h5py                   # fixtures made by someone else's code
   python3-xxhash python3-zstandard python3-jsonschema  # the independent decoder, the JSON schemas
-  binutils strace mount                                # nm, moments of writing, a small disk
+  binutils strace mount dpkg-dev                       # nm, moments of writing, a small disk, the package
   chromium fonts-dejavu-core                           # the page of compare --html, and its letters
 )
 

@@ -70,7 +70,7 @@ step "the program"
 
 step "the Python module"
 modules=$(dirname "$(dirname "$(find "$prefix" -path '*/dist-packages/jsq/__init__.py')")")
-PYTHONPATH="$modules" JSQ_BIN="$prefix/bin/jsq" /usr/bin/python3 -B "$source/tests/python/test_jsq.py" 2>&1 | tail -n 4
+PYTHONPATH="$modules" JSQ_BIN="$prefix/bin/jsq" JSQ_SOURCE="$source" /usr/bin/python3 -B "$source/tests/python/test_jsq.py" 2>&1 | tail -n 4
 PYTHONPATH="$modules" /usr/bin/python3 -B "$source/samples/read_with_python.py" "$scratch/mid.jsq"
 PYTHONPATH="$modules" /usr/bin/python3 -B -c 'import jsq, sys; from jsq import _library
 print("jsq", jsq.version(), "from", _library.library_path()); sys.exit(sys.argv[1] not in _library.library_path())' "$prefix"

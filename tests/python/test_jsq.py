@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
@@ -441,6 +442,18 @@ class Threads(InFolder):
     def test_the_number_of_threads_changes_no_byte(self):
         array = gradient(300, 500)
         self.assertEqual(jsq.compress(array, threads=1), jsq.compress(array, threads=3))
+
+
+class Readme(InFolder):
+    def test_its_python_runs(self):
+        source = pathlib.Path(os.environ["JSQ_SOURCE"])
+        blocks = re.findall(r"^```python\n(.*?)^```", (source / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+        self.assertEqual(len(blocks), 1)
+        dump = source / "samples" / "resnet20_mid.npy"
+        (self.folder / dump.name).write_bytes(dump.read_bytes())
+        run = subprocess.run([sys.executable, "-c", blocks[0]], cwd=self.folder, capture_output=True, text=True)
+        self.assertEqual((run.returncode, run.stderr), (0, ""))
+        self.assertIn("topk ratio=1000.0", run.stdout)
 
 
 if __name__ == "__main__":
