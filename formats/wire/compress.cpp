@@ -24,6 +24,7 @@
 #include "lib/methods/feedback.hpp"
 #include "lib/methods/method.hpp"
 #include "lib/core/seeds.hpp"
+#include "lib/core/size_limit.hpp"
 
 namespace jsq {
 namespace {
@@ -63,9 +64,6 @@ struct Encoded {
   std::vector<BlockSums> tensor_sums;
   uint64_t total() const { return wire::header_bytes + blocks.size() + stored_directory.size() + wire::footer_bytes; }
 };
-
-/// A size from a target; what is beyond any file stays representable, times 8 too.
-uint64_t whole(double bytes) { return uint64_t(std::min(bytes, 0x1p59)); }
 
 class Compressor {
  public:
@@ -227,14 +225,7 @@ class Compressor {
     }
   }
 
-  uint64_t budget_bytes() const {
-    switch (options_.target.kind) {
-      case TargetKind::ratio: return whole(double(input_bytes_) / options_.target.value);
-      case TargetKind::bpw: return whole(double(elements_) * options_.target.value / 8);
-      case TargetKind::bytes: return whole(options_.target.value);
-      default: return 0;
-    }
-  }
+  uint64_t budget_bytes() const { return size_limit(options_.target, input_bytes_, elements_); }
 
   /// Four digits that can be asked for.
   static std::string rounded_down(double ratio) {

@@ -9,6 +9,7 @@
 
 #include "jsq/state.hpp"
 #include "kernels/element/philox.hpp"
+#include "lib/core/rational_power.hpp"
 #include "lib/methods/sparse.hpp"
 
 namespace jsq {
@@ -31,24 +32,6 @@ constexpr MethodOption options[] = {
      "E: step e < E of a sequence keeps the share density^((e + 1) / (E + 1)) where no target says "
      "otherwise"},
 };
-
-/// base^(numerator / denominator) for base in (0, 1], by bisection: products alone, so the same on every
-/// machine.
-double rational_power(double base, uint64_t numerator, uint64_t denominator) {
-  const auto power = [](double x, uint64_t exponent) {
-    double result = 1;
-    for (; exponent > 0; exponent >>= 1, x *= x)
-      if (exponent & 1) result *= x;
-    return result;
-  };
-  const double wanted = power(base, numerator);
-  double low = 0, high = 1;
-  for (int round = 0; round < 60; ++round) {
-    const double middle = (low + high) / 2;
-    (power(middle, denominator) <= wanted ? low : high) = middle;
-  }
-  return low;
-}
 
 /// A sample has at least this share of the elements, and two elements to keep.
 constexpr double sample_share = 0.01;
