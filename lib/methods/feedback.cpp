@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "jsq/error.hpp"
+#include "jsq/uncompressed.hpp"
 #include "lib/methods/options.hpp"
 
 namespace jsq {
@@ -136,6 +137,25 @@ void after_coding(const FeedbackRule& rule, State& state, const std::string& ten
       state.set(tensor, "v", std::move(step.v));
       return;
   }
+}
+
+std::vector<std::vector<float>> uncompressed_step(const CompressOptions& options, State& kept,
+                                                  const std::vector<GradientView>& gradients) {
+  const FeedbackRule rule = feedback_rule(options);
+  double energy = 0;
+  for (const GradientView& gradient : gradients)
+    for (float g : gradient.values) energy += std::isfinite(g) ? double(g) * double(g) : 0.0;
+  const float factor = clipping_factor(rule, energy);
+  std::vector<std::vector<float>> sent;
+  for (const GradientView& gradient : gradients) {
+    const std::string& name = gradient.info->name;
+    FeedbackStep step = before_coding(rule, kept, name, gradient.values, factor);
+    // Everything is sent: no residual stays, and nothing is masked.
+    if (rule.kind == Feedback::masked) kept.set(name, "u", std::move(step.u));
+    if (rule.kind == Feedback::momentum) kept.set(name, "m", step.coded);
+    sent.push_back(std::move(step.coded));
+  }
+  return sent;
 }
 
 }  // namespace jsq

@@ -29,9 +29,6 @@ FeedbackRule feedback_rule(const CompressOptions& options);
 /// What gradients of this energy (sum of squares over all tensors) are multiplied by before they are added.
 float clipping_factor(const FeedbackRule& rule, double energy);
 
-/// What gradients of this energy (sum of squares over all tensors) are multiplied by before they are added.
-float clipping_factor(const FeedbackRule& rule, double energy);
-
 /// Coded values of one tensor and the arrays as they are before the compressor runs.
 struct FeedbackStep {
   std::vector<float> coded;
