@@ -1,4 +1,4 @@
-// aggregate(): endpoints and their tree where the method adds messages; otherwise frames, decoded and
+// aggregate(): all workers in one process, their messages added along the tree or gathered, decoded and
 // averaged.
 #include "jsq/aggregate.hpp"
 
@@ -7,90 +7,82 @@
 #include <tbb/task_arena.h>
 
 #include <algorithm>
+#include <numeric>
+#include <optional>
 
 #include "jsq/error.hpp"
 #include "jsq/frame.hpp"
 #include "kernels/element/float_bits.hpp"
-#include "lib/collectives/endpoint.hpp"
 #include "lib/core/threads.hpp"
-#include "lib/methods/method.hpp"
-#include "lib/core/seeds.hpp"
 
 namespace jsq {
 namespace {
 
-void check(const TensorInfo& info, const std::vector<std::span<const float>>& workers,
-           std::span<float> mean) {
+using Workers = std::vector<std::span<const float>>;
+
+uint64_t elements_of(const std::vector<TensorInfo>& tensors) {
+  return std::accumulate(tensors.begin(), tensors.end(), uint64_t(0),
+                         [](uint64_t sum, const TensorInfo& info) { return sum + info.elements(); });
+}
+
+std::vector<GradientView> views_of(const std::vector<TensorInfo>& tensors, std::span<const float> values) {
+  std::vector<GradientView> views;
+  size_t at = 0;
+  for (const TensorInfo& info : tensors) {
+    views.push_back({&info, values.subspan(at, size_t(info.elements()))});
+    at += size_t(info.elements());
+  }
+  return views;
+}
+
+void check(const std::vector<TensorInfo>& tensors, const Workers& workers, std::span<float> mean) {
+  const uint64_t elements = elements_of(tensors);
   if (workers.empty()) throw Error(Errc::usage, "aggregate: no workers; give at least one gradient");
-  if (mean.size() != info.elements())
-    throw Error(Errc::usage, fmt::format("aggregate: the mean has room for {} elements, the tensor has {}",
-                                         mean.size(), info.elements()));
+  if (mean.size() != elements)
+    throw Error(Errc::usage, fmt::format("aggregate: the mean has room for {} elements, the tensors have {}",
+                                         mean.size(), elements));
   for (size_t w = 0; w < workers.size(); ++w) {
-    if (workers[w].size() != info.elements())
-      throw Error(Errc::usage,
-                  fmt::format("aggregate: worker {} has {} elements of tensor '{}', but its shape has {}", w,
-                              workers[w].size(), info.name, info.elements()));
-    for (size_t i = 0; i < workers[w].size(); ++i)
-      if (element::magnitude_key(workers[w][i]) >= element::first_nonfinite_key)
-        throw Error(
-            Errc::non_finite,
-            fmt::format("aggregate: worker {}, tensor '{}': element {} is not finite", w, info.name, i));
+    if (workers[w].size() != elements)
+      throw Error(
+          Errc::usage,
+          fmt::format("aggregate: worker {} has {} elements{}, but the shapes have {}", w, workers[w].size(),
+                      tensors.size() == 1 ? fmt::format(" of tensor '{}'", tensors[0].name) : "", elements));
+    for (const GradientView& view : views_of(tensors, workers[w]))
+      for (size_t i = 0; i < view.values.size(); ++i)
+        if (element::magnitude_key(view.values[i]) >= element::first_nonfinite_key)
+          throw Error(Errc::non_finite,
+                      fmt::format("aggregate: worker {}, tensor '{}': element {} is not finite", w,
+                                  view.info->name, i));
   }
 }
 
-AggregateReport reduce(const MethodRow& row, const TensorInfo& info,
-                       const std::vector<std::span<const float>>& workers, const AggregateOptions& options,
-                       std::span<float> mean) {
+/// The rounds of all workers, in the tree's order.
+void reduce(std::vector<AggregateWorker>& workers, AggregateReport& report, std::span<float> mean) {
   const auto n = uint32_t(workers.size());
-  const uint64_t seed = step_seed(options.seed, options.step);
-  std::vector<std::unique_ptr<Endpoint>> endpoints(n);
-  for (uint32_t w = 0; w < n; ++w) {
-    const EndpointContext context{&info, 0, w, n, seed, stream_seed(seed, w), options.rounding};
-    endpoints[w] = row.make_endpoint(options.method, context, workers[w]);
-  }
-  AggregateReport report;
-  report.code_domain = true;
   const std::vector<TreeEdge> tree = reduction_tree(n);
-  for (uint32_t round = 0; round < endpoints[0]->rounds(); ++round) {
+  for (uint32_t round = 0; round < workers[0].rounds(); ++round) {
     std::vector<std::string> messages(n);
-    tbb::parallel_for(uint32_t(0), n, [&](uint32_t w) { messages[w] = endpoints[w]->message(round); });
-    uint64_t largest = 0;
-    for (const std::string& message : messages) largest = std::max<uint64_t>(largest, message.size());
-    report.message_bytes += largest;
+    tbb::parallel_for(uint32_t(0), n, [&](uint32_t w) { messages[w] = workers[w].message(round); });
+    for (uint32_t w = 0; w < n; ++w) report.worker_bytes[w] += messages[w].size();
     for (uint32_t edge = 0; edge < tree.size(); ++edge)
       report.saturated +=
-          endpoints[tree[edge].into]->add(round, messages[tree[edge].into], messages[tree[edge].from], edge);
+          workers[tree[edge].into].add(round, messages[tree[edge].into], messages[tree[edge].from], edge);
     report.reduced_bytes += messages[0].size();
-    tbb::parallel_for(uint32_t(0), n, [&](uint32_t w) { endpoints[w]->receive(round, messages[0]); });
+    tbb::parallel_for(uint32_t(0), n, [&](uint32_t w) { workers[w].receive(round, messages[0]); });
   }
-  endpoints[0]->mean(mean);
-  return report;
+  for (const AggregateWorker& worker : workers) report.overflowed += worker.overflowed();
+  workers[0].mean(mean);
 }
 
-AggregateReport gather(const TensorInfo& info, const std::vector<std::span<const float>>& workers,
-                       const AggregateOptions& options, std::span<float> mean) {
-  AggregateReport report;
-  std::vector<double> sum(mean.size(), 0.0);
-  std::vector<float> decoded(mean.size());
-  uint64_t all_bytes = 0;
-  for (size_t w = 0; w < workers.size(); ++w) {
-    CompressOptions coding;
-    coding.method = options.method;
-    coding.target = options.target;
-    coding.rounding = options.rounding;
-    coding.seed = step_seed(options.seed, options.step);
-    coding.worker = uint32_t(w);
-    MemorySink frame;
-    compress({{"worker", source_of(info, workers[w]), {}, true}}, coding, frame);
-    FrameReader::from_bytes(frame.bytes).read(0, 0, decoded);
-    for (size_t i = 0; i < sum.size(); ++i) sum[i] += double(decoded[i]);
-    report.message_bytes = std::max<uint64_t>(report.message_bytes, frame.bytes.size());
-    all_bytes += frame.bytes.size();
-    if (w == 0) report.reduced_bytes = frame.bytes.size();
+void gather(std::vector<AggregateWorker>& workers, AggregateReport& report, std::span<float> mean,
+            unsigned threads) {
+  std::vector<std::string> frames;
+  for (AggregateWorker& worker : workers) frames.push_back(worker.message(0));
+  for (size_t w = 0; w < frames.size(); ++w) {
+    report.worker_bytes[w] = frames[w].size();
+    if (w > 0) report.reduced_bytes += frames[w].size();  // what worker 0 receives
   }
-  report.reduced_bytes = all_bytes - report.reduced_bytes;  // what worker 0 receives
-  for (size_t i = 0; i < sum.size(); ++i) mean[i] = float(sum[i] / double(workers.size()));
-  return report;
+  mean_of_frames(frames, mean, threads);
 }
 
 }  // namespace
@@ -103,23 +95,57 @@ std::vector<TreeEdge> reduction_tree(uint32_t workers) {
   return edges;
 }
 
-AggregateReport aggregate(const TensorInfo& info, const std::vector<std::span<const float>>& workers,
-                          const AggregateOptions& options, std::span<float> mean) {
-  check(info, workers, mean);
-  const MethodRow& row = method_row(options.method.name);
-  tbb::task_arena arena(arena_threads(options.threads));
-  AggregateReport report = arena.execute([&] {
-    return row.make_endpoint ? reduce(row, info, workers, options, mean)
-                             : gather(info, workers, options, mean);
-  });
-  std::vector<float> truth(mean.size());
-  for (size_t i = 0; i < truth.size(); ++i) {
+void mean_of_frames(const std::vector<std::string>& frames, std::span<float> mean, unsigned threads) {
+  std::vector<double> sum(mean.size(), 0.0);
+  std::vector<float> decoded;
+  for (const std::string& frame : frames) {
+    const FrameReader reader = FrameReader::from_bytes(frame, "a worker's message");
+    size_t at = 0;
+    for (size_t t = 0; t < reader.tensors().size(); ++t) {
+      decoded.resize(size_t(reader.tensors()[t].info.elements()));
+      if (mean.size() - at < decoded.size())
+        throw Error(Errc::damaged, "a worker's message: has more elements than the mean");
+      reader.read(t, 0, decoded, threads);
+      for (float value : decoded) sum[at++] += double(value);
+    }
+  }
+  for (size_t i = 0; i < sum.size(); ++i) mean[i] = float(sum[i] / double(frames.size()));
+}
+
+void true_mean(const std::vector<std::span<const float>>& workers, std::span<float> mean) {
+  for (size_t i = 0; i < mean.size(); ++i) {
     double sum = 0;
     for (const std::span<const float> worker : workers) sum += double(worker[i]);
-    truth[i] = float(sum / double(workers.size()));
+    mean[i] = float(sum / double(workers.size()));
   }
+}
+
+AggregateReport aggregate(const std::vector<TensorInfo>& tensors, const Workers& workers,
+                          const AggregateOptions& options, std::span<float> mean) {
+  check(tensors, workers, mean);
+  tbb::task_arena arena(arena_threads(options.threads));
+  AggregateReport report;
+  report.worker_bytes.assign(workers.size(), 0);
+  arena.execute([&] {
+    std::vector<AggregateWorker> sides;
+    for (size_t w = 0; w < workers.size(); ++w)
+      sides.emplace_back(views_of(tensors, workers[w]), options, uint32_t(w), uint32_t(workers.size()));
+    report.code_domain = sides[0].code_domain();
+    if (report.code_domain)
+      reduce(sides, report, mean);
+    else
+      gather(sides, report, mean, options.threads);
+  });
+  report.message_bytes = *std::max_element(report.worker_bytes.begin(), report.worker_bytes.end());
+  std::vector<float> truth(mean.size());
+  true_mean(workers, truth);
   report.distortion = distortion(truth, mean);
   return report;
+}
+
+AggregateReport aggregate(const TensorInfo& info, const Workers& workers, const AggregateOptions& options,
+                          std::span<float> mean) {
+  return aggregate(std::vector<TensorInfo>{info}, workers, options, mean);
 }
 
 }  // namespace jsq

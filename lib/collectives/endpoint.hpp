@@ -34,6 +34,11 @@ class Endpoint {
   /// that an addition needs. Returns how many sums the code cannot hold and were cut. \throws Error damaged
   /// for messages of other sizes.
   virtual uint64_t add(uint32_t round, std::string& into, std::string_view from, uint32_t edge) const = 0;
+  /// Whether any order of additions gives the same bytes in this round: whole numbers that are never cut,
+  /// maxima.
+  virtual bool any_order(uint32_t /*round*/) const { return false; }
+  /// How many values the messages so far could not hold.
+  virtual uint64_t overflowed() const { return 0; }
   virtual void receive(uint32_t round, std::string_view sum) = 0;
   /// After the last round: the mean of all workers.
   virtual void mean(std::span<float> out) const = 0;

@@ -58,6 +58,8 @@ class GridEndpoint final : public Endpoint {
     return saturated;
   }
 
+  bool any_order(uint32_t round) const override { return round == 0 || grid_.kind == GridKind::uniform; }
+
   void receive(uint32_t round, std::string_view sum) override {
     if (round == 0)
       scales_ = unpack_scales(sum);

@@ -29,6 +29,7 @@ class VoteEndpoint final : public Endpoint {
     into = pack_scale(unpack_scale(into) + unpack_scale(from));
     return 0;
   }
+  bool any_order(uint32_t round) const override { return !is_scale(round); }
   void receive(uint32_t round, std::string_view sum) override {
     if (is_scale(round))
       magnitude_ = unpack_scale(sum);

@@ -63,6 +63,7 @@ class RandkEndpoint final : public Endpoint {
   uint64_t add(uint32_t round, std::string& into, std::string_view from, uint32_t edge) const override {
     return values_->add(round, into, from, edge);
   }
+  uint64_t overflowed() const override { return values_->overflowed(); }
   void receive(uint32_t round, std::string_view sum) override { values_->receive(round, sum); }
   void mean(std::span<float> out) const override {
     std::vector<float> sent(kept_.size());

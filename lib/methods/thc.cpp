@@ -398,6 +398,7 @@ class ThcEndpoint final : public Endpoint {
     max_scales(into, from);
     return 0;
   }
+  bool any_order(uint32_t) const override { return true; }
   void receive(uint32_t round, std::string_view sum) override {
     if (round == 0)
       plan_.norm = unpack_scale(sum);

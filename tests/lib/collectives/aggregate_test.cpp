@@ -102,5 +102,126 @@ TEST(aggregate, refuses_workers_that_do_not_fit_together) {
   EXPECT_THROW(aggregate(flat(10), {a}, options, mean), Error);
 }
 
+// ---- Many tensors, and one worker at a time ----------------------------------------------------------
+
+std::vector<TensorInfo> two_tensors() {
+  TensorInfo matrix, vector;
+  matrix.name = "conv";
+  matrix.shape = {20, 40};
+  vector.name = "bias";
+  vector.shape = {200};
+  return {matrix, vector};
+}
+
+std::vector<GradientView> views_of(const std::vector<TensorInfo>& tensors, const Values& values) {
+  return {{&tensors[0], std::span(values).first(800)}, {&tensors[1], std::span(values).subspan(800)}};
+}
+
+/// Every worker by itself; `exchange` turns a round's messages into their sum.
+template <class Exchange>
+Values mean_by(const std::string& method, const std::vector<Values>& gradients, const Exchange& exchange) {
+  const std::vector<TensorInfo> tensors = two_tensors();
+  AggregateOptions options;
+  options.method = parse_method(method);
+  options.target = default_target(options.method);
+  std::vector<AggregateWorker> workers;
+  for (size_t w = 0; w < gradients.size(); ++w)
+    workers.emplace_back(views_of(tensors, gradients[w]), options, uint32_t(w), uint32_t(gradients.size()));
+  for (uint32_t round = 0; round < workers[0].rounds(); ++round) {
+    std::vector<std::string> messages;
+    for (AggregateWorker& worker : workers) messages.push_back(worker.message(round));
+    const std::string sum = exchange(workers, round, messages);
+    for (AggregateWorker& worker : workers) worker.receive(round, sum);
+  }
+  Values mean(1000);
+  workers.back().mean(mean);
+  return mean;
+}
+
+Values mean_of_all(const std::string& method, const std::vector<Values>& gradients) {
+  AggregateOptions options;
+  options.method = parse_method(method);
+  options.target = default_target(options.method);
+  Values mean(1000);
+  aggregate(two_tensors(), {gradients.begin(), gradients.end()}, options, mean);
+  return mean;
+}
+
+TEST(AggregateWorker, MakesTheMeanOfAllWorkersByTheTree) {
+  const std::vector<Values> gradients = gaussian_workers(7, 1000);
+  for (const char* method : {"fp16", "gqsgd-std", "gqsgd-exp", "thc", "terngrad", "signsgd:scale=mean",
+                             "randk", "powersgd:rank=2"})
+    EXPECT_EQ(mean_by(method, gradients,
+                      [](auto& workers, uint32_t round, std::vector<std::string> messages) {
+                        const std::vector<TreeEdge> tree = reduction_tree(7);
+                        for (uint32_t e = 0; e < tree.size(); ++e)
+                          workers[tree[e].into].add(round, messages[tree[e].into], messages[tree[e].from], e);
+                        return messages[0];
+                      }),
+              mean_of_all(method, gradients))
+        << method;
+}
+
+TEST(AggregateWorker, RoundsOfAnyOrderAddUpToTheSameBytesFromEitherEnd) {
+  const std::vector<Values> gradients = gaussian_workers(5, 1000);
+  for (const char* method : {"gqsgd-std", "thc", "terngrad", "signsgd"}) {
+    const Values mean = mean_by(method, gradients, [&](auto& workers, uint32_t round, auto messages) {
+      EXPECT_TRUE(workers[0].any_order(round)) << method;
+      std::string sum = messages.back();
+      for (size_t w = messages.size() - 1; w-- > 0;)
+        EXPECT_EQ(workers[w].add(round, sum, messages[w], 0), 0u);
+      std::string other = messages[0];
+      for (size_t w = 1; w < messages.size(); ++w) workers[w].add(round, other, messages[w], 9);
+      EXPECT_EQ(sum, other) << method;
+      return sum;
+    });
+    EXPECT_EQ(mean, mean_of_all(method, gradients)) << method;
+  }
+}
+
+TEST(AggregateWorker, ValuesAndSumsThatHalvesCannotHoldAreCounted) {
+  const Values large(1000, 2e5f), fits(1000, 65504.0f * 2);
+  const std::vector<TensorInfo> tensors = two_tensors();
+  AggregateOptions options;
+  options.method = parse_method("fp16");
+  Values mean(1000);
+  AggregateReport report = aggregate(tensors, {large, large}, options, mean);
+  EXPECT_EQ(report.overflowed, 2000u);
+  EXPECT_EQ(report.saturated, 1000u);
+  EXPECT_EQ(mean[0], 65504.0f);
+  report = aggregate(tensors, {fits, fits}, options, mean);
+  EXPECT_EQ(report.overflowed, 0u);
+  EXPECT_EQ(report.saturated, 1000u);
+}
+
+TEST(AggregateWorker, RefusesAMessageOfAnotherSize) {
+  const std::vector<Values> gradients = gaussian_workers(2, 1000);
+  const std::vector<TensorInfo> tensors = two_tensors();
+  AggregateOptions options;
+  options.method = parse_method("fp16");
+  AggregateWorker worker(views_of(tensors, gradients[0]), options, 0, 2);
+  std::string message = worker.message(0);
+  const std::string longer = message + "x", shorter = message.substr(1);
+  EXPECT_THROW(worker.add(0, message, longer, 0), Error);
+  EXPECT_THROW(worker.add(0, message, shorter, 0), Error);
+  EXPECT_THROW(worker.receive(0, shorter), Error);
+}
+
+TEST(aggregate, allreduce_is_refused_where_messages_do_not_add_and_allgather_works_everywhere) {
+  const std::vector<Values> gradients = gaussian_workers(3, 1000);
+  const std::vector<std::span<const float>> spans(gradients.begin(), gradients.end());
+  AggregateOptions options;
+  options.method = parse_method("topk:k=10");
+  options.collective = Collective::allreduce;
+  Values mean(1000);
+  EXPECT_THROW(aggregate(two_tensors(), spans, options, mean), Error);
+  options.method = parse_method("fp32");
+  options.collective = Collective::allgather;
+  EXPECT_FALSE(aggregate(two_tensors(), spans, options, mean).code_domain);
+  Values truth(1000);
+  true_mean(spans, truth);
+  EXPECT_EQ(mean, truth);
+}
+
 }  // namespace
 }  // namespace jsq
