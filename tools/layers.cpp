@@ -11,16 +11,26 @@
 namespace jsq::tools {
 namespace {
 
-using Shapes = std::vector<std::vector<uint64_t>>;
-
 [[noreturn]] void refuse(const std::string& file, const std::string& found) {
   throw Error(Errc::usage,
               file + ": " + found +
                   "; expected {\"layers\": [{\"shape\": [..], \"offset\": N}, ..]} in order, without gaps");
 }
 
-/// Shapes in order; offsets, where they are given, are checked.
-Shapes read_shapes(const std::string& file, uint64_t elements) {
+std::vector<std::vector<uint64_t>> shapes_of(std::vector<Layer> layers) {
+  std::vector<std::vector<uint64_t>> shapes;
+  for (Layer& layer : layers) shapes.push_back(std::move(layer.shape));
+  return shapes;
+}
+
+bool is_flat(const InputDump& dump) {
+  const std::vector<TensorInfo>& tensors = dump.source->tensors();
+  return tensors.size() == 1 && tensors[0].shape.size() == 1 && tensors[0].elements() > 0;
+}
+
+}  // namespace
+
+std::vector<Layer> read_layers(const std::string& file, uint64_t elements) {
   std::error_code ignored;
   if (!std::filesystem::exists(file, ignored)) throw Error(Errc::not_found, file + ": no such file");
   std::ifstream in(file);
@@ -28,10 +38,10 @@ Shapes read_shapes(const std::string& file, uint64_t elements) {
   if (document.is_discarded()) refuse(file, "is not JSON");
   if (!document.is_object() || !document.contains("layers") || !document["layers"].is_array())
     refuse(file, "has no list 'layers'");
-  Shapes shapes;
+  std::vector<Layer> layers;
   uint64_t at = 0;
   for (const nlohmann::json& layer : document["layers"]) {
-    const std::string place = fmt::format("layer {}", shapes.size());
+    const std::string place = fmt::format("layer {}", layers.size());
     if (!layer.is_object() || !layer.contains("shape") || !layer["shape"].is_array())
       refuse(file, place + " has no shape");
     if (layer.contains("offset") && layer["offset"] != at)
@@ -49,18 +59,13 @@ Shapes read_shapes(const std::string& file, uint64_t elements) {
     at += size;
     if (at > elements)
       refuse(file, fmt::format("{} reaches beyond the {} elements of the dump", place, elements));
-    shapes.push_back(std::move(shape));
+    const bool named = layer.contains("name") && layer["name"].is_string();
+    layers.push_back(
+        {named ? layer["name"].get<std::string>() : std::to_string(layers.size()), std::move(shape)});
   }
   if (at != elements) refuse(file, fmt::format("its layers have {} elements, the dump has {}", at, elements));
-  return shapes;
+  return layers;
 }
-
-bool is_flat(const InputDump& dump) {
-  const std::vector<TensorInfo>& tensors = dump.source->tensors();
-  return tensors.size() == 1 && tensors[0].shape.size() == 1 && tensors[0].elements() > 0;
-}
-
-}  // namespace
 
 std::string attach_layers(InputDump& dump, const InputFile& input, const std::string& choice) {
   if (choice == "none") return {};
@@ -68,7 +73,7 @@ std::string attach_layers(InputDump& dump, const InputFile& input, const std::st
     if (!is_flat(dump))
       throw Error(Errc::usage,
                   input.argument + ": --layers gives shapes to a dump of one flat tensor, which this is not");
-    dump.layers[0] = read_shapes(choice, dump.source->tensors()[0].elements());
+    dump.layers[0] = shapes_of(read_layers(choice, dump.source->tensors()[0].elements()));
     return {};
   }
   if (!is_flat(dump) || !input.file.ends_with(".npy")) return {};
@@ -76,7 +81,7 @@ std::string attach_layers(InputDump& dump, const InputFile& input, const std::st
   std::error_code ignored;
   if (!std::filesystem::exists(beside, ignored)) return {};
   try {
-    dump.layers[0] = read_shapes(beside, dump.source->tensors()[0].elements());
+    dump.layers[0] = shapes_of(read_layers(beside, dump.source->tensors()[0].elements()));
     return beside + ": shapes of the layers are taken from here; --layers none leaves them out";
   } catch (const Error& error) {
     return std::string(error.what()) + " (not used)";

@@ -3,10 +3,19 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "inputs.hpp"
 
 namespace jsq::tools {
+
+struct Layer {
+  std::string name;  ///< its number where the file has none
+  std::vector<uint64_t> shape;
+};
+/// The layers of a flat tensor of so many elements, in order; offsets, where they are given, are checked.
+/// \throws Error not_found, usage.
+std::vector<Layer> read_layers(const std::string& file, uint64_t elements);
 
 /// Gives the one-dimensional tensor of an npy dump its layers. `choice` is a file, "none", or empty: then
 /// FILE.layers.json beside FILE.npy, if it is there and fits. Returns what was found by itself, for a notice:

@@ -13,6 +13,7 @@
 #include "jsq/target.hpp"
 #include "ranks.hpp"
 #include "report.hpp"
+#include "studies.hpp"
 
 namespace jsq::tools {
 namespace {
@@ -174,6 +175,7 @@ int run_program(int argc, char** argv) {
   add_list(app, global, run);
   add_analyze(app, global, run);
   add_compare(app, global, run);
+  add_replay(app, global, run);
   add_bench(app, global, run);
   add_methods(app, global, run);
   add_doctor(app, global, run);
