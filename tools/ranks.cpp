@@ -113,4 +113,68 @@ std::string Ranks::receive() {
   return text;
 }
 
+void Ranks::send_to(int rank, const std::string& bytes) {
+  module_->check(module_->functions->send_to(rank, bytes.data(), bytes.size()), "send");
+}
+
+std::string Ranks::receive_from(int rank, size_t count) {
+  std::string bytes(count, '\0');
+  module_->check(module_->functions->receive_from(rank, bytes.data(), count), "receive");
+  return bytes;
+}
+
+void Ranks::broadcast(std::string& bytes) {
+  module_->check(module_->functions->broadcast(bytes.data(), bytes.size()), "broadcast");
+}
+
+namespace {
+
+/// An addition that is called from within Open MPI, through which no exception may pass.
+struct Addition {
+  const std::function<void(std::string& into, std::string_view from)>& add;
+  std::exception_ptr failure;
+
+  static void apply(void* context, char* into, const char* from, size_t count) {
+    auto& addition = *static_cast<Addition*>(context);
+    try {
+      std::string sum(into, count);
+      addition.add(sum, {from, count});
+      if (sum.size() != count) throw Error(Errc::internal, "a sum of messages has another size");
+      sum.copy(into, count);
+    } catch (...) {
+      if (!addition.failure) addition.failure = std::current_exception();
+    }
+  }
+};
+
+}  // namespace
+
+void Ranks::allreduce(std::string& bytes,
+                      const std::function<void(std::string& into, std::string_view from)>& add) {
+  Addition addition{add, nullptr};
+  const int error = module_->functions->allreduce(bytes.data(), bytes.size(), Addition::apply, &addition);
+  if (addition.failure) std::rethrow_exception(addition.failure);
+  module_->check(error, "add messages");
+}
+
+std::vector<std::string> Ranks::allgather(const std::string& bytes) {
+  std::vector<size_t> counts(size_t(size_), 0);
+  module_->check(module_->functions->gather_counts(bytes.size(), counts.data()), "gather sizes");
+  size_t total = 0;
+  for (size_t count : counts) total += count;
+  std::string all(total, '\0');
+  module_->check(module_->functions->allgather(bytes.data(), counts.data(), all.data()), "gather messages");
+  std::vector<std::string> messages;
+  size_t at = 0;
+  for (size_t count : counts) {
+    messages.push_back(all.substr(at, count));
+    at += count;
+  }
+  return messages;
+}
+
+void Ranks::barrier() {
+  module_->check(module_->functions->barrier(), "meet");
+}
+
 }  // namespace jsq::tools

@@ -1,10 +1,13 @@
-// The processes of a run under mpirun: who this one is, and texts from the others to the first. Open MPI is
-// in a module of its own, which is loaded only when mpirun started the program.
+// The processes of a run under mpirun: who this one is, texts from the others to the first, and messages that
+// all exchange. Open MPI is in a module of its own, which is loaded only when mpirun started the program.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace jsq::tools {
 
@@ -37,6 +40,20 @@ class Ranks {
   std::string receive();
   /// The same if one is there.
   std::optional<std::string> try_receive();
+
+  // All ranks call the following together.
+
+  /// A message to one rank, which expects as many bytes.
+  void send_to(int rank, const std::string& bytes);
+  std::string receive_from(int rank, size_t count);
+  /// Rank 0's bytes at every rank.  \pre as many bytes at every rank.
+  void broadcast(std::string& bytes);
+  /// The sum of all ranks' bytes at every rank, by Open MPI's allreduce: added in any order and bracketing.
+  void allreduce(std::string& bytes,
+                 const std::function<void(std::string& into, std::string_view from)>& add);
+  /// All ranks' bytes in their order, by Open MPI's allgatherv.
+  std::vector<std::string> allgather(const std::string& bytes);
+  void barrier();
 
  private:
   struct Module;

@@ -7,5 +7,6 @@
 namespace jsq::tools {
 
 void add_replay(CLI::App& app, const GlobalOptions& global, std::function<int()>& run);
+void add_aggregate(CLI::App& app, const GlobalOptions& global, std::function<int()>& run);
 
 }  // namespace jsq::tools
