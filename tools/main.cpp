@@ -177,6 +177,7 @@ int run_program(int argc, char** argv) {
   add_compare(app, global, run);
   add_replay(app, global, run);
   add_aggregate(app, global, run);
+  add_simulate(app, global, run);
   add_bench(app, global, run);
   add_methods(app, global, run);
   add_doctor(app, global, run);

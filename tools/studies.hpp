@@ -8,5 +8,6 @@ namespace jsq::tools {
 
 void add_replay(CLI::App& app, const GlobalOptions& global, std::function<int()>& run);
 void add_aggregate(CLI::App& app, const GlobalOptions& global, std::function<int()>& run);
+void add_simulate(CLI::App& app, const GlobalOptions& global, std::function<int()>& run);
 
 }  // namespace jsq::tools

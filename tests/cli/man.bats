@@ -98,7 +98,7 @@ PYTHON
 @test "zsh: the script is sound and offers every command" {
   jsq completion zsh >_jsq
   [ "$(head -1 _jsq)" = "#compdef jsq" ]
-  for command in compress decompress test list analyze compare replay aggregate bench methods doctor completion; do
+  for command in compress decompress test list analyze compare replay aggregate simulate bench methods doctor completion; do
     contains "$(cat _jsq)" "'$command:"
   done
   command -v zsh >/dev/null || skip "zsh is not installed"
