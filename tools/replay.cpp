@@ -9,12 +9,12 @@
 #include <optional>
 
 #include "atomic_output.hpp"
-#include "studies.hpp"
 #include "feedback_option.hpp"
 #include "jsq/backend.hpp"
 #include "progress.hpp"
 #include "replay_report.hpp"
 #include "replay_run.hpp"
+#include "studies.hpp"
 
 namespace jsq::tools {
 
@@ -238,6 +238,11 @@ void add_replay(CLI::App& app, const GlobalOptions& global, std::function<int()>
       ->add_option("--layers", options->layers,
                    "JSON file with the layers that flat gradients join: they become tensors (default: none)")
       ->type_name("FILE");
+  command
+      ->add_option("--nonfinite", options->nonfinite,
+                   "Values that are not finite: error, or zero, as if they were 0 (default: error)")
+      ->type_name("POLICY")
+      ->check(CLI::IsMember({"error", "zero"}));
   command
       ->add_option(
           "--state", options->state,

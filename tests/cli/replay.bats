@@ -208,7 +208,7 @@ with h5py.File('none.h5', 'w') as f: f['labels'] = np.arange(3)"
   contains "$stderr" "fc: 1 NaN among 600 values"
   jsq replay --json nan.h5 -m topk --nonfinite zero >r.json
   [ "$(jq '[.runs[0].steps[].nmse | numbers] | length' r.json)" -eq 6 ]
-  expect "$EXIT_USAGE" jsq replay none.h5
+  expect "$EXIT_UNSUPPORTED" jsq replay none.h5
   expect "$EXIT_MISSING" jsq replay nowhere.h5
   expect "$EXIT_USAGE" jsq replay run.h5 --steps 3:7
   contains "$stderr" "0:6"
@@ -227,7 +227,7 @@ with h5py.File('none.h5', 'w') as f: f['labels'] = np.arange(3)"
   expect "$EXIT_USAGE" jsq replay run.h5 -m topk -t ratio=20 --steps 3:6 --state frame.jsq
   cmp s.state before
   expect "$EXIT_TARGET" jsq replay run.h5 -m topk -t ratio=1e6 --state t.state
-  contains "$stderr" "topk at ratio=1e+06, ef plain, constant, step 0, worker 0"
+  contains "$stderr" "topk at ratio=1000000, ef plain, constant, step 0, worker 0"
   [ ! -e t.state ]
   # One run of several: the others are shown.
   expect "$EXIT_SOME" jsq replay run.h5 -m topk -m fp32 -t ratio=20

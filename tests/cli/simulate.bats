@@ -47,7 +47,7 @@ assert [m['gathers'] for m in r['methods']] == [True, False]"
 
 @test "gathering stops paying at twice the ratio, adding does not, and the manual's break-even holds" {
   # No codec cost and no latency to speak of: (n - 1) m < 2 (n - 1) / n S.
-  jsq simulate --json "$samples/resnet20_mid.npy" -m topk:k=5000,map=raw32 -m fp16 --overlap off --net 1Gbit,0us --encode-speed 1e6GB --decode-speed 1e6GB --workers 2..65536 --repeat 1 >r.json
+  jsq simulate --json "$samples/resnet20_mid.npy" -m topk:k=5000,map=raw32 -m fp16 --overlap off --compute-ms 1 --net 1Gbit,0us --encode-speed 1e6GB --decode-speed 1e6GB --workers 2..65536 --repeat 1 >r.json
   bytes=$(jq '.methods[0].points[0].message_bytes' r.json)
   holds "abs($(jq '.methods[0].stops_paying' r.json) - (2 * 1078888 / $bytes)) <= 1.5"
   [ "$(jq '.methods[1].stops_paying' r.json)" = null ]
