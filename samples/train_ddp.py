@@ -260,7 +260,8 @@ def cell_text(rows):
     sent = statistics.mean(row["bytes_per_step"] for row in trained)
     ratio = statistics.mean(row["ratio"] for row in trained)
     spread = statistics.stdev(percent) if len(percent) > 1 else 0.0
-    return f"{statistics.mean(percent):.1f} ± {spread:.1f} %, {sent:,.0f} B ({ratio:.4g}x)"
+    seeds = f", {len(percent)} seed{'s' if len(percent) > 1 else ''}" if len(percent) < 3 else ""
+    return f"{statistics.mean(percent):.1f} ± {spread:.1f} %, {sent:,.0f} B ({ratio:.4g}x{seeds})"
 
 
 def table(rows):

@@ -17,11 +17,15 @@
 struct jsq_frame {
   explicit jsq_frame(jsq::FrameReader opened) : reader(std::move(opened)), methods(reader.tensors().size()) {}
 
-  /// Made when first asked for.
+  /// Made when first asked for; NULL where the parameters that say it are damaged.
   const char* method_of(size_t tensor) const {
     const std::lock_guard lock(methods_mutex);
     std::unique_ptr<const std::string>& text = methods[tensor];
-    if (!text) text = std::make_unique<const std::string>(reader.method_of(tensor));
+    try {
+      if (!text) text = std::make_unique<const std::string>(reader.method_of(tensor));
+    } catch (const jsq::Error&) {
+      return nullptr;
+    }
     return text->c_str();
   }
 

@@ -8,6 +8,7 @@ set -euo pipefail
 build=$(realpath "$1")
 source=$(realpath "$2")
 
+unset JSQ_LIBRARY  # the module is to find the library that it was installed with
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 prefix="$scratch/moved here"

@@ -3,6 +3,7 @@
 Run by ctest with JSQ_LIBRARY (the built libjsq), JSQ_BIN (the built program) and the module on PYTHONPATH. What the codecs do
 to values is tested elsewhere; expected values here are numpy's and the program's.
 """
+import hashlib
 import json
 import os
 import pathlib
@@ -442,6 +443,42 @@ class Threads(InFolder):
     def test_the_number_of_threads_changes_no_byte(self):
         array = gradient(300, 500)
         self.assertEqual(jsq.compress(array, threads=1), jsq.compress(array, threads=3))
+
+
+class GoldenFrames(unittest.TestCase):
+    """Against what the independent decoder makes of them."""
+
+    golden = pathlib.Path(os.environ["JSQ_SOURCE"], "tests", "golden")
+
+    def test_every_tensor_has_the_bytes_of_the_independent_decoder(self):
+        tensors = {}
+        for line in (self.golden / "expected.tsv").read_text().splitlines():
+            path, number, *described = line.split("\t")
+            of_frame = tensors.setdefault(path, {})
+            if number != "none":
+                of_frame[int(number)] = (described[2], described[3])
+        for path, expected in tensors.items():
+            with jsq.open(self.golden / path) as frame:
+                self.assertEqual(len(frame), len(expected), path)
+                for number, entry in enumerate(frame.entries()):
+                    order, digest = expected[number]
+                    values = entry.read_bits() if entry.stored_dtype == "bf16" else entry.read()
+                    little = values.astype(values.dtype.newbyteorder("<"), copy=False)
+                    stored = little.tobytes("F" if entry.fortran_order else "C")
+                    self.assertEqual(hashlib.sha256(stored).hexdigest(), digest, (path, entry.name))
+                    self.assertEqual("F" if entry.fortran_order else "C", order, path)
+
+    def test_every_corrupt_frame_ends_in_the_error_that_it_is_listed_with(self):
+        for line in (self.golden / "corrupt" / "errors.tsv").read_text().splitlines():
+            path, name, _ = line.split("\t")
+            with self.assertRaises(jsq.Error, msg=path) as caught:
+                jsq.decompress(self.golden / "corrupt" / path)
+            self.assertEqual(caught.exception.name, name, path)
+
+    def test_damaged_parameters_of_a_tensor_do_not_keep_a_frame_from_opening(self):
+        entry = jsq.open(self.golden / "corrupt" / "widths_9.jsq").entries()[0]
+        self.assertEqual(entry.method, "")
+        self.assertRaises(jsq.errors.DamagedError, entry.read)
 
 
 class Readme(InFolder):

@@ -150,7 +150,8 @@ struct jsq_tensor {
   const uint64_t* shape; /**< `rank` extents in elements */
   uint64_t elements;     /**< product of the extents; 1 for a scalar */
   uint64_t coded_bytes;  /**< bytes of the tensor's blocks in the frame, without checksums and directory */
-  const char* method;    /**< method and the options that its parameters record, "jointsq:alloc=exact" */
+  const char* method;    /**< method and the options that its parameters record, "jointsq:alloc=exact"; NULL
+                          * where    these are damaged, and then reading it fails */
   const char* dump;      /**< path of the dump that it belongs to, "grad.npy" */
 };
 

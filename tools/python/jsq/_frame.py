@@ -69,7 +69,7 @@ class Entry:
         shape: extents in elements.
         stored_dtype: "f16", "bf16", "f32" or "f64": what it was compressed from.
         dtype: of the arrays that reading gives: the stored one; float32 for bfloat16, which it holds exactly.
-        method: method and options that the frame records for it.
+        method: method and options that the frame records for it; "" where these are damaged, and then reading it fails.
         coded_bytes: bytes of its blocks in the frame.
         fortran_order: whether its elements are stored in Fortran order.
     """
@@ -199,7 +199,8 @@ class Frame(Mapping):
     """An open frame: `frame["layer1.weight"]` decodes that tensor alone, and nothing else is read.
 
     Keys are the tensors' names, in the frame's order; "DUMP::NAME" where several dumps hold the name. A plain array has the
-    key "" where it is alone, otherwise its dump's path. Safe to read from several threads at once. Use as a context manager, or call close(); arrays that were
+    key "" where it is alone, otherwise its dump's path; a key that an earlier tensor has already gets "#" and the
+    tensor's number behind it. Safe to read from several threads at once. Use as a context manager, or call close(); arrays that were
     read stay valid.
     """
 
@@ -207,9 +208,10 @@ class Frame(Mapping):
         handle = _Handle(source, threads)
         entries = [Entry(handle, index) for index in range(handle.count())]
         holders = Counter(entry.name for entry in entries)
-        self._entries: dict[str, Entry] | None = {
-            _key(entry, holders[entry.name] == 1, len(entries)): entry for entry in entries
-        }
+        self._entries: dict[str, Entry] | None = {}
+        for index, entry in enumerate(entries):
+            key = _key(entry, holders[entry.name] == 1, len(entries))
+            self._entries[f"{key}#{index}" if key in self._entries else key] = entry
         self.metadata: dict[str, str] = handle.metadata()
 
     def _open_entries(self) -> dict[str, Entry]:
