@@ -52,6 +52,49 @@ constexpr auto shuffles = [] {
   return table;
 }();
 
+#if HWY_TARGET <= HWY_AVX3
+
+/// A symbol's eight bytes are one gathered word, and states are the lower halves of 64-bit lanes.
+uint16_t* encode(const uint16_t* ids, size_t groups, const RansSymbol* table, uint32_t* states,
+                 uint16_t* out) {
+  const hn::FixedTag<uint64_t, 8> d64;
+  const hn::FixedTag<int64_t, 8> di;
+  const hn::FixedTag<uint32_t, 16> du;
+  const hn::FixedTag<uint32_t, 8> d32;
+  const hn::FixedTag<uint16_t, 8> d16;
+  const hn::FixedTag<uint8_t, 16> d8;
+  static_assert(sizeof(RansSymbol) == 8);
+  const uint64_t* const symbols = reinterpret_cast<const uint64_t*>(table);  // start, frequency, reciprocal
+  const auto low_half = hn::Set(d64, 0xffffu), total = hn::Set(d64, element::rans_total);
+  const auto product = [&](auto a, auto b)
+                           HWY_ATTR { return hn::MulEven(hn::BitCast(du, a), hn::BitCast(du, b)); };
+  auto x = hn::PromoteTo(d64, hn::LoadU(d32, states));
+  for (size_t g = groups; g-- > 0;) {
+    const auto at = hn::BitCast(di, hn::PromoteTo(d64, hn::PromoteTo(d32, hn::LoadU(d16, ids + 8 * g))));
+    const auto symbol = hn::GatherIndex(d64, symbols, at);
+    const auto start = hn::And(symbol, low_half), frequency = hn::And(hn::ShiftRight<16>(symbol), low_half);
+    const auto stays = hn::Gt(hn::BitCast(di, hn::ShiftLeft<20>(frequency)), hn::BitCast(di, x));
+    uint8_t bits[8];
+    hn::StoreMaskBits(di, stays, bits);
+    const auto emits = uint8_t(~bits[0]);
+    const auto words = hn::BitCast(d8, hn::TruncateTo(d16, x));
+    hn::StoreU(hn::BitCast(d16, hn::TableLookupBytes(words, hn::LoadU(d8, shuffles[emits].data()))), d16,
+               out - 8);
+    out -= unsigned(__builtin_popcount(emits));
+    x = hn::IfThenElse(hn::RebindMask(d64, stays), x, hn::ShiftRight<16>(x));
+    const auto quotient = hn::ShiftRight<32>(product(x, hn::ShiftRight<32>(symbol)));
+    const auto beside = hn::Sub(total, frequency);
+    const auto remainder = hn::Sub(x, product(quotient, frequency));
+    const auto next = hn::Add(hn::Add(x, start), product(quotient, beside));
+    const auto exact = hn::Gt(hn::BitCast(di, frequency), hn::BitCast(di, remainder));
+    x = hn::IfThenElse(hn::RebindMask(d64, exact), next, hn::Add(next, beside));
+  }
+  hn::StoreU(hn::TruncateTo(d32, x), d32, states);
+  return out;
+}
+
+#else
+
 uint16_t* encode(const uint16_t* ids, size_t groups, const RansSymbol* table, uint32_t* states,
                  uint16_t* out) {
   const hn::FixedTag<uint32_t, 8> du;
@@ -96,6 +139,8 @@ uint16_t* encode(const uint16_t* ids, size_t groups, const RansSymbol* table, ui
   hn::StoreU(x, du, states);
   return out;
 }
+
+#endif
 
 #endif
 
