@@ -202,7 +202,6 @@ class JointSqEncoder final : public MethodEncoder {
  public:
   JointSqEncoder(const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
       : pool_(pool), options_(parse_options(spec, context)), seed_(context.stream),
-        sample_(sample_pool(pool, pool.summary().elements <= own_sample_elements ? own_sample_elements : sample_elements)), sample_population_(sample_.values), sample_index_(sample_population_),
         index_(pool) {}
 
   void aim_native() override {
@@ -236,7 +235,7 @@ class JointSqEncoder final : public MethodEncoder {
       calibrate();
     }
     aimed_ = wanted;
-    const auto scaled = uint64_t(double(sample_choice_->payload_bits) * sample_.scale);
+    const auto scaled = uint64_t(double(sample_choice_->payload_bits) * sample_->drawn.scale);
     const uint64_t guess = chosen_ ? uint64_t(double(chosen_->payload_bits) * wanted / chosen_->expected_bytes) : scaled;
     if (below_budget_) {
       // More bits would add error here: the best allocation that fits is not the fullest.
@@ -266,7 +265,7 @@ class JointSqEncoder final : public MethodEncoder {
                               payload_bits, least_bits(false), options_.widths[0], pool_.summary().elements));
     set_block_size(double(payload_bits) / 8);
     by_threshold_ = false;
-    sample_choice_ = evaluate(true, uint64_t(double(payload_bits) / sample_.scale), 0);
+    sample_choice_ = evaluate(true, uint64_t(double(payload_bits) / sample_->drawn.scale), 0);
     chosen_ = evaluate(false, payload_bits, 0);
     finish();
   }
@@ -301,7 +300,7 @@ class JointSqEncoder final : public MethodEncoder {
     chosen_.reset();
     for (Evaluation& candidate : candidates) {
       Evaluation e = meet_error(candidate.extra_bits, target.value, metric,
-                                uint64_t(double(candidate.payload_bits) * sample_.scale));
+                                uint64_t(double(candidate.payload_bits) * sample_->drawn.scale));
       if (!chosen_ || metric(e) < metric(*chosen_)) {
         chosen_ = std::move(e);
         sample_choice_ = std::move(candidate);
@@ -364,13 +363,29 @@ class JointSqEncoder final : public MethodEncoder {
 
   bool small() const { return pool_.summary().elements <= whole_elements; }
 
-  uint64_t elements_of(bool on_sample) const { return on_sample ? sample_.values.size() : pool_.summary().elements; }
+  uint64_t elements_of(bool on_sample) const { return on_sample ? sample_->drawn.values.size() : pool_.summary().elements; }
   uint64_t most_bits(bool on_sample) const { return elements_of(on_sample) * options_.widths.widest(); }
   uint64_t least_bits(bool on_sample) const { return elements_of(on_sample) * options_.widths[0]; }
+
+  struct Sample {
+    PoolSample drawn;
+    SpanPopulation population;
+    MagnitudeIndex index;
+    Sample(const TensorPool& pool, size_t elements)
+        : drawn(sample_pool(pool, elements)), population(drawn.values), index(population) {}
+  };
+
+  /// Half of a sample holds enough kept elements where more than one in some dozens is kept.
+  void draw_sample(double bytes_per_element) {
+    if (sample_) return;
+    const bool own = pool_.summary().elements <= own_sample_elements, half = bytes_per_element >= 1.0 / 32;
+    sample_ = std::make_unique<Sample>(pool_, own ? own_sample_elements : half ? sample_elements / 2 : sample_elements);
+  }
 
   /// Blocks of 65,536 elements, or more at high ratios so that a block holds at least 16 KiB of code; at most 2^20.
   void set_block_size(double body_bytes) {
     const double bytes_per_element = body_bytes / double(std::max<uint64_t>(1, pool_.summary().elements));
+    draw_sample(bytes_per_element);
     block_log2_ = 16;
     while (block_log2_ < 20 && std::ldexp(bytes_per_element, block_log2_) < 16384) ++block_log2_;
     uint64_t largest = 1;
@@ -393,7 +408,7 @@ class JointSqEncoder final : public MethodEncoder {
     allocation_options.first_extra_bits = extra_bits;
     e.allocation = !on_sample && by_threshold_
                        ? allocate_by_threshold(index_, options_.widths, e.payload_bits, extra_bits)
-                       : allocate(on_sample ? sample_index_ : index_, options_.widths, e.payload_bits, allocation_options, &e.log);
+                       : allocate(on_sample ? sample_->index : index_, options_.widths, e.payload_bits, allocation_options, &e.log);
 
     ClassCoder& coder = e.stored.coder;
     coder.plan.classes = options_.widths.size();
@@ -420,7 +435,7 @@ class JointSqEncoder final : public MethodEncoder {
   }
 
   void tally_sample(Evaluation& e) const {
-    const std::span<const float> values = sample_.values;
+    const std::span<const float> values = sample_->drawn.values;
     for (size_t at = 0; at < values.size(); at += sample_block) {
       BlockSums sums;
       e.stored.coder.tally(values.subspan(at, std::min(sample_block, values.size() - at)), at, at, 0, DType::f32, e.tally, sums);
@@ -508,7 +523,7 @@ class JointSqEncoder final : public MethodEncoder {
   /// Picks the map packer (the smallest, unless one is asked for), the value coders, and what they are expected to take.
   void choose_packers(Evaluation& e, bool on_sample) const {
     ClassCoder& coder = e.stored.coder;
-    const double scale = on_sample ? sample_.scale : 1.0;
+    const double scale = on_sample ? sample_->drawn.scale : 1.0;
     const double n = double(elements_of(on_sample));
     double blocks = 0;
     for (const PoolTensor& tensor : pool_.tensors())
@@ -562,13 +577,13 @@ class JointSqEncoder final : public MethodEncoder {
     ClassCoder coder = sample_choice_->stored.coder;
     coder.prepare_encoding();
     std::string coded;
-    const std::span<const float> values = sample_.values;
+    const std::span<const float> values = sample_->drawn.values;
     double blocks = 0;
     for (size_t at = 0; at < values.size(); at += sample_block, ++blocks) {
       BlockSums sums;
       coder.encode(values.subspan(at, std::min(sample_block, values.size() - at)), at, at, 0, DType::f32, coded, sums);
     }
-    const double expected = (sample_choice_->map_bits + sample_choice_->value_bits) / 8 / sample_.scale;
+    const double expected = (sample_choice_->map_bits + sample_choice_->value_bits) / 8 / sample_->drawn.scale;
     const double measured = double(coded.size()) - blocks * (coder.model.uses_rans() ? 3.0 + 2.0 * coder.lanes : 1.0);
     if (expected > 0 && measured > 0) calibration_ = std::clamp(measured / expected, 0.95, 1.05);
   }
@@ -587,7 +602,7 @@ class JointSqEncoder final : public MethodEncoder {
     const uint64_t least = least_bits(on_sample), most = most_bits(on_sample);
     uint64_t low = least, high = most;  // sizes at `low` fit (or low is the least), at `high` do not (or high is the most)
     std::optional<Evaluation> fits, exceeds;
-    uint64_t next = std::clamp(guess > 0 ? guess : uint64_t(wanted * 8 / (on_sample ? sample_.scale : 1.0) * 0.6), least, most);
+    uint64_t next = std::clamp(guess > 0 ? guess : uint64_t(wanted * 8 / (on_sample ? sample_->drawn.scale : 1.0) * 0.6), least, most);
     for (int round = 0; round < rounds; ++round) {
       Evaluation e = evaluate(on_sample, next, extra_bits);
       if (size(e) <= wanted) {
@@ -700,9 +715,7 @@ class JointSqEncoder final : public MethodEncoder {
   const TensorPool& pool_;
   Options options_;
   uint64_t seed_;
-  PoolSample sample_;
-  SpanPopulation sample_population_;
-  MagnitudeIndex sample_index_;
+  std::unique_ptr<Sample> sample_;  ///< drawn by the first aim
   MagnitudeIndex index_;
   std::optional<Evaluation> sample_choice_, chosen_;
   ClassCoder coder_;
