@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/cpu/dither.hpp"
+#include "kernels/cpu/signs.hpp"
 #include "lib/core/bytes.hpp"
 #include "lib/methods/passes.hpp"
 #include "lib/packers/levels.hpp"
@@ -87,12 +88,15 @@ void SignScheme::encode(size_t t, const BlockPlace& place, std::span<const float
     std::fill(decoded.begin(), decoded.end(), 0.0f);
     return;
   }
-  std::vector<int32_t>& signs = sign_buffer();
-  signs.resize(values.size());
-  signs_of(values, signs);
-  write_signs(signs, out);
-  apply_signs(signs, magnitudes_[t], decoded);
-  sums.entropy_bits += level_entropy_bits(signs) + double(scale_bits);
+  const size_t at = out.size();
+  out.resize(at + (values.size() + 7) / 8);
+  auto* bytes = reinterpret_cast<uint8_t*>(out.data() + at);
+  const size_t negatives = cpu::pack_signs(values, bytes);
+  cpu::values_of_signs(bytes, magnitudes_[t], decoded);
+  const auto n = double(values.size());
+  for (const double count : {n - double(negatives), double(negatives)})
+    if (count > 0) sums.entropy_bits += count * std::log2(n / count);
+  sums.entropy_bits += double(scale_bits);
 }
 
 std::unique_ptr<MethodDecoder> make_sign_decoder(std::string_view name, std::string_view parameters,
