@@ -18,7 +18,6 @@
 
 #include "atomic_output.hpp"
 #include "command.hpp"
-#include "feedback_option.hpp"
 #include "inputs.hpp"
 #include "layers.hpp"
 #include "jsq/backend.hpp"

@@ -9,7 +9,6 @@
 #include <optional>
 
 #include "atomic_output.hpp"
-#include "feedback_option.hpp"
 #include "jsq/backend.hpp"
 #include "progress.hpp"
 #include "replay_report.hpp"
@@ -99,7 +98,7 @@ class Replay {
             plan.coding.seed = global_.seed;
             plan.coding.threads = global_.threads;
             if (options_.nonfinite == "zero") plan.coding.nonfinite = NonFinitePolicy::zero;
-            parse_feedback(feedback, plan.coding);
+            set_feedback(plan.coding, feedback);
             plan.schedule = parse_schedule(schedule);
             plan.length = length;
             runs_.push_back(std::make_unique<ReplayRun>(std::move(plan), *sequence_));

@@ -4,15 +4,8 @@
 
 #include <cmath>
 
-#include "feedback_option.hpp"
-
 namespace jsq::tools {
 namespace {
-
-std::string feedback_text(const ReplayPlan& plan) {
-  const std::string momentum = plan.coding.momentum ? fmt::format(":{}", *plan.coding.momentum) : "";
-  return feedback_name(plan.coding) + momentum;
-}
 
 /// "-" for what there is not.
 Cell known_cell(double value) {
@@ -64,10 +57,11 @@ std::string short_name(const ReplayRun& run, const std::vector<const ReplayRun*>
     return false;
   };
   const auto target = [](const ReplayPlan& plan) { return to_string(plan.coding.target); };
+  const auto feedback = [](const ReplayPlan& plan) { return plan.feedback(); };
   const auto schedule = [](const ReplayPlan& plan) { return to_string(plan.schedule); };
   std::string name = to_string(run.plan().coding.method);
   if (differs(target)) name += " " + target(run.plan());
-  if (differs(feedback_text)) name += " ef " + feedback_text(run.plan());
+  if (differs(feedback)) name += " ef " + feedback(run.plan());
   if (differs(schedule)) name += " " + schedule(run.plan());
   return name;
 }
@@ -98,7 +92,7 @@ Table replay_table(const std::vector<const ReplayRun*>& runs, const ReplayInput&
     const auto start_row = [&] {
       if (!name_runs) return std::vector<Cell>();
       return std::vector<Cell>{Cell(to_string(plan.coding.method)), Cell(to_string(plan.coding.target)),
-                               Cell(feedback_text(plan)), Cell(to_string(plan.schedule))};
+                               Cell(plan.feedback()), Cell(to_string(plan.schedule))};
     };
     for (const ReplayStep& step : run->steps()) {
       if (!each_step) break;
@@ -139,7 +133,7 @@ Json replay_document(const std::vector<const ReplayRun*>& runs, const ReplayInpu
     whole.erase("coded_nmse");
     document["runs"].push_back({{"method", to_string(plan.coding.method)},
                                 {"target", to_string(plan.coding.target)},
-                                {"ef", feedback_text(plan)},
+                                {"ef", plan.feedback()},
                                 {"schedule", to_string(plan.schedule)},
                                 {"length", plan.length},
                                 {"steps", std::move(steps)},

@@ -7,7 +7,6 @@
 #include <cmath>
 #include <limits>
 
-#include "feedback_option.hpp"
 #include "jsq/error.hpp"
 #include "jsq/frame.hpp"
 #include "jsq/uncompressed.hpp"
@@ -52,10 +51,26 @@ constexpr const char* kept_mark = "uncompressed.";
 
 }  // namespace
 
+std::string ReplayPlan::feedback() const {
+  std::string text;
+  switch (coding.feedback.value_or(method_named(coding.method.name).feedback)) {
+    case Feedback::none:
+      return "none";
+    case Feedback::residual:
+      return "plain";
+    case Feedback::masked:
+      text = "momentum";
+      break;
+    case Feedback::momentum:
+      text = "mean";
+      break;
+  }
+  return coding.momentum ? fmt::format("{}:{}", text, *coding.momentum) : text;
+}
+
 std::string ReplayPlan::name() const {
-  const std::string momentum = coding.momentum ? fmt::format(":{}", *coding.momentum) : "";
-  return fmt::format("{} at {}, ef {}{}, {}", to_string(coding.method), to_string(coding.target),
-                     feedback_name(coding), momentum, to_string(schedule));
+  return fmt::format("{} at {}, ef {}, {}", to_string(coding.method), to_string(coding.target), feedback(),
+                     to_string(schedule));
 }
 
 ReplayRun::ReplayRun(ReplayPlan plan, const Sequence& sequence)

@@ -21,6 +21,9 @@ struct ReplayPlan {
   Schedule schedule;
   uint64_t length = 0;  ///< steps of the schedule
 
+  /// What the workers keep: "none", "plain", "momentum:0.9" (DGC's) or "mean" (Signum's), also where that was
+  /// left to the method.
+  std::string feedback() const;
   /// Tells the plan from others, in states and messages.
   std::string name() const;
 };
