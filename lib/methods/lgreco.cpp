@@ -107,6 +107,8 @@ class LGrecoEncoder final : public MethodEncoder {
   }
 
   void aim_native() override {
+    // A tensor alone has none to trade errors with.
+    if (layers_.size() == 1 && alpha_ == 1) return settle();
     try_on_drafts(true);
     try_first_sizes();
     for (int round = 0;; ++round) {

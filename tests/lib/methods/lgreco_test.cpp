@@ -110,6 +110,12 @@ TEST(LGreco, WorksOnOneTensorAsItsBaseDoes) {
   EXPECT_GE(double(chosen.report.file_bytes), 0.99 * double(plain.report.file_bytes));
 }
 
+TEST(LGreco, LeavesATensorAloneAtTheSizeOfItsBase) {
+  const std::vector<Tensor> alone = {layers()[4]};
+  EXPECT_EQ(coded(alone, "lgreco").frame, coded(alone, "qsgd").frame);
+  EXPECT_LT(stored_bytes(coded(alone, "lgreco:alpha=3")), stored_bytes(coded(alone, "qsgd")));
+}
+
 TEST(LGreco, CodesZerosAndNothing) {
   const Coded zeros = coded({{{3, 4}, std::vector<float>(12)}, {{0}, {}}}, "lgreco");
   EXPECT_EQ(zeros.decoded[0], std::vector<float>(12));
