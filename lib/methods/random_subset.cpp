@@ -87,13 +87,18 @@ SubsetCut RandomSubset::cut(uint64_t k) {
     std::nth_element(all.candidates.begin(), last, all.candidates.end());
     const SubsetCut result{std::get<0>(*last), std::get<1>(*last), std::get<2>(*last) + 1};
     for (size_t s = 0; s < kept_.size(); ++s) {
-      auto next = near_cut[s].begin();
-      std::erase_if(kept_[s], [&](uint32_t i) {
-        if (next == near_cut[s].end() || next->first != i) return false;
-        const uint32_t word = next++->second;
-        return std::tuple(word, stretches_[s].tensor, stretches_[s].first + i) >=
-               std::tuple(result.word, result.tensor, result.element);
-      });
+      // What lies between those that are out moves together.
+      std::vector<uint32_t>& kept = kept_[s];
+      auto from = kept.begin(), to = kept.begin();
+      for (const auto& [i, word] : near_cut[s]) {
+        if (std::tuple(word, stretches_[s].tensor, stretches_[s].first + i) <
+            std::tuple(result.word, result.tensor, result.element))
+          continue;
+        const auto out = std::lower_bound(from, kept.end(), i);
+        to = std::move(from, out, to);
+        from = out + 1;
+      }
+      kept.erase(std::move(from, kept.end(), to), kept.end());
     }
     return result;
   }
