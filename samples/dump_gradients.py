@@ -20,8 +20,8 @@ steps, `dump.step()` counts all of them:
 With a GradScaler call `scaler.unscale_(optimizer)` before `dump.step()`; a hook of your own (register_comm_hook) and this one
 exclude each other. Then:
 
-    jsq compress gradients.h5
     jsq analyze --noise gradients.h5::/step000/worker0
+    jsq replay -m topk -t ratio=100 gradients.h5
 
     dump_gradients.py FILE.h5    dumps three steps of a small model as a demonstration
 

@@ -100,7 +100,9 @@ class DumpGradients(unittest.TestCase):
                 mine, other = (file[f"step001/worker{rank}/{name.replace('.', '/')}"][...] for rank in range(2))
                 self.assertFalse(np.array_equal(mine, other), name)
                 np.testing.assert_allclose((mine + other) / 2, averaged[name], rtol=1e-5, atol=1e-6)
-        subprocess.run([PROGRAM, "-q", "compress", "-r", "2", self.folder / "run.h5"], check=True)
+        replay = [PROGRAM, "replay", "--json", "-m", "fp32", self.folder / "run.h5"]
+        replayed = json.loads(subprocess.run(replay, check=True, capture_output=True).stdout)
+        self.assertEqual((replayed["workers"], replayed["elements"]), (2, 6 * 20 + 20 + 20 * 3 + 3))
 
     def test_a_step_without_gradients_is_an_error(self):
         import torch
