@@ -270,7 +270,7 @@ def table(rows):
     for method in METHODS:
         of_method = [row for row in rows if row["method"] == method]
         if method == "sgd":
-            text = [cell_text(of_method) + " at 1x"] + [""] * (len(RATIOS) - 1)
+            text = [cell_text(of_method)] + [""] * (len(RATIOS) - 1)
         else:
             text = [cell_text([row for row in of_method if row["asked_ratio"] == ratio]) for ratio in RATIOS]
         lines.append(f"| `{method}` | " + " | ".join(text) + " |")
