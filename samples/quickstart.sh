@@ -25,5 +25,8 @@ show test resnet20_mid.npy.jsq vit2_early.h5.jsq
 show analyze --noise resnet20_mid.npy
 show list -v --explain-size resnet20_mid.npy.jsq
 show compare resnet20_mid.npy -t ratio=8 -t ratio=32 -t ratio=1000
+show replay resnet20_mid.npy resnet20_mid.npy resnet20_mid.npy -m topk -m jointsq -t ratio=100 --ef none --ef plain
+show aggregate resnet20_mid.npy resnet20_mid.npy -m gqsgd-std -m topk
+show simulate resnet20_mid.npy --gradient-bytes 100MB --net 1Gbit,50us
 show decompress vit2_early.h5.jsq -o restored.h5
 printf '\nDone. The program is %s\n' "$root/build/tools/jsq"

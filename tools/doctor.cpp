@@ -22,7 +22,7 @@ void add_optional(std::vector<DoctorLine>& lines) {
   lines.push_back(
       {"optional", "Open MPI", ranks.usable,
        ranks.usable ? ranks.detail
-                    : ranks.detail + ": compare under mpirun needs it (Debian: libopenmpi-dev, JSQ_MPI=ON)"});
+                    : ranks.detail + ": compare and aggregate under mpirun need it (Debian: libopenmpi-dev, JSQ_MPI=ON)"});
 }
 
 /// The library's lines, and what only the program uses.
