@@ -9,10 +9,10 @@
 
 #include "aggregate_run.hpp"
 #include "atomic_output.hpp"
-#include "studies.hpp"
 #include "jsq/backend.hpp"
 #include "ranks.hpp"
 #include "report.hpp"
+#include "studies.hpp"
 
 namespace jsq::tools {
 
@@ -266,8 +266,9 @@ void add_aggregate(CLI::App& app, const GlobalOptions& global, std::function<int
   command->add_option("--step", options->step, "Step of the input, counted from 0 (default: the only one)")
       ->type_name("N");
   command
-      ->add_option("--layers", options->layers,
-                   "JSON file with the layers that flat gradients join: they become tensors (default: none)")
+      ->add_option(
+          "--layers", options->layers,
+          "JSON or HDF5 file with the layers that flat gradients join: they become tensors (default: none)")
       ->type_name("FILE");
   command
       ->add_option("--repeat", options->repeat,

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "jsq/error.hpp"
+#include "jsq/layers.hpp"
 
 namespace jsq::tools {
 namespace {
@@ -30,7 +31,9 @@ bool is_flat(const InputDump& dump) {
 
 }  // namespace
 
-std::vector<Layer> read_layers(const std::string& file, uint64_t elements) {
+namespace {
+
+std::vector<Layer> layers_of_json(const std::string& file, uint64_t elements) {
   std::error_code ignored;
   if (!std::filesystem::exists(file, ignored)) throw Error(Errc::not_found, file + ": no such file");
   std::ifstream in(file);
@@ -65,6 +68,35 @@ std::vector<Layer> read_layers(const std::string& file, uint64_t elements) {
   }
   if (at != elements) refuse(file, fmt::format("its layers have {} elements, the dump has {}", at, elements));
   return layers;
+}
+
+std::vector<Layer> layers_of_table(const std::string& path, uint64_t elements) {
+  std::vector<Layer> layers;
+  uint64_t at = 0;
+  for (LayerRow& row : read_layer_table(path)) {
+    uint64_t size = 1;
+    for (uint64_t extent : row.shape)
+      if (__builtin_mul_overflow(size, extent, &size)) size = UINT64_MAX;
+    if (row.offset != at || size > elements - at)
+      throw Error(
+          Errc::usage,
+          fmt::format("{}: layer '{}' does not begin at {}, or reaches beyond the {} elements of the dump",
+                      path, row.name, at, elements));
+    at += size;
+    layers.push_back({std::move(row.name), std::move(row.shape)});
+  }
+  if (at != elements)
+    throw Error(Errc::usage,
+                fmt::format("{}: its layers have {} elements, the dump has {}", path, at, elements));
+  return layers;
+}
+
+}  // namespace
+
+std::vector<Layer> read_layers(const std::string& file, uint64_t elements) {
+  const std::string name = file.substr(0, file.find("::"));
+  const bool table = name.ends_with(".h5") || name.ends_with(".hdf5");
+  return table ? layers_of_table(file, elements) : layers_of_json(file, elements);
 }
 
 std::string attach_layers(InputDump& dump, const InputFile& input, const std::string& choice) {

@@ -13,8 +13,9 @@ struct Layer {
   std::string name;  ///< its number where the file has none
   std::vector<uint64_t> shape;
 };
-/// The layers of a flat tensor of so many elements, in order; offsets, where they are given, are checked.
-/// \throws Error not_found, usage.
+/// The layers of a flat tensor of so many elements, in order: of a JSON file, or of a table in an HDF5 file
+/// (FILE.h5, FILE.h5::/layers). Offsets, where they are given, are checked.  \throws Error not_found, usage,
+/// and as read_layer_table does.
 std::vector<Layer> read_layers(const std::string& file, uint64_t elements);
 
 /// Gives the one-dimensional tensor of an npy dump its layers. `choice` is a file, "none", or empty: then

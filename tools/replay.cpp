@@ -234,8 +234,9 @@ void add_replay(CLI::App& app, const GlobalOptions& global, std::function<int()>
   command->add_option("--steps", options->steps, "Take these steps of the input, FIRST:END (default: all)")
       ->type_name("RANGE");
   command
-      ->add_option("--layers", options->layers,
-                   "JSON file with the layers that flat gradients join: they become tensors (default: none)")
+      ->add_option(
+          "--layers", options->layers,
+          "JSON or HDF5 file with the layers that flat gradients join: they become tensors (default: none)")
       ->type_name("FILE");
   command
       ->add_option("--nonfinite", options->nonfinite,

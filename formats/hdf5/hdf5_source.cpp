@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "formats/hdf5/hdf5.hpp"
+#include "formats/hdf5/hdf5_file.hpp"
 #include "formats/hdf5/hdf5_handle.hpp"
 #include "formats/hdf5/hdf5_listing.hpp"
 #include "formats/hdf5/hdf5_properties.hpp"
@@ -200,30 +201,6 @@ void Hdf5Source::read_stored(size_t tensor, uint64_t first, size_t count, std::b
       std::memcpy(out + at_element * element_bytes, stored.data(), stored.size());
     });
   if (type.big_endian) swap_element_bytes({out, count * element_bytes}, element_bytes);
-}
-
-/// Refuses what is not there, not a file, or not HDF5, before HDF5 opens it.
-void check_file(const std::string& path) {
-  struct stat status;
-  if (stat(path.c_str(), &status) != 0) throw Error(Errc::not_found, path + ": " + std::strerror(errno));
-  if (!S_ISREG(status.st_mode))
-    throw Error(Errc::unsupported_format,
-                path + ": is not a regular file; HDF5 needs one, so save it to a file first");
-}
-
-Handle open_file(const std::string& path) {
-  const htri_t is_hdf5 = H5Fis_hdf5(path.c_str());
-  if (is_hdf5 == 0)
-    throw Error(Errc::unsupported_format,
-                path + ": is not an HDF5 file (its signature is missing); check the file's origin");
-  if (is_hdf5 < 0) fail({Errc::not_found, path, ""}, "open the file");
-  const Handle access(
-      require(H5Pcreate(H5P_FILE_ACCESS), {Errc::internal, path, ""}, "make a property list"));
-  require(H5Pset_fapl_sec2(access), {Errc::internal, path, ""}, "choose its file driver");
-  // Locks keep a writer out, but file systems without locks are read all the same.
-  require(H5Pset_file_locking(access, true, true), {Errc::internal, path, ""}, "set file locking");
-  return Handle(
-      require(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), {Errc::damaged, path, ""}, "open the file"));
 }
 
 }  // namespace

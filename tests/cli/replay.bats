@@ -129,6 +129,28 @@ assert abs(row['nmse'] / nmse - 1) < 1e-6 and abs(row['cosine'] / cosine - 1) < 
   jsq replay --json run.h5 -m powersgd:rank=2 --layers layers.json >layers.out
   holds "$(jq '.runs[0].total.nmse' flat.json) == 0 and $(jq '.runs[0].total.nmse' layers.out) > 0"
   holds "$(jq '.runs[0].total.file_bytes' layers.out) < 0.5 * $(jq '.runs[0].total.file_bytes' flat.json)"
+  # The same from a table beside the gradients.
+  python -c "
+import h5py, numpy as np
+with h5py.File('run.h5', 'a') as f:
+    rows = np.zeros(2, [('name', 'S64'), ('offset', '<i8'), ('size', '<i8'), ('ndim', '<i4'), ('shape', '<i8', (4,))])
+    rows[0] = b'conv', 0, 2400, 2, [40, 60, 0, 0]
+    rows[1] = b'1', 2400, 600, 1, [600, 0, 0, 0]
+    f['layers'] = rows
+    rows['offset'][1] = 2401
+    f['gap'] = rows
+    rows['ndim'][1] = 5
+    f['deep'] = rows"
+  for table in run.h5 run.h5::/layers; do
+    jsq replay --json run.h5 -m powersgd:rank=2 --layers $table | jq -c .runs | cmp - <(jq -c .runs layers.out)
+  done
+  expect "$EXIT_USAGE" jsq replay run.h5 --layers run.h5::/gap
+  contains "$stderr" "layer '1' does not begin at 2400"
+  expect "$EXIT_DAMAGED" jsq replay run.h5 --layers run.h5::/deep
+  contains "$stderr" "row 1"
+  expect "$EXIT_UNSUPPORTED" jsq replay run.h5 --layers run.h5::/losses
+  contains "$stderr" "it is no table"
+  expect "$EXIT_USAGE" jsq replay run.h5 --layers run.h5::/nothing
   expect "$EXIT_USAGE" jsq replay nested.h5 --layers layers.json
   contains "$stderr" "step000, worker0"
 }
