@@ -12,6 +12,7 @@
 #include <limits>
 #include <map>
 #include <optional>
+#include <utility>
 
 #include "jsq/error.hpp"
 #include "kernels/cpu/error_sums.hpp"
@@ -31,9 +32,8 @@ namespace {
 constexpr MethodOption options[] = {
     {"preset", "fast|default|best", "default", "how much time the encoder may take"},
     {"transform", "none|dct|lowrank|auto|preset", "preset",
-     "of kernels and matrices; auto chooses for each tensor by what it saves, which takes seconds for a "
-     "million elements; "
-     "preset: auto with preset=best, otherwise none"},
+     "of kernels and matrices; auto chooses for each tensor by what it saves; preset: none with "
+     "preset=fast, otherwise auto"},
     {"levels", "independent|dependent|preset", "preset",
      "dependent: levels of two quantizers, chosen along paths of least error and bits: 4 to 8 % fewer bytes, "
      "several times the time; preset: dependent with preset=best, otherwise independent"},
@@ -90,51 +90,39 @@ class RdoqEncoder final : public MethodEncoder {
     // What a sample expects may be a little off, and a frame too large costs a pass.
     const double wanted = double(body_bytes) * (plain_.whole() ? 1.0 : learned_ ? *learned_ : 0.996);
     if (pool_.summary().max_key == 0 || body_bytes < 8) return drop_all();
-    if (prepare(wanted)) trained_.reset();
+    if (prepare(wanted)) adapted_.trained.reset();
     exact_ = false;
     if (std::optional<RdoqPlan> exact = plain_.exact_plan(wanted)) {
       const double bytes = plain_.exact_bytes(*exact);
       if (bytes <= double(body_bytes)) {
         coded_ = &plain_;
-        trained_.reset();
+        adapted_.trained.reset();
         use(*std::move(exact));
         exact_ = true;
         return uint64_t(bytes);
       }
     }
-    if (!trained_ || std::abs(wanted - aimed_) > 0.05 * aimed_) {
-      choose_transforms(
-          [&] { return step_for(wanted, 0.13); },
-          [&](const Trained& trained) { return coded_->expected_bytes(trained) / (0.98 * wanted); });
-      choose_layouts(wanted);
-      choose_lambda(wanted);
-      // Tables for the scales that rows choose, which in turn depend on tables.
-      for (int round = 0; round < chosen_rounds_ && coded_->whole(); ++round) {
-        trained_ = step_for(wanted, lambda_);
-        const RdoqPlan plan = coded_->make_plan(*trained_, lambda_);
-        if (!plan.row_costs.empty()) coded_->gather_chosen(plan);
-      }
+    if (!adapted_.trained || std::abs(wanted - aimed_) > 0.05 * aimed_) {
+      choose_transforms([&] { return step_for(wanted, 0.13); },
+                        [&](const CodingCost& cost, double) { return cost.bits / (8 * wanted); },
+                        [&](const Trained& trained) { return coded_->expected_bytes(trained) / wanted; },
+                        [&](const Trained& trained) { return trained.squared_error; });
+      adapt(wanted);
     }
     aimed_ = wanted;
-    std::optional<Measured> best = best_within(wanted);
-    // At low rates a heavy bit can make nothing worth coding at any step.
-    for (double lambda = lambda_ / 2;
-         !fixed_lambda_ && !dither_ && (!best || best->outcome.bytes < 0.9 * wanted) && lambda > 0.01;
-         lambda /= 2) {
-      std::swap(lambda, lambda_);
-      std::optional<Measured> other = best_within(wanted);
-      if (other && (!best || other->outcome.squared_error < best->outcome.squared_error)) {
-        best = std::move(other);
-        lambda = lambda_;
+    std::optional<Measured> best = fullest(wanted);
+    if (coded_ != &plain_ && (!best || best->outcome.squared_error > 0.9 * plain_expected_)) {
+      // Too near for estimates to tell.
+      const Adapted with = adapted_;
+      RdoqPool* const transformed = std::exchange(coded_, &plain_);
+      adapt(wanted);
+      std::optional<Measured> without = fullest(wanted);
+      if (!best || (without && without->outcome.squared_error < best->outcome.squared_error)) {
+        best = std::move(without);
       } else {
-        std::swap(lambda, lambda_);
+        adapted_ = with;
+        coded_ = transformed;
       }
-    }
-    if (!best && coded_ != &plain_) {
-      // The factors' unit suited no step that fits.
-      coded_ = &plain_;
-      choose_layouts(wanted);
-      best = best_within(wanted);
     }
     if (!best) return drop_all();
     if (dependent_levels_) {
@@ -176,7 +164,7 @@ class RdoqEncoder final : public MethodEncoder {
       return;
     }
     prepare(double(pool_.summary().elements) / 8);
-    lambda_ = fixed_lambda_ ? *fixed_lambda_ : 0.13;
+    adapted_.lambda = fixed_lambda_ ? *fixed_lambda_ : 0.13;
     if (target.kind == TargetKind::maxabs)
       aim_largest_error(target);
     else
@@ -228,7 +216,7 @@ class RdoqEncoder final : public MethodEncoder {
   static Transforming transforming(const MethodSpec& spec, Preset preset) {
     const auto asked = OptionReader(spec).choice("transform", transformings);
     if (asked != Transforming::by_preset) return asked;
-    return preset == Preset::best ? Transforming::automatic : Transforming::none;
+    return preset == Preset::fast ? Transforming::none : Transforming::automatic;
   }
   static bool takes_dependent_levels(const MethodSpec& spec, Preset preset) {
     const Levels asked = OptionReader(spec).choice("levels", level_kinds);
@@ -239,6 +227,38 @@ class RdoqEncoder final : public MethodEncoder {
            (preset == Preset::balanced && pool.summary().elements <= (uint64_t(1) << 20));
   }
 
+  /// Layouts, the weight of a bit and tables for what is coded.
+  void adapt(double wanted) {
+    choose_layouts(wanted);
+    choose_lambda(wanted);
+    // Tables for the scales that rows choose, which in turn depend on tables.
+    for (int round = 0; round < chosen_rounds_ && coded_->whole(); ++round) {
+      adapted_.trained = step_for(wanted, adapted_.lambda);
+      const RdoqPlan plan = coded_->make_plan(*adapted_.trained, adapted_.lambda);
+      if (!plan.row_costs.empty()) coded_->gather_chosen(plan);
+    }
+  }
+
+  /// The plan that comes closest to `wanted` from below.
+  std::optional<Measured> fullest(double wanted) {
+    std::optional<Measured> best = best_within(wanted);
+    // At low rates a heavy bit can make nothing worth coding at any step.
+    double& weight = adapted_.lambda;
+    for (double lambda = weight / 2;
+         !fixed_lambda_ && !dither_ && (!best || best->outcome.bytes < 0.9 * wanted) && lambda > 0.01;
+         lambda /= 2) {
+      std::swap(lambda, weight);
+      std::optional<Measured> other = best_within(wanted);
+      if (other && (!best || other->outcome.squared_error < best->outcome.squared_error)) {
+        best = std::move(other);
+        lambda = weight;
+      } else {
+        std::swap(lambda, weight);
+      }
+    }
+    return best;
+  }
+
   /// The plan of the present weight of a bit that comes closest to `wanted` from below.
   std::optional<Measured> best_within(double wanted) {
     std::optional<Measured> best;
@@ -247,10 +267,11 @@ class RdoqEncoder final : public MethodEncoder {
       // Rows that choose their scales can turn many elements on and off at once: the last attempts do
       // without.
       const bool chosen_rows = attempt < 4;
-      if (attempt == 4 && !dither_) correction_ = 1;
-      trained_ = step_for(wanted * correction_, lambda_);
-      Measured found{plan_of(*trained_), {}};
+      if (attempt == 4 && !dither_) adapted_.correction = 1;
+      adapted_.trained = step_for(wanted * adapted_.correction, adapted_.lambda);
+      Measured found{plan_of(*adapted_.trained), {}};
       if (!chosen_rows) found.plan.row_costs.clear();
+      coded_->fix_scales(found.plan);
       found.outcome = coded_->measure(found.plan);
       const double off = found.outcome.bytes / wanted;
       // Bytes jump where the step passes a half octave: then another weight of a bit has to fill the gap.
@@ -259,8 +280,8 @@ class RdoqEncoder final : public MethodEncoder {
         found = trim(std::move(found), wanted);
       if (found.outcome.bytes <= wanted && (!best || found.outcome.bytes > best->outcome.bytes))
         best = std::move(found);
-      if (best && best->outcome.bytes > enough * wanted) break;
-      correction_ = std::clamp(correction_ * 0.9993 / off, 0.1, 10.0);
+      if (best && best->outcome.bytes > enough * wanted - near_bytes) break;
+      adapted_.correction = std::clamp(adapted_.correction * 0.9993 / off, 0.1, 10.0);
     }
     return best;
   }
@@ -351,62 +372,71 @@ class RdoqEncoder final : public MethodEncoder {
     coded_ = transformed_.get();
   }
 
-  /// For every part the transform with the least error + lambda bits, under the tables that `find` gives.
-  template <class Find, class Excess>
-  void choose_transforms(Find find, Excess excess_of) {
+  /// For every part the transform with the least error + lambda bits. `find` trains for the target on what is
+  /// coded; `excess` tells by how much bytes, or the error that is left to lose, are too many: of an estimate
+  /// at a step, and as trained. `expected`: what is compared at the end.
+  template <class Find, class Excess, class TrainedExcess, class Expected>
+  void choose_transforms(Find find, Excess excess, TrainedExcess trained_excess, Expected expected) {
     coded_ = &plain_;
     transformed_.reset();
     if (transforming_ == Transforming::none) return;
     const std::vector<PoolSite> sites = pool_sites(pool_);
     if (sites.empty()) return;
-    std::vector<TransformChoice> choices(sites.size());
-    for (size_t j = 0; j < sites.size(); ++j)
-      choices[j].dct = transforming_ != Transforming::lowrank && sites[j].site.takes_dct();
-    take_choices(sites, choices, {});
-    if (transforming_ == Transforming::dct) return;
-    TransformSearch search(
-        pool_, sites, plain_, transforming_ == Transforming::automatic,
-        preset_ == Preset::best ? SubspaceOptions{64, 4, 2, 0} : SubspaceOptions{64, 4, 1, 0},
-        [this](Transforms transforms) { return pool_with(std::move(transforms)); });
-    // Predictions take bytes and leave less to code: the step at which both together are what is wanted, by
-    // secants.
-    coded_->gather();
-    step_guess_ = 0;
-    correction_ = 1;
-    double low = 0, high = HUGE_VAL, step_before = 0, excess_before = 0, nearest = HUGE_VAL;
+    if (transforming_ == Transforming::dct) {
+      std::vector<TransformChoice> choices(sites.size());
+      for (size_t j = 0; j < sites.size(); ++j) choices[j].dct = sites[j].site.takes_dct();
+      take_choices(sites, choices, {});
+      return;
+    }
+    plain_.gather();
+    adapted_.step_guess = 0;
+    adapted_.correction = 1;
     Trained trained = find();
-    double step = trained.values.step();
-    std::vector<TransformChoice> best;
-    Reconstruction best_unit;
-    for (int round = 0; round < 6; ++round) {
-      const RdoqPlan plan = coded_->make_plan(trained, trained.lambda);
-      choices = search.choose(plan);
-      take_choices(sites, choices, plan.coder.values());
+    plain_expected_ = expected(trained);
+    if (trained.model.tables.empty()) return;
+    TransformSearch search(pool_, sites,
+                           {transforming_ == Transforming::automatic,
+                            {64, 4, preset_ == Preset::best ? 2u : 1u, 0},
+                            preset_ == Preset::best ? uint64_t(1) << 18 : uint64_t(1) << 16});
+    double step = trained.values.step(), calibration = 0;
+    for (int round = 0; round < 3; ++round) {
+      const ContextCoder coder(trained.model, trained.values);
+      const CodingCosts costs(coder, RdQuantizer(coder, trained.lambda));
+      if (round == 0) calibration = trained_excess(trained) / excess(search.plain_cost(costs, step), step);
+      step = search_step(step, [&](double tried) {
+        return calibration * excess(search.choose(costs, tried), stored_step(tried).step());
+      });
+      take_choices(sites, search.choices(), stored_step(step));
       coded_->gather();
-      const double excess =
-          excess_of(train(coded_->atoms(), stored_step(step), training_options(trained.lambda)));
-      const double off = excess > 1.01 ? excess * excess * excess : std::max(excess, 1 / excess);
-      if (off < nearest) {
-        nearest = off;
-        best = choices;
-        best_unit = plan.coder.values();
-      }
-      if (off < 1.04 || !search.has_factors()) break;
-      (excess > 1 ? low : high) = step;
-      double next = step * std::sqrt(excess);
-      if (step_before > 0 && (excess > excess_before) == (step < step_before)) {
-        const double slope = coarse_log2(excess / excess_before) / coarse_log2(step / step_before);
-        if (slope < -0.05) next = step * std::clamp(power(excess, -1 / slope), 0.125, 8.0);
+      trained = train(coded_->atoms(), stored_step(step), training_options(trained.lambda));
+      const double found = trained_excess(trained);
+      if ((found < 1.05 && found > 0.95) || coded_ == &plain_ || trained.model.tables.empty()) break;
+      calibration *= found;
+    }
+  }
+
+  /// Where excess(step), which falls with the step, is 1: by secants. Its last call is with what it returns.
+  template <class Excess>
+  double search_step(double step, Excess excess) {
+    double low = 0, high = HUGE_VAL, step_before = 0, found_before = 0;
+    for (int round = 0; round < 7; ++round) {
+      const double found = excess(step);
+      if (std::abs(found - 1) < 0.02 || round == 6) break;
+      (found > 1 ? low : high) = step;
+      double next = step * std::clamp(std::sqrt(found), 0.25, 4.0);
+      if (step_before > 0 && (found > found_before) == (step < step_before)) {
+        const double slope = coarse_log2(found / found_before) / coarse_log2(step / step_before);
+        if (slope < -0.05) next = step * std::clamp(power(found, -1 / slope), 0.125, 8.0);
       }
       // Where bytes hardly follow the step, on to where they do.
-      if (high == HUGE_VAL) next = std::max(next, 1.3 * step);
-      if (!(next > low && next < high)) next = std::sqrt(low * high);
+      if (high == HUGE_VAL) next = std::max(next, 1.1 * step);
+      if (!(next > low && next < high)) next = high == HUGE_VAL ? 1.5 * low : std::sqrt(low * high);
+      if (low > 0 && high < 1.005 * low) break;
       step_before = step;
-      excess_before = excess;
-      trained = train(coded_->atoms(), stored_step(next), training_options(trained.lambda));
-      step = trained.values.step();
+      found_before = found;
+      step = next;
     }
-    if (best_unit.step() != step) take_choices(sites, best, best_unit);
+    return step;
   }
 
   double largest() const { return coded_->largest(); }
@@ -426,7 +456,8 @@ class RdoqEncoder final : public MethodEncoder {
     double high = dither_ ? 0x1p+20 * largest() : 2 * largest(),
            low = std::max(largest() * 0x1p-30, 0x1p-119);  // bytes at `high` fit
     Trained best = train(coded_->atoms(), stored_step(high), training);
-    double guess = step_guess_ > low && step_guess_ < high ? step_guess_ : std::sqrt(low * high);
+    double guess =
+        adapted_.step_guess > low && adapted_.step_guess < high ? adapted_.step_guess : std::sqrt(low * high);
     double reach = 1.02;
     for (int round = 0; round < 40 && high > low * 1.0003; ++round) {
       Trained trained = train(coded_->atoms(), stored_step(guess), training);
@@ -441,32 +472,32 @@ class RdoqEncoder final : public MethodEncoder {
       reach = reach * reach;
       if (!(guess > low * 1.0001 && guess < high * 0.9999)) guess = std::sqrt(low * high);
     }
-    step_guess_ = high;
+    adapted_.step_guess = high;
     return best;
   }
 
   void choose_layouts(double wanted) {
     coded_->gather();
-    step_guess_ = 0;
-    correction_ = 1;
-    trained_ = step_for(wanted, 0.13);
+    adapted_.step_guess = 0;
+    adapted_.correction = 1;
+    adapted_.trained = step_for(wanted, 0.13);
     for (int round = 0; round < 2; ++round) {
-      if (!coded_->improve_layouts(coded_->make_plan(*trained_, trained_->lambda))) break;
+      if (!coded_->improve_layouts(coded_->make_plan(*adapted_.trained, adapted_.trained->lambda))) break;
       coded_->gather();
-      trained_ = step_for(wanted, 0.13);
+      adapted_.trained = step_for(wanted, 0.13);
     }
   }
 
   /// The weight of a bit: the slope of the best quantizer is near 0.13 step^2 and varies with the rate.
   void choose_lambda(double wanted) {
-    lambda_ = fixed_lambda_ ? *fixed_lambda_ : 0.13;
+    adapted_.lambda = fixed_lambda_ ? *fixed_lambda_ : 0.13;
     if (fixed_lambda_ || preset_ == Preset::fast || dither_) return;
     double least = HUGE_VAL;
     for (double lambda : {0.07, 0.1, 0.13, 0.17, 0.22}) {
       const Trained trained = step_for(wanted, lambda);
       if (trained.squared_error >= least) continue;
       least = trained.squared_error;
-      lambda_ = lambda;
+      adapted_.lambda = lambda;
     }
   }
 
@@ -484,6 +515,7 @@ class RdoqEncoder final : public MethodEncoder {
         reach *= reach;
       }
       Measured candidate{with_lambda(given.plan, lambda), {}};
+      if (std::abs(lambda / given.plan.lambda() - 1) > 0.1) coded_->fix_scales(candidate.plan);
       candidate.outcome = coded_->measure(candidate.plan);
       if (candidate.outcome.bytes > wanted) {
         exceeds = lambda;
@@ -492,7 +524,7 @@ class RdoqEncoder final : public MethodEncoder {
       fits = lambda;
       if (best.outcome.bytes > wanted || candidate.outcome.bytes > best.outcome.bytes)
         best = std::move(candidate);
-      if (best.outcome.bytes > 0.9995 * wanted) break;
+      if (best.outcome.bytes > 0.9995 * wanted - near_bytes) break;
     }
     if (fits > 0 && exceeds > 0 && best.outcome.bytes <= wanted && best.outcome.bytes < 0.9985 * wanted)
       return fill(std::move(best), fits, exceeds, wanted);
@@ -511,14 +543,14 @@ class RdoqEncoder final : public MethodEncoder {
       }
       low = candidate.plan.cut;
       if (candidate.outcome.bytes > best.outcome.bytes) best = std::move(candidate);
-      if (best.outcome.bytes > 0.9995 * wanted) break;
+      if (best.outcome.bytes > 0.9995 * wanted - near_bytes) break;
     }
     return best;
   }
 
   void aim_nmse(const Target& target) {
     const double wanted = target.value * pool_.summary().energy;
-    const TrainingOptions training = training_options(lambda_);
+    const TrainingOptions training = training_options(adapted_.lambda);
     const auto at_step = [&](double step) { return train(coded_->atoms(), stored_step(step), training); };
     const auto step_within = [&](double error) {
       double low = std::max(largest() * 0x1p-30, 0x1p-119), high = 4 * largest();
@@ -530,14 +562,38 @@ class RdoqEncoder final : public MethodEncoder {
     };
     choose_transforms(
         [&] { return at_step(step_within(wanted)); },
-        [&](const Trained& trained) { return wanted / std::max(trained.squared_error, 1e-300); });
+        [&](const CodingCost& cost, double step) {
+          return wanted / std::max(cost.error * step * step, 1e-300);
+        },
+        [&](const Trained& trained) { return wanted / std::max(trained.squared_error, 1e-300); },
+        [&](const Trained& trained) { return coded_->expected_bytes(trained); });
+    std::optional<Measured> best = cheapest(wanted, step_within, at_step);
+    if (coded_ != &plain_ && (!best || best->outcome.bytes > 0.95 * plain_expected_)) {
+      RdoqPool* const transformed = std::exchange(coded_, &plain_);
+      std::optional<Measured> without = cheapest(wanted, step_within, at_step);
+      if (!best || (without && without->outcome.bytes < best->outcome.bytes))
+        best = std::move(without);
+      else
+        coded_ = transformed;
+    }
+    if (!best) unreachable(target, coded_->measure_errors(plan_of(*adapted_.trained)).squared_error);
+    if (dependent_levels_) {
+      std::optional<Measured> dependent = dependent_for_error(*best, wanted);
+      if (dependent && dependent->outcome.bytes < best->outcome.bytes) best = std::move(dependent);
+    }
+    use(std::move(best->plan));
+  }
+
+  /// The plan with the fewest bytes whose error is at most `wanted`.
+  template <class StepWithin, class AtStep>
+  std::optional<Measured> cheapest(double wanted, StepWithin step_within, AtStep at_step) {
     coded_->gather();
     double correction = 1;
     std::optional<Measured> best;
     for (int pass = 0; pass < 7; ++pass) {
       const double low = step_within(wanted * correction);
-      trained_ = at_step(low);
-      Measured found{plan_of(*trained_), {}};
+      adapted_.trained = at_step(low);
+      Measured found{plan_of(*adapted_.trained), {}};
       if (pass < 2 && coded_->improve_layouts(found.plan)) {
         coded_->gather();
         continue;
@@ -547,16 +603,11 @@ class RdoqEncoder final : public MethodEncoder {
       if (error <= wanted && (!best || found.outcome.bytes < best->outcome.bytes))
         best = std::move(found);
       else if (!best && low <= largest() * 0x1p-29)
-        unreachable(target, error);
+        break;
       if (error <= wanted && error >= 0.994 * wanted) break;
       correction *= 0.997 * wanted / std::max(error, 1e-300);
     }
-    if (!best) unreachable(target, coded_->measure_errors(plan_of(*trained_)).squared_error);
-    if (dependent_levels_) {
-      std::optional<Measured> dependent = dependent_for_error(*best, wanted);
-      if (dependent && dependent->outcome.bytes < best->outcome.bytes) best = std::move(dependent);
-    }
-    use(std::move(best->plan));
+    return best;
   }
 
   [[noreturn]] void unreachable(const Target& target, double error) const {
@@ -571,8 +622,8 @@ class RdoqEncoder final : public MethodEncoder {
     training.uniform = true;
     double step = dither_ ? target.value : 2 * target.value, nearest = HUGE_VAL;
     for (int attempt = 0; attempt < 10; ++attempt) {
-      trained_ = train(coded_->atoms(), stored_step(step), training);
-      Measured found{plan_of(*trained_), {}};
+      adapted_.trained = train(coded_->atoms(), stored_step(step), training);
+      Measured found{plan_of(*adapted_.trained), {}};
       if (attempt == 0 && coded_->improve_layouts(found.plan)) {
         coded_->gather();
         continue;
@@ -609,13 +660,20 @@ class RdoqEncoder final : public MethodEncoder {
   RdoqPool plain_;  ///< without transforms
   std::unique_ptr<RdoqPool> transformed_;
   RdoqPool* coded_ = &plain_;  ///< what is coded
-  std::optional<Trained> trained_;
+  /// Of what is coded, for the last aim.
+  struct Adapted {
+    std::optional<Trained> trained;
+    double lambda = 0.13;
+    double correction = 1;  ///< wanted bytes as training expects them / as they turn out
+    double step_guess = 0;  ///< where the last search ended
+  };
+  Adapted adapted_;
+  double plain_expected_ = 0;  ///< what the target leaves open without transforms: the error, or bytes
   std::string parameters_ = write_rdoq_parameters({});
-  double aimed_ = 0, prepared_ = 0, lambda_ = 0.13, expected_ = 0;
-  std::optional<double> learned_;  ///< of a sample: bytes expected / bytes that the last aim took
-  double correction_ = 1;          ///< wanted bytes as training expects them / as they turn out
+  double aimed_ = 0, prepared_ = 0, expected_ = 0;
+  std::optional<double> learned_;          ///< of a sample: bytes expected / bytes that the last aim took
+  static constexpr double near_bytes = 2;  ///< of a small budget, as near as makes no difference
   static constexpr int chosen_rounds_ = 2;
-  double step_guess_ = 0;  ///< where the last search ended
   bool dropped_ = true;
   std::optional<uint64_t> dither_;  ///< stream of random numbers, with stochastic rounding
   bool exact_ = false;              ///< the last aim took an exact copy

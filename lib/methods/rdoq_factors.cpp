@@ -3,36 +3,39 @@
 #include <Eigen/Cholesky>
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "lib/methods/rdoq_scales.hpp"
 
 namespace jsq {
 
-MatrixF part_matrix(const TensorPool& pool, size_t t, uint64_t first, const TransformSite& site) {
+MatrixF part_lines(const TensorPool& pool, size_t t, uint64_t first, const TransformSite& site, bool cosine,
+                   std::span<const uint64_t> rows) {
   const ScaleView& view = site.view;
   const auto inner = size_t(view.inner), columns = size_t(view.columns);
-  MatrixF matrix(Eigen::Index(columns), Eigen::Index(view.rows * inner));
+  MatrixF lines(Eigen::Index(rows.size() * inner), Eigen::Index(columns));
   std::vector<float> scratch, coefficients;
-  for (uint64_t r = 0; r < view.rows; ++r) {
+  const std::optional<KernelDct> dct = cosine ? std::optional(KernelDct(site.kernel)) : std::nullopt;
+  float* line = lines.data();
+  for (const uint64_t r : rows) {
     std::span<const float> values =
         pool.read(t, first + r * view.row_elements(), size_t(view.row_elements()), scratch);
-    if (site.takes_dct()) {
+    if (dct) {
       coefficients.resize(values.size());
-      KernelDct(site.kernel).forward(values, coefficients);
+      dct->forward(values, coefficients);
       values = coefficients;
     }
-    for (size_t c = 0; c < columns; ++c)
-      for (size_t k = 0; k < inner; ++k)
-        matrix(Eigen::Index(c), Eigen::Index(r * inner + k)) = values[c * inner + k];
+    for (size_t k = 0; k < inner; ++k, line += columns)
+      for (size_t c = 0; c < columns; ++c) line[c] = values[c * inner + k];
   }
-  return matrix;
+  return lines;
 }
 
 namespace {
 
-constexpr size_t quantiles = 16;
+constexpr size_t quantiles = 8;
 
-/// The middle of each sixteenth of the sorted energies, divided by the mean.
+/// The middle of each eighth of the sorted energies, divided by the mean.
 std::vector<double> shares_of(std::vector<double> energies) {
   std::sort(energies.begin(), energies.end());
   double sum = 0;
@@ -63,29 +66,28 @@ int32_t rounded(double x) {
 
 }  // namespace
 
-FactorBasis make_basis(const MatrixF& matrix, const SubspaceOptions& options) {
+FactorBasis make_basis(const MatrixF& lines, const SubspaceOptions& options) {
   FactorBasis basis;
-  basis.rows = size_t(matrix.rows());
-  std::vector<double> rows(size_t(matrix.rows())), columns(size_t(matrix.cols()));
-  for (Eigen::Index i = 0; i < matrix.rows(); ++i)
-    for (Eigen::Index k = 0; k < matrix.cols(); ++k) {
-      const double square = double(matrix(i, k)) * double(matrix(i, k));
-      rows[size_t(i)] += square;
-      columns[size_t(k)] += square;
+  std::vector<double> of_lines(size_t(lines.rows())), of_columns(size_t(lines.cols()));
+  for (Eigen::Index i = 0; i < lines.rows(); ++i)
+    for (Eigen::Index c = 0; c < lines.cols(); ++c) {
+      const double square = double(lines(i, c)) * double(lines(i, c));
+      of_lines[size_t(i)] += square;
+      of_columns[size_t(c)] += square;
     }
-  for (double e : rows) basis.energy += e;
-  basis.row_shares = shares_of(std::move(rows));
-  basis.column_shares = shares_of(std::move(columns));
-  basis.subspace = leading_subspace(matrix, options);
+  for (double e : of_lines) basis.energy += e;
+  basis.line_shares = shares_of(std::move(of_lines));
+  basis.column_shares = shares_of(std::move(of_columns));
+  basis.subspace = leading_subspace(lines, options);
   return basis;
 }
 
 RankChoice choose_rank(const FactorBasis& basis, double step, double lambda) {
-  const auto m = double(basis.rows), n = double(basis.subspace.right.rows());
+  const auto m = double(basis.subspace.right.rows()), n = double(basis.subspace.left.rows());
   const double square = step * step;
   const auto residual_cost = [&](double energy) {
     double cost = 0;
-    for (double a : basis.row_shares)
+    for (double a : basis.line_shares)
       for (double b : basis.column_shares)
         cost += cost_of_variance(a * b * energy / (m * n * square), lambda);
     return cost * m * n / double(quantiles * quantiles);
@@ -110,46 +112,95 @@ RankChoice choose_rank(const FactorBasis& basis, double step, double lambda) {
   return best;
 }
 
-std::shared_ptr<const StoredFactors> make_factors(const MatrixF& matrix, const FactorBasis& basis,
+namespace {
+
+/// Right factors and the lengths of their directions, of components that are not zero.
+struct RightFactors {
+  std::vector<std::vector<int32_t>> numbers;
+  std::vector<Eigen::Index> components;  ///< of the basis
+  Eigen::MatrixXf directions;            ///< [line][component], of length 1
+};
+RightFactors right_factors(const FactorBasis& basis, const RankChoice& choice, double unit) {
+  RightFactors right;
+  const Subspace& from = basis.subspace;
+  const Eigen::Index lines = from.left.rows(),
+                     wanted = std::min<Eigen::Index>(choice.rank, from.singular.size());
+  std::vector<int32_t> numbers(static_cast<size_t>(lines));
+  for (Eigen::Index j = 0; j < wanted; ++j) {
+    const double scale = from.singular[j] / unit;
+    bool any = false;
+    for (Eigen::Index i = 0; i < lines; ++i) {
+      numbers[size_t(i)] = rounded(scale * double(from.left(i, j)));
+      any = any || numbers[size_t(i)] != 0;
+    }
+    if (!any) continue;
+    right.numbers.push_back(numbers);
+    right.components.push_back(j);
+  }
+  right.directions.resize(lines, Eigen::Index(right.numbers.size()));
+  for (size_t j = 0; j < right.numbers.size(); ++j) {
+    double squares = 0;
+    for (int32_t q : right.numbers[j]) squares += double(q) * double(q);
+    const double inverse = 1 / std::sqrt(squares);
+    for (Eigen::Index i = 0; i < lines; ++i)
+      right.directions(i, Eigen::Index(j)) = float(right.numbers[j][size_t(i)] * inverse);
+  }
+  return right;
+}
+
+/// About what the numbers take: those of a two-sided geometric distribution with their mean magnitude.
+template <class Numbers>
+double geometric_bits(const Numbers& numbers, size_t count) {
+  double mean = 0;
+  for (size_t i = 0; i < count; ++i) mean += std::abs(double(numbers[i]));
+  mean /= double(count);
+  if (mean == 0) return 8;
+  return double(count) * (coarse_log2(1 + mean) + mean * coarse_log2(1 + 1 / mean) + mean / (1 + mean)) + 4;
+}
+
+}  // namespace
+
+DraftFactors draft_factors(const FactorBasis& basis, const RankChoice& choice, double step) {
+  const double unit = kappas16[choice.kappa] * step / 16;
+  const RightFactors right = right_factors(basis, choice, unit);
+  DraftFactors draft;
+  draft.directions = right.directions * float(unit);
+  draft.left.resize(basis.subspace.right.rows(), draft.directions.cols());
+  draft.bits = 12;
+  for (size_t j = 0; j < right.numbers.size(); ++j) {
+    auto left = draft.left.col(Eigen::Index(j));
+    for (Eigen::Index c = 0; c < left.size(); ++c)
+      left[c] = float(rounded(double(basis.subspace.right(c, right.components[j])) / unit));
+    draft.bits += geometric_bits(right.numbers[j], right.numbers[j].size()) +
+                  geometric_bits(left.data(), size_t(left.size()));
+  }
+  return draft;
+}
+
+std::shared_ptr<const StoredFactors> make_factors(const MatrixF& lines, const FactorBasis& basis,
                                                   const RankChoice& choice, double step) {
   fix_product_blocking();
   const double unit = kappas16[choice.kappa] * step / 16;
-  const Eigen::Index m = matrix.rows(), n = matrix.cols();
-  const Eigen::Index wanted = std::min<Eigen::Index>(choice.rank, basis.subspace.singular.size());
-  std::vector<std::vector<int32_t>> rights;
-  for (Eigen::Index j = 0; j < wanted; ++j) {
-    std::vector<int32_t> right(static_cast<size_t>(n));
-    for (Eigen::Index k = 0; k < n; ++k)
-      right[size_t(k)] = rounded(basis.subspace.singular[j] * double(basis.subspace.right(k, j)) / unit);
-    if (std::any_of(right.begin(), right.end(), [](int32_t q) { return q != 0; }))
-      rights.push_back(std::move(right));
-  }
-  if (rights.empty()) return nullptr;
-  const auto rank = Eigen::Index(rights.size());
-  Eigen::MatrixXf directions(n, rank);
-  for (Eigen::Index j = 0; j < rank; ++j) {
-    double squares = 0;
-    for (int32_t q : rights[size_t(j)]) squares += double(q) * double(q);
-    const double inverse = 1 / std::sqrt(squares);
-    for (Eigen::Index k = 0; k < n; ++k) directions(k, j) = float(rights[size_t(j)][size_t(k)] * inverse);
-  }
-  const Eigen::MatrixXd wide = directions.cast<double>();
+  const RightFactors right = right_factors(basis, choice, unit);
+  if (right.numbers.empty()) return nullptr;
+  const Eigen::MatrixXd wide = right.directions.cast<double>();
   Eigen::MatrixXd gram = wide.transpose() * wide;
   gram.diagonal().array() += 1e-6;  // directions that rounding made equal
-  const Eigen::MatrixXf products = matrix * directions;
+  const Eigen::MatrixXf products = lines.transpose() * right.directions;
   const Eigen::MatrixXd left = gram.ldlt().solve(products.transpose().cast<double>());
   auto stored = std::make_shared<StoredFactors>();
   stored->kappa = choice.kappa;
   IntegerFactors& factors = stored->factors;
-  factors.rows = size_t(m);
-  factors.columns = size_t(n);
-  for (Eigen::Index j = 0; j < rank; ++j) {
-    std::vector<int32_t> numbers(static_cast<size_t>(m));
-    for (Eigen::Index i = 0; i < m; ++i) numbers[size_t(i)] = rounded(left(j, i) / unit);
+  factors.rows = size_t(lines.cols());
+  factors.columns = size_t(lines.rows());
+  std::vector<int32_t> numbers(factors.rows);
+  for (size_t j = 0; j < right.numbers.size(); ++j) {
+    for (size_t c = 0; c < numbers.size(); ++c)
+      numbers[c] = rounded(left(Eigen::Index(j), Eigen::Index(c)) / unit);
     if (std::all_of(numbers.begin(), numbers.end(), [](int32_t u) { return u == 0; })) continue;
     ++factors.rank;
     factors.left.insert(factors.left.end(), numbers.begin(), numbers.end());
-    factors.right.insert(factors.right.end(), rights[size_t(j)].begin(), rights[size_t(j)].end());
+    factors.right.insert(factors.right.end(), right.numbers[j].begin(), right.numbers[j].end());
   }
   return factors.rank == 0 ? nullptr : stored;
 }

@@ -10,6 +10,7 @@
 #include "kernels/cpu/uniforms.hpp"
 #include "kernels/element/float_bits.hpp"
 #include "lib/core/stored_values.hpp"
+#include "lib/methods/rdoq_estimates.hpp"
 #include "lib/methods/rdoq_scales.hpp"
 
 namespace jsq {
@@ -30,7 +31,7 @@ RdoqPool::RdoqPool(const TensorPool& pool, bool choose_scales, std::shared_ptr<c
     planned.plans.resize(planned.parts.views.size());
     tensors_.push_back(std::move(planned));
   }
-  if (stage_ && !stage_->transforms().empty()) transform_bytes_ = double(transform_stream().size());
+  if (stage_ && !stage_->transforms().empty()) transform_stream_ = write_transform_stream();
 }
 
 double RdoqPool::largest() const {
@@ -377,34 +378,6 @@ void RdoqPool::relate(const RdoqPlan& plan, ScaledPiece& scaled) const {
         std::clamp(int(r) - plan.octaves, plan.dither && r > octaves_of_zero ? lifted : floor, most_scale));
 }
 
-namespace {
-
-constexpr uint32_t cost_shift = 19, cost_keys = 384;                   // a sixteenth of an octave
-constexpr uint32_t first_cost_key = (127u - 10) << (23 - cost_shift);  // 2^-10 steps
-
-uint32_t cost_key(float x) {
-  const uint32_t key = element::magnitude_key(x) >> cost_shift;
-  return std::min(std::max(key, first_cost_key) - first_cost_key, cost_keys - 1);
-}
-
-std::vector<float> make_row_costs(const RdoqPlan& plan) {
-  std::vector<float> costs(context_classes * cost_keys);
-  const double lambda = plan.quantizer.lambda();
-  for (size_t k = 0; k < context_classes; ++k)
-    for (uint32_t key = 0; key < cost_keys; ++key) {
-      const float x =
-          element::magnitude_of_key(((key + first_cost_key) << cost_shift) + (1u << (cost_shift - 1)));
-      const int32_t level = plan.quantizer.level(x, ContextClass(k));
-      const double value =
-          double(plan.coder.values().points(plan.coder.use(ContextClass(k)), uint32_t(level))) / 256;
-      costs[k * cost_keys + key] =
-          float((x - value) * (x - value) + lambda * plan.quantizer.bits(level, ContextClass(k)));
-    }
-  return costs;
-}
-
-}  // namespace
-
 /// Each row in turn takes a scale near its own with the least error + lambda bits, where bits of scales count
 /// `patience` times: a scale that differs spoils the prediction of the next ones. Returns the cost of the
 /// piece, scales included.
@@ -506,7 +479,8 @@ RdoqPlan RdoqPool::make_plan(const Trained& trained, double lambda) const {
     plan.transforms = stage_->transforms();
     plan.possible = plan.transforms.prepare(trained.values);
   }
-  if (choose_scales_ && !trained.model.tables.empty()) plan.row_costs = make_row_costs(plan);
+  if (choose_scales_ && !trained.model.tables.empty())
+    plan.row_costs = make_row_costs(plan.coder, plan.quantizer);
   return plan;
 }
 
@@ -632,6 +606,34 @@ void RdoqPool::scale_range(const RdoqPlan& plan, size_t t, uint64_t first, std::
   }
 }
 
+void RdoqPool::scale_unit(const RdoqPlan& plan, size_t u, std::span<const float> values, ScaleCodec& codec,
+                          SideWriter& side, Work& work) const {
+  if (!plan.scales || u >= plan.scales->size())
+    return scale_range(plan, units_[u].tensor, units_[u].first, values, codec, side, work);
+  work.pieces = (*plan.scales)[u];
+  for (const ScaledPiece& scaled : work.pieces) write_scales(scaled, codec, side);
+}
+
+void RdoqPool::fix_scales(RdoqPlan& plan) const {
+  plan.scales.reset();
+  const size_t units = whole() ? units_.size() : packed_units_;
+  auto scales = std::make_shared<std::vector<std::vector<ScaledPiece>>>(units);
+  const auto choose = [&](size_t u, ScaleCodec& codec) {
+    static thread_local std::vector<float> scratch;
+    SideWriter side;
+    Work work;
+    scale_unit(plan, u, read(units_[u], scratch), codec, side, work);
+    (*scales)[u] = std::move(work.pieces);
+  };
+  ScaleCodec pack;
+  for (size_t u = 0; u < packed_units_; ++u) choose(u, pack);
+  tbb::parallel_for(packed_units_, std::max(packed_units_, units), [&](size_t u) {
+    ScaleCodec own;
+    choose(u, own);
+  });
+  plan.scales = std::move(scales);
+}
+
 namespace {
 
 /// Levels floor(x) or one more, the latter when the element's uniform is below the fraction.
@@ -702,30 +704,30 @@ void RdoqPool::quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, st
 
 /// Units begin .. end - 1 as one stream.
 std::string RdoqPool::encode_units(const RdoqPlan& plan, size_t begin, size_t end,
-                                   std::vector<std::vector<ScaledPiece>>* pieces) const {
+                                   std::vector<Work>& works) const {
   std::vector<ContextClass> classes;
   ActiveLevels active;
   std::vector<float> scratch;
   SideWriter side;
   ScaleCodec codec;
-  Work work;
+  works.resize(end - begin);
   for (size_t u = begin; u < end; ++u) {
     const std::span<const float> values = read(units_[u], scratch);
-    scale_range(plan, units_[u].tensor, units_[u].first, values, codec, side, work);
+    Work& work = works[u - begin];
+    scale_unit(plan, u, values, codec, side, work);
     quantize_range(plan, units_[u].tensor, units_[u].first, values, work);
     if (u > begin) active.begins.push_back(uint32_t(classes.size()));
     for (uint32_t position : work.active.positions)
       active.positions.push_back(uint32_t(classes.size()) + position);
     active.levels.insert(active.levels.end(), work.active.levels.begin(), work.active.levels.end());
     classes.insert(classes.end(), work.classes.begin(), work.classes.end());
-    if (pieces != nullptr) pieces->push_back(work.pieces);
   }
   std::string out;
   plan.coder.encode(side.symbols(), classes, active, out);
   return out;
 }
 
-std::string RdoqPool::transform_stream() const {
+std::string RdoqPool::write_transform_stream() const {
   std::vector<TransformSite> sites;
   for (const PoolTensor& tensor : pool_.tensors()) {
     if (tensor.number < stage_->transforms().parts.begin()->first.first) continue;
@@ -735,15 +737,14 @@ std::string RdoqPool::transform_stream() const {
   return write_transforms(ContextCoder(), sites, stage_->transforms());
 }
 
-RdoqParameters RdoqPool::parameters_of(const RdoqPlan& plan,
-                                       std::vector<std::vector<ScaledPiece>>* packed) const {
+RdoqParameters RdoqPool::parameters_of(const RdoqPlan& plan, std::vector<Work>& packed) const {
   RdoqParameters parameters;
   parameters.coder = plan.coder;
   parameters.values = plan.coder.values();
   if (stage_ && !stage_->transforms().empty()) {
     parameters.has_transforms = true;
     parameters.first_transformed = stage_->transforms().parts.begin()->first.first;
-    parameters.transform_stream = transform_stream();
+    parameters.transform_stream = transform_stream_;
   }
   const bool empty = plan.coder.model().tables.empty();
   if (empty && !parameters.has_transforms) return parameters;
@@ -775,14 +776,14 @@ double RdoqPool::expected_bytes(const Trained& trained) const {
   plan.coder = ContextCoder(trained.model, trained.values);
   plan.octaves = trained.values.step_octaves();
   return (trained.bits + double(trained.table_bits) + side_bits(plan)) / 8 + 10 * blocks_ + 12 +
-         transform_bytes_;
+         double(transform_stream_.size());
 }
 
 RdoqOutcome RdoqPool::measure(const RdoqPlan& plan) const {
   if (!plan.possible) return {HUGE_VAL, HUGE_VAL, HUGE_VAL};
   std::vector<RdoqOutcome> parts(units_.size());
-  std::vector<std::vector<ScaledPiece>> packed;
-  const RdoqParameters parameters = parameters_of(plan, &packed);
+  std::vector<Work> packed;
+  const RdoqParameters parameters = parameters_of(plan, packed);
   // Of a large pool the units are a sample: what its atoms cost is closer than what the sample does.
   // Paths have no atoms.
   const bool coded = whole() || plan.trellis || plan.dither;
@@ -792,19 +793,19 @@ RdoqOutcome RdoqPool::measure(const RdoqPlan& plan) const {
   tbb::parallel_for(size_t(0), alone, [&](size_t u) {
     static thread_local Work work_of_thread;
     static thread_local std::vector<float> scratch, original_scratch, decoded;
-    Work& work = work_of_thread;
+    Work& work = u < packed.size() ? packed[u] : work_of_thread;
     const auto [t, first, count] = units_[u];
-    const std::span<const float> values = read(units_[u], scratch);
-    SideWriter side;
-    ScaleCodec codec;
-    if (u < packed.size())
-      work.pieces = packed[u];
-    else
-      scale_range(plan, units_[u].tensor, units_[u].first, values, codec, side, work);
-    quantize_range(plan, units_[u].tensor, units_[u].first, values, work);
     std::string out;
-    if (work.nonzero && u >= packed_units_) plan.coder.encode(side.symbols(), work.classes, work.active, out);
-    decoded.resize(values.size());
+    if (u >= packed.size()) {
+      const std::span<const float> values = read(units_[u], scratch);
+      SideWriter side;
+      ScaleCodec codec;
+      scale_unit(plan, u, values, codec, side, work);
+      quantize_range(plan, t, first, values, work);
+      if (work.nonzero && u >= packed_units_)
+        plan.coder.encode(side.symbols(), work.classes, work.active, out);
+    }
+    decoded.resize(count);
     decode_range(plan, t, first, work, decoded);
     round_to_stored(original_.tensors()[t].info->dtype, decoded);
     const cpu::ErrorSums errors = cpu::error_sums(original_.read(t, first, count, original_scratch), decoded);
@@ -837,7 +838,8 @@ double RdoqPool::exact_bytes(const RdoqPlan& plan) const {
     if (work.nonzero) plan.coder.encode(side.symbols(), work.classes, work.active, out);
     bytes[b] = double(out.size());
   });
-  double total = double(write_rdoq_parameters(parameters_of(plan, nullptr)).size());
+  std::vector<Work> packed;
+  double total = double(write_rdoq_parameters(parameters_of(plan, packed)).size());
   for (double of_block : bytes) total += of_block;
   return total;
 }
@@ -924,8 +926,10 @@ double RdoqPool::side_bits(const RdoqPlan& plan) const {
 
 std::string RdoqPool::use(RdoqPlan plan) {
   chosen_ = std::move(plan);
+  std::vector<Work> packed;
+  const RdoqParameters parameters = parameters_of(chosen_, packed);
   packed_pieces_.clear();
-  const RdoqParameters parameters = parameters_of(chosen_, &packed_pieces_);
+  for (Work& work : packed) packed_pieces_.push_back(std::move(work.pieces));
   packed_bytes_ =
       parameters.pack.size() + parameters.transform_stream.size();  // all that says what elements are
   return write_rdoq_parameters(parameters);

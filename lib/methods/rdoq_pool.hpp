@@ -40,6 +40,8 @@ struct RdoqPlan {
   int octaves = 0;               ///< of the step
   std::vector<float>
       row_costs;  ///< [class][magnitude]: error + lambda bits in step^2, for choosing scales; or empty
+  /// By unit, where they were chosen already; they hardly follow the weight of a bit.
+  std::shared_ptr<const std::vector<std::vector<ScaledPiece>>> scales;
 
   /// Weight of a bit that levels are decided with, in step^2.
   double lambda() const { return trellis ? trellis->lambda() : quantizer.lambda(); }
@@ -89,6 +91,9 @@ class RdoqPool {
   double exact_bytes(const RdoqPlan& plan) const;
 
   RdoqPlan make_plan(const Trained& trained, double lambda) const;
+  /// Chooses the scales that the plan codes units with, once for all that is measured with it and differs in
+  /// its quantizers alone. Nothing in a large pool but what is packed.
+  void fix_scales(RdoqPlan& plan) const;
   /// The same for tables that were trained dithered: no element is dropped.
   RdoqPlan dithered_plan(const Trained& trained, double lambda, uint64_t stream) const;
   /// The same with dependent levels, whose tables are trained on the paths that are best under `lambda`: the
@@ -140,6 +145,7 @@ class RdoqPool {
   std::span<const int16_t> frequencies(size_t t, size_t part) const;
   void decode_range(const RdoqPlan& plan, size_t t, uint64_t first, const Work& work,
                     std::span<float> decoded) const;
+  std::string write_transform_stream() const;
   std::string transform_stream() const;
   std::vector<PoolBlock> all_blocks() const;
   std::optional<RdoqPlan> exact_plan(std::span<const PoolBlock> blocks, double most_bits) const;
@@ -160,12 +166,14 @@ class RdoqPool {
                     const ScaleCodec& codec) const;
   void scale_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values,
                    ScaleCodec& codec, SideWriter& side, Work& work) const;
+  void scale_unit(const RdoqPlan& plan, size_t u, std::span<const float> values, ScaleCodec& codec,
+                  SideWriter& side, Work& work) const;
   static void fill_unit_classes(const RdoqPlan& plan, size_t count, Work& work);
   void quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values,
                       Work& work) const;
-  std::string encode_units(const RdoqPlan& plan, size_t begin, size_t end,
-                           std::vector<std::vector<ScaledPiece>>* pieces) const;
-  RdoqParameters parameters_of(const RdoqPlan& plan, std::vector<std::vector<ScaledPiece>>* packed) const;
+  std::string encode_units(const RdoqPlan& plan, size_t begin, size_t end, std::vector<Work>& works) const;
+  /// `packed`: of the packed units, if any are coded.
+  RdoqParameters parameters_of(const RdoqPlan& plan, std::vector<Work>& packed) const;
   std::span<const float> read(const PoolBlock& unit, std::vector<float>& scratch) const {
     return pool_.read(unit.tensor, unit.first, unit.count, scratch);
   }
@@ -190,7 +198,7 @@ class RdoqPool {
   std::vector<std::vector<ScaledPiece>> packed_pieces_;  ///< of the plan in use, by packed unit
   std::map<size_t, size_t> packed_unit_of_;              ///< by tensor of the pool
   size_t packed_bytes_ = 0;
-  double transform_bytes_ = 0;
+  std::string transform_stream_;
 };
 
 }  // namespace jsq

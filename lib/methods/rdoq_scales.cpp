@@ -29,13 +29,21 @@ double coarse_log2(double x) {
   return double(int(bits >> 52) - 1023) + (m * 2 - m * m / 3 - 5.0 / 3);
 }
 
-namespace {
-
-/// 2^(-b/2).
-float column_weight(int b) {
+float octave_weight(int b) {
   const float octave = std::bit_cast<float>(uint32_t(127 - (b >= 0 ? b / 2 : -((1 - b) / 2))) << 23);
   return b & 1 ? octave * 0.70710678f : octave;
 }
+
+std::vector<int16_t> relative_octaves(std::span<const double> sums) {
+  double total = 0;
+  for (double sum : sums) total += sum;
+  std::vector<int16_t> scales(sums.size());
+  for (size_t j = 0; j < scales.size() && total > 0; ++j)
+    scales[j] = int16_t(std::clamp(half_octaves(float(sums[j] * double(scales.size()) / total)), -40, 40));
+  return scales;
+}
+
+namespace {
 
 int16_t mean_octaves(double sum, size_t count) {
   return int16_t(half_octaves(float(sum / double(std::max<size_t>(1, count)))));
@@ -52,7 +60,7 @@ void measure_rows(std::span<const float> values, const Piece& piece, ScaleLayout
     weights.resize(size_t(piece.view.row_elements()));
     for (size_t j = 0; j < columns.size(); ++j)
       std::fill_n(weights.data() + j * size_t(piece.view.inner), size_t(piece.view.inner),
-                  column_weight(columns[j]));
+                  octave_weight(columns[j]));
   }
   size_t at = 0;
   for (size_t r = 0; r < stretches.number; ++r) {
@@ -127,19 +135,14 @@ std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, uint64_t 
     for (size_t b = 0; b < blocks; ++b)
       for (size_t j = 0; j < columns; ++j) sums[j] += partial[b][j];
   }
-  double total = 0;
-  for (double sum : sums) total += sum;
-  std::vector<int16_t> scales(columns);
-  for (size_t j = 0; j < columns && total > 0; ++j)
-    scales[j] = int16_t(std::clamp(half_octaves(float(sums[j] * double(columns) / total)), -40, 40));
-  return scales;
+  return relative_octaves(sums);
 }
 
 void divide_frequencies(std::span<const float> values, const Piece& piece,
                         std::span<const int16_t> frequencies, std::vector<float>& divided) {
   static thread_local std::vector<float> weights;
   weights.clear();
-  for (int16_t b : frequencies) weights.push_back(column_weight(b));
+  for (int16_t b : frequencies) weights.push_back(octave_weight(b));
   divided.resize(values.size());
   size_t place = size_t(piece.first % frequencies.size());
   for (size_t i = 0; i < values.size(); ++i) {

@@ -18,6 +18,12 @@ constexpr int octaves_of_zero = -400;
 /// log2(x) within 0.01, from the bits of x > 0: the same on every machine.
 double coarse_log2(double x);
 
+/// 2^(-b/2): what numbers of scale b are multiplied with to have scale 0.
+float octave_weight(int b);
+
+/// Scales of sums against their mean, within -40..40; 0 where all are 0.
+std::vector<int16_t> relative_octaves(std::span<const double> sums);
+
 /// Mean magnitude of every stretch of the piece, in half octaves; with columns, of |g| 2^(-b/2), b the
 /// column's scale.
 void measure_rows(std::span<const float> values, const Piece& piece, ScaleLayout layout,

@@ -62,12 +62,7 @@ std::vector<int16_t> measure_frequencies(const TensorPool& pool, const PoolSite&
     if (row > 0)
       for (size_t k = 0; k < inner; ++k) sums[k] += row_sums[k] / row;
   }
-  double total = 0;
-  for (double sum : sums) total += sum;
-  std::vector<int16_t> frequencies(inner);
-  for (size_t k = 0; k < inner && total > 0; ++k)
-    frequencies[k] = int16_t(std::clamp(half_octaves(float(sums[k] * double(inner) / total)), -40, 40));
-  return frequencies;
+  return relative_octaves(sums);
 }
 
 }  // namespace

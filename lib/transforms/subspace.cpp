@@ -1,5 +1,6 @@
 #include "lib/transforms/subspace.hpp"
 
+#include <Eigen/Cholesky>
 #include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
@@ -11,7 +12,11 @@ namespace {
 
 /// Orthonormal columns that span those of `columns`, with their lengths along the principal axes: from the
 /// eigenvectors of the Gram matrix. Directions of next to no length are left out.
-Subspace principal_axes(const Eigen::MatrixXf& columns) {
+struct Axes {
+  Eigen::VectorXd lengths;
+  Eigen::MatrixXf columns;
+};
+Axes principal_axes(const Eigen::MatrixXf& columns) {
   // In double: squares of small directions would drown in the rounding of large ones.
   const Eigen::MatrixXd wide = columns.cast<double>();
   const Eigen::MatrixXd gram = wide.transpose() * wide;
@@ -21,15 +26,28 @@ Subspace principal_axes(const Eigen::MatrixXf& columns) {
   const double largest = k > 0 ? values[k - 1] : 0;
   Eigen::Index kept = 0;
   while (kept < k && values[k - 1 - kept] > 1e-12 * largest && values[k - 1 - kept] > 0) ++kept;
-  Subspace axes;
-  axes.singular.resize(kept);
+  Axes axes;
+  axes.lengths.resize(kept);
   Eigen::MatrixXf turn(k, kept);
   for (Eigen::Index j = 0; j < kept; ++j) {
-    axes.singular[j] = std::sqrt(values[k - 1 - j]);
-    turn.col(j) = (solver.eigenvectors().col(k - 1 - j) / axes.singular[j]).cast<float>();
+    axes.lengths[j] = std::sqrt(values[k - 1 - j]);
+    turn.col(j) = (solver.eigenvectors().col(k - 1 - j) / axes.lengths[j]).cast<float>();
   }
-  axes.right.noalias() = columns * turn;
+  axes.columns.noalias() = columns * turn;
   return axes;
+}
+
+/// Some orthonormal columns that span those of `columns`: by the Cholesky factor of the Gram matrix, or by
+/// principal axes where that has next to no rank.
+Eigen::MatrixXf orthonormal(const Eigen::MatrixXf& columns) {
+  const Eigen::MatrixXd wide = columns.cast<double>();
+  const Eigen::MatrixXd gram = wide.transpose() * wide;
+  const Eigen::LLT<Eigen::MatrixXd> factor(gram);
+  const Eigen::VectorXd diagonal = factor.matrixLLT().diagonal();
+  const bool full = factor.info() == Eigen::Success && diagonal.size() > 0 &&
+                    diagonal.minCoeff() > 1e-5 * diagonal.maxCoeff();
+  if (!full) return principal_axes(columns).columns;
+  return factor.matrixL().solve(wide.transpose()).transpose().cast<float>();
 }
 
 Eigen::MatrixXf random_signs(Eigen::Index rows, Eigen::Index columns, uint64_t seed) {
@@ -65,15 +83,17 @@ Subspace leading_subspace(const MatrixF& matrix, const SubspaceOptions& options)
   if (!(largest > 0)) return result;
   const float down = std::ldexp(1.0f, -std::ilogb(largest));
   const MatrixF scaled = matrix * down;
-  Eigen::MatrixXf right = random_signs(matrix.cols(), k, options.seed);
+  Eigen::MatrixXf left = random_signs(matrix.rows(), k, options.seed);
+  Axes axes;
   for (uint32_t round = 0; round < std::max(options.iterations, 1u); ++round) {
-    const Eigen::MatrixXf left = principal_axes(scaled * right).right;
-    result = principal_axes(scaled.transpose() * left);
-    right = result.right;
+    const Eigen::MatrixXf right = orthonormal(scaled.transpose() * left);
+    axes = principal_axes(scaled * right);
+    left = axes.columns;
   }
-  const Eigen::Index kept = std::min(wanted, result.singular.size());
-  result.singular = (result.singular.head(kept) / double(down)).eval();
-  result.right = result.right.leftCols(kept).eval();
+  const Eigen::Index kept = std::min(wanted, axes.lengths.size());
+  result.singular = (axes.lengths.head(kept) / double(down)).eval();
+  result.left = axes.columns.leftCols(kept).eval();
+  result.right = matrix.transpose() * result.left;
   return result;
 }
 

@@ -15,9 +15,11 @@ using MatrixF = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowM
 /// that decides bytes.
 void fix_product_blocking();
 
+/// The matrix is near left right^T.
 struct Subspace {
   Eigen::VectorXd singular;  ///< descending
-  Eigen::MatrixXf right;     ///< n x singular.size(), orthonormal columns
+  Eigen::MatrixXf left;      ///< m x singular.size(), orthonormal columns
+  Eigen::MatrixXf right;     ///< n x singular.size(): the transposed matrix times left
 };
 
 struct SubspaceOptions {
