@@ -104,6 +104,18 @@ JSQ_HD float dequantize_in_class(ClassQuantizer quantizer, uint32_t width, const
   return negative ? -magnitude : magnitude;
 }
 
+/// The mean of an element's squared error over the rounding uniform: between its two points, a share of the way that makes
+/// the mean right; nothing to take a mean of where both are one.
+JSQ_HD double expected_error_in_class(ClassQuantizer quantizer, uint32_t width, const ClassScale& scale, float value) {
+  constexpr float rounds_up = 0, rounds_down = 0x1.fffffep-1f;
+  const double g = value;
+  const double down = dequantize_in_class(quantizer, width, scale, quantize_in_class(quantizer, width, scale, value, rounds_down));
+  const double up = dequantize_in_class(quantizer, width, scale, quantize_in_class(quantizer, width, scale, value, rounds_up));
+  double share = up == down ? 0.0 : (g - down) / (up - down);
+  share = share < 0.0 ? 0.0 : 1.0 < share ? 1.0 : share;
+  return (1 - share) * (down - g) * (down - g) + share * (up - g) * (up - g);
+}
+
 /// Splits a code word into a sign bit and a magnitude index of width - 1 bits, so that equal magnitudes share a symbol
 /// whatever the quantizer; join_code is its inverse.
 JSQ_HD uint32_t magnitude_of_code(ClassQuantizer quantizer, uint32_t width, uint32_t code) {

@@ -65,4 +65,13 @@ JSQ_HD uint16_t f32_to_bf16_saturating(float value) {
   return uint16_t(sign | (rounded > 0x7f7fu ? 0x7f7fu : rounded));
 }
 
+/// The element types narrower than f32 that a decoded value may be stored in.
+enum class StoredFloat : uint8_t { whole = 0, f16 = 1, bf16 = 2 };
+/// A decoded value as an element of that type will hold it.
+JSQ_HD float round_to_stored(StoredFloat stored, float value) {
+  if (stored == StoredFloat::f16) return f16_to_f32(f32_to_f16_saturating(value));
+  if (stored == StoredFloat::bf16) return bf16_to_f32(f32_to_bf16_saturating(value));
+  return value;
+}
+
 }  // namespace jsq::element

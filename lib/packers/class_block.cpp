@@ -12,24 +12,21 @@
 #include "kernels/cpu/rans_stream.hpp"
 #include "kernels/element/philox.hpp"
 #include "lib/core/bytes.hpp"
+#include "lib/core/stored_values.hpp"
 
 namespace jsq {
 
 using cpu::BitReader;
 using cpu::BitWriter;
 using element::max_activity_buckets;
+using element::magnitude_table;
 using element::max_classes;
+using element::rice_parameter;
 using element::run_length;
+using element::symbol_id;
+using element::token_table_offset;
 
 namespace {
-
-constexpr uint32_t token_table_offset = max_activity_buckets;
-constexpr uint32_t magnitude_table_offset = 2 * max_activity_buckets;
-
-uint16_t symbol_id(uint32_t table, uint32_t symbol) { return uint16_t(table * max_symbols + symbol); }
-uint32_t magnitude_table(uint32_t index, uint32_t bucket) {
-  return magnitude_table_offset + (index - 1) * max_activity_buckets + bucket;
-}
 
 /// Buffers of one block, reused by a thread from block to block.
 struct Scratch {
@@ -110,13 +107,6 @@ struct Position {
   uint32_t tensor = 0;
 };
 
-/// A decoded value as the dump's element type will hold it.
-float round_to_dtype(DType dtype, float value) {
-  if (dtype == DType::f16) return element::f16_to_f32(element::f32_to_f16_saturating(value));
-  if (dtype == DType::bf16) return element::bf16_to_f32(element::f32_to_bf16_saturating(value));
-  return value;
-}
-
 /// Code words of the kept elements by the element functions, one by one, with their errors. The lanes and their folding are
 /// those of cpu::quantize_cells.
 cpu::KeptSums quantize_one_by_one(const element::ClassPlan& plan, std::span<const float> values, const Position& position,
@@ -126,7 +116,7 @@ cpu::KeptSums quantize_one_by_one(const element::ClassPlan& plan, std::span<cons
   std::vector<std::array<float, 256>> points(plan.classes);
   for (uint32_t j = 0; j < plan.classes; ++j)
     for (uint32_t code = 0; plan.width[j] > 0 && code < (1u << plan.width[j]); ++code)
-      points[j][code] = round_to_dtype(dtype, element::dequantize_in_class(plan.quantizer, plan.width[j], plan.scale[j], code));
+      points[j][code] = element::round_to_stored(stored_float(dtype), element::dequantize_in_class(plan.quantizer, plan.width[j], plan.scale[j], code));
   with_quantizer(plan.quantizer, [&](auto quantizer) {
     for (size_t k = 0; k < s.kept_count; ++k) {
       const uint32_t i = s.kept[k], c = s.classes[i];
@@ -185,46 +175,26 @@ void quantize_block(const element::ClassPlan& plan, std::span<const float> value
   sums.max_error = std::max(sums.max_error, std::max(kept.max_error, double(dropped.max_magnitude)));
 }
 
-/// The mean of a kept element's squared error over the rounding: between its two points, a share of the way that makes the
-/// mean right; nothing to take a mean of where both are one.
+/// The mean of the kept elements' squared errors over the rounding, left to right.
 double expected_error_of_kept(const element::ClassPlan& plan, std::span<const float> values, const Scratch& s) {
-  constexpr float rounds_up = 0, rounds_down = 0x1.fffffep-1f;
   double sum = 0;
   with_quantizer(plan.quantizer, [&](auto quantizer) {
-    const auto point = [&](uint32_t c, float g, float u) {
-      const uint32_t code = element::quantize_in_class(quantizer(), plan.width[c], plan.scale[c], g, u);
-      return double(element::dequantize_in_class(quantizer(), plan.width[c], plan.scale[c], code));
-    };
     for (size_t k = 0; k < s.kept_count; ++k) {
       const uint32_t c = s.kept_classes[k];
-      const float value = values[s.kept[k]];
-      const double g = value, down = point(c, value, rounds_down), up = point(c, value, rounds_up);
-      const double share = up == down ? 0 : std::clamp((g - down) / (up - down), 0.0, 1.0);
-      sum += (1 - share) * (down - g) * (down - g) + share * (up - g) * (up - g);
+      sum += element::expected_error_in_class(quantizer(), plan.width[c], plan.scale[c], values[s.kept[k]]);
     }
   });
   return sum;
 }
 
 void put_class(BitWriter& out, uint32_t index, uint32_t classes) {
-  // Truncated unary over the kept classes 1..classes-1: the last one needs no closing zero.
-  const uint32_t ones = index - 1;
-  if (ones + 2 < classes) out.put(((1u << ones) - 1) << 1, ones + 1);
-  else out.put((1u << ones) - 1, ones);
+  const element::ShortCode code = element::class_code(index, classes);
+  out.put(code.bits, code.length);
 }
 uint32_t get_class(BitReader& in, uint32_t classes) {
   uint32_t index = 1;
   while (index + 1 < classes && in.bit()) ++index;
   return index;
-}
-
-uint32_t rice_parameter(size_t n, size_t kept) {
-  // The mean gap's magnitude, less one bit where the mantissa is small: within 0.03 bit of the best parameter.
-  if (kept == 0) return 0;
-  const uint64_t mean = n / kept;
-  if (mean <= 1) return 0;
-  const uint32_t whole = uint32_t(std::bit_width(mean)) - 1;
-  return (mean << 2) >= (uint64_t(7) << whole) ? whole : whole - 1 + (mean >= 2 && (mean << 2) >= (uint64_t(5) << whole) ? 1 : 0);
 }
 
 [[noreturn]] void damaged(std::string_view what, const std::string& found) {
@@ -233,10 +203,6 @@ uint32_t rice_parameter(size_t n, size_t kept) {
 
 }  // namespace
 
-uint32_t packed_index_bits(size_t n) { return n <= 1 ? 0 : uint32_t(std::bit_width(n - 1)); }
-
-uint32_t raw_map_bits(uint32_t classes) { return classes <= 1 ? 0 : uint32_t(std::bit_width(classes - 1)); }
-
 void ClassTally::merge(const ClassTally& other) {
   for (uint32_t j = 0; j < max_classes; ++j) members[j] += other.members[j];
   entropy.merge(other.entropy);
@@ -244,7 +210,7 @@ void ClassTally::merge(const ClassTally& other) {
 }
 
 void ClassCoder::prepare_encoding() {
-  symbols_.assign(magnitude_table(max_classes - 1, max_activity_buckets) * max_symbols, {});
+  symbols_.assign(element::coding_tables * max_symbols, {});
   auto fill = [&](uint32_t table, const SymbolFrequencies& frequencies) {
     uint32_t start = 0;
     for (uint32_t symbol = 0; symbol < max_symbols; ++symbol) {

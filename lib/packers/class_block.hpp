@@ -9,22 +9,17 @@
 #include <vector>
 
 #include "jsq/tensor.hpp"
+#include "kernels/element/class_layout.hpp"
 #include "kernels/element/class_plan.hpp"
 #include "lib/core/block_sums.hpp"
 #include "lib/packers/entropy_model.hpp"
 
 namespace jsq {
 
-/// How the class of every element is stored. The numbers are those of the wire format.
-enum class MapPacker : uint8_t {
-  raw = 0,      ///< ceil(log2 classes) bits an element
-  bitmap = 1,   ///< one bit an element, then the kept ones' classes as truncated unary codes
-  rice = 2,     ///< Golomb-Rice coded gaps between kept elements, each followed by its class
-  entropy = 3,  ///< run activities and class tokens through the entropy model
-  index32 = 4,  ///< a 32-bit index for each kept element, as published code sends them, followed by its class
-  packed = 5,   ///< the same with as many bits an index as the block's elements need
-};
-constexpr uint32_t map_packers = 6;
+using element::map_packers;
+using element::MapPacker;
+using element::packed_index_bits;
+using element::raw_map_bits;
 
 /// Whether a map lists kept elements, so that it needs a class of width 0 and another.
 constexpr bool lists_kept(MapPacker map) { return map != MapPacker::raw && map != MapPacker::entropy; }
@@ -82,10 +77,5 @@ class ClassCoder {
   std::array<std::vector<float>, element::max_classes> points_;  // decoded value of (sign, magnitude index)
   std::array<uint8_t, 16 * 4> token_classes_{};
 };
-
-/// Bits that a raw map spends on an element.
-uint32_t raw_map_bits(uint32_t classes);
-/// Bits that a packed map spends on an index into a block of n elements.
-uint32_t packed_index_bits(size_t n);
 
 }  // namespace jsq

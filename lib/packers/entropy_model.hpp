@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "kernels/cpu/bit_io.hpp"
-#include "kernels/element/class_plan.hpp"
+#include "kernels/element/class_layout.hpp"
 #include "kernels/element/rans.hpp"
 
 namespace jsq {
@@ -19,13 +19,8 @@ using SymbolCounts = std::array<uint64_t, max_symbols>;
 using SymbolWeights = std::array<uint32_t, max_symbols>;
 using SymbolFrequencies = std::array<uint32_t, max_symbols>;
 
-/// Class tokens join as many consecutive classes as keep the alphabet within 16: 4, 2 or 1.
-constexpr uint32_t classes_per_token(uint32_t classes) { return classes <= 2 ? 4 : classes <= 4 ? 2 : 1; }
-constexpr uint32_t token_symbols(uint32_t classes) {
-  uint32_t symbols = 1;
-  for (uint32_t i = 0; i < classes_per_token(classes); ++i) symbols *= classes;
-  return symbols;
-}
+using element::classes_per_token;
+using element::token_symbols;
 
 /// What a pass over the data counts, in every context that a table can have. Mergeable by addition.
 struct EntropyCounts {
