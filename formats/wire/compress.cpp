@@ -18,6 +18,7 @@
 #include "jsq/frame.hpp"
 #include "jsq/state.hpp"
 #include "kernels/element/float_bits.hpp"
+#include "lib/core/device.hpp"
 #include "lib/core/pool.hpp"
 #include "lib/core/spool.hpp"
 #include "lib/core/threads.hpp"
@@ -149,6 +150,7 @@ class Compressor {
   void make_pools() {
     const auto start = std::chrono::steady_clock::now();
     const EncoderContext context{options_.rounding, shared_seed(), stream_seed(shared_seed(), options_.worker), options_.state};
+    const bool on_device = runs_on_device(options_.backend, row_.info.name, row_.info.backends, elements_);
     std::vector<std::vector<PoolTensor>> groups;
     if (options_.scope == Scope::archive || jobs_.empty()) groups.emplace_back();
     for (Job& job : jobs_) {
@@ -162,7 +164,7 @@ class Compressor {
       for (const PoolTensor& tensor : group) pool.input_bytes += tensor.info->stored_bytes();
       if (options_.nonfinite != NonFinitePolicy::error) note_nonfinite(group);
       pool.tensors = std::make_unique<TensorPool>(
-          std::move(group), row_.ranks ? HistogramPass::with_summary : HistogramPass::when_asked);
+          std::move(group), row_.ranks ? HistogramPass::with_summary : HistogramPass::when_asked, on_device);
       if (options_.nonfinite == NonFinitePolicy::error)
         for (size_t t = 0; t < pool.tensors->tensors().size(); ++t)
           nonfinite_[pool.tensors->tensors()[t].number].count = pool.tensors->statistics(t).nonfinite();
@@ -386,6 +388,9 @@ class Compressor {
       block->sums = {};
       return block;
     };
+    // Pools on a device hand their blocks over in order; others are coded here, by all threads.
+    std::vector<std::unique_ptr<DeviceBlocks>> from_device(pools_.size());
+    for (size_t p = 0; p < pools_.size(); ++p) from_device[p] = pools_[p].encoder->encode_on_device();
     const auto next = [&](tbb::flow_control& control) -> std::shared_ptr<Block> {
       for (; j < jobs_.size(); ++j, at = 0, index = 0) {
         const FrameTensor& tensor = encoded.directory.tensors[j];
@@ -397,6 +402,7 @@ class Compressor {
           block->first = at;
           block->count = size_t(std::min(uint64_t(1) << tensor.block_log2, elements - at));
           at += block->count;
+          if (DeviceBlocks* blocks = from_device[jobs_[j].pool].get()) blocks->next(block->bytes, block->sums);
           return block;
         }
         if (!nonfinite_[j].kept.index.empty() && at == elements) {
@@ -417,6 +423,7 @@ class Compressor {
         block->bytes = wire::write_exceptions(nonfinite_[block->job].kept, job.pool_tensor.info->dtype);
         return block;
       }
+      if (from_device[job.pool]) return block;
       static thread_local std::vector<float> scratch;
       const Pool& pool = pools_[job.pool];
       const auto values = pool.tensors->read(job.index_in_pool, block->first, block->count, scratch);

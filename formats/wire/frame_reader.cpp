@@ -16,6 +16,7 @@
 #include "formats/wire/exceptions.hpp"
 #include "jsq/error.hpp"
 #include "lib/core/bytes.hpp"
+#include "lib/core/device.hpp"
 #include "lib/core/threads.hpp"
 #include "lib/methods/method.hpp"
 
@@ -29,6 +30,9 @@ struct FrameReader::State {
   uint64_t directory_stored = 0;
   mutable std::mutex mutex;
   mutable std::vector<std::unique_ptr<MethodDecoder>> decoders;  // of the parameter sets, made on first use
+  Backend backend = Backend::cpu;
+  mutable std::mutex device_mutex;  // one thread at a time drives the device
+  mutable std::vector<std::unique_ptr<DeviceBlockDecoder>> device_decoders;  // of the parameter sets
 
   std::string block_name(size_t t, size_t b) const {
     const FrameTensor& tensor = directory.tensors[t];
@@ -87,6 +91,59 @@ struct FrameReader::State {
     decoder(tensor.parameter_set).decode_block(place, payload(offset, tensor.block_bytes[b], t, b, what), values, what);
   }
 
+  /// Whether tensor t's blocks are decoded on the device.
+  bool on_device(size_t t) const {
+    if (backend == Backend::cpu) return false;
+    const FrameTensor& tensor = directory.tensors[t];
+    const MethodInfo& method = method_with_id(directory.sets[tensor.parameter_set].method_id).info;
+    return runs_on_device(backend, method.name, method.backends, tensor.info.elements());
+  }
+
+  /// A block of a group and where it lies in the file.
+  struct GroupBlock {
+    size_t index = 0;
+    uint64_t offset = 0;
+    size_t first = 0;  ///< of its values in the group
+    size_t count = 0;
+  };
+  /// Decodes neighbouring blocks of tensor t on the device into `values`; failed(block, error) is called for what is damaged.
+  template <class Failed>
+  void decode_group(size_t t, std::span<const GroupBlock> group, std::span<float> values, Failed failed) const {
+    const FrameTensor& tensor = directory.tensors[t];
+    const uint64_t begin = group.front().offset;
+    uint64_t end = begin;
+    std::vector<DeviceBlockDecoder::Block> blocks;
+    std::vector<uint8_t> intact(group.size(), 1), sound(group.size());
+    for (size_t i = 0; i < group.size(); ++i) {
+      const auto& [b, offset, first, count] = group[i];
+      const uint64_t size = tensor.block_bytes[b];
+      try {
+        if (size > 0) payload(offset, size, t, b, block_name(t, b));
+      } catch (const Error& error) {
+        intact[i] = 0;
+        failed(b, error);
+      }
+      blocks.push_back({offset + wire::checksum_bytes - begin, intact[i] ? size : 0, first, count});
+      if (size > 0) end = offset + wire::checksum_bytes + size;
+    }
+    {
+      const std::lock_guard lock(device_mutex);
+      auto& coder = device_decoders[tensor.parameter_set];
+      if (!coder) coder = decoder(tensor.parameter_set).device_decoder();
+      coder->decode(bytes.substr(size_t(begin), size_t(end - begin)), blocks, values, sound);
+    }
+    for (size_t i = 0; i < group.size(); ++i) {
+      if (sound[i] || !intact[i]) continue;
+      try {
+        // The processor's decoder knows what is wrong.
+        decode_block(t, group[i].index, group[i].offset, values.subspan(group[i].first, group[i].count));
+      } catch (const Error& error) {
+        failed(group[i].index, error);
+      }
+    }
+  }
+  static constexpr uint64_t group_elements = uint64_t(1) << 24;
+
   wire::Exceptions exceptions(size_t t) const {
     const FrameTensor& tensor = directory.tensors[t];
     if (tensor.exception_bytes == 0) return {};
@@ -96,7 +153,7 @@ struct FrameReader::State {
     return wire::read_exceptions(stored, tensor.info.dtype, tensor.nonfinite_count, tensor.info.elements(), what);
   }
 
-  /// Calls use(b, first element, values) for the blocks that hold [first, first + count), decoded.
+  /// Calls use(first element, count, fetch) for the blocks that hold [first, first + count); fetch(values) decodes the block.
   template <class Use>
   void for_blocks(size_t t, uint64_t first, uint64_t count, unsigned threads, Use use) const {
     const FrameTensor& tensor = directory.tensors[t];
@@ -113,9 +170,27 @@ struct FrameReader::State {
       offsets[b - begin] = at;
       if (tensor.block_bytes[b]) at += tensor.block_bytes[b] + wire::checksum_bytes;
     }
+    if (on_device(t)) {
+      for (size_t b = begin; b < end;) {
+        std::vector<GroupBlock> group;
+        size_t held = 0;
+        for (; b < end && held < group_elements; ++b) {
+          const auto size = size_t(std::min(length, elements - uint64_t(b) * length));
+          group.push_back({b, offsets[b - begin], held, size});
+          held += size;
+        }
+        std::vector<float> values(held);
+        decode_group(t, group, values, [](size_t, const Error& error) { throw error; });
+        for (const GroupBlock& block : group)
+          use(uint64_t(block.index) * length, block.count, [&](std::span<float> out) {
+            std::copy_n(values.begin() + std::ptrdiff_t(block.first), block.count, out.begin());
+          });
+      }
+      return;
+    }
     const auto one = [&](size_t b) {
       const uint64_t start = uint64_t(b) * length;
-      use(b, start, size_t(std::min(length, elements - start)), offsets[b - begin]);
+      use(start, size_t(std::min(length, elements - start)), [&](std::span<float> out) { decode_block(t, b, offsets[b - begin], out); });
     };
     if (threads == 1 || end - begin == 1) {
       for (size_t b = begin; b < end; ++b) one(b);
@@ -151,6 +226,7 @@ FrameReader FrameReader::from_bytes(std::string_view bytes, std::string name) {
   state->directory_stored = stored;
   state->directory = wire::read_directory(directory, offset, state->name);
   state->decoders.resize(state->directory.sets.size());
+  state->device_decoders.resize(state->directory.sets.size());
   return FrameReader(std::move(state));
 }
 
@@ -160,6 +236,15 @@ FrameReader FrameReader::open(const std::string& path) {
   reader.state_->map = std::move(map);
   reader.state_->bytes = reader.state_->map.text();
   return reader;
+}
+
+void FrameReader::use(Backend backend) {
+  if (backend == Backend::cuda)
+    for (const wire::ParameterSet& set : state_->directory.sets) {
+      const MethodInfo& method = method_with_id(set.method_id).info;
+      runs_on_device(backend, method.name, method.backends, 0);
+    }
+  state_->backend = backend;
 }
 
 const std::vector<FrameDump>& FrameReader::dumps() const { return state_->directory.dumps; }
@@ -205,13 +290,13 @@ std::string FrameReader::method_of(size_t tensor) const { return state_->decoder
 
 void FrameReader::read(size_t t, uint64_t first, std::span<float> values, unsigned threads) const {
   const State& state = *state_;
-  state.for_blocks(t, first, values.size(), threads, [&](size_t b, uint64_t start, size_t count, uint64_t offset) {
+  state.for_blocks(t, first, values.size(), threads, [&](uint64_t start, size_t count, const auto& fetch) {
     if (start >= first && start + count <= first + values.size()) {
-      state.decode_block(t, b, offset, values.subspan(size_t(start - first), count));
+      fetch(values.subspan(size_t(start - first), count));
       return;
     }
     std::vector<float> block(count);
-    state.decode_block(t, b, offset, block);
+    fetch(block);
     const uint64_t from = std::max(first, start), to = std::min(first + values.size(), start + count);
     std::copy(block.begin() + std::ptrdiff_t(from - start), block.begin() + std::ptrdiff_t(to - start),
               values.begin() + std::ptrdiff_t(from - first));
@@ -236,10 +321,10 @@ void FrameReader::read_stored(size_t t, uint64_t first, uint64_t count, std::spa
   const State& state = *state_;
   const DType dtype = tensors()[t].info.dtype;
   const size_t size = dtype_bytes(dtype);
-  state.for_blocks(t, first, count, threads, [&](size_t b, uint64_t start, size_t n, uint64_t offset) {
+  state.for_blocks(t, first, count, threads, [&](uint64_t start, size_t n, const auto& fetch) {
     static thread_local std::vector<float> block;
     block.resize(n);
-    state.decode_block(t, b, offset, block);
+    fetch(block);
     const uint64_t from = std::max(first, start), to = std::min(first + count, start + n);
     encode_elements(dtype, std::span<const float>(block).subspan(size_t(from - start), size_t(to - from)),
                     out.data() + (from - first) * size);
@@ -274,7 +359,8 @@ void FrameReader::write_dump(size_t d, GradientSink& sink, unsigned threads) con
                 control.stop();
                 return nullptr;
               }
-              const uint64_t count = std::min(uint64_t(1) << tensors()[t].block_log2, tensors()[t].info.elements() - at);
+              const uint64_t length = state_->on_device(t) ? State::group_elements : uint64_t(1) << tensors()[t].block_log2;
+              const uint64_t count = std::min(length, tensors()[t].info.elements() - at);
               auto piece = std::make_shared<Piece>(Piece{t, at, count, {}});
               at += count;
               return piece;
@@ -312,10 +398,30 @@ std::vector<BlockDamage> FrameReader::test(bool quick, unsigned threads) const {
     if (tensor.exception_bytes) jobs.push_back({t, tensor.block_bytes.size(), at, tensor.exception_bytes, 0});
   }
   std::vector<std::string> messages(jobs.size());
+  // Groups of neighbouring blocks that the device decodes; the rest is for the processor.
+  std::vector<uint8_t> taken(jobs.size());
+  for (size_t i = 0; i < jobs.size() && !quick; ++i) {
+    if (jobs[i].elements == 0 || !state.on_device(jobs[i].tensor)) continue;
+    std::vector<State::GroupBlock> group;
+    const size_t begin = i;
+    size_t held = 0;
+    for (; i < jobs.size() && jobs[i].tensor == jobs[begin].tensor && jobs[i].elements > 0 && held < State::group_elements; ++i) {
+      group.push_back({jobs[i].block, jobs[i].offset, held, jobs[i].elements});
+      held += jobs[i].elements;
+      taken[i] = 1;
+    }
+    --i;
+    std::vector<float> values(held);
+    state.decode_group(jobs[begin].tensor, group, values, [&](size_t block, const Error& error) {
+      for (size_t k = begin; k <= i; ++k)
+        if (jobs[k].block == block) messages[k] = error.what();
+    });
+  }
   tbb::task_arena arena(arena_threads(threads));
   arena.execute([&] {
     tbb::parallel_for(size_t(0), jobs.size(), [&](size_t i) {
       const Job& job = jobs[i];
+      if (taken[i]) return;
       try {
         if (job.elements == 0) {
           state.exceptions(job.tensor);

@@ -1,7 +1,6 @@
 #include "lib/allocators/magnitude_index.hpp"
 
 #include <algorithm>
-#include <mutex>
 
 #include "kernels/element/float_bits.hpp"
 
@@ -24,39 +23,11 @@ uint32_t key_of_energy(double energy) {
 
 double MagnitudeIndex::Cell::energy() const { return energy_of_key(low + ((1u << shift) >> 1)); }
 
-namespace {
-
-/// Ascending order by three passes over 11, 11 and 9 bits.
-void radix_sort(std::vector<uint32_t>& keys) {
-  std::vector<uint32_t> other(keys.size());
-  for (int shift : {0, 11, 22}) {
-    uint32_t starts[2049] = {};
-    for (uint32_t key : keys) ++starts[((key >> shift) & 2047) + 1];
-    for (int b = 0; b < 2048; ++b) starts[b + 1] += starts[b];
-    for (uint32_t key : keys) other[starts[(key >> shift) & 2047]++] = key;
-    keys.swap(other);
-  }
-}
-
-}  // namespace
-
 MagnitudeIndex::MagnitudeIndex(const Population& population, uint64_t most_sorted) : population_(population) {
   if (population.summary().elements <= most_sorted) {
-    std::vector<uint32_t> keys;
-    keys.reserve(size_t(population.summary().elements));
-    std::mutex mutex;
-    population.visit([&](uint64_t, std::span<const float> values) {
-      const std::lock_guard lock(mutex);
-      for (float g : values) keys.push_back(element::magnitude_key(g));
-    });
-    radix_sort(keys);
-    size_t distinct = keys.empty() ? 0 : 1;
-    for (size_t i = 1; i < keys.size(); ++i) distinct += keys[i] != keys[i - 1];
-    cells_.reserve(distinct);
-    for (size_t i = keys.size(); i-- > 0;) {
-      if (cells_.empty() || cells_.back().low != keys[i]) cells_.push_back({keys[i], 0, 0});
-      ++cells_.back().count;
-    }
+    const std::vector<Population::KeyCount> keys = population.key_counts();
+    cells_.reserve(keys.size());
+    for (size_t i = keys.size(); i-- > 0;) cells_.push_back({keys[i].key, 0, keys[i].count});
     rebuild();
     return;
   }

@@ -1,7 +1,6 @@
 #include "lib/allocators/population.hpp"
 
 #include <algorithm>
-#include <map>
 #include <mutex>
 
 #include "jsq/error.hpp"
@@ -68,8 +67,41 @@ std::vector<uint64_t> Population::refine(std::span<const cpu::KeyRange> ranges) 
   return total;
 }
 
-uint64_t Population::index_after_tie(uint32_t key, uint64_t quota) const {
-  std::map<uint64_t, uint64_t> ties;  // first index of a stretch -> elements with the key
+namespace {
+
+/// Ascending order by three passes over 11, 11 and 9 bits.
+void radix_sort(std::vector<uint32_t>& keys) {
+  std::vector<uint32_t> other(keys.size());
+  for (int shift : {0, 11, 22}) {
+    uint32_t starts[2049] = {};
+    for (uint32_t key : keys) ++starts[((key >> shift) & 2047) + 1];
+    for (int b = 0; b < 2048; ++b) starts[b + 1] += starts[b];
+    for (uint32_t key : keys) other[starts[(key >> shift) & 2047]++] = key;
+    keys.swap(other);
+  }
+}
+
+}  // namespace
+
+std::vector<Population::KeyCount> Population::key_counts() const {
+  std::vector<uint32_t> keys;
+  keys.reserve(size_t(summary().elements));
+  std::mutex mutex;
+  visit([&](uint64_t, std::span<const float> values) {
+    const std::lock_guard lock(mutex);
+    for (float g : values) keys.push_back(element::magnitude_key(g));
+  });
+  radix_sort(keys);
+  std::vector<KeyCount> counts;
+  for (uint32_t key : keys) {
+    if (counts.empty() || counts.back().key != key) counts.push_back({key, 0});
+    ++counts.back().count;
+  }
+  return counts;
+}
+
+std::map<uint64_t, uint64_t> Population::stretches_with(uint32_t key) const {
+  std::map<uint64_t, uint64_t> ties;
   std::mutex mutex;
   visit([&](uint64_t first, std::span<const float> values) {
     const uint64_t equal = cpu::count_key(values, key);
@@ -77,6 +109,11 @@ uint64_t Population::index_after_tie(uint32_t key, uint64_t quota) const {
     const std::lock_guard lock(mutex);
     ties[first] = equal;
   });
+  return ties;
+}
+
+uint64_t Population::index_after_tie(uint32_t key, uint64_t quota) const {
+  const std::map<uint64_t, uint64_t> ties = stretches_with(key);
   uint64_t before = 0, wanted_stretch = UINT64_MAX;
   for (const auto& [first, equal] : ties) {
     if (before + equal >= quota) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -24,9 +25,20 @@ class Population {
   virtual void visit(const std::function<void(uint64_t first_index, std::span<const float> values)>& visitor) const = 0;
 
   /// counts[256 i + c] = elements with a key in cell c of range i. One pass. Ranges are disjoint.
-  std::vector<uint64_t> refine(std::span<const cpu::KeyRange> ranges) const;
+  virtual std::vector<uint64_t> refine(std::span<const cpu::KeyRange> ranges) const;
+  /// A magnitude key and how many elements have it.
+  struct KeyCount {
+    uint32_t key = 0;
+    uint64_t count = 0;
+  };
+  /// Every key that occurs, ascending. Holds all keys in memory: for small populations.
+  virtual std::vector<KeyCount> key_counts() const;
   /// The index just behind the `quota`-th element (in index order) whose key is `key`.  \pre quota >= 1 such elements exist.
   uint64_t index_after_tie(uint32_t key, uint64_t quota) const;
+
+ protected:
+  /// First index of each stretch that has elements with the key -> how many, stretches as visit() takes them.
+  virtual std::map<uint64_t, uint64_t> stretches_with(uint32_t key) const;
 };
 
 /// A population held in memory; indices count from `first_index`.

@@ -7,6 +7,8 @@
 
 #include "kernels/cpu/summary.hpp"
 #include "kernels/element/float_bits.hpp"
+#include "lib/core/device.hpp"
+#include "lib/core/stored_values.hpp"
 
 namespace jsq {
 namespace {
@@ -48,18 +50,14 @@ struct LocalHistogram {
   }
 };
 
+constexpr uint64_t task_length = 16 * cpu::sum_chunk;
+
 }  // namespace
 
-TensorPool::TensorPool(std::vector<PoolTensor> tensors, HistogramPass pass) : tensors_(std::move(tensors)) {
-  uint64_t first = 0;
-  for (PoolTensor& tensor : tensors_) {
-    tensor.first = first;
-    first += tensor.info->elements();
-  }
-  // Histograms are integers and may be merged in any order; sums are kept by chunk and added in order below.
-  constexpr uint64_t task_length = 16 * cpu::sum_chunk;
+/// The chunks' sums of every task; the histogram goes to the summary where the pass takes it.
+TensorPool::TaskSums TensorPool::summarise_tasks(HistogramPass pass) {
   const std::vector<Stretch> tasks = stretches_of(tensors_, task_length);
-  std::vector<std::vector<cpu::ChunkSums>> sums(tasks.size());
+  TaskSums sums(tasks.size());
   tbb::enumerable_thread_specific<LocalHistogram> histograms;
   tbb::parallel_for(size_t(0), tasks.size(), [&](size_t i) {
     static thread_local std::vector<float> scratch;
@@ -76,11 +74,68 @@ TensorPool::TensorPool(std::vector<PoolTensor> tensors, HistogramPass pass) : te
   });
   for (const LocalHistogram& local : histograms) local.add_to(summary_.histogram);
   if (pass == HistogramPass::when_asked) summary_.histogram.clear();
+  return sums;
+}
+
+TensorPool::TaskSums TensorPool::summarise_tasks_on_device() {
+  return on_device([&] {
+    std::vector<cuda::PoolValues::Tensor> tensors;
+    for (const PoolTensor& tensor : tensors_)
+      tensors.push_back({tensor.info->elements(), tensor.number, stored_float(tensor.info->dtype)});
+    device_ = cuda::make_pool_values(std::move(tensors), [this](size_t t, uint64_t first, size_t count, std::vector<float>& scratch) {
+      return read(t, first, count, scratch);
+    });
+    const std::vector<element::ChunkSums> chunks = device_->summarise(summary_.histogram);
+    TaskSums sums;
+    auto next = chunks.begin();
+    for (const Stretch& task : stretches_of(tensors_, task_length)) {
+      const auto count = std::ptrdiff_t((task.count + cpu::sum_chunk - 1) / cpu::sum_chunk);
+      sums.emplace_back(next, next + count);
+      next += count;
+    }
+    return sums;
+  });
+}
+
+std::vector<uint64_t> TensorPool::refine(std::span<const cpu::KeyRange> ranges) const {
+  if (!device_) return Population::refine(ranges);
+  std::vector<uint64_t> counts(cpu::cells_of_range * ranges.size());
+  on_device([&] { device_->refine(ranges, counts); });
+  return counts;
+}
+
+std::vector<Population::KeyCount> TensorPool::key_counts() const {
+  if (!device_) return Population::key_counts();
+  const cuda::PoolValues::KeyCounts found = on_device([&] { return device_->sorted_keys(); });
+  std::vector<KeyCount> counts;
+  for (size_t i = 0; i < found.keys.size(); ++i) counts.push_back({found.keys[i], found.counts[i]});
+  return counts;
+}
+
+std::map<uint64_t, uint64_t> TensorPool::stretches_with(uint32_t key) const {
+  if (!device_) return Population::stretches_with(key);
+  const std::vector<uint32_t> equal = on_device([&] { return device_->count_key(key); });
+  std::map<uint64_t, uint64_t> stretches;
+  size_t next = 0;
+  for (const Stretch& stretch : stretches_of(tensors_, cpu::sum_chunk))
+    if (const uint32_t count = equal[next++]) stretches[tensors_[stretch.tensor].first + stretch.first] = count;
+  return stretches;
+}
+
+TensorPool::TensorPool(std::vector<PoolTensor> tensors, HistogramPass pass, bool on_device_wanted) : tensors_(std::move(tensors)) {
+  uint64_t first = 0;
+  for (PoolTensor& tensor : tensors_) {
+    tensor.first = first;
+    first += tensor.info->elements();
+  }
+  // Histograms are integers and may be merged in any order; sums are kept by chunk and added in order below.
+  const std::vector<Stretch> tasks = stretches_of(tensors_, task_length);
+  const TaskSums sums = on_device_wanted ? summarise_tasks_on_device() : summarise_tasks(pass);
   statistics_.resize(tensors_.size());
   for (size_t i = 0; i < tasks.size(); ++i) {
     TensorStatistics& statistics = statistics_[tasks[i].tensor];
     uint64_t at = tasks[i].first;
-    for (const cpu::ChunkSums& chunk : sums[i]) {
+    for (const element::ChunkSums& chunk : sums[i]) {
       if (statistics.first_nonfinite == UINT64_MAX && chunk.first_nonfinite != UINT64_MAX)
         statistics.first_nonfinite = at + chunk.first_nonfinite;
       statistics.nan += chunk.nan;

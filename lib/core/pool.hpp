@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "jsq/compress.hpp"
+#include "kernels/cuda/device.hpp"
 #include "lib/allocators/population.hpp"
 
 namespace jsq {
@@ -40,9 +41,12 @@ enum class HistogramPass : uint8_t { with_summary, when_asked };
 class TensorPool final : public Population {
  public:
   /// Takes the tensors in order, fills `first`, and makes the summary in one parallel pass.
-  explicit TensorPool(std::vector<PoolTensor> tensors, HistogramPass pass = HistogramPass::with_summary);
+  /// With `on_device` every pass runs on the CUDA device, the histogram with the summary.  \throws Error backend_unavailable.
+  explicit TensorPool(std::vector<PoolTensor> tensors, HistogramPass pass = HistogramPass::with_summary, bool on_device = false);
   /// One tensor in memory, which must outlive the pool.
   TensorPool(const TensorInfo& info, std::span<const float> values);
+  TensorPool(const TensorPool&) = delete;
+  TensorPool& operator=(const TensorPool&) = delete;
 
   /// Without a histogram where that waits to be asked for.
   const Summary& summary() const override { return summary_; }
@@ -52,10 +56,22 @@ class TensorPool final : public Population {
 
   void visit(const std::function<void(uint64_t, std::span<const float>)>& visitor) const override;
 
+  std::vector<uint64_t> refine(std::span<const cpu::KeyRange> ranges) const override;
+  std::vector<KeyCount> key_counts() const override;
+
+  /// The pool's values on the device; null when the processor does everything.
+  cuda::PoolValues* device() const { return device_.get(); }
+
   /// Elements [first, first + count) of tensor t, non-finite ones as zero where the tensor says so.
   std::span<const float> read(size_t t, uint64_t first, size_t count, std::vector<float>& scratch) const;
 
+ protected:
+  std::map<uint64_t, uint64_t> stretches_with(uint32_t key) const override;
+
  private:
+  using TaskSums = std::vector<std::vector<element::ChunkSums>>;
+  TaskSums summarise_tasks(HistogramPass pass);
+  TaskSums summarise_tasks_on_device();
   TensorPool(std::shared_ptr<const GradientSource> source, const TensorInfo& info);
   std::shared_ptr<const GradientSource> owned_;  ///< the source of a tensor in memory
   std::vector<PoolTensor> tensors_;
@@ -63,6 +79,7 @@ class TensorPool final : public Population {
   Summary summary_;
   mutable std::once_flag counted_;
   mutable std::vector<uint64_t> histogram_;  ///< once asked for
+  std::unique_ptr<cuda::PoolValues> device_;
 };
 
 /// A deterministic sample of a pool in memory: stretches of 8,192 elements at even distances, at least `elements` of them

@@ -15,9 +15,11 @@
 #include "jsq/error.hpp"
 #include "lib/allocators/allocator.hpp"
 #include "lib/core/bytes.hpp"
+#include "lib/core/device.hpp"
 #include "lib/methods/method.hpp"
 #include "lib/methods/options.hpp"
 #include "lib/packers/class_block.hpp"
+#include "lib/packers/class_device.hpp"
 
 namespace jsq {
 namespace {
@@ -198,6 +200,23 @@ struct Evaluation {
   double expected_bytes = 0;  // parameters and blocks
 };
 
+/// The pool's blocks from the device.
+class JointSqDeviceBlocks final : public DeviceBlocks {
+ public:
+  JointSqDeviceBlocks(cuda::PoolValues& values, const ClassCoder& coder, const std::vector<cuda::BlockRange>& blocks)
+      : plan_(coder.plan),
+        coded_(on_device([&] { return values.encode(device_composition(coder), coder.symbols(), blocks); })) {}
+  void next(std::string& out, BlockSums& sums) override {
+    cuda::ClassSums found;
+    out.append(on_device([&] { return coded_->next(found); }));
+    sums = block_sums(plan_, found, true);
+  }
+
+ private:
+  element::ClassPlan plan_;
+  std::unique_ptr<cuda::CodedBlocks> coded_;
+};
+
 class JointSqEncoder final : public MethodEncoder {
  public:
   JointSqEncoder(const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
@@ -326,6 +345,11 @@ class JointSqEncoder final : public MethodEncoder {
     coder_.encode(values, tensor.first + first, first, tensor.number, tensor.info->dtype, out, sums);
   }
 
+  std::unique_ptr<DeviceBlocks> encode_on_device() const override {
+    if (pool_.device() == nullptr) return nullptr;
+    return std::make_unique<JointSqDeviceBlocks>(*pool_.device(), coder_, blocks_of_pool());
+  }
+
   PoolReport report(const BlockSums& total) const override {
     const uint32_t classes = options_.widths.size();
     PoolReport report;
@@ -448,17 +472,7 @@ class JointSqEncoder final : public MethodEncoder {
   /// symbol being given a chance.
   void tally_pool(Evaluation& e) const {
     const bool in_full = small() || measure_errors_;
-    struct Block {
-      size_t tensor;
-      uint64_t first;
-      size_t count;
-    };
-    std::vector<Block> blocks;
-    const uint64_t length = uint64_t(1) << block_log2_;
-    for (size_t t = 0; t < pool_.tensors().size(); ++t) {
-      const uint64_t n = pool_.tensors()[t].info->elements();
-      for (uint64_t first = 0; first < n; first += length) blocks.push_back({t, first, size_t(std::min(length, n - first))});
-    }
+    const std::vector<cuda::BlockRange> blocks = blocks_of_pool();
     constexpr uint64_t plenty = uint64_t(1) << 21;
     const uint64_t elements = pool_.summary().elements, tallied_elements = std::min(plenty, elements / 2);
     const size_t count_stride = in_full || elements < 8 * plenty ? 1 : 4;
@@ -467,11 +481,17 @@ class JointSqEncoder final : public MethodEncoder {
     struct Tallies {
       ClassTally counted, tallied;
     };
+    ClassTally tallied;
+    if (pool_.device() != nullptr) {
+      Tallies found = tally_on_device<Tallies>(e.stored.coder, blocks, count_stride, stride, sums);
+      tallied = found.tallied;
+      e.tally.merge(found.counted);
+    } else {
     tbb::enumerable_thread_specific<Tallies> tallies;
     tbb::parallel_for(size_t(0), (blocks.size() + count_stride - 1) / count_stride, [&](size_t counted) {
       static thread_local std::vector<float> scratch;
       const size_t i = counted * count_stride;
-      const Block& block = blocks[i];
+      const cuda::BlockRange& block = blocks[i];
       const PoolTensor& tensor = pool_.tensors()[block.tensor];
       const std::span<const float> values = pool_.read(block.tensor, block.first, block.count, scratch);
       const ClassCoder& coder = e.stored.coder;
@@ -481,15 +501,46 @@ class JointSqEncoder final : public MethodEncoder {
       else
         coder.count(values, tensor.first + block.first, local.counted);
     });
-    ClassTally tallied;
     for (const Tallies& local : tallies) {
       tallied.merge(local.tallied);
       e.tally.merge(local.counted);
+    }
     }
     for (const BlockSums& block : sums) e.sums.add(block);
     e.tally.merge(tallied);
     if (count_stride > 1) extrapolate_classes(e);
     if (stride > 1) extrapolate_magnitudes(e, tallied);
+  }
+
+  /// The blocks of all tensors, in order.
+  std::vector<cuda::BlockRange> blocks_of_pool() const {
+    std::vector<cuda::BlockRange> blocks;
+    const uint64_t length = uint64_t(1) << block_log2_;
+    for (size_t t = 0; t < pool_.tensors().size(); ++t) {
+      const uint64_t n = pool_.tensors()[t].info->elements();
+      for (uint64_t first = 0; first < n; first += length) blocks.push_back({t, first, size_t(std::min(length, n - first))});
+    }
+    return blocks;
+  }
+
+  /// Counts every count_stride-th block on the device, every stride-th in full.
+  template <class Tallies>
+  Tallies tally_on_device(const ClassCoder& coder, const std::vector<cuda::BlockRange>& blocks, size_t count_stride, size_t stride,
+                          std::vector<BlockSums>& sums) const {
+    std::vector<cuda::BlockRange> counted;
+    std::vector<uint8_t> in_full;
+    for (size_t i = 0; i < blocks.size(); i += count_stride) {
+      counted.push_back(blocks[i]);
+      in_full.push_back(i % stride == 0);
+    }
+    cuda::ClassCounts tallied_counts, counted_counts;
+    std::vector<cuda::ClassSums> found(counted.size());
+    on_device([&] {
+      pool_.device()->tally(device_composition(coder), counted, in_full, tallied_counts, counted_counts, found);
+    });
+    for (size_t k = 0; k < counted.size(); ++k)
+      if (in_full[k]) sums[k * count_stride] = block_sums(coder.plan, found[k], false);
+    return {class_tally(counted_counts), class_tally(tallied_counts)};
   }
 
   void extrapolate_classes(Evaluation& e) const {
@@ -730,6 +781,19 @@ class JointSqEncoder final : public MethodEncoder {
   bool dropped_ = false;
 };
 
+class ClassDeviceBlockDecoder final : public DeviceBlockDecoder {
+ public:
+  explicit ClassDeviceBlockDecoder(std::unique_ptr<cuda::ClassDecoder> decoder) : decoder_(std::move(decoder)) {}
+  void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values, std::span<uint8_t> sound) override {
+    std::vector<cuda::ClassDecoder::Block> wanted;
+    for (const Block& block : blocks) wanted.push_back({block.offset, block.bytes, block.first, block.count});
+    on_device([&] { decoder_->decode(bytes, wanted, values, sound); });
+  }
+
+ private:
+  std::unique_ptr<cuda::ClassDecoder> decoder_;
+};
+
 class JointSqDecoder final : public MethodDecoder {
  public:
   JointSqDecoder(std::string_view parameters, std::string_view what) : stored_(read_parameters(parameters, what)) {
@@ -737,6 +801,9 @@ class JointSqDecoder final : public MethodDecoder {
   }
   void decode_block(const BlockPlace&, std::string_view block, std::span<float> values, std::string_view what) const override {
     stored_.coder.decode(block, values, what);
+  }
+  std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {
+    return std::make_unique<ClassDeviceBlockDecoder>(make_device_decoder(stored_.coder));
   }
   std::string describe() const override {
     std::string widths;
@@ -759,7 +826,7 @@ const MethodRow jointsq_row = {
      "biased: elements of width 0 are dropped; mid, offmag and sym are unbiased on the others",
      "error feedback to converge", "allgather", "none (cell), one a kept element (mid, offmag, sym)",
      "sum of the widths / elements", "nominal + class map, 1.2 to 1.7 at 8x to 32x, 0.12 at 1000x, less with run activities",
-     "cpu", options, Sizing::continuous, {}, false, Feedback::residual},
+     "cpu, cuda", options, Sizing::continuous, {}, false, Feedback::residual},
     nullptr,
     [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context) -> std::unique_ptr<MethodEncoder> {
       return std::make_unique<JointSqEncoder>(pool, spec, context);

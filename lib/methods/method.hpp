@@ -43,6 +43,14 @@ struct StoredSet {
   std::string parameters;
 };
 
+/// The blocks of a pool, coded on the device: handed out in order, while the device works on the next ones.
+class DeviceBlocks {
+ public:
+  virtual ~DeviceBlocks() = default;
+  /// Appends the next block, as encode_block would.  \throws Error backend_unavailable.
+  virtual void next(std::string& out, BlockSums& sums) = 0;
+};
+
 /// Encodes one pool. Aim first (as often as wanted), then ask for parameters, blocks and the report.
 class MethodEncoder {
  public:
@@ -69,6 +77,8 @@ class MethodEncoder {
   /// `sums` receives the errors of the decoded values, rounded to the tensor's stored dtype. Thread-safe.
   virtual void encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out,
                             BlockSums& sums) const = 0;
+  /// All blocks of the pool, tensor by tensor, from the device; null where the pool is not there or the method has no such path.
+  virtual std::unique_ptr<DeviceBlocks> encode_on_device() const;
 
   /// `total`: the sums of all blocks.
   virtual PoolReport report(const BlockSums& total) const = 0;
@@ -77,9 +87,25 @@ class MethodEncoder {
   virtual void save(State& state) const;
 };
 
+/// Decodes many blocks of one parameter set at once. Not thread-safe.
+class DeviceBlockDecoder {
+ public:
+  struct Block {
+    uint64_t offset = 0;  ///< in the bytes
+    uint64_t bytes = 0;   ///< 0: all zeros
+    size_t first = 0;     ///< of its values
+    size_t count = 0;
+  };
+  virtual ~DeviceBlockDecoder() = default;
+  /// sound[i] tells whether the values of block i may be used; where not, decode_block says what is wrong with it.
+  virtual void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values, std::span<uint8_t> sound) = 0;
+};
+
 class MethodDecoder {
  public:
   virtual ~MethodDecoder() = default;
+  /// The same on the device; null where the method has no such path.  \throws Error backend_unavailable.
+  virtual std::unique_ptr<DeviceBlockDecoder> device_decoder() const;
   /// Decodes one non-empty block.  \throws Error damaged, naming `what`. Thread-safe.
   virtual void decode_block(const BlockPlace& place, std::string_view block, std::span<float> values,
                             std::string_view what) const = 0;

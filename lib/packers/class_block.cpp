@@ -163,16 +163,7 @@ void quantize_block(const element::ClassPlan& plan, std::span<const float> value
                  : quantize_one_by_one(plan, values, position, dtype, s);
   cpu::DroppedSums dropped;
   if (plan.width[0] == 0) dropped = cpu::sum_dropped(values, position.first_pool_index, plan);
-  for (uint32_t j = 0; j < max_classes; ++j) {
-    sums.members[j] += kept.members[j];
-    sums.class_energy[j] += kept.class_energy[j];
-  }
-  sums.class_energy[0] += dropped.energy;
-  sums.squared_error += dropped.energy + kept.squared_error;
-  sums.dot += kept.dot;
-  sums.decoded_energy += kept.decoded_energy;
-  sums.error_sum += kept.error_sum - dropped.sum;
-  sums.max_error = std::max(sums.max_error, std::max(kept.max_error, double(dropped.max_magnitude)));
+  add_quantized(kept, dropped, sums);
 }
 
 /// The mean of the kept elements' squared errors over the rounding, left to right.
@@ -202,6 +193,19 @@ uint32_t get_class(BitReader& in, uint32_t classes) {
 }
 
 }  // namespace
+
+void add_quantized(const cpu::KeptSums& kept, const cpu::DroppedSums& dropped, BlockSums& sums) {
+  for (uint32_t j = 0; j < max_classes; ++j) {
+    sums.members[j] += kept.members[j];
+    sums.class_energy[j] += kept.class_energy[j];
+  }
+  sums.class_energy[0] += dropped.energy;
+  sums.squared_error += dropped.energy + kept.squared_error;
+  sums.dot += kept.dot;
+  sums.decoded_energy += kept.decoded_energy;
+  sums.error_sum += kept.error_sum - dropped.sum;
+  sums.max_error = std::max(sums.max_error, std::max(kept.max_error, double(dropped.max_magnitude)));
+}
 
 void ClassTally::merge(const ClassTally& other) {
   for (uint32_t j = 0; j < max_classes; ++j) members[j] += other.members[j];
@@ -389,6 +393,18 @@ void ClassCoder::write_block(size_t n, std::string& out) const {
   if (split) out.append(s.bits);
 }
 
+std::vector<float> ClassCoder::points(uint32_t j) const {
+  if (plan.width[j] == 0) return {};
+  const uint32_t half = 1u << (plan.width[j] - 1);
+  std::vector<float> values(2 * half);
+  for (uint32_t negative = 0; negative < 2; ++negative)
+    for (uint32_t magnitude = 0; magnitude < half; ++magnitude)
+      values[negative * half + magnitude] =
+          element::dequantize_in_class(plan.quantizer, plan.width[j], plan.scale[j],
+                                       element::join_code(plan.quantizer, plan.width[j], negative, magnitude));
+  return values;
+}
+
 void ClassCoder::prepare_decoding() {
   // Table 0 stands in for tables that a damaged model lacks, so that every offset is valid.
   // Symbol 0 has all its slots, and leaves the states as they are.
@@ -415,17 +431,7 @@ void ClassCoder::prepare_decoding() {
     if (!by_activity) magnitude_slots_[j].fill(add(model.magnitude_frequencies(j, 0)));
     for (uint32_t b = 1; by_activity && b < model.buckets; ++b) magnitude_slots_[j][b] = add(model.magnitude_frequencies(j, b));
   }
-  for (uint32_t j = 0; j < plan.classes; ++j) {
-    points_[j].clear();
-    if (plan.width[j] == 0) continue;
-    const uint32_t half = 1u << (plan.width[j] - 1);
-    points_[j].resize(2 * half);
-    for (uint32_t negative = 0; negative < 2; ++negative)
-      for (uint32_t magnitude = 0; magnitude < half; ++magnitude)
-        points_[j][negative * half + magnitude] =
-            element::dequantize_in_class(plan.quantizer, plan.width[j], plan.scale[j],
-                                         element::join_code(plan.quantizer, plan.width[j], negative, magnitude));
-  }
+  for (uint32_t j = 0; j < plan.classes; ++j) points_[j] = points(j);
   const uint32_t joined = classes_per_token(plan.classes);
   for (uint32_t token = 0; token < 16; ++token)
     for (uint32_t i = 0, rest = token; i < 4; ++i, rest /= std::max(plan.classes, 2u))

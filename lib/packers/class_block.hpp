@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "jsq/tensor.hpp"
+#include "kernels/cpu/classify.hpp"
+#include "kernels/cpu/quantize.hpp"
 #include "kernels/element/class_layout.hpp"
 #include "kernels/element/class_plan.hpp"
 #include "lib/core/block_sums.hpp"
@@ -63,6 +65,11 @@ class ClassCoder {
   void tally(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element, uint32_t tensor,
              DType dtype, ClassTally& counts, BlockSums& sums) const;
 
+  /// The decoded values of class j: entry sign x 2^(width - 1) + magnitude index; none without bits.
+  std::vector<float> points(uint32_t j) const;
+  /// The encoder's tables, coding_tables x rans_max_symbols, as prepare_encoding() left them.
+  std::span<const element::RansSymbol> symbols() const { return symbols_; }
+
   /// The part of a tally that needs no quantization: classes and activities only. Several times faster.
   void count(std::span<const float> values, uint64_t first_pool_index, ClassTally& counts) const;
 
@@ -77,5 +84,8 @@ class ClassCoder {
   std::array<std::vector<float>, element::max_classes> points_;  // decoded value of (sign, magnitude index)
   std::array<uint8_t, 16 * 4> token_classes_{};
 };
+
+/// Adds what quantizing a block gave to its sums.
+void add_quantized(const cpu::KeptSums& kept, const cpu::DroppedSums& dropped, BlockSums& sums);
 
 }  // namespace jsq

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "jsq/allocation.hpp"
+#include "jsq/backend.hpp"
 #include "jsq/export.hpp"
 #include "jsq/gradients.hpp"
 #include "jsq/method.hpp"
@@ -51,6 +52,7 @@ struct CompressOptions {
   NonFinitePolicy nonfinite = NonFinitePolicy::error;
   uint64_t seed = 0;
   unsigned threads = 0;  ///< 0: all cores. The bytes do not depend on it.
+  Backend backend = Backend::cpu;  ///< who codes. The bytes do not depend on it.
   std::vector<std::pair<std::string, std::string>> metadata;  ///< stored in the frame
   /// A step of a sequence: codes with feedback from this state and leaves it for the next step (unchanged when compress
   /// throws). Arrays of the size of the gradient are held in memory. Reported errors are those of what was coded.
@@ -156,7 +158,8 @@ class JSQ_API FileSink final : public ByteSink {
 /// Writes all of `inputs` as one frame (SPEC.md). The frame is never larger than a size target allows, and uses it to 99 %
 /// or more where the method allows. The same bytes for any thread count. Reads the inputs a few times; memory is a few
 /// blocks per thread plus the compressed blocks up to 64 MiB (beyond that they are spooled to a temporary file).
-/// \throws Error unreachable_target (names the nearest reachable), non_finite, read_failed, write_failed, usage.
+/// \throws Error unreachable_target (names the nearest reachable), non_finite, read_failed, write_failed, usage,
+/// backend_unavailable.
 JSQ_API CompressReport compress(const std::vector<InputDump>& inputs, const CompressOptions& options, ByteSink& out);
 
 /// A source over one tensor in memory (for library users, bench and tests). `values` must outlive it.

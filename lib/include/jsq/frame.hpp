@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "jsq/backend.hpp"
 #include "jsq/export.hpp"
 #include "jsq/gradients.hpp"
 #include "jsq/tensor.hpp"
@@ -58,6 +59,10 @@ class JSQ_API FrameReader {
   FrameReader(FrameReader&&) noexcept;
   FrameReader& operator=(FrameReader&&) noexcept;
   ~FrameReader();
+
+  /// Who decodes from now on: the processor, unless this says otherwise. Values do not depend on it.
+  /// \throws Error backend_unavailable: cuda was asked for, and the machine or a method of the frame cannot.
+  void use(Backend backend);
 
   const std::vector<FrameDump>& dumps() const;
   const std::vector<FrameTensor>& tensors() const;

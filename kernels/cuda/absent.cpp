@@ -1,0 +1,21 @@
+// A build without nvcc: the device is never found, with the reason.
+#include "kernels/cuda/device.hpp"
+
+namespace jsq::cuda {
+namespace {
+
+constexpr const char* reason = "this build has no CUDA support (built without nvcc, or with JSQ_CUDA=OFF)";
+
+}  // namespace
+
+DeviceProbe probe_device() { return {false, reason}; }
+
+std::unique_ptr<PoolValues> make_pool_values(std::vector<PoolValues::Tensor>, PoolValues::Read, uint64_t) {
+  throw DeviceError(reason);
+}
+
+std::unique_ptr<ClassDecoder> make_class_decoder(const ClassComposition&, std::span<const uint32_t>, std::span<const float>) {
+  throw DeviceError(reason);
+}
+
+}  // namespace jsq::cuda

@@ -1,0 +1,757 @@
+// One thread block codes one class block, reading its values once: classify, list the kept elements with their code words, sum
+// errors in the contract's order, then code the list. A warp runs the entropy coder, whose states are one chain of steps;
+// others pack sign bits, planes and maps beside it. The coded block is gathered into whole output words.
+#include "kernels/cuda/class_block.cuh"
+#include "kernels/cuda/class_encode.hpp"
+#include "kernels/element/bit_length.hpp"
+#include "kernels/element/philox.hpp"
+
+namespace jsq::cuda {
+namespace {
+
+using element::ClassQuantizer;
+using element::MapPacker;
+using element::max_activity_buckets;
+using element::max_classes;
+using element::RansSymbol;
+using element::run_length;
+
+constexpr uint32_t warps = 8, threads = warps * warp_size;
+constexpr uint32_t runs_each = 4;  // runs of a warp in a tile
+constexpr uint32_t tile = warps * runs_each * run_length;
+constexpr uint32_t table_symbols = element::coding_tables * element::rans_max_symbols;
+constexpr uint32_t ring = 64;  // symbols of magnitudes that wait for their group
+
+enum class Work { tally, encode };
+
+struct Arguments {
+  ClassComposition composition;
+  ClassWorkspace::Layout layout;
+  const BlockView* blocks;
+  uint32_t count;
+  BlockResult* results;
+  uint32_t* kept_far;
+  uint16_t* words_far;
+  uint32_t* bits_far;
+  // of a tally
+  ClassCounts* tallied;
+  ClassCounts* counted;
+  // of coding
+  const RansSymbol* symbols;
+  uint32_t* out;
+  uint64_t capacity;
+  unsigned long long* used;
+};
+
+/// Counters of one block; they are added to the launch's in one go.
+struct LocalCounts {
+  uint32_t activity[max_activity_buckets][element::rans_max_symbols];
+  uint32_t classes[max_activity_buckets][element::rans_max_symbols];
+  uint32_t magnitude[max_classes][max_activity_buckets][element::rans_max_symbols];
+};
+
+/// Values of a tile on their way from the warps that classify to those that sum.
+struct Tile {
+  float dropped[tile];  ///< by index; 0 where kept
+  float kept[tile], decoded[tile];  ///< by rank in the tile
+  uint8_t kept_class[tile];
+};
+
+struct Shared {
+  Tile tiles[2];
+  double class_energy[max_classes][element::sum_lanes];
+  uint32_t warp_kept[2][warps];
+  uint32_t members[max_classes];  ///< of all elements
+  uint32_t borders[max_classes];  ///< where stretches between tie cutoffs begin, ascending
+  uint32_t border_count;
+  uint32_t dropped_max;
+  unsigned long long map_bits;
+  uint16_t ids[ring];
+  uint8_t run_classes[run_length];
+  uint32_t states[16];
+  uint32_t words;  ///< of the entropy coder
+  uint64_t offset;
+};
+
+/// Where a block's parts lie among its packed bits; all in bits, every part begins on a byte.
+struct Parts {
+  uint32_t map_bytes = 0;
+  uint32_t plane_at[max_classes];
+  uint32_t signs_at = 0;
+  uint32_t bytes = 0;
+};
+
+__device__ uint32_t bytes_of(uint32_t bits) { return (bits + 7) / 8; }
+
+__device__ bool magnitude_coded(const ClassComposition& c, uint32_t j) { return j > 0 && (c.magnitudes_coded >> (j - 1) & 1); }
+
+/// Borders of the stretches of a block, ascending; thread 0.
+__device__ void find_borders(const element::ClassPlan& plan, const BlockView& block, Shared& s) {
+  uint32_t count = 0;
+  for (uint32_t j = 1; j < plan.classes; ++j) {
+    if (plan.cutoff[j] <= block.first_pool_index || plan.cutoff[j] - block.first_pool_index >= block.count) continue;
+    const uint32_t border = uint32_t(plan.cutoff[j] - block.first_pool_index);
+    uint32_t at = count;
+    while (at > 0 && s.borders[at - 1] > border) --at;
+    if (at > 0 && s.borders[at - 1] == border) continue;
+    for (uint32_t k = count; k > at; --k) s.borders[k] = s.borders[k - 1];
+    s.borders[at] = border;
+    ++count;
+  }
+  s.border_count = count;
+}
+
+/// Sums over dropped elements. The lower half of the warp adds g, the upper g^2; lane l of each adds elements l, l + 16, ... of a
+/// stretch.
+struct DroppedSummer {
+  double lane_sum = 0, total = 0;
+  uint32_t stretch = 0, next_border = 0;
+
+  __device__ void close() {
+    const double folded = fold_lanes(lane_sum);
+    if (lane_of() % element::sum_lanes == 0) total += folded;
+    lane_sum = 0;
+  }
+  __device__ void add(const Shared& s, const Tile& values, uint32_t at, uint32_t end) {
+    const uint32_t lane = lane_of() % element::sum_lanes;
+    const bool squares = lane_of() >= element::sum_lanes;
+    for (uint32_t from = at; from < end;) {
+      const bool closes = next_border < s.border_count && s.borders[next_border] <= end;
+      const uint32_t to = closes ? s.borders[next_border] : end;
+      for (uint32_t i = from + ((lane - (from - stretch)) & (element::sum_lanes - 1)); i < to; i += element::sum_lanes) {
+        const double g = values.dropped[i - at];
+        lane_sum += squares ? g * g : g;
+      }
+      __syncwarp();
+      if (closes) {
+        close();
+        stretch = to;
+        ++next_border;
+      }
+      from = to;
+    }
+  }
+};
+
+/// Sums over kept elements: lane l adds the kept elements l, l + 16, ... The halves of the warp share the sums out.
+struct KeptSummer {
+  double squared_error = 0, error_sum = 0, max_error = 0;  // lower half
+  double dot = 0, decoded_energy = 0;                      // upper half
+
+  __device__ void add(Shared& s, const Tile& values, uint32_t first, uint32_t count) {
+    const uint32_t lane = lane_of() % element::sum_lanes;
+    for (uint32_t i = (lane - first) & (element::sum_lanes - 1); i < count; i += element::sum_lanes) {
+      const double g = values.kept[i], decoded = values.decoded[i];
+      if (lane_of() < element::sum_lanes) {
+        const double error = decoded - g, magnitude = error < 0 ? -error : error;
+        squared_error += error * error;
+        error_sum += error;
+        max_error = magnitude > max_error ? magnitude : max_error;
+      } else {
+        dot += g * decoded;
+        decoded_energy += decoded * decoded;
+        s.class_energy[values.kept_class[i]][lane] += g * g;
+      }
+    }
+    __syncwarp();
+  }
+  __device__ void finish(Shared& s, ClassSums& sums) {
+    const double error = fold_lanes(squared_error), error_total = fold_lanes(error_sum);
+    const double products = fold_lanes(dot), decoded = fold_lanes(decoded_energy);
+    for (uint32_t half = element::sum_lanes / 2; half > 0; half /= 2) {
+      const double other = __shfl_down_sync(all_lanes, max_error, half, int(element::sum_lanes));
+      max_error = max_error > other ? max_error : other;
+    }
+    if (lane_of() == 0) {
+      sums.squared_error = error;
+      sums.error_sum = error_total;
+      sums.max_error = max_error;
+    } else if (lane_of() == element::sum_lanes) {
+      sums.dot = products;
+      sums.decoded_energy = decoded;
+    }
+    for (uint32_t j = 0; j < max_classes; ++j) {
+      const double energy = fold_lanes(s.class_energy[j][lane_of() % element::sum_lanes]);
+      if (lane_of() == 0) sums.class_energy[j] = energy;
+    }
+  }
+};
+
+/// The interleaved states of a block's entropy coder, one a lane, and the words they have emitted. A warp runs it.
+struct Coder {
+  const RansSymbol* symbols;
+  Spilling<uint16_t> out;  ///< in the order of emission, which is last to first
+  uint32_t lanes;
+  uint32_t state = element::rans_lower_bound;
+  uint32_t words = 0;
+
+  /// The symbols of one group; `active` lanes are below `lanes`. The last lane emits first.
+  __device__ void group(bool active, uint32_t id) {
+    const RansSymbol symbol = active ? symbols[id] : RansSymbol{};
+    const bool emits = active && element::rans_needs_word(state, symbol.frequency);
+    const uint32_t emitting = __ballot_sync(all_lanes, emits);
+    if (emits) {
+      out.set(words + __popc(emitting & ~(lanes_below() | 1u << lane_of())), uint16_t(state));
+      state >>= 16;
+    }
+    words += __popc(emitting);
+    if (active) state = element::rans_push(state, symbol);
+  }
+};
+
+/// The magnitudes of kept elements whose class is entropy-coded, last to first.
+template <ClassQuantizer Q>
+__device__ void code_magnitudes(Coder& coder, const ClassComposition& c, const Spilling<uint32_t>& list, uint32_t kept,
+                                uint32_t coded, const uint8_t* buckets, uint16_t* ids) {
+  const uint32_t lane = lane_of();
+  uint32_t left = coded, done = coded;  // symbols that are not in the ring yet; symbols below `done` are not coded yet
+  for (uint32_t end = kept; left > 0;) {
+    const uint32_t from = end > warp_size ? end - warp_size : 0;
+    const uint32_t entry = from + lane < end ? list.get(from + lane) : 0;
+    const uint32_t j = kept_class(entry);
+    const bool is_coded = from + lane < end && magnitude_coded(c, j);
+    const uint32_t mask = __ballot_sync(all_lanes, is_coded), n = __popc(mask);
+    if (is_coded) {
+      const uint32_t width = c.plan.width[j];
+      const uint32_t magnitude = element::magnitude_of_code(Q, width, kept_code(entry));
+      const uint32_t bucket = c.magnitudes_by_activity >> (j - 1) & 1 ? buckets[kept_index(entry) / run_length] : 0;
+      ids[(left - n + __popc(mask & lanes_below())) % ring] =
+          element::symbol_id(element::magnitude_table(j, bucket), magnitude >> element::raw_magnitude_bits(width));
+    }
+    left -= n;
+    end = from;
+    __syncwarp();
+    while (done > left) {
+      const uint32_t base = (done - 1) / coder.lanes * coder.lanes;
+      if (base < left) break;  // the group's first symbols are still to come
+      const bool active = lane < coder.lanes && base + lane < done;
+      coder.group(active, ids[(base + lane) % ring]);
+      done = base;
+    }
+    __syncwarp();
+  }
+}
+
+/// The class tokens of active runs, last to first.
+__device__ void code_tokens(Coder& coder, const ClassComposition& c, const Spilling<uint32_t>& list, uint32_t kept, uint32_t n,
+                            const uint8_t* buckets, uint8_t* run_classes) {
+  const uint32_t lane = lane_of(), joined = element::classes_per_token(c.plan.classes);
+  uint32_t end = kept;
+  for (uint32_t r = (n + run_length - 1) / run_length; r-- > 0;) {
+    const uint32_t bucket = buckets[r];
+    if (bucket == 0 && c.plan.width[0] == 0) continue;  // nothing is kept
+    const bool there = lane < end;
+    const uint32_t entry = there ? list.get(end - 1 - lane) : 0;
+    const bool in_run = there && kept_index(entry) / run_length == r;
+    run_classes[lane] = 0;
+    __syncwarp();
+    if (in_run) run_classes[kept_index(entry) % run_length] = uint8_t(kept_class(entry));
+    end -= __popc(__ballot_sync(all_lanes, in_run));
+    __syncwarp();
+    if (bucket == 0) continue;
+    const uint32_t in_this = n - r * run_length < run_length ? n - r * run_length : run_length;
+    const uint32_t tokens = (in_this + joined - 1) / joined;
+    uint32_t token = 0;
+    for (uint32_t k = joined; k-- > 0;) token = token * c.plan.classes + (lane * joined + k < run_length ? run_classes[lane * joined + k] : 0);
+    for (uint32_t base = (tokens - 1) / coder.lanes * coder.lanes + coder.lanes; base > 0;) {
+      base -= coder.lanes;
+      const uint32_t mine = __shfl_sync(all_lanes, token, int((base + lane) % warp_size));
+      coder.group(lane < coder.lanes && base + lane < tokens,
+                  element::symbol_id(element::token_table_offset + bucket, mine));
+    }
+    __syncwarp();
+  }
+}
+
+__device__ void code_activities(Coder& coder, uint32_t n, const uint8_t* buckets) {
+  const uint32_t lane = lane_of(), runs = (n + run_length - 1) / run_length;
+  for (uint32_t base = (runs - 1) / coder.lanes * coder.lanes + coder.lanes; base > 0;) {
+    base -= coder.lanes;
+    const uint32_t r = base + lane;
+    const bool active = lane < coder.lanes && r < runs;
+    coder.group(active, active ? element::symbol_id(r > 0 ? buckets[r - 1] : 0, buckets[r]) : 0);
+  }
+}
+
+/// Bits of kept element k in a map that lists kept elements.
+__device__ uint32_t listed_bits(const ClassComposition& c, const Spilling<uint32_t>& list, uint32_t k, uint32_t parameter, uint32_t n) {
+  const uint32_t entry = list.get(k), code = element::class_code(kept_class(entry), c.plan.classes).length;
+  switch (c.map) {
+    case MapPacker::bitmap: return code;
+    case MapPacker::rice: {
+      const uint32_t gap = kept_index(entry) - (k > 0 ? kept_index(list.get(k - 1)) + 1 : 0);
+      return (gap >> parameter) + 1 + parameter + code;
+    }
+    case MapPacker::index32: return 32 + code;
+    case MapPacker::packed: return element::packed_index_bits(n) + code;
+    default: return 0;
+  }
+}
+
+/// A map that lists kept elements, or the raw one; by one warp.
+__device__ void put_map(uint32_t* bits, const ClassComposition& c, const Spilling<uint32_t>& list, uint32_t kept, uint32_t n) {
+  const uint32_t lane = lane_of(), parameter = element::rice_parameter(n, kept);
+  if (c.map == MapPacker::raw || c.map == MapPacker::bitmap) {
+    const uint32_t each = c.map == MapPacker::raw ? element::raw_map_bits(c.plan.classes) : 1;
+    for (uint32_t k = lane; k < kept; k += warp_size) {
+      const uint32_t entry = list.get(k);
+      put_bits(bits, kept_index(entry) * each, c.map == MapPacker::raw ? kept_class(entry) : 1, each);
+    }
+    if (c.map == MapPacker::raw) return;
+  }
+  uint32_t at = 0;
+  if (c.map == MapPacker::bitmap) {
+    at = 8 * bytes_of(n);
+  } else {
+    if (lane == 0 && c.map == MapPacker::rice) put_bits(bits, 0, parameter, 8);
+    at = c.map == MapPacker::rice ? 8 : 0;
+    if (lane == 0) put_bits(bits, at, kept, 32);
+    at += 32;
+  }
+  for (uint32_t from = 0; from < kept; from += warp_size) {
+    const uint32_t k = from + lane;
+    const uint32_t length = k < kept ? listed_bits(c, list, k, parameter, n) : 0;
+    uint32_t total = 0;
+    uint32_t position = at + sum_before(length, total);
+    at += total;
+    if (k >= kept) continue;
+    const uint32_t entry = list.get(k), index = kept_index(entry);
+    if (c.map == MapPacker::rice) {
+      const uint32_t gap = index - (k > 0 ? kept_index(list.get(k - 1)) + 1 : 0);
+      put_ones(bits, position, gap >> parameter);
+      position += (gap >> parameter) + 1;
+      put_bits(bits, position, gap & ((1u << parameter) - 1), parameter);
+      position += parameter;
+    } else if (c.map != MapPacker::bitmap) {
+      const uint32_t each = c.map == MapPacker::packed ? element::packed_index_bits(n) : 32;
+      put_bits(bits, position, index, each);
+      position += each;
+    }
+    const element::ShortCode code = element::class_code(kept_class(entry), c.plan.classes);
+    put_bits(bits, position, code.bits, code.length);
+  }
+}
+
+/// Sign and raw magnitude bits of entropy-coded classes; by one warp.
+template <ClassQuantizer Q>
+__device__ void put_signs(uint32_t* bits, uint32_t at, const ClassComposition& c, const Spilling<uint32_t>& list, uint32_t kept) {
+  for (uint32_t from = 0; from < kept; from += warp_size) {
+    const uint32_t k = from + lane_of();
+    const uint32_t entry = k < kept ? list.get(k) : 0, j = kept_class(entry);
+    const bool is_coded = k < kept && magnitude_coded(c, j);
+    const uint32_t raw = is_coded ? element::raw_magnitude_bits(c.plan.width[j]) : 0;
+    uint32_t total = 0;
+    const uint32_t position = at + sum_before(is_coded ? 1 + raw : 0, total);
+    at += total;
+    if (!is_coded) continue;
+    const uint32_t code = kept_code(entry), width = c.plan.width[j];
+    const uint32_t magnitude = element::magnitude_of_code(Q, width, code) & ((1u << raw) - 1);
+    put_bits(bits, position, element::sign_of_code(Q, width, code) << raw | magnitude, 1 + raw);
+  }
+}
+
+/// The code words of class j, side by side; by one warp.
+__device__ void put_plane(uint32_t* bits, uint32_t at, uint32_t j, uint32_t width, const Spilling<uint32_t>& list, uint32_t kept) {
+  for (uint32_t from = 0; from < kept; from += warp_size) {
+    const uint32_t k = from + lane_of();
+    const uint32_t entry = k < kept ? list.get(k) : 0;
+    const bool member = k < kept && kept_class(entry) == j;
+    const uint32_t mask = __ballot_sync(all_lanes, member);
+    if (member) put_bits(bits, at + width * __popc(mask & lanes_below()), kept_code(entry), width);
+    at += width * __popc(mask);
+  }
+}
+
+/// What the first pass over a block leaves behind.
+struct Listed {
+  uint32_t kept = 0;
+};
+
+/// Classifies, quantizes and lists a block; sums into results[b].sums. `full` blocks only are quantized and listed.
+template <ClassQuantizer Q, Work W>
+__device__ Listed list_block(const Arguments& a, const BlockView& block, bool full, Shared& s, LocalCounts* counts,
+                             const Spilling<uint32_t>& list, uint8_t* buckets, double* terms, ClassSums& sums) {
+  const element::ClassPlan& plan = a.composition.plan;
+  const uint32_t lane = lane_of(), warp = warp_of(), n = block.count;
+  const bool keeps_all = plan.width[0] > 0;
+  DroppedSummer dropped;
+  KeptSummer kept_sums;
+  double expected = 0;
+  uint32_t kept = 0, dropped_max = 0, turn = 0;
+  for (uint32_t at = 0; at < n; at += tile, turn ^= 1) {
+    Tile& values = s.tiles[turn];
+    const uint32_t base = at + warp * runs_each * run_length;
+    float g[runs_each];
+    uint32_t masks[runs_each], j[runs_each], activities[runs_each];
+#pragma unroll
+    for (uint32_t r = 0; r < runs_each; ++r) {
+      const uint32_t i = base + r * run_length + lane;
+      g[r] = i < n ? block.values[i] : 0.0f;
+    }
+    uint32_t warp_kept = 0;
+#pragma unroll
+    for (uint32_t r = 0; r < runs_each; ++r) {
+      const uint32_t i = base + r * run_length + lane;
+      const bool inside = i < n;
+      j[r] = inside ? class_of(plan, element::magnitude_key(g[r]), block.first_pool_index + i) : 0;
+      uint32_t activity = 0, above = __popc(__ballot_sync(all_lanes, inside)), of_class = 0;
+      const uint32_t in_run = above;
+      for (uint32_t c = 0; c < plan.classes; ++c) {
+        const uint32_t next = __ballot_sync(all_lanes, j[r] > c);
+        if (lane == c) of_class = above - __popc(next);
+        above = __popc(next);
+        activity += above;
+        if (c == 0) masks[r] = next;
+      }
+      activities[r] = element::bit_length(activity);
+      if (keeps_all) masks[r] = __ballot_sync(all_lanes, inside);
+      if (base + r * run_length < n) {
+        if (lane < plan.classes && of_class > 0) {
+          atomicAdd(&s.members[lane], of_class);
+          if (W == Work::tally) atomicAdd(&counts->classes[activities[r]][lane], of_class);
+        }
+        if (W == Work::tally && lane == 0) {
+          const uint32_t joined = element::classes_per_token(plan.classes), padding = (joined - in_run % joined) % joined;
+          if (padding) atomicAdd(&counts->classes[activities[r]][0], padding);
+        }
+        if (lane == 0) buckets[base / run_length + r] = uint8_t(activities[r]);
+      }
+      warp_kept += __popc(masks[r]);
+    }
+    if (!full) continue;
+    if (lane == 0) s.warp_kept[turn][warp] = warp_kept;
+    __syncthreads();
+    uint32_t before = 0, tile_kept = 0;
+    for (uint32_t w = 0; w < warps; ++w) {
+      before += w < warp ? s.warp_kept[turn][w] : 0;
+      tile_kept += s.warp_kept[turn][w];
+    }
+#pragma unroll
+    for (uint32_t r = 0; r < runs_each; ++r) {
+      const uint32_t i = base + r * run_length + lane;
+      const bool is_kept = masks[r] >> lane & 1;
+      values.dropped[i - at] = is_kept ? 0.0f : g[r];
+      if (!is_kept) {
+        const uint32_t key = element::magnitude_key(g[r]);
+        dropped_max = dropped_max > key ? dropped_max : key;
+      } else {
+        const uint32_t c = j[r], width = plan.width[c], rank = before + __popc(masks[r] & lanes_below());
+        float u = 0.5f;
+        if (plan.stochastic)
+          u = element::uniform_of_word(
+              element::random_word(plan.seed, block.first_element + i, block.tensor, element::RandomPurpose::rounding));
+        const uint32_t code = element::quantize_in_class(Q, width, plan.scale[c], g[r], u);
+        values.kept[rank] = g[r];
+        values.decoded[rank] = element::round_to_stored(block.stored, element::dequantize_in_class(Q, width, plan.scale[c], code));
+        values.kept_class[rank] = uint8_t(c);
+        if (plan.stochastic) terms[turn * tile + rank] = element::expected_error_in_class(Q, width, plan.scale[c], g[r]);
+        list.set(kept + rank, make_kept(i, code, c));
+        if (W == Work::tally)
+          atomicAdd(&counts->magnitude[c][activities[r]][element::magnitude_of_code(Q, width, code) >> element::raw_magnitude_bits(width)], 1u);
+      }
+      before += __popc(masks[r]);
+    }
+    __syncthreads();
+    // Two warps sum this tile while the others go on to the next, which has room of its own.
+    const uint32_t end = n - at < tile ? n : at + tile;
+    if (warp == 0 && !keeps_all) dropped.add(s, values, at, end);
+    if (warp == 1) kept_sums.add(s, values, kept, tile_kept);
+    if (warp == 2 && lane == 0 && plan.stochastic)
+      for (uint32_t k = 0; k < tile_kept; ++k) expected += terms[turn * tile + k];
+    kept += tile_kept;
+  }
+  if (full) {
+    if (!keeps_all && dropped_max > 0) atomicMax(&s.dropped_max, dropped_max);
+    __syncthreads();
+    if (warp == 0) {
+      dropped.close();
+      if (lane == 0) {
+        sums.dropped_sum = dropped.total;
+        sums.dropped_max = element::magnitude_of_key(s.dropped_max);
+      } else if (lane == element::sum_lanes) {
+        sums.dropped_energy = dropped.total;
+      }
+    } else if (warp == 1) {
+      kept_sums.finish(s, sums);
+      if (lane < max_classes) sums.members[lane] = lane == 0 && !keeps_all ? 0 : s.members[lane];
+    } else if (warp == 2 && lane == 0) {
+      sums.expected_error = expected;
+    }
+  }
+  return {kept};
+}
+
+/// Adds what follows from the list and the activities, and hands a block's counts over.
+template <ClassQuantizer Q>
+__device__ void finish_tally(const Arguments& a, const BlockView& block, bool full, Shared& s, LocalCounts* counts,
+                             const Spilling<uint32_t>& list, uint32_t kept, const uint8_t* buckets) {
+  const ClassComposition& c = a.composition;
+  const uint32_t n = block.count, runs = (n + run_length - 1) / run_length;
+  __syncthreads();
+  for (uint32_t r = threadIdx.x; r < runs; r += threads) atomicAdd(&counts->activity[r > 0 ? buckets[r - 1] : 0][buckets[r]], 1u);
+  const uint32_t parameter = element::rice_parameter(n, kept);
+  unsigned long long bits = 0;
+  for (uint32_t k = threadIdx.x; full && k < kept; k += threads) {
+    const uint32_t entry = list.get(k), j = kept_class(entry);
+    const uint32_t gap = kept_index(entry) - (k > 0 ? kept_index(list.get(k - 1)) + 1 : 0);
+    bits += (gap >> parameter) + 1 + parameter + (j < c.plan.classes - 2 ? j : c.plan.classes - 2);
+  }
+  if (bits) atomicAdd(&s.map_bits, bits);
+  __syncthreads();
+  ClassCounts& total = full ? *a.tallied : *a.counted;
+  const auto add = [](uint64_t& to, uint64_t from) {
+    if (from) atomicAdd(reinterpret_cast<unsigned long long*>(&to), static_cast<unsigned long long>(from));
+  };
+  for (uint32_t i = threadIdx.x; i < max_activity_buckets * element::rans_max_symbols; i += threads) {
+    add((&total.activity[0][0])[i], (&counts->activity[0][0])[i]);
+    add((&total.classes[0][0])[i], (&counts->classes[0][0])[i]);
+  }
+  for (uint32_t i = threadIdx.x; i < max_classes * max_activity_buckets * element::rans_max_symbols; i += threads)
+    add((&total.magnitude[0][0][0])[i], (&counts->magnitude[0][0][0])[i]);
+  if (threadIdx.x < max_classes) add(total.members[threadIdx.x], s.members[threadIdx.x]);
+  if (threadIdx.x == 0 && full) add(total.rice_bits, s.map_bits + 40 + 7);
+}
+
+/// Codes the listed block and writes it to the output.
+template <ClassQuantizer Q>
+__device__ void code_block(const Arguments& a, const BlockView& block, Shared& s, const RansSymbol* symbols,
+                           const Spilling<uint32_t>& list, uint32_t kept, const uint8_t* buckets, const Spilling<uint16_t>& words,
+                           uint32_t* near_bits, uint32_t* far_bits, BlockResult& result) {
+  const ClassComposition& c = a.composition;
+  const element::ClassPlan& plan = c.plan;
+  const uint32_t n = block.count, lane = lane_of(), warp = warp_of();
+  const bool uses_rans = c.map_coded || c.magnitudes_coded != 0;
+  if (kept == 0) {
+    if (threadIdx.x == 0) result.offset = result.bytes = 0;
+    return;
+  }
+  // The size of a map that lists elements follows from the list.
+  const bool lists = c.map != MapPacker::raw && c.map != MapPacker::entropy;
+  if (lists) {
+    const uint32_t parameter = element::rice_parameter(n, kept);
+    unsigned long long bits = 0;
+    for (uint32_t k = threadIdx.x; k < kept; k += threads) bits += listed_bits(c, list, k, parameter, n);
+    if (bits) atomicAdd(&s.map_bits, bits);
+  }
+  __syncthreads();
+  Parts parts;
+  uint32_t coded = 0, sign_bits = 0;
+  if (c.map == MapPacker::raw) parts.map_bytes = bytes_of(n * element::raw_map_bits(plan.classes));
+  else if (c.map == MapPacker::bitmap) parts.map_bytes = bytes_of(n) + bytes_of(uint32_t(s.map_bits));
+  else if (lists) parts.map_bytes = bytes_of(uint32_t(s.map_bits) + 32 + (c.map == MapPacker::rice ? 8 : 0));
+  uint32_t at = parts.map_bytes;
+  for (uint32_t j = 0; j < plan.classes; ++j) {
+    parts.plane_at[j] = 8 * at;
+    if (plan.width[j] == 0) continue;
+    if (magnitude_coded(c, j)) {
+      coded += s.members[j];
+      sign_bits += s.members[j] * (1 + element::raw_magnitude_bits(plan.width[j]));
+    } else {
+      at += bytes_of(s.members[j] * plan.width[j]);
+    }
+  }
+  parts.signs_at = 8 * at;
+  parts.bytes = at + bytes_of(sign_bits);
+  const uint32_t bit_words = parts.bytes / 4 + 2;
+  uint32_t* bits = bit_words <= a.layout.bits_reach ? near_bits : far_bits;
+  for (uint32_t w = threadIdx.x; w < bit_words; w += threads) bits[w] = 0;
+  __syncthreads();
+
+  if (warp == 0 && uses_rans) {
+    Coder coder{symbols, words, c.lanes};
+    code_magnitudes<Q>(coder, c, list, kept, coded, buckets, s.ids);
+    if (c.map_coded) {
+      code_tokens(coder, c, list, kept, n, buckets, s.run_classes);
+      code_activities(coder, n, buckets);
+    }
+    if (lane < c.lanes) s.states[lane] = coder.state;
+    if (lane == 0) s.words = coder.words;
+  } else if (warp == 1) {
+    put_signs<Q>(bits, parts.signs_at, c, list, kept);
+  } else if (warp == 2) {
+    if (c.map != MapPacker::entropy) put_map(bits, c, list, kept, n);
+  } else if (warp > 2) {
+    for (uint32_t j = warp - 3; j < plan.classes; j += warps - 3)
+      if (plan.width[j] > 0 && !magnitude_coded(c, j)) put_plane(bits, parts.plane_at[j], j, plan.width[j], list, kept);
+  }
+  __syncthreads();
+
+  const uint32_t stream_bytes = uses_rans ? 4 * c.lanes + 2 * s.words : 0;
+  const uint32_t length_bytes = uses_rans ? (element::bit_length(stream_bytes) + 6) / 7 : 0;
+  const uint32_t total = parts.bytes + length_bytes + stream_bytes;
+  if (threadIdx.x == 0) {
+    const unsigned long long room = (total + output_alignment - 1) / output_alignment * output_alignment;
+    s.offset = atomicAdd(a.used, room);
+    result.offset = s.offset;
+    result.bytes = total;
+  }
+  __syncthreads();
+  if (s.offset + total > a.capacity) return;
+  const uint32_t states_at = parts.map_bytes + length_bytes, words_at = states_at + 4 * c.lanes;
+  const uint32_t stream_end = states_at + stream_bytes;
+  const auto byte_at = [&](uint32_t p) -> uint32_t {
+    if (p < parts.map_bytes) return byte_of(bits, p);
+    if (p >= stream_end) return byte_of(bits, p - length_bytes - stream_bytes);
+    if (p >= words_at) return words.get(s.words - 1 - (p - words_at) / 2) >> 8 * ((p - words_at) & 1) & 255u;
+    if (p >= states_at) return s.states[(p - states_at) / 4] >> 8 * ((p - states_at) & 3) & 255u;
+    const uint32_t k = p - parts.map_bytes;
+    return (stream_bytes >> 7 * k & 127u) | (k + 1 < length_bytes ? 128u : 0u);
+  };
+  uint32_t* out = a.out + s.offset / 4;
+  for (uint32_t w = threadIdx.x; 4 * w < total; w += threads) {
+    uint32_t word = 0;
+    for (uint32_t k = 0; k < 4 && 4 * w + k < total; ++k) word |= byte_at(4 * w + k) << 8 * k;
+    out[w] = word;
+  }
+}
+
+/// The next `bytes` of the dynamic shared memory.
+__device__ char* carve(char*& at, uint32_t bytes) {
+  char* begin = at;
+  at += (bytes + 15) / 16 * 16;
+  return begin;
+}
+
+template <ClassQuantizer Q, Work W>
+__global__ void __launch_bounds__(threads, 1) class_blocks(const __grid_constant__ Arguments a) {
+  extern __shared__ __align__(16) char room[];
+  char* at = room;
+  Shared& s = *reinterpret_cast<Shared*>(carve(at, sizeof(Shared)));
+  auto* symbols = reinterpret_cast<RansSymbol*>(carve(at, W == Work::encode ? table_symbols * sizeof(RansSymbol) : 0));
+  auto* counts = reinterpret_cast<LocalCounts*>(carve(at, W == Work::tally ? sizeof(LocalCounts) : 0));
+  auto* terms = reinterpret_cast<double*>(carve(at, a.composition.plan.stochastic ? 2 * tile * sizeof(double) : 0));
+  auto* buckets = reinterpret_cast<uint8_t*>(carve(at, a.layout.buckets));
+  const Spilling<uint32_t> list{reinterpret_cast<uint32_t*>(carve(at, 4 * a.layout.kept_reach)),
+                                a.kept_far + blockIdx.x * a.layout.kept_far, a.layout.kept_reach};
+  const Spilling<uint16_t> words{reinterpret_cast<uint16_t*>(carve(at, 2 * a.layout.words_reach)),
+                                 a.words_far + blockIdx.x * a.layout.words_far, a.layout.words_reach};
+  auto* near_bits = reinterpret_cast<uint32_t*>(carve(at, 4 * a.layout.bits_reach));
+  if (W == Work::encode)
+    for (uint32_t i = threadIdx.x; i < table_symbols; i += threads) symbols[i] = a.symbols[i];
+
+  for (uint32_t b = blockIdx.x; b < a.count; b += gridDim.x) {
+    const BlockView block = a.blocks[b];
+    const bool full = W == Work::encode || block.in_full;
+    __syncthreads();
+    if (threadIdx.x < max_classes) s.members[threadIdx.x] = 0;
+    for (uint32_t i = threadIdx.x; i < max_classes * element::sum_lanes; i += threads) (&s.class_energy[0][0])[i] = 0;
+    if (W == Work::tally)
+      for (uint32_t i = threadIdx.x; i < sizeof(LocalCounts) / 4; i += threads) reinterpret_cast<uint32_t*>(counts)[i] = 0;
+    if (threadIdx.x == 0) {
+      s.dropped_max = 0;
+      s.map_bits = 0;
+      s.words = 0;
+      find_borders(a.composition.plan, block, s);
+    }
+    __syncthreads();
+    BlockResult& result = a.results[b];
+    const Listed listed = list_block<Q, W>(a, block, full, s, counts, list, buckets, terms, result.sums);
+    if (W == Work::tally) {
+      finish_tally<Q>(a, block, full, s, counts, list, listed.kept, buckets);
+    } else {
+      __syncthreads();
+      code_block<Q>(a, block, s, symbols, list, listed.kept, buckets, words, near_bits,
+                    a.bits_far + blockIdx.x * a.layout.bits_far, result);
+    }
+  }
+}
+
+uint64_t fixed_shared_bytes(const ClassComposition& composition) {
+  const auto padded = [](uint64_t bytes) { return (bytes + 15) / 16 * 16; };
+  return padded(sizeof(Shared)) + padded(std::max(table_symbols * sizeof(RansSymbol), sizeof(LocalCounts))) +
+         (composition.plan.stochastic ? padded(2 * tile * sizeof(double)) : 0);
+}
+
+template <ClassQuantizer Q, Work W>
+void launch_as(const Arguments& arguments, const Stream& stream) {
+  const auto kernel = class_blocks<Q, W>;
+  const ClassWorkspace::Layout& layout = arguments.layout;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(layout.shared_bytes)), "asking for shared memory");
+  const uint32_t grid = layout.grid < arguments.count ? layout.grid : arguments.count;
+  kernel<<<grid, threads, layout.shared_bytes, stream>>>(arguments);
+  check_launch(W == Work::encode ? "coding blocks" : "counting blocks");
+}
+
+template <Work W>
+void launch(const Arguments& arguments, const Stream& stream) {
+  if (arguments.count == 0) return;
+  switch (arguments.composition.plan.quantizer) {
+    case ClassQuantizer::cell: return launch_as<ClassQuantizer::cell, W>(arguments, stream);
+    case ClassQuantizer::mid: return launch_as<ClassQuantizer::mid, W>(arguments, stream);
+    case ClassQuantizer::offmag: return launch_as<ClassQuantizer::offmag, W>(arguments, stream);
+    case ClassQuantizer::sym: return launch_as<ClassQuantizer::sym, W>(arguments, stream);
+  }
+}
+
+}  // namespace
+
+ClassWorkspace::ClassWorkspace() {
+  int device = 0;
+  check(cudaGetDevice(&device), "asking for the device");
+  check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device), "asking for the device");
+  check(cudaDeviceGetAttribute(&shared_most_, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "asking for shared memory");
+}
+
+void ClassWorkspace::prepare(const ClassComposition& composition, uint32_t elements, uint32_t blocks) {
+  const uint64_t n = (uint64_t(elements) + run_length - 1) / run_length * run_length;
+  layout_.buckets = uint32_t(n / run_length);
+  layout_.grid = std::min(uint32_t(processors_), std::max(blocks, 1u));
+  const uint64_t fixed = fixed_shared_bytes(composition) + layout_.buckets + 4 * 16;
+  if (fixed + 4096 > uint64_t(shared_most_))
+    throw DeviceError("coding blocks needs " + std::to_string(fixed + 4096) + " bytes of shared memory, and the device has " +
+                      std::to_string(shared_most_));
+  // What is left: more than half for the list, a third for the coder's words, the rest for packed bits; never more than needed.
+  const uint64_t left = uint64_t(shared_most_) - fixed;
+  const uint64_t most_words = 2 * n + n / run_length + 64;
+  // Raw bits, planes and maps: at most 9 bits an element beside the map, and in maps 32 bits an index, a class and gaps.
+  const bool indexed = composition.map == element::MapPacker::index32 || composition.map == element::MapPacker::packed;
+  const uint64_t map_bits = composition.map == element::MapPacker::entropy ? 0 : composition.map == element::MapPacker::raw ? 4 : indexed ? 40 : 32;
+  const uint64_t most_bits = n * (9 + map_bits) / 32 + 64;
+  layout_.kept_reach = uint32_t(std::min(n, left * 55 / 100 / 4));
+  layout_.words_reach = uint32_t(std::min(most_words, left * 28 / 100 / 2));
+  layout_.bits_reach = uint32_t(std::min(most_bits, left * 17 / 100 / 4));
+  layout_.kept_far = n - layout_.kept_reach;
+  layout_.words_far = most_words - layout_.words_reach;
+  layout_.bits_far = most_bits > layout_.bits_reach ? most_bits : 0;
+  layout_.shared_bytes = uint32_t(fixed + 4 * layout_.kept_reach + 2 * layout_.words_reach + 4 * layout_.bits_reach);
+  kept_.reserve(layout_.grid * layout_.kept_far);
+  words_.reserve(layout_.grid * layout_.words_far);
+  bits_.reserve(layout_.grid * layout_.bits_far);
+}
+
+void launch_tally(const ClassComposition& composition, const BlockView* blocks, uint32_t count, ClassCounts* tallied,
+                  ClassCounts* counted, BlockResult* results, ClassWorkspace& workspace, const Stream& stream) {
+  Arguments a{};
+  a.composition = composition;
+  a.layout = workspace.layout();
+  a.blocks = blocks;
+  a.count = count;
+  a.results = results;
+  a.kept_far = workspace.kept();
+  a.words_far = workspace.words();
+  a.bits_far = workspace.bits();
+  a.tallied = tallied;
+  a.counted = counted;
+  launch<Work::tally>(a, stream);
+}
+
+void launch_encode(const ClassComposition& composition, const RansSymbol* symbols, const BlockView* blocks, uint32_t count,
+                   uint32_t* out, uint64_t capacity, unsigned long long* used, BlockResult* results, ClassWorkspace& workspace,
+                   const Stream& stream) {
+  Arguments a{};
+  a.composition = composition;
+  a.layout = workspace.layout();
+  a.blocks = blocks;
+  a.count = count;
+  a.results = results;
+  a.kept_far = workspace.kept();
+  a.words_far = workspace.words();
+  a.bits_far = workspace.bits();
+  a.symbols = symbols;
+  a.out = out;
+  a.capacity = capacity;
+  a.used = used;
+  launch<Work::encode>(a, stream);
+}
+
+}  // namespace jsq::cuda

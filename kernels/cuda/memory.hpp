@@ -1,0 +1,131 @@
+// Owners of what the CUDA runtime hands out: device memory, pinned host memory, streams and events. Every call is checked;
+// what an owner holds is given back when it goes. For files of this folder only: others include device.hpp.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <string>
+#include <utility>
+
+#include "kernels/cuda/device.hpp"
+
+namespace jsq::cuda {
+
+/// \throws DeviceError with the runtime's reason, naming `action`.
+inline void check(cudaError_t status, const char* action) {
+  if (status == cudaSuccess) return;
+  (void)cudaGetLastError();  // so that the next call reports its own failure
+  throw DeviceError(std::string(action) + " failed: " + cudaGetErrorString(status));
+}
+/// After a kernel launch.
+inline void check_launch(const char* kernel) { check(cudaGetLastError(), kernel); }
+
+/// Memory of `size()` elements on the device, uninitialised.
+template <class T>
+class DeviceBuffer {
+ public:
+  DeviceBuffer() = default;
+  explicit DeviceBuffer(size_t size) { reserve(size); }
+  DeviceBuffer(DeviceBuffer&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
+  ~DeviceBuffer() { (void)cudaFree(data_); }
+
+  T* data() const { return data_; }
+  size_t size() const { return size_; }
+  /// At least `size` elements; contents are lost where it grows.
+  void reserve(size_t size) {
+    if (size <= size_) return;
+    check(cudaFree(std::exchange(data_, nullptr)), "freeing device memory");
+    size_ = 0;
+    check(cudaMalloc(reinterpret_cast<void**>(&data_), size * sizeof(T)), "allocating device memory");
+    size_ = size;
+  }
+
+ private:
+  T* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+/// Page-locked host memory, which copies run beside the program.
+template <class T>
+class PinnedBuffer {
+ public:
+  PinnedBuffer() = default;
+  explicit PinnedBuffer(size_t size) { reserve(size); }
+  PinnedBuffer(PinnedBuffer&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  PinnedBuffer& operator=(PinnedBuffer&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
+  ~PinnedBuffer() { (void)cudaFreeHost(data_); }
+
+  T* data() const { return data_; }
+  T& operator[](size_t i) const { return data_[i]; }
+  size_t size() const { return size_; }
+  /// At least `size` elements; contents are lost where it grows.
+  void reserve(size_t size) {
+    if (size <= size_) return;
+    check(cudaFreeHost(std::exchange(data_, nullptr)), "freeing pinned memory");
+    size_ = 0;
+    check(cudaMallocHost(reinterpret_cast<void**>(&data_), size * sizeof(T)), "allocating pinned memory");
+    size_ = size;
+  }
+
+ private:
+  T* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+class Stream {
+ public:
+  Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream"); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  ~Stream() { (void)cudaStreamDestroy(stream_); }
+  operator cudaStream_t() const { return stream_; }
+  void synchronize() const { check(cudaStreamSynchronize(stream_), "running on the device"); }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+class Event {
+ public:
+  Event() { check(cudaEventCreate(&event_), "creating an event"); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  ~Event() { (void)cudaEventDestroy(event_); }
+  operator cudaEvent_t() const { return event_; }
+  void record(const Stream& stream) { check(cudaEventRecord(event_, stream), "recording an event"); }
+  void synchronize() const { check(cudaEventSynchronize(event_), "running on the device"); }
+  /// Everything put on `stream` from now on waits for what was recorded.
+  void hold_back(const Stream& stream) const { check(cudaStreamWaitEvent(stream, event_, 0), "waiting for an event"); }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+template <class T>
+void copy_to_device(T* device, const T* host, size_t count, const Stream& stream) {
+  if (count > 0)
+    check(cudaMemcpyAsync(device, host, count * sizeof(T), cudaMemcpyHostToDevice, stream), "copying to the device");
+}
+template <class T>
+void copy_to_host(T* host, const T* device, size_t count, const Stream& stream) {
+  if (count > 0)
+    check(cudaMemcpyAsync(host, device, count * sizeof(T), cudaMemcpyDeviceToHost, stream), "copying from the device");
+}
+template <class T>
+void clear(T* device, size_t count, const Stream& stream) {
+  if (count > 0) check(cudaMemsetAsync(device, 0, count * sizeof(T), stream), "clearing device memory");
+}
+
+}  // namespace jsq::cuda

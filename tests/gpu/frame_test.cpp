@@ -1,0 +1,146 @@
+// Whole frames: what --backend cuda writes is what the processor writes, to the byte, and each reads what the other wrote; the
+// reports say the same.
+#include <bit>
+#include <fstream>
+
+#include "jsq/compress.hpp"
+#include "jsq/error.hpp"
+#include "jsq/frame.hpp"
+#include "jsq/gradients.hpp"
+#include "jsq/method.hpp"
+#include "tests/gpu/device.hpp"
+#include "tests/kernels/data.hpp"
+
+namespace jsq {
+namespace {
+
+using test::Kind;
+using test::make_data;
+
+class FrameOnDevice : public test::OnDevice {};
+
+struct Coded {
+  std::string bytes;
+  CompressReport report;
+};
+
+Coded coded(const std::vector<std::vector<float>>& tensors, Backend backend, const std::string& method, const std::string& target,
+            NonFinitePolicy nonfinite = NonFinitePolicy::error) {
+  std::vector<InputDump> inputs;
+  for (size_t t = 0; t < tensors.size(); ++t) {
+    TensorInfo info;
+    info.name = "t" + std::to_string(t);
+    info.shape = {tensors[t].size()};
+    inputs.push_back({info.name + ".npy", source_of(info, tensors[t]), {}, true});
+  }
+  CompressOptions options;
+  options.method = parse_method(method);
+  options.target = target.empty() ? default_target(options.method) : parse_target(target);
+  options.backend = backend;
+  options.nonfinite = nonfinite;
+  options.seed = 7;
+  MemorySink sink;
+  Coded result;
+  result.report = compress(inputs, options, sink);
+  result.bytes = std::move(sink.bytes);
+  return result;
+}
+
+std::vector<float> decoded(const std::string& bytes, Backend backend, size_t t, size_t n) {
+  FrameReader reader = FrameReader::from_bytes(bytes);
+  reader.use(backend);
+  std::vector<float> values(n, 42.0f);
+  reader.read(t, 0, values);
+  return values;
+}
+
+void expect_parity(const std::vector<std::vector<float>>& tensors, const std::string& method, const std::string& target,
+                   NonFinitePolicy nonfinite = NonFinitePolicy::error) {
+  SCOPED_TRACE(method + " at " + target);
+  const Coded cpu = coded(tensors, Backend::cpu, method, target, nonfinite), cuda = coded(tensors, Backend::cuda, method, target, nonfinite);
+  ASSERT_TRUE(cpu.bytes == cuda.bytes) << cpu.bytes.size() << " bytes by the processor, " << cuda.bytes.size() << " by the device";
+  const auto same = [](double a, double b) { return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b); };
+  EXPECT_TRUE(same(cpu.report.distortion.squared_error, cuda.report.distortion.squared_error));
+  EXPECT_TRUE(same(cpu.report.distortion.dot, cuda.report.distortion.dot));
+  EXPECT_TRUE(same(cpu.report.distortion.error_sum, cuda.report.distortion.error_sum));
+  EXPECT_TRUE(same(cpu.report.distortion.energy, cuda.report.distortion.energy));
+  EXPECT_TRUE(same(cpu.report.distortion.max_error, cuda.report.distortion.max_error));
+  EXPECT_TRUE(same(cpu.report.hprime(), cuda.report.hprime()));
+  EXPECT_TRUE(same(cpu.report.pools[0].expected_squared_error, cuda.report.pools[0].expected_squared_error));
+  EXPECT_EQ(cpu.report.pools[0].members, cuda.report.pools[0].members);
+  for (size_t t = 0; t < tensors.size(); ++t) {
+    const std::vector<float> by_cpu = decoded(cuda.bytes, Backend::cpu, t, tensors[t].size());
+    const std::vector<float> by_cuda = decoded(cpu.bytes, Backend::cuda, t, tensors[t].size());
+    for (size_t i = 0; i < by_cpu.size(); ++i)
+      ASSERT_EQ(std::bit_cast<uint32_t>(by_cpu[i]), std::bit_cast<uint32_t>(by_cuda[i])) << "tensor " << t << " element " << i;
+  }
+}
+
+TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForEveryLength) {
+  for (size_t n : {0, 1, 31, 32, 33, 1000, 65535, 65536, 65537}) {
+    SCOPED_TRACE(n);
+    expect_parity({make_data(Kind::heavy, n)}, "jointsq", n < 1000 ? "bytes=4KiB" : "ratio=32");
+  }
+}
+
+TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForAMebielementAndMore) {
+  expect_parity({make_data(Kind::heavy, 1u << 20)}, "jointsq", "ratio=32");
+  expect_parity({make_data(Kind::heavy, (1u << 20) + 1)}, "jointsq", "ratio=400");
+}
+
+TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForSeveralTensorsOfOnePool) {
+  const std::vector<std::vector<float>> tensors = {make_data(Kind::heavy, 70000), {}, make_data(Kind::sparse, 300),
+                                                   make_data(Kind::f16_grid, 131073), make_data(Kind::zeros, 5000)};
+  for (const char* method : {"jointsq", "jointsq:quant=mid", "jointsq:map=rice,values=planes", "jointsq:widths=248"})
+    expect_parity(tensors, method, "ratio=6");
+}
+
+TEST_F(FrameOnDevice, MeetsErrorTargetsWithTheSameBytes) {
+  expect_parity({make_data(Kind::heavy, 90000)}, "jointsq", "nmse=0.05");
+  expect_parity({make_data(Kind::gauss, 20000)}, "jointsq:quant=offmag", "maxabs=0.5");
+}
+
+TEST_F(FrameOnDevice, KeepsNonFiniteElementsAsTheProcessorDoes) {
+  std::vector<float> values = make_data(Kind::heavy, 70000);
+  values[5] = std::numeric_limits<float>::quiet_NaN();
+  values[66000] = -std::numeric_limits<float>::infinity();
+  expect_parity({values}, "jointsq", "ratio=20", NonFinitePolicy::keep);
+  expect_parity({values}, "jointsq", "ratio=20", NonFinitePolicy::zero);
+  EXPECT_THROW(coded({values}, Backend::cuda, "jointsq", "ratio=20"), Error);
+}
+
+TEST_F(FrameOnDevice, IsTheProcessorsToTheByteOnARealDump) {
+  const std::string path = std::string(JSQ_SAMPLES_DIR) + "/resnet20_mid.npy";
+  const std::shared_ptr<const GradientSource> source = open_gradients(path);
+  std::vector<float> scratch;
+  const auto values = source->read(0, 0, size_t(source->tensors()[0].elements()), scratch);
+  const std::vector<std::vector<float>> tensors = {{values.begin(), values.end()}};
+  for (const char* target : {"ratio=8", "ratio=32", "ratio=100"}) expect_parity(tensors, "jointsq", target);
+}
+
+TEST_F(FrameOnDevice, TellsOfDamageInTheWordsOfTheProcessor) {
+  Coded frame = coded({make_data(Kind::heavy, 140000)}, Backend::cpu, "jointsq", "ratio=16");
+  FrameReader whole = FrameReader::from_bytes(frame.bytes);
+  whole.use(Backend::cuda);
+  EXPECT_TRUE(whole.test(false).empty());
+  frame.bytes[frame.bytes.size() / 2] ^= 1;
+  FrameReader cpu = FrameReader::from_bytes(frame.bytes), cuda = FrameReader::from_bytes(frame.bytes);
+  cuda.use(Backend::cuda);
+  const auto expected = cpu.test(false), found = cuda.test(false);
+  ASSERT_EQ(found.size(), expected.size());
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].message, expected[0].message);
+}
+
+TEST_F(FrameOnDevice, RefusesMethodsThatHaveNoPathThere) {
+  try {
+    coded({make_data(Kind::heavy, 100)}, Backend::cuda, "powersgd", "");
+    FAIL() << "coded";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Errc::backend_unavailable);
+    EXPECT_NE(std::string(error.what()).find("cpu only"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace jsq
