@@ -260,6 +260,7 @@ int run_analyze(const AnalyzeOptions& options, const GlobalOptions& global) {
   coding.method = parse_method(options.method);
   coding.seed = global.seed;
   coding.threads = global.threads;
+  coding.backend = backend_named(global.backend);
   std::vector<Target> targets;
   for (const std::string& text : options.targets) targets.push_back(parse_target(text));
   const StudyOptions study_options{options.noise, options.trials, global.memory_limit_bytes};

@@ -163,7 +163,8 @@ BenchResult measure(const std::vector<float>& values, const CompressOptions& opt
     frame.bytes.clear();
     result.compress.measure([&] { result.report = compress(inputs, options, frame); });
     result.decompress.measure([&] {
-      const FrameReader reader = FrameReader::from_bytes(frame.bytes);
+      FrameReader reader = FrameReader::from_bytes(frame.bytes);
+      reader.use(options.backend);
       const uint64_t block = uint64_t(1) << reader.tensors()[0].block_log2;
       in_pieces(values.size(), block, options.threads, [&](uint64_t first, uint64_t count) {
         reader.read(0, first, std::span(destination).subspan(first, count));
@@ -180,6 +181,7 @@ int run_bench(const BenchOptions& options, const GlobalOptions& global) {
   coding.method = parse_method(options.method);
   coding.target = options.target.empty() ? default_target(coding.method) : parse_target(options.target);
   coding.seed = global.seed;
+  coding.backend = backend_named(global.backend);
   coding.threads = global.threads == 0 ? 1 : global.threads;
   const uint64_t elements = parse_elements(options.size);
   constexpr uint64_t bytes_per_element =

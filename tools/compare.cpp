@@ -616,6 +616,7 @@ class Comparison {
     request.repeat = options_.repeat;
     request.seed = global_.seed;
     request.threads = global_.threads;
+    request.backend = backend_named(global_.backend);
     progress.set_label(fmt::format("{} {}", to_string(request.method), to_string(request.target)));
     progress.update(done_bytes_, total_bytes_);
     request.progress = [&](uint64_t elements, uint64_t of) {

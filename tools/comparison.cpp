@@ -159,6 +159,7 @@ Outcome measure_cell(const CellRequest& request) {
   options.ratio_kind = request.target.kind;
   options.seed = request.seed;
   options.threads = request.threads;
+  options.backend = request.backend;
   options.progress = request.progress;
   try {
     set_figures(outcome, measure_round_trip({*request.input}, options, request.repeat));

@@ -90,6 +90,7 @@ struct CellRequest {
   unsigned repeat = 1;
   uint64_t seed = 0;
   unsigned threads = 0;
+  Backend backend = Backend::cpu;
   std::function<void(uint64_t done, uint64_t total)> progress;
 };
 

@@ -97,6 +97,7 @@ CompressOptions library_options(const GlobalOptions& global, const Options& opti
   if (options.nonfinite == "zero") result.nonfinite = NonFinitePolicy::zero;
   result.seed = global.seed;
   result.threads = global.threads;
+  result.backend = backend_named(global.backend);
   result.metadata = parse_metadata(options.metadata);
   set_feedback(result, options.feedback);
   return result;

@@ -131,7 +131,8 @@ class Decompressor {
 
   Result run(const std::string& path) const {
     const auto started = std::chrono::steady_clock::now();
-    const FrameReader frame = FrameReader::open(path);
+    FrameReader frame = FrameReader::open(path);
+    frame.use(backend_named(global_.backend));
     Result result{.frame = path, .frame_bytes = frame.sizes().file, .dumps = plan(frame, path)};
     result.output_bytes = output_bytes(result.dumps);
     check_limit(path, result.output_bytes, options_);

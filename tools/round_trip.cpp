@@ -44,7 +44,8 @@ RoundTrip measure_round_trip(const std::vector<InputDump>& inputs, const Compres
     encode.push_back(seconds_since(start));
 
     start = Clock::now();
-    const FrameReader reader = FrameReader::from_bytes(frame.bytes);
+    FrameReader reader = FrameReader::from_bytes(frame.bytes);
+    reader.use(options.backend);
     for (size_t dump = 0; dump < reader.dumps().size(); ++dump) {
       DiscardingSink sink;
       reader.write_dump(dump, sink, options.threads);

@@ -150,7 +150,8 @@ void hold_against(Result& result, const FrameReader& frame, const Options& optio
 }
 
 Result test_frame(const GlobalOptions& global, const Options& options, const std::string& path) {
-  const FrameReader frame = FrameReader::open(path);
+  FrameReader frame = FrameReader::open(path);
+  if (!options.quick) frame.use(backend_named(global.backend));
   Result result{.path = path, .tensors = frame.tensors().size()};
   for (const FrameTensor& tensor : frame.tensors()) {
     result.names.push_back(tensor.info.name);

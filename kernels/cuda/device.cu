@@ -5,7 +5,9 @@
 
 namespace jsq::cuda {
 
-DeviceProbe probe_device() {
+namespace {
+
+DeviceProbe ask() {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status != cudaSuccess) return {false, std::string("no usable device: ") + cudaGetErrorString(status)};
@@ -14,6 +16,13 @@ DeviceProbe probe_device() {
   if (cudaGetDeviceProperties(&properties, 0) != cudaSuccess) return {false, "device 0 does not answer"};
   return {true, std::string(properties.name) + ", compute capability " + std::to_string(properties.major) + "." +
                     std::to_string(properties.minor)};
+}
+
+}  // namespace
+
+DeviceProbe probe_device() {
+  static const DeviceProbe probe = ask();
+  return probe;
 }
 
 }  // namespace jsq::cuda

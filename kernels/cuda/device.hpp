@@ -29,7 +29,7 @@ struct DeviceProbe {
   bool found = false;
   std::string detail;  ///< the device's name and capability, or the reason there is none
 };
-/// Asks the CUDA runtime; never throws.
+/// Asks the CUDA runtime once; never throws.
 DeviceProbe probe_device();
 
 /// A block of a pool: `count` elements of pool tensor `tensor` from element `first` on.

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <vector>
 
 #include "kernels/cuda/device.hpp"
@@ -18,6 +20,13 @@ class OnDevice : public testing::Test {
     if (!probe.found) GTEST_SKIP() << "no CUDA device: " << probe.detail;
   }
 };
+
+/// Of long lists of cases, every so many are taken: all of them, unless JSQ_TEST_EVERY says otherwise (for runs with slow
+/// checks).
+inline size_t every() {
+  const char* every = std::getenv("JSQ_TEST_EVERY");
+  return every == nullptr ? 1 : size_t(std::max(1, std::atoi(every)));
+}
 
 /// The values of tensors in memory, as a pool on the device.
 inline std::unique_ptr<cuda::PoolValues> pool_values(const std::vector<std::vector<float>>& tensors, uint64_t most_resident = 0,
