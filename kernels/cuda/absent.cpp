@@ -8,13 +8,16 @@ constexpr const char* reason = "this build has no CUDA support (built without nv
 
 }  // namespace
 
-DeviceProbe probe_device() { return {false, reason}; }
+DeviceProbe probe_device() {
+  return {false, reason};
+}
 
 std::unique_ptr<PoolValues> make_pool_values(std::vector<PoolValues::Tensor>, PoolValues::Read, uint64_t) {
   throw DeviceError(reason);
 }
 
-std::unique_ptr<ClassDecoder> make_class_decoder(const ClassComposition&, std::span<const uint32_t>, std::span<const float>) {
+std::unique_ptr<ClassDecoder> make_class_decoder(const ClassComposition&, std::span<const uint32_t>,
+                                                 std::span<const float>) {
   throw DeviceError(reason);
 }
 

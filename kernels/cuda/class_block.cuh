@@ -1,5 +1,6 @@
-// What the kernels of class blocks have in common: runs of 32 elements taken by warps, arrays that lie in shared memory as far
-// as it reaches and in global memory beyond, and bits put into words, most significant first.
+// What the kernels of class blocks have in common: runs of 32 elements taken by warps, arrays that lie in
+// shared memory as far as it reaches and in global memory beyond, and bits put into words, most significant
+// first.
 #pragma once
 
 #include "kernels/cuda/device.hpp"
@@ -9,9 +10,15 @@ namespace jsq::cuda {
 constexpr uint32_t warp_size = 32;
 constexpr uint32_t all_lanes = 0xffffffffu;
 
-__device__ inline uint32_t lane_of() { return threadIdx.x % warp_size; }
-__device__ inline uint32_t warp_of() { return threadIdx.x / warp_size; }
-__device__ inline uint32_t lanes_below() { return (1u << lane_of()) - 1; }
+__device__ inline uint32_t lane_of() {
+  return threadIdx.x % warp_size;
+}
+__device__ inline uint32_t warp_of() {
+  return threadIdx.x / warp_size;
+}
+__device__ inline uint32_t lanes_below() {
+  return (1u << lane_of()) - 1;
+}
 
 /// An array whose first entries are in shared memory and the rest in global memory.
 template <class T>
@@ -21,8 +28,10 @@ struct Spilling {
   uint32_t reach = 0;  ///< entries in shared memory
   __device__ T get(uint32_t i) const { return i < reach ? near[i] : far[i - reach]; }
   __device__ void set(uint32_t i, T value) const {
-    if (i < reach) near[i] = value;
-    else far[i - reach] = value;
+    if (i < reach)
+      near[i] = value;
+    else
+      far[i - reach] = value;
   }
 };
 
@@ -31,9 +40,15 @@ constexpr uint32_t kept_index_bits = 20;
 __device__ inline uint32_t make_kept(uint32_t index, uint32_t code, uint32_t j) {
   return index | code << kept_index_bits | j << (kept_index_bits + 8);
 }
-__device__ inline uint32_t kept_index(uint32_t kept) { return kept & ((1u << kept_index_bits) - 1); }
-__device__ inline uint32_t kept_code(uint32_t kept) { return kept >> kept_index_bits & 255u; }
-__device__ inline uint32_t kept_class(uint32_t kept) { return kept >> (kept_index_bits + 8); }
+__device__ inline uint32_t kept_index(uint32_t kept) {
+  return kept & ((1u << kept_index_bits) - 1);
+}
+__device__ inline uint32_t kept_code(uint32_t kept) {
+  return kept >> kept_index_bits & 255u;
+}
+__device__ inline uint32_t kept_class(uint32_t kept) {
+  return kept >> (kept_index_bits + 8);
+}
 
 /// The class of the element with this key and pool index.
 __device__ inline uint32_t class_of(const element::ClassPlan& plan, uint32_t key, uint64_t pool_index) {
@@ -61,7 +76,8 @@ __device__ inline double fold_lanes(double value) {
   return value;
 }
 
-/// Puts the low `count` bits of `value` at bit `position` of words that were zero there. Several threads may own bits of one word.
+/// Puts the low `count` bits of `value` at bit `position` of words that were zero there. Several threads may
+/// own bits of one word.
 __device__ inline void put_bits(uint32_t* words, uint32_t position, uint32_t value, uint32_t count) {
   if (count == 0) return;
   const uint32_t word = position >> 5, free = 32 - (position & 31);
@@ -84,6 +100,8 @@ __device__ inline void put_ones(uint32_t* words, uint32_t position, uint32_t cou
 }
 
 /// Byte `at` of bits put by put_bits.
-__device__ inline uint32_t byte_of(const uint32_t* words, uint32_t at) { return words[at >> 2] >> (24 - 8 * (at & 3)) & 255u; }
+__device__ inline uint32_t byte_of(const uint32_t* words, uint32_t at) {
+  return words[at >> 2] >> (24 - 8 * (at & 3)) & 255u;
+}
 
 }  // namespace jsq::cuda

@@ -1,6 +1,7 @@
-// One thread block decodes one class block. Its bytes are staged in shared memory, so that the file is read once and whole
-// words at a time; a warp undoes the entropy coder and lists the kept elements; then all warps write the values, zeros
-// included, run by run. Whatever is damaged is noticed before it is used, and the block is reported as not sound.
+// One thread block decodes one class block. Its bytes are staged in shared memory, so that the file is read
+// once and whole words at a time; a warp undoes the entropy coder and lists the kept elements; then all warps
+// write the values, zeros included, run by run. Whatever is damaged is noticed before it is used, and the
+// block is reported as not sound.
 #include <algorithm>
 
 #include "kernels/cuda/class_block.cuh"
@@ -61,8 +62,12 @@ struct Shared {
   uint32_t kept, at, bad;
 };
 
-__device__ uint32_t bytes_of(uint32_t bits) { return (bits + 7) / 8; }
-__device__ bool magnitude_coded(const ClassComposition& c, uint32_t j) { return j > 0 && (c.magnitudes_coded >> (j - 1) & 1); }
+__device__ uint32_t bytes_of(uint32_t bits) {
+  return (bits + 7) / 8;
+}
+__device__ bool magnitude_coded(const ClassComposition& c, uint32_t j) {
+  return j > 0 && (c.magnitudes_coded >> (j - 1) & 1);
+}
 
 /// The bytes of a block. Bits beyond the end are zeros.
 struct Bytes {
@@ -77,7 +82,9 @@ struct Bytes {
     return uint32_t(window >> (40 - (position & 7) - count)) & uint32_t((1ull << count) - 1);
   }
   /// Whether the bits from `position` to the next byte are zeros.
-  __device__ bool padded(uint32_t position) const { return (position & 7) == 0 || bits(position, 8 - (position & 7)) == 0; }
+  __device__ bool padded(uint32_t position) const {
+    return (position & 7) == 0 || bits(position, 8 - (position & 7)) == 0;
+  }
 };
 
 /// Undoes the interleaved coder: one state a lane. A warp runs it.
@@ -91,7 +98,8 @@ struct Decoder {
   __device__ void begin() {
     const uint32_t lane = lane_of();
     if (lane < lanes)
-      state = stream.byte(4 * lane) | stream.byte(4 * lane + 1) << 8 | stream.byte(4 * lane + 2) << 16 | stream.byte(4 * lane + 3) << 24;
+      state = stream.byte(4 * lane) | stream.byte(4 * lane + 1) << 8 | stream.byte(4 * lane + 2) << 16 |
+              stream.byte(4 * lane + 3) << 24;
     at = 4 * lanes;
   }
   /// The next symbol of each active lane, the lowest lane first.
@@ -104,10 +112,11 @@ struct Decoder {
       // Bit 15 of a half word stays where its start is not above the slot.
       const uint32_t probe = 0x80008000u + slot * 0x10001u;
       const auto within = [&](uint32_t pair) { return __popc((probe - pair) & 0x80008000u); };
-      symbol = within(low.x) + within(low.y) + within(low.z) + within(low.w) + within(high.x) + within(high.y) + within(high.z) +
-               within(high.w) - 1;
+      symbol = within(low.x) + within(low.y) + within(low.z) + within(low.w) + within(high.x) +
+               within(high.y) + within(high.z) + within(high.w) - 1;
       const uint32_t start = starts[table].start[symbol];
-      const uint32_t end = symbol + 1 < element::rans_max_symbols ? starts[table].start[symbol + 1] : element::rans_total;
+      const uint32_t end =
+          symbol + 1 < element::rans_max_symbols ? starts[table].start[symbol + 1] : element::rans_total;
       next = (end - start) * (state >> element::rans_precision_bits) + (slot - start);
     }
     const bool needs = active && next < element::rans_lower_bound;
@@ -128,7 +137,8 @@ struct Decoder {
 };
 
 /// Appends the run's elements that are kept; `j` is the class of the lane's element. A warp runs it.
-__device__ void list_run(Shared& s, const Spilling<uint32_t>& list, uint32_t& kept, uint32_t index, bool inside, uint32_t j, bool keeps_all) {
+__device__ void list_run(Shared& s, const Spilling<uint32_t>& list, uint32_t& kept, uint32_t index,
+                         bool inside, uint32_t j, bool keeps_all) {
   const bool is_kept = inside && (keeps_all || j > 0);
   const uint32_t mask = __ballot_sync(all_lanes, is_kept);
   if (is_kept) {
@@ -138,10 +148,10 @@ __device__ void list_run(Shared& s, const Spilling<uint32_t>& list, uint32_t& ke
   kept += __popc(mask);
 }
 
-/// Decodes a map that is not entropy-coded; returns the bytes it took, or sets `bad`. Warp 0 runs it, lists of variable length
-/// on one lane.
-__device__ uint32_t read_map(const ClassComposition& c, const Bytes& block, uint32_t n, Shared& s, const Spilling<uint32_t>& list,
-                             uint8_t* buckets, uint32_t& kept, bool& bad) {
+/// Decodes a map that is not entropy-coded; returns the bytes it took, or sets `bad`. Warp 0 runs it, lists
+/// of variable length on one lane.
+__device__ uint32_t read_map(const ClassComposition& c, const Bytes& block, uint32_t n, Shared& s,
+                             const Spilling<uint32_t>& list, uint8_t* buckets, uint32_t& kept, bool& bad) {
   const uint32_t lane = lane_of(), runs = (n + run_length - 1) / run_length, classes = c.plan.classes;
   const bool keeps_all = c.plan.width[0] > 0;
   uint32_t position = 0;
@@ -188,7 +198,8 @@ __device__ uint32_t read_map(const ClassComposition& c, const Bytes& block, uint
         bad |= parameter > 31 || count > n;
         for (uint32_t k = 0; k < count && !bad; ++k) {
           uint32_t ones = 0;
-          while (!bad && block.bits(position++, 1)) bad |= ++ones > n >> parameter || position >= 8 * block.size;
+          while (!bad && block.bits(position++, 1))
+            bad |= ++ones > n >> parameter || position >= 8 * block.size;
           const uint64_t gap = uint64_t(ones) << parameter | block.bits(position, parameter);
           position += parameter;
           bad |= gap >= n - expected || position > 8 * block.size;
@@ -217,8 +228,8 @@ __device__ uint32_t read_map(const ClassComposition& c, const Bytes& block, uint
 }
 
 /// Activities, class tokens and magnitudes; by warp 0. Fills buckets and the list.
-__device__ void decode_entropy(const ClassComposition& c, const Bytes& stream, uint32_t n, Shared& s, const Spilling<uint32_t>& list,
-                               uint8_t* buckets, uint32_t& kept, bool& bad) {
+__device__ void decode_entropy(const ClassComposition& c, const Bytes& stream, uint32_t n, Shared& s,
+                               const Spilling<uint32_t>& list, uint8_t* buckets, uint32_t& kept, bool& bad) {
   const uint32_t lane = lane_of(), runs = (n + run_length - 1) / run_length;
   const bool keeps_all = c.plan.width[0] > 0;
   Decoder decoder{s.starts, stream, c.lanes};
@@ -260,7 +271,8 @@ __device__ void decode_entropy(const ClassComposition& c, const Bytes& stream, u
         const bool active = lane < c.lanes && base + lane < tokens;
         uint32_t token = decoder.step(active, element::token_table_offset + bucket);
         if (active)
-          for (uint32_t k = 0; k < joined; ++k, token /= base_class) s.run_classes[(base + lane) * joined + k] = uint8_t(joined == 1 ? token : token % base_class);
+          for (uint32_t k = 0; k < joined; ++k, token /= base_class)
+            s.run_classes[(base + lane) * joined + k] = uint8_t(joined == 1 ? token : token % base_class);
       }
       __syncwarp();
       const uint32_t j = s.run_classes[lane];
@@ -277,7 +289,8 @@ __device__ void decode_entropy(const ClassComposition& c, const Bytes& stream, u
       const bool active = lane < c.lanes && done + lane < queued;
       const uint32_t k = active ? s.waiting[(done + lane) % ring] : 0;
       const uint32_t entry = active ? list.get(k) : 0, j = kept_class(entry);
-      const uint32_t bucket = active && (c.magnitudes_by_activity >> (j - 1) & 1) ? buckets[kept_index(entry) / run_length] : 0;
+      const uint32_t bucket =
+          active && (c.magnitudes_by_activity >> (j - 1) & 1) ? buckets[kept_index(entry) / run_length] : 0;
       const uint32_t symbol = decoder.step(active, active ? element::magnitude_table(j, bucket) : 0);
       if (active) list.set(k, entry | symbol << kept_index_bits);
       done = done + c.lanes < queued ? done + c.lanes : queued;
@@ -297,9 +310,11 @@ __device__ void decode_entropy(const ClassComposition& c, const Bytes& stream, u
   bad |= !decoder.finished();
 }
 
-/// Code words of class j from its plane into the list's entries, as places among the class's points; by one warp.
+/// Code words of class j from its plane into the list's entries, as places among the class's points; by one
+/// warp.
 template <ClassQuantizer Q>
-__device__ void read_plane(const Bytes& block, uint32_t at, uint32_t j, uint32_t width, const Spilling<uint32_t>& list, uint32_t kept) {
+__device__ void read_plane(const Bytes& block, uint32_t at, uint32_t j, uint32_t width,
+                           const Spilling<uint32_t>& list, uint32_t kept) {
   uint32_t position = 8 * at;
   for (uint32_t from = 0; from < kept; from += warp_size) {
     const uint32_t k = from + lane_of();
@@ -307,8 +322,10 @@ __device__ void read_plane(const Bytes& block, uint32_t at, uint32_t j, uint32_t
     const bool member = k < kept && kept_class(entry) == j;
     const uint32_t mask = __ballot_sync(all_lanes, member);
     if (member) {
-      const uint32_t code = block.bits(position + width * __popc(mask & lanes_below()), width), half = 1u << (width - 1);
-      const uint32_t point = element::sign_of_code(Q, width, code) * half + element::magnitude_of_code(Q, width, code);
+      const uint32_t code = block.bits(position + width * __popc(mask & lanes_below()), width),
+                     half = 1u << (width - 1);
+      const uint32_t point =
+          element::sign_of_code(Q, width, code) * half + element::magnitude_of_code(Q, width, code);
       list.set(k, make_kept(kept_index(entry), point, j));
     }
     position += width * __popc(mask);
@@ -316,7 +333,8 @@ __device__ void read_plane(const Bytes& block, uint32_t at, uint32_t j, uint32_t
 }
 
 /// Sign and raw bits of the coded classes join their symbols; by one warp.
-__device__ void read_signs(const ClassComposition& c, const Bytes& block, uint32_t at, const Spilling<uint32_t>& list, uint32_t kept, bool& bad) {
+__device__ void read_signs(const ClassComposition& c, const Bytes& block, uint32_t at,
+                           const Spilling<uint32_t>& list, uint32_t kept, bool& bad) {
   uint32_t position = 8 * at;
   for (uint32_t from = 0; from < kept; from += warp_size) {
     const uint32_t k = from + lane_of();
@@ -335,14 +353,18 @@ __device__ void read_signs(const ClassComposition& c, const Bytes& block, uint32
 }
 
 /// All values of a block: a warp takes neighbouring runs, and finds the first of them in the list.
-__device__ void write_values(const DecodeView& block, Shared& s, const Spilling<uint32_t>& list, uint32_t kept) {
+__device__ void write_values(const DecodeView& block, Shared& s, const Spilling<uint32_t>& list,
+                             uint32_t kept) {
   const uint32_t lane = lane_of(), n = block.count, runs = (n + run_length - 1) / run_length;
-  const uint32_t each = (runs + warps - 1) / warps, first = warp_of() * each, end = first + each < runs ? first + each : runs;
+  const uint32_t each = (runs + warps - 1) / warps, first = warp_of() * each,
+                 end = first + each < runs ? first + each : runs;
   uint32_t low = 0, high = kept;
   while (low < high) {
     const uint32_t middle = (low + high) / 2;
-    if (kept_index(list.get(middle)) < first * run_length) low = middle + 1;
-    else high = middle;
+    if (kept_index(list.get(middle)) < first * run_length)
+      low = middle + 1;
+    else
+      high = middle;
   }
   float* run = s.runs[warp_of()];
   for (uint32_t r = first; r < end; ++r) {
@@ -382,7 +404,8 @@ __global__ void __launch_bounds__(threads, 1) decode_blocks(const __grid_constan
   const ClassComposition& c = a.composition;
   for (uint32_t i = threadIdx.x; i < sizeof(s.starts) / 4; i += threads)
     reinterpret_cast<uint32_t*>(s.starts)[i] = reinterpret_cast<const uint32_t*>(a.starts)[i];
-  for (uint32_t i = threadIdx.x; i < point_count; i += threads) s.points[i] = a.points[i];
+  for (uint32_t i = threadIdx.x; i < 256 * c.plan.classes; i += threads)
+    if (i % 256 < 1u << c.plan.width[i / 256]) s.points[i] = a.points[i];
 
   for (uint32_t b = blockIdx.x; b < a.count; b += gridDim.x) {
     const DecodeView view = a.blocks[b];
@@ -454,7 +477,8 @@ __global__ void __launch_bounds__(threads, 1) decode_blocks(const __grid_constan
 template <ClassQuantizer Q>
 void launch_as(const Arguments& arguments, const Stream& stream) {
   const auto kernel = decode_blocks<Q>;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(arguments.layout.shared_bytes)),
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             int(arguments.layout.shared_bytes)),
         "asking for shared memory");
   kernel<<<arguments.layout.grid, threads, arguments.layout.shared_bytes, stream>>>(arguments);
   check_launch("decoding blocks");
@@ -463,33 +487,39 @@ void launch_as(const Arguments& arguments, const Stream& stream) {
 std::vector<Starts> starts_of(std::span<const uint32_t> frequencies) {
   std::vector<Starts> starts(element::coding_tables);
   for (uint32_t table = 0; table < element::coding_tables; ++table) {
-    const auto row = frequencies.subspan(size_t(table) * element::rans_max_symbols, element::rans_max_symbols);
+    const auto row =
+        frequencies.subspan(size_t(table) * element::rans_max_symbols, element::rans_max_symbols);
     uint32_t start = 0;
     for (uint32_t symbol = 0; symbol < element::rans_max_symbols; ++symbol) {
       starts[table].start[symbol] = uint16_t(start);
       start += row[symbol];
     }
     // A table that the model lacks: symbol 0 has all slots, and leaves the states as they are.
-    for (uint32_t symbol = 1; start == 0 && symbol < element::rans_max_symbols; ++symbol) starts[table].start[symbol] = uint16_t(element::rans_total);
+    for (uint32_t symbol = 1; start == 0 && symbol < element::rans_max_symbols; ++symbol)
+      starts[table].start[symbol] = uint16_t(element::rans_total);
   }
   return starts;
 }
 
 class BlockDecoder final : public ClassDecoder {
  public:
-  BlockDecoder(const ClassComposition& composition, std::span<const uint32_t> frequencies, std::span<const float> points)
+  BlockDecoder(const ClassComposition& composition, std::span<const uint32_t> frequencies,
+               std::span<const float> points)
       : composition_(composition), starts_(element::coding_tables), points_(point_count) {
     int device = 0;
     check(cudaGetDevice(&device), "asking for the device");
-    check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device), "asking for the device");
-    check(cudaDeviceGetAttribute(&shared_most_, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "asking for shared memory");
+    check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device),
+          "asking for the device");
+    check(cudaDeviceGetAttribute(&shared_most_, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+          "asking for shared memory");
     const std::vector<Starts> starts = starts_of(frequencies);
     copy_to_device(starts_.data(), starts.data(), starts.size(), stream_);
     copy_to_device(points_.data(), points.data(), point_count, stream_);
     stream_.synchronize();
   }
 
-  void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values, std::span<uint8_t> ok) override {
+  void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
+              std::span<uint8_t> ok) override {
     std::fill(ok.begin(), ok.end(), uint8_t(0));
     if (blocks.empty() || composition_.lanes > most_lanes) return;
     uint64_t largest = 1, largest_bytes = 0;
@@ -510,7 +540,8 @@ class BlockDecoder final : public ClassDecoder {
     copy_to_device(reinterpret_cast<char*>(bytes_.data()), room_.data(), bytes.size(), stream_);
     std::vector<DecodeView> views;
     for (const Block& block : blocks)
-      views.push_back({block.offset, uint32_t(block.bytes), uint32_t(block.count), values_.data() + block.first});
+      views.push_back(
+          {block.offset, uint32_t(block.bytes), uint32_t(block.count), values_.data() + block.first});
     copy_to_device(views_.data(), views.data(), views.size(), stream_);
     a.bytes = bytes_.data();
     a.blocks = views_.data();
@@ -520,10 +551,18 @@ class BlockDecoder final : public ClassDecoder {
     a.points = points_.data();
     a.kept_far = kept_.data();
     switch (composition_.plan.quantizer) {
-      case ClassQuantizer::cell: launch_as<ClassQuantizer::cell>(a, stream_); break;
-      case ClassQuantizer::mid: launch_as<ClassQuantizer::mid>(a, stream_); break;
-      case ClassQuantizer::offmag: launch_as<ClassQuantizer::offmag>(a, stream_); break;
-      case ClassQuantizer::sym: launch_as<ClassQuantizer::sym>(a, stream_); break;
+      case ClassQuantizer::cell:
+        launch_as<ClassQuantizer::cell>(a, stream_);
+        break;
+      case ClassQuantizer::mid:
+        launch_as<ClassQuantizer::mid>(a, stream_);
+        break;
+      case ClassQuantizer::offmag:
+        launch_as<ClassQuantizer::offmag>(a, stream_);
+        break;
+      case ClassQuantizer::sym:
+        launch_as<ClassQuantizer::sym>(a, stream_);
+        break;
     }
     copy_to_host(ok.data(), ok_.data(), blocks.size(), stream_);
     copy_to_host(values.data(), values_.data(), values.size(), stream_);
@@ -538,8 +577,8 @@ class BlockDecoder final : public ClassDecoder {
     layout.grid = std::min(uint32_t(processors_), blocks);
     const uint64_t fixed = (sizeof(Shared) + 15) / 16 * 16 + layout.buckets + 4 * 16;
     if (fixed + 4096 > uint64_t(shared_most_))
-      throw DeviceError("decoding blocks needs " + std::to_string(fixed + 4096) + " bytes of shared memory, and the device has " +
-                        std::to_string(shared_most_));
+      throw DeviceError("decoding blocks needs " + std::to_string(fixed + 4096) +
+                        " bytes of shared memory, and the device has " + std::to_string(shared_most_));
     const uint64_t left = uint64_t(shared_most_) - fixed;
     const uint64_t staged = (bytes + 7) / 4 * 4;
     layout.staged = uint32_t(std::min(staged, left / 2 / 16 * 16));
@@ -562,7 +601,8 @@ class BlockDecoder final : public ClassDecoder {
 
 }  // namespace
 
-std::unique_ptr<ClassDecoder> make_class_decoder(const ClassComposition& composition, std::span<const uint32_t> frequencies,
+std::unique_ptr<ClassDecoder> make_class_decoder(const ClassComposition& composition,
+                                                 std::span<const uint32_t> frequencies,
                                                  std::span<const float> points) {
   return std::make_unique<BlockDecoder>(composition, frequencies, points);
 }

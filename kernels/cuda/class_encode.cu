@@ -1,6 +1,7 @@
-// One thread block codes one class block, reading its values once: classify, list the kept elements with their code words, sum
-// errors in the contract's order, then code the list. A warp runs the entropy coder, whose states are one chain of steps;
-// others pack sign bits, planes and maps beside it. The coded block is gathered into whole output words.
+// One thread block codes one class block, reading its values once: classify, list the kept elements with
+// their code words, sum errors in the contract's order, then code the list. A warp runs the entropy coder,
+// whose states are one chain of steps; others pack sign bits, planes and maps beside it. The coded block is
+// gathered into whole output words.
 #include "kernels/cuda/class_block.cuh"
 #include "kernels/cuda/class_encode.hpp"
 #include "kernels/element/bit_length.hpp"
@@ -52,7 +53,7 @@ struct LocalCounts {
 
 /// Values of a tile on their way from the warps that classify to those that sum.
 struct Tile {
-  float dropped[tile];  ///< by index; 0 where kept
+  float dropped[tile];              ///< by index; 0 where kept
   float kept[tile], decoded[tile];  ///< by rank in the tile
   uint8_t kept_class[tile];
 };
@@ -69,27 +70,32 @@ struct Shared {
   uint16_t ids[ring];
   uint8_t run_classes[run_length];
   uint32_t states[16];
-  uint32_t words;  ///< of the entropy coder
+  uint32_t words;                  ///< of the entropy coder
+  uint32_t plane_at[max_classes];  ///< first bit of each class's plane
   uint64_t offset;
 };
 
 /// Where a block's parts lie among its packed bits; all in bits, every part begins on a byte.
 struct Parts {
   uint32_t map_bytes = 0;
-  uint32_t plane_at[max_classes];
   uint32_t signs_at = 0;
   uint32_t bytes = 0;
 };
 
-__device__ uint32_t bytes_of(uint32_t bits) { return (bits + 7) / 8; }
+__device__ uint32_t bytes_of(uint32_t bits) {
+  return (bits + 7) / 8;
+}
 
-__device__ bool magnitude_coded(const ClassComposition& c, uint32_t j) { return j > 0 && (c.magnitudes_coded >> (j - 1) & 1); }
+__device__ bool magnitude_coded(const ClassComposition& c, uint32_t j) {
+  return j > 0 && (c.magnitudes_coded >> (j - 1) & 1);
+}
 
 /// Borders of the stretches of a block, ascending; thread 0.
 __device__ void find_borders(const element::ClassPlan& plan, const BlockView& block, Shared& s) {
   uint32_t count = 0;
   for (uint32_t j = 1; j < plan.classes; ++j) {
-    if (plan.cutoff[j] <= block.first_pool_index || plan.cutoff[j] - block.first_pool_index >= block.count) continue;
+    if (plan.cutoff[j] <= block.first_pool_index || plan.cutoff[j] - block.first_pool_index >= block.count)
+      continue;
     const uint32_t border = uint32_t(plan.cutoff[j] - block.first_pool_index);
     uint32_t at = count;
     while (at > 0 && s.borders[at - 1] > border) --at;
@@ -101,8 +107,8 @@ __device__ void find_borders(const element::ClassPlan& plan, const BlockView& bl
   s.border_count = count;
 }
 
-/// Sums over dropped elements. The lower half of the warp adds g, the upper g^2; lane l of each adds elements l, l + 16, ... of a
-/// stretch.
+/// Sums over dropped elements. The lower half of the warp adds g, the upper g^2; lane l of each adds elements
+/// l, l + 16, ... of a stretch.
 struct DroppedSummer {
   double lane_sum = 0, total = 0;
   uint32_t stretch = 0, next_border = 0;
@@ -118,7 +124,8 @@ struct DroppedSummer {
     for (uint32_t from = at; from < end;) {
       const bool closes = next_border < s.border_count && s.borders[next_border] <= end;
       const uint32_t to = closes ? s.borders[next_border] : end;
-      for (uint32_t i = from + ((lane - (from - stretch)) & (element::sum_lanes - 1)); i < to; i += element::sum_lanes) {
+      for (uint32_t i = from + ((lane - (from - stretch)) & (element::sum_lanes - 1)); i < to;
+           i += element::sum_lanes) {
         const double g = values.dropped[i - at];
         lane_sum += squares ? g * g : g;
       }
@@ -133,7 +140,8 @@ struct DroppedSummer {
   }
 };
 
-/// Sums over kept elements: lane l adds the kept elements l, l + 16, ... The halves of the warp share the sums out.
+/// Sums over kept elements: lane l adds the kept elements l, l + 16, ... The halves of the warp share the
+/// sums out.
 struct KeptSummer {
   double squared_error = 0, error_sum = 0, max_error = 0;  // lower half
   double dot = 0, decoded_energy = 0;                      // upper half
@@ -177,7 +185,8 @@ struct KeptSummer {
   }
 };
 
-/// The interleaved states of a block's entropy coder, one a lane, and the words they have emitted. A warp runs it.
+/// The interleaved states of a block's entropy coder, one a lane, and the words they have emitted. A warp
+/// runs it.
 struct Coder {
   const RansSymbol* symbols;
   Spilling<uint16_t> out;  ///< in the order of emission, which is last to first
@@ -186,8 +195,16 @@ struct Coder {
   uint32_t words = 0;
 
   /// The symbols of one group; `active` lanes are below `lanes`. The last lane emits first.
-  __device__ void group(bool active, uint32_t id) {
-    const RansSymbol symbol = active ? symbols[id] : RansSymbol{};
+  __device__ void group(bool active, uint32_t id) { group_of(active, active ? symbols[id] : RansSymbol{}); }
+  /// The same from a table of which every lane holds the entry of its number: no lane waits for another's
+  /// bank.
+  __device__ void group_from(bool active, const RansSymbol& held, uint32_t symbol) {
+    const uint32_t interval =
+        __shfl_sync(all_lanes, uint32_t(held.start) | uint32_t(held.frequency) << 16, int(symbol));
+    const uint32_t reciprocal = __shfl_sync(all_lanes, held.reciprocal, int(symbol));
+    group_of(active, {uint16_t(interval), uint16_t(interval >> 16), reciprocal});
+  }
+  __device__ void group_of(bool active, const RansSymbol& symbol) {
     const bool emits = active && element::rans_needs_word(state, symbol.frequency);
     const uint32_t emitting = __ballot_sync(all_lanes, emits);
     if (emits) {
@@ -201,10 +218,11 @@ struct Coder {
 
 /// The magnitudes of kept elements whose class is entropy-coded, last to first.
 template <ClassQuantizer Q>
-__device__ void code_magnitudes(Coder& coder, const ClassComposition& c, const Spilling<uint32_t>& list, uint32_t kept,
-                                uint32_t coded, const uint8_t* buckets, uint16_t* ids) {
+__device__ void code_magnitudes(Coder& coder, const ClassComposition& c, const Spilling<uint32_t>& list,
+                                uint32_t kept, uint32_t coded, const uint8_t* buckets, uint16_t* ids) {
   const uint32_t lane = lane_of();
-  uint32_t left = coded, done = coded;  // symbols that are not in the ring yet; symbols below `done` are not coded yet
+  uint32_t left = coded,
+           done = coded;  // symbols that are not in the ring yet; symbols below `done` are not coded yet
   for (uint32_t end = kept; left > 0;) {
     const uint32_t from = end > warp_size ? end - warp_size : 0;
     const uint32_t entry = from + lane < end ? list.get(from + lane) : 0;
@@ -214,9 +232,10 @@ __device__ void code_magnitudes(Coder& coder, const ClassComposition& c, const S
     if (is_coded) {
       const uint32_t width = c.plan.width[j];
       const uint32_t magnitude = element::magnitude_of_code(Q, width, kept_code(entry));
-      const uint32_t bucket = c.magnitudes_by_activity >> (j - 1) & 1 ? buckets[kept_index(entry) / run_length] : 0;
-      ids[(left - n + __popc(mask & lanes_below())) % ring] =
-          element::symbol_id(element::magnitude_table(j, bucket), magnitude >> element::raw_magnitude_bits(width));
+      const uint32_t bucket =
+          c.magnitudes_by_activity >> (j - 1) & 1 ? buckets[kept_index(entry) / run_length] : 0;
+      ids[(left - n + __popc(mask & lanes_below())) % ring] = element::symbol_id(
+          element::magnitude_table(j, bucket), magnitude >> element::raw_magnitude_bits(width));
     }
     left -= n;
     end = from;
@@ -233,8 +252,8 @@ __device__ void code_magnitudes(Coder& coder, const ClassComposition& c, const S
 }
 
 /// The class tokens of active runs, last to first.
-__device__ void code_tokens(Coder& coder, const ClassComposition& c, const Spilling<uint32_t>& list, uint32_t kept, uint32_t n,
-                            const uint8_t* buckets, uint8_t* run_classes) {
+__device__ void code_tokens(Coder& coder, const ClassComposition& c, const Spilling<uint32_t>& list,
+                            uint32_t kept, uint32_t n, const uint8_t* buckets, uint8_t* run_classes) {
   const uint32_t lane = lane_of(), joined = element::classes_per_token(c.plan.classes);
   uint32_t end = kept;
   for (uint32_t r = (n + run_length - 1) / run_length; r-- > 0;) {
@@ -252,12 +271,14 @@ __device__ void code_tokens(Coder& coder, const ClassComposition& c, const Spill
     const uint32_t in_this = n - r * run_length < run_length ? n - r * run_length : run_length;
     const uint32_t tokens = (in_this + joined - 1) / joined;
     uint32_t token = 0;
-    for (uint32_t k = joined; k-- > 0;) token = token * c.plan.classes + (lane * joined + k < run_length ? run_classes[lane * joined + k] : 0);
+    for (uint32_t k = joined; k-- > 0;)
+      token = token * c.plan.classes + (lane * joined + k < run_length ? run_classes[lane * joined + k] : 0);
+    const RansSymbol held = coder.symbols[element::symbol_id(element::token_table_offset + bucket,
+                                                             lane % element::rans_max_symbols)];
     for (uint32_t base = (tokens - 1) / coder.lanes * coder.lanes + coder.lanes; base > 0;) {
       base -= coder.lanes;
       const uint32_t mine = __shfl_sync(all_lanes, token, int((base + lane) % warp_size));
-      coder.group(lane < coder.lanes && base + lane < tokens,
-                  element::symbol_id(element::token_table_offset + bucket, mine));
+      coder.group_from(lane < coder.lanes && base + lane < tokens, held, mine);
     }
     __syncwarp();
   }
@@ -274,22 +295,28 @@ __device__ void code_activities(Coder& coder, uint32_t n, const uint8_t* buckets
 }
 
 /// Bits of kept element k in a map that lists kept elements.
-__device__ uint32_t listed_bits(const ClassComposition& c, const Spilling<uint32_t>& list, uint32_t k, uint32_t parameter, uint32_t n) {
+__device__ uint32_t listed_bits(const ClassComposition& c, const Spilling<uint32_t>& list, uint32_t k,
+                                uint32_t parameter, uint32_t n) {
   const uint32_t entry = list.get(k), code = element::class_code(kept_class(entry), c.plan.classes).length;
   switch (c.map) {
-    case MapPacker::bitmap: return code;
+    case MapPacker::bitmap:
+      return code;
     case MapPacker::rice: {
       const uint32_t gap = kept_index(entry) - (k > 0 ? kept_index(list.get(k - 1)) + 1 : 0);
       return (gap >> parameter) + 1 + parameter + code;
     }
-    case MapPacker::index32: return 32 + code;
-    case MapPacker::packed: return element::packed_index_bits(n) + code;
-    default: return 0;
+    case MapPacker::index32:
+      return 32 + code;
+    case MapPacker::packed:
+      return element::packed_index_bits(n) + code;
+    default:
+      return 0;
   }
 }
 
 /// A map that lists kept elements, or the raw one; by one warp.
-__device__ void put_map(uint32_t* bits, const ClassComposition& c, const Spilling<uint32_t>& list, uint32_t kept, uint32_t n) {
+__device__ void put_map(uint32_t* bits, const ClassComposition& c, const Spilling<uint32_t>& list,
+                        uint32_t kept, uint32_t n) {
   const uint32_t lane = lane_of(), parameter = element::rice_parameter(n, kept);
   if (c.map == MapPacker::raw || c.map == MapPacker::bitmap) {
     const uint32_t each = c.map == MapPacker::raw ? element::raw_map_bits(c.plan.classes) : 1;
@@ -334,7 +361,8 @@ __device__ void put_map(uint32_t* bits, const ClassComposition& c, const Spillin
 
 /// Sign and raw magnitude bits of entropy-coded classes; by one warp.
 template <ClassQuantizer Q>
-__device__ void put_signs(uint32_t* bits, uint32_t at, const ClassComposition& c, const Spilling<uint32_t>& list, uint32_t kept) {
+__device__ void put_signs(uint32_t* bits, uint32_t at, const ClassComposition& c,
+                          const Spilling<uint32_t>& list, uint32_t kept) {
   for (uint32_t from = 0; from < kept; from += warp_size) {
     const uint32_t k = from + lane_of();
     const uint32_t entry = k < kept ? list.get(k) : 0, j = kept_class(entry);
@@ -351,7 +379,8 @@ __device__ void put_signs(uint32_t* bits, uint32_t at, const ClassComposition& c
 }
 
 /// The code words of class j, side by side; by one warp.
-__device__ void put_plane(uint32_t* bits, uint32_t at, uint32_t j, uint32_t width, const Spilling<uint32_t>& list, uint32_t kept) {
+__device__ void put_plane(uint32_t* bits, uint32_t at, uint32_t j, uint32_t width,
+                          const Spilling<uint32_t>& list, uint32_t kept) {
   for (uint32_t from = 0; from < kept; from += warp_size) {
     const uint32_t k = from + lane_of();
     const uint32_t entry = k < kept ? list.get(k) : 0;
@@ -367,10 +396,12 @@ struct Listed {
   uint32_t kept = 0;
 };
 
-/// Classifies, quantizes and lists a block; sums into results[b].sums. `full` blocks only are quantized and listed.
+/// Classifies, quantizes and lists a block; sums into results[b].sums. `full` blocks only are quantized and
+/// listed.
 template <ClassQuantizer Q, Work W>
-__device__ Listed list_block(const Arguments& a, const BlockView& block, bool full, Shared& s, LocalCounts* counts,
-                             const Spilling<uint32_t>& list, uint8_t* buckets, double* terms, ClassSums& sums) {
+__device__ Listed list_block(const Arguments& a, const BlockView& block, bool full, Shared& s,
+                             LocalCounts* counts, const Spilling<uint32_t>& list, uint8_t* buckets,
+                             double* terms, ClassSums& sums) {
   const element::ClassPlan& plan = a.composition.plan;
   const uint32_t lane = lane_of(), warp = warp_of(), n = block.count;
   const bool keeps_all = plan.width[0] > 0;
@@ -411,7 +442,8 @@ __device__ Listed list_block(const Arguments& a, const BlockView& block, bool fu
           if (W == Work::tally) atomicAdd(&counts->classes[activities[r]][lane], of_class);
         }
         if (W == Work::tally && lane == 0) {
-          const uint32_t joined = element::classes_per_token(plan.classes), padding = (joined - in_run % joined) % joined;
+          const uint32_t joined = element::classes_per_token(plan.classes),
+                         padding = (joined - in_run % joined) % joined;
           if (padding) atomicAdd(&counts->classes[activities[r]][0], padding);
         }
         if (lane == 0) buckets[base / run_length + r] = uint8_t(activities[r]);
@@ -438,16 +470,20 @@ __device__ Listed list_block(const Arguments& a, const BlockView& block, bool fu
         const uint32_t c = j[r], width = plan.width[c], rank = before + __popc(masks[r] & lanes_below());
         float u = 0.5f;
         if (plan.stochastic)
-          u = element::uniform_of_word(
-              element::random_word(plan.seed, block.first_element + i, block.tensor, element::RandomPurpose::rounding));
+          u = element::uniform_of_word(element::random_word(plan.seed, block.first_element + i, block.tensor,
+                                                            element::RandomPurpose::rounding));
         const uint32_t code = element::quantize_in_class(Q, width, plan.scale[c], g[r], u);
         values.kept[rank] = g[r];
-        values.decoded[rank] = element::round_to_stored(block.stored, element::dequantize_in_class(Q, width, plan.scale[c], code));
+        values.decoded[rank] = element::round_to_stored(
+            block.stored, element::dequantize_in_class(Q, width, plan.scale[c], code));
         values.kept_class[rank] = uint8_t(c);
-        if (plan.stochastic) terms[turn * tile + rank] = element::expected_error_in_class(Q, width, plan.scale[c], g[r]);
+        if (plan.stochastic)
+          terms[turn * tile + rank] = element::expected_error_in_class(Q, width, plan.scale[c], g[r]);
         list.set(kept + rank, make_kept(i, code, c));
         if (W == Work::tally)
-          atomicAdd(&counts->magnitude[c][activities[r]][element::magnitude_of_code(Q, width, code) >> element::raw_magnitude_bits(width)], 1u);
+          atomicAdd(&counts->magnitude[c][activities[r]][element::magnitude_of_code(Q, width, code) >>
+                                                         element::raw_magnitude_bits(width)],
+                    1u);
       }
       before += __popc(masks[r]);
     }
@@ -483,12 +519,14 @@ __device__ Listed list_block(const Arguments& a, const BlockView& block, bool fu
 
 /// Adds what follows from the list and the activities, and hands a block's counts over.
 template <ClassQuantizer Q>
-__device__ void finish_tally(const Arguments& a, const BlockView& block, bool full, Shared& s, LocalCounts* counts,
-                             const Spilling<uint32_t>& list, uint32_t kept, const uint8_t* buckets) {
+__device__ void finish_tally(const Arguments& a, const BlockView& block, bool full, Shared& s,
+                             LocalCounts* counts, const Spilling<uint32_t>& list, uint32_t kept,
+                             const uint8_t* buckets) {
   const ClassComposition& c = a.composition;
   const uint32_t n = block.count, runs = (n + run_length - 1) / run_length;
   __syncthreads();
-  for (uint32_t r = threadIdx.x; r < runs; r += threads) atomicAdd(&counts->activity[r > 0 ? buckets[r - 1] : 0][buckets[r]], 1u);
+  for (uint32_t r = threadIdx.x; r < runs; r += threads)
+    atomicAdd(&counts->activity[r > 0 ? buckets[r - 1] : 0][buckets[r]], 1u);
   const uint32_t parameter = element::rice_parameter(n, kept);
   unsigned long long bits = 0;
   for (uint32_t k = threadIdx.x; full && k < kept; k += threads) {
@@ -506,7 +544,8 @@ __device__ void finish_tally(const Arguments& a, const BlockView& block, bool fu
     add((&total.activity[0][0])[i], (&counts->activity[0][0])[i]);
     add((&total.classes[0][0])[i], (&counts->classes[0][0])[i]);
   }
-  for (uint32_t i = threadIdx.x; i < max_classes * max_activity_buckets * element::rans_max_symbols; i += threads)
+  for (uint32_t i = threadIdx.x; i < max_classes * max_activity_buckets * element::rans_max_symbols;
+       i += threads)
     add((&total.magnitude[0][0][0])[i], (&counts->magnitude[0][0][0])[i]);
   if (threadIdx.x < max_classes) add(total.members[threadIdx.x], s.members[threadIdx.x]);
   if (threadIdx.x == 0 && full) add(total.rice_bits, s.map_bits + 40 + 7);
@@ -515,8 +554,9 @@ __device__ void finish_tally(const Arguments& a, const BlockView& block, bool fu
 /// Codes the listed block and writes it to the output.
 template <ClassQuantizer Q>
 __device__ void code_block(const Arguments& a, const BlockView& block, Shared& s, const RansSymbol* symbols,
-                           const Spilling<uint32_t>& list, uint32_t kept, const uint8_t* buckets, const Spilling<uint16_t>& words,
-                           uint32_t* near_bits, uint32_t* far_bits, BlockResult& result) {
+                           const Spilling<uint32_t>& list, uint32_t kept, const uint8_t* buckets,
+                           const Spilling<uint16_t>& words, uint32_t* near_bits, uint32_t* far_bits,
+                           BlockResult& result) {
   const ClassComposition& c = a.composition;
   const element::ClassPlan& plan = c.plan;
   const uint32_t n = block.count, lane = lane_of(), warp = warp_of();
@@ -536,12 +576,15 @@ __device__ void code_block(const Arguments& a, const BlockView& block, Shared& s
   __syncthreads();
   Parts parts;
   uint32_t coded = 0, sign_bits = 0;
-  if (c.map == MapPacker::raw) parts.map_bytes = bytes_of(n * element::raw_map_bits(plan.classes));
-  else if (c.map == MapPacker::bitmap) parts.map_bytes = bytes_of(n) + bytes_of(uint32_t(s.map_bits));
-  else if (lists) parts.map_bytes = bytes_of(uint32_t(s.map_bits) + 32 + (c.map == MapPacker::rice ? 8 : 0));
+  if (c.map == MapPacker::raw)
+    parts.map_bytes = bytes_of(n * element::raw_map_bits(plan.classes));
+  else if (c.map == MapPacker::bitmap)
+    parts.map_bytes = bytes_of(n) + bytes_of(uint32_t(s.map_bits));
+  else if (lists)
+    parts.map_bytes = bytes_of(uint32_t(s.map_bits) + 32 + (c.map == MapPacker::rice ? 8 : 0));
   uint32_t at = parts.map_bytes;
   for (uint32_t j = 0; j < plan.classes; ++j) {
-    parts.plane_at[j] = 8 * at;
+    if (threadIdx.x == 0) s.plane_at[j] = 8 * at;
     if (plan.width[j] == 0) continue;
     if (magnitude_coded(c, j)) {
       coded += s.members[j];
@@ -572,7 +615,8 @@ __device__ void code_block(const Arguments& a, const BlockView& block, Shared& s
     if (c.map != MapPacker::entropy) put_map(bits, c, list, kept, n);
   } else if (warp > 2) {
     for (uint32_t j = warp - 3; j < plan.classes; j += warps - 3)
-      if (plan.width[j] > 0 && !magnitude_coded(c, j)) put_plane(bits, parts.plane_at[j], j, plan.width[j], list, kept);
+      if (plan.width[j] > 0 && !magnitude_coded(c, j))
+        put_plane(bits, s.plane_at[j], j, plan.width[j], list, kept);
   }
   __syncthreads();
 
@@ -617,9 +661,11 @@ __global__ void __launch_bounds__(threads, 1) class_blocks(const __grid_constant
   extern __shared__ __align__(16) char room[];
   char* at = room;
   Shared& s = *reinterpret_cast<Shared*>(carve(at, sizeof(Shared)));
-  auto* symbols = reinterpret_cast<RansSymbol*>(carve(at, W == Work::encode ? table_symbols * sizeof(RansSymbol) : 0));
+  auto* symbols =
+      reinterpret_cast<RansSymbol*>(carve(at, W == Work::encode ? table_symbols * sizeof(RansSymbol) : 0));
   auto* counts = reinterpret_cast<LocalCounts*>(carve(at, W == Work::tally ? sizeof(LocalCounts) : 0));
-  auto* terms = reinterpret_cast<double*>(carve(at, a.composition.plan.stochastic ? 2 * tile * sizeof(double) : 0));
+  auto* terms =
+      reinterpret_cast<double*>(carve(at, a.composition.plan.stochastic ? 2 * tile * sizeof(double) : 0));
   auto* buckets = reinterpret_cast<uint8_t*>(carve(at, a.layout.buckets));
   const Spilling<uint32_t> list{reinterpret_cast<uint32_t*>(carve(at, 4 * a.layout.kept_reach)),
                                 a.kept_far + blockIdx.x * a.layout.kept_far, a.layout.kept_reach};
@@ -634,9 +680,11 @@ __global__ void __launch_bounds__(threads, 1) class_blocks(const __grid_constant
     const bool full = W == Work::encode || block.in_full;
     __syncthreads();
     if (threadIdx.x < max_classes) s.members[threadIdx.x] = 0;
-    for (uint32_t i = threadIdx.x; i < max_classes * element::sum_lanes; i += threads) (&s.class_energy[0][0])[i] = 0;
+    for (uint32_t i = threadIdx.x; i < max_classes * element::sum_lanes; i += threads)
+      (&s.class_energy[0][0])[i] = 0;
     if (W == Work::tally)
-      for (uint32_t i = threadIdx.x; i < sizeof(LocalCounts) / 4; i += threads) reinterpret_cast<uint32_t*>(counts)[i] = 0;
+      for (uint32_t i = threadIdx.x; i < sizeof(LocalCounts) / 4; i += threads)
+        reinterpret_cast<uint32_t*>(counts)[i] = 0;
     if (threadIdx.x == 0) {
       s.dropped_max = 0;
       s.map_bits = 0;
@@ -666,7 +714,8 @@ template <ClassQuantizer Q, Work W>
 void launch_as(const Arguments& arguments, const Stream& stream) {
   const auto kernel = class_blocks<Q, W>;
   const ClassWorkspace::Layout& layout = arguments.layout;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(layout.shared_bytes)), "asking for shared memory");
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(layout.shared_bytes)),
+        "asking for shared memory");
   const uint32_t grid = layout.grid < arguments.count ? layout.grid : arguments.count;
   kernel<<<grid, threads, layout.shared_bytes, stream>>>(arguments);
   check_launch(W == Work::encode ? "coding blocks" : "counting blocks");
@@ -676,10 +725,14 @@ template <Work W>
 void launch(const Arguments& arguments, const Stream& stream) {
   if (arguments.count == 0) return;
   switch (arguments.composition.plan.quantizer) {
-    case ClassQuantizer::cell: return launch_as<ClassQuantizer::cell, W>(arguments, stream);
-    case ClassQuantizer::mid: return launch_as<ClassQuantizer::mid, W>(arguments, stream);
-    case ClassQuantizer::offmag: return launch_as<ClassQuantizer::offmag, W>(arguments, stream);
-    case ClassQuantizer::sym: return launch_as<ClassQuantizer::sym, W>(arguments, stream);
+    case ClassQuantizer::cell:
+      return launch_as<ClassQuantizer::cell, W>(arguments, stream);
+    case ClassQuantizer::mid:
+      return launch_as<ClassQuantizer::mid, W>(arguments, stream);
+    case ClassQuantizer::offmag:
+      return launch_as<ClassQuantizer::offmag, W>(arguments, stream);
+    case ClassQuantizer::sym:
+      return launch_as<ClassQuantizer::sym, W>(arguments, stream);
   }
 }
 
@@ -688,8 +741,10 @@ void launch(const Arguments& arguments, const Stream& stream) {
 ClassWorkspace::ClassWorkspace() {
   int device = 0;
   check(cudaGetDevice(&device), "asking for the device");
-  check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device), "asking for the device");
-  check(cudaDeviceGetAttribute(&shared_most_, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "asking for shared memory");
+  check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device),
+        "asking for the device");
+  check(cudaDeviceGetAttribute(&shared_most_, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+        "asking for shared memory");
 }
 
 void ClassWorkspace::prepare(const ClassComposition& composition, uint32_t elements, uint32_t blocks) {
@@ -698,29 +753,37 @@ void ClassWorkspace::prepare(const ClassComposition& composition, uint32_t eleme
   layout_.grid = std::min(uint32_t(processors_), std::max(blocks, 1u));
   const uint64_t fixed = fixed_shared_bytes(composition) + layout_.buckets + 4 * 16;
   if (fixed + 4096 > uint64_t(shared_most_))
-    throw DeviceError("coding blocks needs " + std::to_string(fixed + 4096) + " bytes of shared memory, and the device has " +
-                      std::to_string(shared_most_));
-  // What is left: more than half for the list, a third for the coder's words, the rest for packed bits; never more than needed.
+    throw DeviceError("coding blocks needs " + std::to_string(fixed + 4096) +
+                      " bytes of shared memory, and the device has " + std::to_string(shared_most_));
+  // What is left goes to the list, the coder's words and packed bits, in the shares that blocks of 16 to 32
+  // KiB of code need at ratios around 32; never more than any block needs.
   const uint64_t left = uint64_t(shared_most_) - fixed;
   const uint64_t most_words = 2 * n + n / run_length + 64;
-  // Raw bits, planes and maps: at most 9 bits an element beside the map, and in maps 32 bits an index, a class and gaps.
-  const bool indexed = composition.map == element::MapPacker::index32 || composition.map == element::MapPacker::packed;
-  const uint64_t map_bits = composition.map == element::MapPacker::entropy ? 0 : composition.map == element::MapPacker::raw ? 4 : indexed ? 40 : 32;
+  // Raw bits, planes and maps: at most 9 bits an element beside the map, and in maps 32 bits an index, a
+  // class and gaps.
+  const bool indexed =
+      composition.map == element::MapPacker::index32 || composition.map == element::MapPacker::packed;
+  const uint64_t map_bits = composition.map == element::MapPacker::entropy ? 0
+                            : composition.map == element::MapPacker::raw   ? 4
+                            : indexed                                      ? 40
+                                                                           : 32;
   const uint64_t most_bits = n * (9 + map_bits) / 32 + 64;
-  layout_.kept_reach = uint32_t(std::min(n, left * 55 / 100 / 4));
-  layout_.words_reach = uint32_t(std::min(most_words, left * 28 / 100 / 2));
-  layout_.bits_reach = uint32_t(std::min(most_bits, left * 17 / 100 / 4));
+  layout_.kept_reach = uint32_t(std::min(n, left * 70 / 100 / 4));
+  layout_.words_reach = uint32_t(std::min(most_words, left * 20 / 100 / 2));
+  layout_.bits_reach = uint32_t(std::min(most_bits, left * 10 / 100 / 4));
   layout_.kept_far = n - layout_.kept_reach;
   layout_.words_far = most_words - layout_.words_reach;
   layout_.bits_far = most_bits > layout_.bits_reach ? most_bits : 0;
-  layout_.shared_bytes = uint32_t(fixed + 4 * layout_.kept_reach + 2 * layout_.words_reach + 4 * layout_.bits_reach);
+  layout_.shared_bytes =
+      uint32_t(fixed + 4 * layout_.kept_reach + 2 * layout_.words_reach + 4 * layout_.bits_reach);
   kept_.reserve(layout_.grid * layout_.kept_far);
   words_.reserve(layout_.grid * layout_.words_far);
   bits_.reserve(layout_.grid * layout_.bits_far);
 }
 
-void launch_tally(const ClassComposition& composition, const BlockView* blocks, uint32_t count, ClassCounts* tallied,
-                  ClassCounts* counted, BlockResult* results, ClassWorkspace& workspace, const Stream& stream) {
+void launch_tally(const ClassComposition& composition, const BlockView* blocks, uint32_t count,
+                  ClassCounts* tallied, ClassCounts* counted, BlockResult* results, ClassWorkspace& workspace,
+                  const Stream& stream) {
   Arguments a{};
   a.composition = composition;
   a.layout = workspace.layout();
@@ -735,9 +798,9 @@ void launch_tally(const ClassComposition& composition, const BlockView* blocks, 
   launch<Work::tally>(a, stream);
 }
 
-void launch_encode(const ClassComposition& composition, const RansSymbol* symbols, const BlockView* blocks, uint32_t count,
-                   uint32_t* out, uint64_t capacity, unsigned long long* used, BlockResult* results, ClassWorkspace& workspace,
-                   const Stream& stream) {
+void launch_encode(const ClassComposition& composition, const RansSymbol* symbols, const BlockView* blocks,
+                   uint32_t count, uint32_t* out, uint64_t capacity, unsigned long long* used,
+                   BlockResult* results, ClassWorkspace& workspace, const Stream& stream) {
   Arguments a{};
   a.composition = composition;
   a.layout = workspace.layout();

@@ -35,7 +35,7 @@ class ClassWorkspace {
     uint32_t grid = 1;
     uint32_t shared_bytes = 0;
     uint32_t kept_reach = 0, words_reach = 0, bits_reach = 0, buckets = 0;  ///< entries in shared memory
-    uint64_t kept_far = 0, words_far = 0, bits_far = 0;                      ///< entries in global memory, of each block
+    uint64_t kept_far = 0, words_far = 0, bits_far = 0;  ///< entries in global memory, of each block
   };
   const Layout& layout() const { return layout_; }
   uint32_t* kept() const { return kept_.data(); }
@@ -49,13 +49,17 @@ class ClassWorkspace {
   DeviceBuffer<uint16_t> words_;
 };
 
-/// Counts blocks: adds to `tallied` and `counted` on the device, writes results[i].sums of blocks that are in full.
-void launch_tally(const ClassComposition& composition, const BlockView* blocks, uint32_t count, ClassCounts* tallied,
-                  ClassCounts* counted, BlockResult* results, ClassWorkspace& workspace, const Stream& stream);
-/// Codes blocks into out[0, capacity); `used` (zero before) ends as the bytes that all blocks need. Blocks that do not fit
-/// are not written, so that the caller can come again with more room. All pointers on the device.
-void launch_encode(const ClassComposition& composition, const element::RansSymbol* symbols, const BlockView* blocks, uint32_t count,
-                   uint32_t* out, uint64_t capacity, unsigned long long* used, BlockResult* results, ClassWorkspace& workspace,
+/// Counts blocks: adds to `tallied` and `counted` on the device, writes results[i].sums of blocks that are in
+/// full.
+void launch_tally(const ClassComposition& composition, const BlockView* blocks, uint32_t count,
+                  ClassCounts* tallied, ClassCounts* counted, BlockResult* results, ClassWorkspace& workspace,
+                  const Stream& stream);
+/// Codes blocks into out[0, capacity); `used` (zero before) ends as the bytes that all blocks need. Blocks
+/// that do not fit are not written, so that the caller can come again with more room. All pointers on the
+/// device.
+void launch_encode(const ClassComposition& composition, const element::RansSymbol* symbols,
+                   const BlockView* blocks, uint32_t count, uint32_t* out, uint64_t capacity,
+                   unsigned long long* used, BlockResult* results, ClassWorkspace& workspace,
                    const Stream& stream);
 
 }  // namespace jsq::cuda

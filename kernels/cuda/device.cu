@@ -1,4 +1,5 @@
-// The probe behind `jsq doctor`. The runtime is linked statically, so that a program starts where there is no driver.
+// The probe behind `jsq doctor`. The runtime is linked statically, so that a program starts where there is no
+// driver.
 #include "kernels/cuda/device.hpp"
 
 #include <cuda_runtime_api.h>
@@ -14,8 +15,8 @@ DeviceProbe ask() {
   if (count == 0) return {false, "the driver lists no device"};
   cudaDeviceProp properties{};
   if (cudaGetDeviceProperties(&properties, 0) != cudaSuccess) return {false, "device 0 does not answer"};
-  return {true, std::string(properties.name) + ", compute capability " + std::to_string(properties.major) + "." +
-                    std::to_string(properties.minor)};
+  return {true, std::string(properties.name) + ", compute capability " + std::to_string(properties.major) +
+                    "." + std::to_string(properties.minor)};
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
-// Owners of what the CUDA runtime hands out: device memory, pinned host memory, streams and events. Every call is checked;
-// what an owner holds is given back when it goes. For files of this folder only: others include device.hpp.
+// Owners of what the CUDA runtime hands out: device memory, pinned host memory, streams and events. Every
+// call is checked; what an owner holds is given back when it goes. For files of this folder only: others
+// include device.hpp.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -19,7 +20,9 @@ inline void check(cudaError_t status, const char* action) {
   throw DeviceError(std::string(action) + " failed: " + cudaGetErrorString(status));
 }
 /// After a kernel launch.
-inline void check_launch(const char* kernel) { check(cudaGetLastError(), kernel); }
+inline void check_launch(const char* kernel) {
+  check(cudaGetLastError(), kernel);
+}
 
 /// Memory of `size()` elements on the device, uninitialised.
 template <class T>
@@ -107,7 +110,9 @@ class Event {
   void record(const Stream& stream) { check(cudaEventRecord(event_, stream), "recording an event"); }
   void synchronize() const { check(cudaEventSynchronize(event_), "running on the device"); }
   /// Everything put on `stream` from now on waits for what was recorded.
-  void hold_back(const Stream& stream) const { check(cudaStreamWaitEvent(stream, event_, 0), "waiting for an event"); }
+  void hold_back(const Stream& stream) const {
+    check(cudaStreamWaitEvent(stream, event_, 0), "waiting for an event");
+  }
 
  private:
   cudaEvent_t event_ = nullptr;
@@ -116,12 +121,14 @@ class Event {
 template <class T>
 void copy_to_device(T* device, const T* host, size_t count, const Stream& stream) {
   if (count > 0)
-    check(cudaMemcpyAsync(device, host, count * sizeof(T), cudaMemcpyHostToDevice, stream), "copying to the device");
+    check(cudaMemcpyAsync(device, host, count * sizeof(T), cudaMemcpyHostToDevice, stream),
+          "copying to the device");
 }
 template <class T>
 void copy_to_host(T* host, const T* device, size_t count, const Stream& stream) {
   if (count > 0)
-    check(cudaMemcpyAsync(host, device, count * sizeof(T), cudaMemcpyDeviceToHost, stream), "copying from the device");
+    check(cudaMemcpyAsync(host, device, count * sizeof(T), cudaMemcpyDeviceToHost, stream),
+          "copying from the device");
 }
 template <class T>
 void clear(T* device, size_t count, const Stream& stream) {

@@ -1,5 +1,5 @@
-// The values of a pool in device memory: which of them are there, how they come there, and the passes over them. The kernels
-// are elsewhere; this file moves data and keeps order.
+// The values of a pool in device memory: which of them are there, how they come there, and the passes over
+// them. The kernels are elsewhere; this file moves data and keeps order.
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -13,8 +13,9 @@
 namespace jsq::cuda {
 namespace {
 
-constexpr uint64_t piece_elements = uint64_t(1) << 20;  ///< brought over in one copy; a multiple of every block and chunk
-constexpr uint64_t alignment = 32;                      ///< of tensors in device memory, in elements: a cache line
+constexpr uint64_t piece_elements = uint64_t(1)
+                                    << 20;  ///< brought over in one copy; a multiple of every block and chunk
+constexpr uint64_t alignment = 32;          ///< of tensors in device memory, in elements: a cache line
 
 /// Consecutive elements of one tensor, at `place` of the device's values.
 struct Piece {
@@ -32,7 +33,8 @@ struct Batch {
 
 class ResidentValues final : public PoolValues {
  public:
-  ResidentValues(std::vector<Tensor> tensors, Read read, uint64_t most_resident) : tensors_(std::move(tensors)), read_(std::move(read)) {
+  ResidentValues(std::vector<Tensor> tensors, Read read, uint64_t most_resident)
+      : tensors_(std::move(tensors)), read_(std::move(read)) {
     uint64_t total = 0, first = 0;
     for (const Tensor& tensor : tensors_) {
       pool_first_.push_back(first);
@@ -92,7 +94,8 @@ class ResidentValues final : public PoolValues {
     copy_to_device(device_ranges.data(), ascending.data(), ascending.size(), compute_);
     clear(device_counts.data(), device_counts.size(), compute_);
     for_batches([&](const Batch& batch) {
-      launch_refine(chunks_.data(), put_chunks(batch), device_ranges.data(), uint32_t(ranges.size()), device_counts.data(), compute_);
+      launch_refine(chunks_.data(), put_chunks(batch), device_ranges.data(), uint32_t(ranges.size()),
+                    device_counts.data(), compute_);
       compute_.synchronize();
     });
     std::vector<unsigned long long> found(device_counts.size());
@@ -138,7 +141,8 @@ class ResidentValues final : public PoolValues {
       launch_keys(chunks_.data(), count, device_first.data(), keys.data(), compute_);
       compute_.synchronize();
     });
-    const uint32_t found = count_sorted_keys(keys.data(), uint32_t(total), different.data(), counts.data(), compute_);
+    const uint32_t found =
+        count_sorted_keys(keys.data(), uint32_t(total), different.data(), counts.data(), compute_);
     result.keys.resize(found);
     result.counts.resize(found);
     copy_to_host(result.keys.data(), different.data(), found, compute_);
@@ -147,8 +151,9 @@ class ResidentValues final : public PoolValues {
     return result;
   }
 
-  void tally(const ClassComposition& composition, std::span<const BlockRange> blocks, std::span<const uint8_t> in_full,
-             ClassCounts& tallied, ClassCounts& counted, std::span<ClassSums> sums) override {
+  void tally(const ClassComposition& composition, std::span<const BlockRange> blocks,
+             std::span<const uint8_t> in_full, ClassCounts& tallied, ClassCounts& counted,
+             std::span<ClassSums> sums) override {
     DeviceBuffer<ClassCounts> totals(2);
     clear(totals.data(), 2, compute_);
     DeviceBuffer<BlockView> device_blocks;
@@ -167,8 +172,8 @@ class ResidentValues final : public PoolValues {
       device_results.reserve(views.size());
       copy_to_device(device_blocks.data(), views.data(), views.size(), compute_);
       workspaces_[0].prepare(composition, largest(views), uint32_t(views.size()));
-      launch_tally(composition, device_blocks.data(), uint32_t(views.size()), totals.data(), totals.data() + 1, device_results.data(),
-                   workspaces_[0], compute_);
+      launch_tally(composition, device_blocks.data(), uint32_t(views.size()), totals.data(),
+                   totals.data() + 1, device_results.data(), workspaces_[0], compute_);
       results.resize(views.size());
       copy_to_host(results.data(), device_results.data(), results.size(), compute_);
       compute_.synchronize();
@@ -182,7 +187,8 @@ class ResidentValues final : public PoolValues {
     counted = found[1];
   }
 
-  std::unique_ptr<CodedBlocks> encode(const ClassComposition& composition, std::span<const element::RansSymbol> symbols,
+  std::unique_ptr<CodedBlocks> encode(const ClassComposition& composition,
+                                      std::span<const element::RansSymbol> symbols,
                                       std::span<const BlockRange> blocks) override;
 
  private:
@@ -199,7 +205,8 @@ class ResidentValues final : public PoolValues {
     }
   }
 
-  /// Batch b on the device: piece by piece through two pinned buffers, so that the host reads while the last piece is copied.
+  /// Batch b on the device: piece by piece through two pinned buffers, so that the host reads while the last
+  /// piece is copied.
   void bring(size_t b) {
     if (resident_ == b) return;
     compute_.synchronize();  // nobody looks at the values that go
@@ -223,7 +230,8 @@ class ResidentValues final : public PoolValues {
     std::vector<ChunkView> views;
     for (const Piece& piece : batch.pieces)
       for (uint64_t at = 0; at < piece.count; at += element::sum_chunk)
-        views.push_back({values_.data() + piece.place + at, uint32_t(std::min<uint64_t>(element::sum_chunk, piece.count - at))});
+        views.push_back({values_.data() + piece.place + at,
+                         uint32_t(std::min<uint64_t>(element::sum_chunk, piece.count - at))});
     chunks_.reserve(views.size());
     copy_to_device(chunks_.data(), views.data(), views.size(), compute_);
     compute_.synchronize();  // `views` goes
@@ -232,9 +240,10 @@ class ResidentValues final : public PoolValues {
 
   /// The piece of `block` in `batch`, or none.
   static const Piece* piece_of(const Batch& batch, const BlockRange& block) {
-    const auto after = std::upper_bound(batch.pieces.begin(), batch.pieces.end(), block, [](const BlockRange& wanted, const Piece& piece) {
-      return std::pair(wanted.tensor, wanted.first) < std::pair(piece.tensor, piece.first);
-    });
+    const auto after = std::upper_bound(
+        batch.pieces.begin(), batch.pieces.end(), block, [](const BlockRange& wanted, const Piece& piece) {
+          return std::pair(wanted.tensor, wanted.first) < std::pair(piece.tensor, piece.first);
+        });
     if (after == batch.pieces.begin()) return nullptr;
     const Piece& piece = *(after - 1);
     return piece.tensor == block.tensor && block.first < piece.first + piece.count ? &piece : nullptr;
@@ -277,13 +286,18 @@ class ResidentValues final : public PoolValues {
   std::array<ClassWorkspace, 2> workspaces_;
 };
 
-/// Codes groups of blocks on two streams in turn: while the host takes the blocks of one, the device codes the next.
+/// Codes groups of blocks on two streams in turn: while the host takes the blocks of one, the device codes
+/// the next.
 class CodingRun final : public CodedBlocks {
  public:
-  CodingRun(ResidentValues& pool, const ClassComposition& composition, std::span<const element::RansSymbol> symbols,
-            std::span<const BlockRange> blocks)
-      : pool_(pool), composition_(composition), symbols_(symbols.size()), blocks_(blocks.begin(), blocks.end()) {
-    if (composition.lanes > 8) throw DeviceError("more than 8 interleaved states are not supported on a device");
+  CodingRun(ResidentValues& pool, const ClassComposition& composition,
+            std::span<const element::RansSymbol> symbols, std::span<const BlockRange> blocks)
+      : pool_(pool),
+        composition_(composition),
+        symbols_(symbols.size()),
+        blocks_(blocks.begin(), blocks.end()) {
+    if (composition.lanes > 8)
+      throw DeviceError("more than 8 interleaved states are not supported on a device");
     copy_to_device(symbols_.data(), symbols.data(), symbols.size(), pool_.compute_);
     pool_.compute_.synchronize();
   }
@@ -323,8 +337,11 @@ class CodingRun final : public CodedBlocks {
     PinnedBuffer<char> coded;
   };
 
-  /// Whether the next blocks are on the device together with those of `group`, so that both can be coded at once.
-  bool same_batch(const Group& group) const { return pool_.holds(pool_.batches_[group.batch], blocks_[launched_]); }
+  /// Whether the next blocks are on the device together with those of `group`, so that both can be coded at
+  /// once.
+  bool same_batch(const Group& group) const {
+    return pool_.holds(pool_.batches_[group.batch], blocks_[launched_]);
+  }
 
   void launch(Group& group) {
     size_t batch = launched_ == 0 ? 0 : last_batch_;
@@ -334,13 +351,15 @@ class CodingRun final : public CodedBlocks {
     group.begin = group.end = launched_;
     group.host_views.clear();
     uint64_t elements = 0;
-    while (group.end < blocks_.size() && elements < group_elements && pool_.holds(pool_.batches_[batch], blocks_[group.end])) {
+    while (group.end < blocks_.size() && elements < group_elements &&
+           pool_.holds(pool_.batches_[batch], blocks_[group.end])) {
       group.host_views.push_back(pool_.view_of(pool_.batches_[batch], blocks_[group.end]));
       elements += blocks_[group.end++].count;
     }
     launched_ = group.end;
     pool_.compute_.synchronize();
-    // A guess of the output: half of the input at most where the ratio is low; finish() comes back when it was too little.
+    // A guess of the output: half of the input at most where the ratio is low; finish() comes back when it
+    // was too little.
     group.out.reserve(std::max<uint64_t>(size_t(guess_ * double(elements)), 64 * group.host_views.size()));
     group.views.reserve(group.host_views.size());
     group.device_results.reserve(group.host_views.size());
@@ -356,8 +375,9 @@ class CodingRun final : public CodedBlocks {
     ClassWorkspace& workspace = pool_.workspaces_[&group - groups_.data()];
     workspace.prepare(composition_, ResidentValues::largest(group.host_views), count);
     clear(group.used.data(), 1, group.stream);
-    launch_encode(composition_, symbols_.data(), group.views.data(), count, group.out.data(), group.out.size() * sizeof(uint32_t),
-                  group.used.data(), group.device_results.data(), workspace, group.stream);
+    launch_encode(composition_, symbols_.data(), group.views.data(), count, group.out.data(),
+                  group.out.size() * sizeof(uint32_t), group.used.data(), group.device_results.data(),
+                  workspace, group.stream);
     copy_to_host(group.host_used.data(), group.used.data(), 1, group.stream);
     copy_to_host(group.results.data(), group.device_results.data(), count, group.stream);
   }
@@ -375,7 +395,8 @@ class CodingRun final : public CodedBlocks {
     for (const BlockView& view : group.host_views) elements += view.count;
     guess_ = std::max(guess_, 1.1 * double(used) / sizeof(uint32_t) / double(elements));
     group.coded.reserve(size_t(used));
-    copy_to_host(group.coded.data(), reinterpret_cast<const char*>(group.out.data()), size_t(used), group.stream);
+    copy_to_host(group.coded.data(), reinterpret_cast<const char*>(group.out.data()), size_t(used),
+                 group.stream);
     group.stream.synchronize();
   }
 
@@ -388,14 +409,16 @@ class CodingRun final : public CodedBlocks {
   double guess_ = 0.15;  ///< words of output an element
 };
 
-std::unique_ptr<CodedBlocks> ResidentValues::encode(const ClassComposition& composition, std::span<const element::RansSymbol> symbols,
+std::unique_ptr<CodedBlocks> ResidentValues::encode(const ClassComposition& composition,
+                                                    std::span<const element::RansSymbol> symbols,
                                                     std::span<const BlockRange> blocks) {
   return std::make_unique<CodingRun>(*this, composition, symbols, blocks);
 }
 
 }  // namespace
 
-std::unique_ptr<PoolValues> make_pool_values(std::vector<PoolValues::Tensor> tensors, PoolValues::Read read, uint64_t most_resident) {
+std::unique_ptr<PoolValues> make_pool_values(std::vector<PoolValues::Tensor> tensors, PoolValues::Read read,
+                                             uint64_t most_resident) {
   return std::make_unique<ResidentValues>(std::move(tensors), std::move(read), most_resident);
 }
 

@@ -1,5 +1,5 @@
-// A warp takes a chunk of 65,536 elements, so that its sums have the order of the contract (16 lanes, folded by halving)
-// without any other warp. Integers go through counters in shared memory, in any order.
+// A warp takes a chunk of 65,536 elements, so that its sums have the order of the contract (16 lanes, folded
+// by halving) without any other warp. Integers go through counters in shared memory, in any order.
 #include "kernels/cuda/summary.hpp"
 
 namespace jsq::cuda {
@@ -11,12 +11,14 @@ using element::KeyRange;
 constexpr uint32_t warps = 8, warp_size = 32, threads = warps * warp_size;
 constexpr uint32_t unroll = 8;  // loads of a warp that are under way together
 
-__device__ uint32_t lane_of() { return threadIdx.x % warp_size; }
+__device__ uint32_t lane_of() {
+  return threadIdx.x % warp_size;
+}
 
-/// Calls use(index, value, inside) for every element of a chunk, warp_size at a time, lanes side by side; several loads are
-/// under way at once. Lanes behind the end get zeros.
+/// Calls use(index, value, inside) for every element of a chunk, warp_size at a time, lanes side by side;
+/// several loads are under way at once. Lanes behind the end get zeros.
 template <class Use>
-__device__ void for_elements(const ChunkView& chunk, Use use) {
+__device__ void for_elements(const ChunkView chunk, Use use) {
   const uint32_t lane = lane_of();
   for (uint32_t at = 0; at < chunk.count; at += unroll * warp_size) {
     float values[unroll];
@@ -40,14 +42,17 @@ __device__ double fold(double lane_sum) {
   return lane_sum;
 }
 
-__device__ uint32_t sum_of_warp(uint32_t value) { return __reduce_add_sync(0xffffffffu, value); }
+__device__ uint32_t sum_of_warp(uint32_t value) {
+  return __reduce_add_sync(0xffffffffu, value);
+}
 
 /// Summary of one chunk by one warp. `Count`: adds an element to the histogram's bin.
 template <class Count>
-__device__ void summarise_chunk(const ChunkView& chunk, ChunkSums& result, Count count_bin) {
+__device__ void summarise_chunk(const ChunkView chunk, ChunkSums& result, Count count_bin) {
   const uint32_t lane = lane_of();
   const bool first_half = lane < element::sum_lanes;
-  // The lower half of the warp adds g and |g|, the upper g^2 and (unused) |g|; both halves meet elements in index order.
+  // The lower half of the warp adds g and |g|, the upper g^2 and (unused) |g|; both halves meet elements in
+  // index order.
   double sum = 0, sum_abs = 0;
   uint32_t zeros = 0, nan = 0, positive = 0, negative = 0, max_key = 0, first_nonfinite = 0xffffffffu;
   for_elements(chunk, [&](uint32_t i, float value, bool inside) {
@@ -96,8 +101,8 @@ __device__ void summarise_chunk(const ChunkView& chunk, ChunkSums& result, Count
 }
 
 /// Counters of a block in shared memory, where they fit: a stretch of 2^32 elements a block at most.
-__global__ void __launch_bounds__(threads) summary_shared(const ChunkView* chunks, uint32_t count, ChunkSums* sums,
-                                                          unsigned long long* histogram) {
+__global__ void __launch_bounds__(threads)
+    summary_shared(const ChunkView* chunks, uint32_t count, ChunkSums* sums, unsigned long long* histogram) {
   extern __shared__ uint32_t bins[];
   for (uint32_t b = threadIdx.x; b < element::summary_bins; b += threads) bins[b] = 0;
   __syncthreads();
@@ -108,16 +113,17 @@ __global__ void __launch_bounds__(threads) summary_shared(const ChunkView* chunk
     if (bins[b]) atomicAdd(&histogram[b], static_cast<unsigned long long>(bins[b]));
 }
 
-__global__ void __launch_bounds__(threads) summary_global(const ChunkView* chunks, uint32_t count, ChunkSums* sums,
-                                                          unsigned long long* histogram) {
+__global__ void __launch_bounds__(threads)
+    summary_global(const ChunkView* chunks, uint32_t count, ChunkSums* sums, unsigned long long* histogram) {
   for (uint32_t c = blockIdx.x * warps + threadIdx.x / warp_size; c < count; c += gridDim.x * warps)
     summarise_chunk(chunks[c], sums[c], [&](uint32_t bin, uint32_t n) {
       atomicAdd(&histogram[bin], static_cast<unsigned long long>(n));
     });
 }
 
-__global__ void __launch_bounds__(threads) refine_chunks(const ChunkView* chunks, uint32_t count, const KeyRange* ranges,
-                                                         uint32_t range_count, unsigned long long* counts) {
+__global__ void __launch_bounds__(threads)
+    refine_chunks(const ChunkView* chunks, uint32_t count, const KeyRange* ranges, uint32_t range_count,
+                  unsigned long long* counts) {
   for (uint32_t c = blockIdx.x * warps + threadIdx.x / warp_size; c < count; c += gridDim.x * warps)
     for_elements(chunks[c], [&](uint32_t, float value, bool inside) {
       const uint32_t key = element::magnitude_key(value);
@@ -125,8 +131,10 @@ __global__ void __launch_bounds__(threads) refine_chunks(const ChunkView* chunks
       uint32_t low = 0, high = range_count;
       while (low < high) {
         const uint32_t middle = (low + high) / 2;
-        if (ranges[middle].low <= key) low = middle + 1;
-        else high = middle;
+        if (ranges[middle].low <= key)
+          low = middle + 1;
+        else
+          high = middle;
       }
       if (!inside || low == 0) return;
       const KeyRange range = ranges[low - 1];
@@ -136,17 +144,20 @@ __global__ void __launch_bounds__(threads) refine_chunks(const ChunkView* chunks
     });
 }
 
-__global__ void __launch_bounds__(threads) count_chunks(const ChunkView* chunks, uint32_t count, uint32_t key, uint32_t* equal) {
+__global__ void __launch_bounds__(threads)
+    count_chunks(const ChunkView* chunks, uint32_t count, uint32_t key, uint32_t* equal) {
   for (uint32_t c = blockIdx.x * warps + threadIdx.x / warp_size; c < count; c += gridDim.x * warps) {
     uint32_t n = 0;
-    for_elements(chunks[c], [&](uint32_t, float value, bool inside) { n += inside && element::magnitude_key(value) == key; });
+    for_elements(chunks[c], [&](uint32_t, float value, bool inside) {
+      n += inside && element::magnitude_key(value) == key;
+    });
     n = sum_of_warp(n);
     if (lane_of() == 0) equal[c] = n;
   }
 }
 
-__global__ void __launch_bounds__(threads) keys_of_chunks(const ChunkView* chunks, uint32_t count, const uint64_t* first,
-                                                          uint32_t* keys) {
+__global__ void __launch_bounds__(threads)
+    keys_of_chunks(const ChunkView* chunks, uint32_t count, const uint64_t* first, uint32_t* keys) {
   for (uint32_t c = blockIdx.x * warps + threadIdx.x / warp_size; c < count; c += gridDim.x * warps)
     for_elements(chunks[c], [&](uint32_t i, float value, bool inside) {
       if (inside) keys[first[c] + i] = element::magnitude_key(value);
@@ -169,9 +180,11 @@ void launch_summary(const ChunkView* chunks, uint32_t count, ChunkSums* sums, un
   constexpr int bytes = int(element::summary_bins * sizeof(uint32_t));
   int device = 0, most = 0;
   check(cudaGetDevice(&device), "asking for the device");
-  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "asking for shared memory");
+  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+        "asking for shared memory");
   if (most >= bytes) {
-    check(cudaFuncSetAttribute(summary_shared, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "asking for shared memory");
+    check(cudaFuncSetAttribute(summary_shared, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+          "asking for shared memory");
     summary_shared<<<blocks_for(count), threads, bytes, stream>>>(chunks, count, sums, histogram);
   } else {
     summary_global<<<blocks_for(count), threads, 0, stream>>>(chunks, count, sums, histogram);
@@ -186,13 +199,15 @@ void launch_refine(const ChunkView* chunks, uint32_t count, const KeyRange* rang
   check_launch("refine");
 }
 
-void launch_count_key(const ChunkView* chunks, uint32_t count, uint32_t key, uint32_t* equal, const Stream& stream) {
+void launch_count_key(const ChunkView* chunks, uint32_t count, uint32_t key, uint32_t* equal,
+                      const Stream& stream) {
   if (count == 0) return;
   count_chunks<<<4 * blocks_for(count), threads, 0, stream>>>(chunks, count, key, equal);
   check_launch("count_key");
 }
 
-void launch_keys(const ChunkView* chunks, uint32_t count, const uint64_t* first, uint32_t* keys, const Stream& stream) {
+void launch_keys(const ChunkView* chunks, uint32_t count, const uint64_t* first, uint32_t* keys,
+                 const Stream& stream) {
   if (count == 0) return;
   keys_of_chunks<<<4 * blocks_for(count), threads, 0, stream>>>(chunks, count, first, keys);
   check_launch("keys");

@@ -1,5 +1,5 @@
-// Kernels of the passes that only look: sums and histogram of chunks, refinement of the histogram, counts of one key.
-// For files of this folder only.
+// Kernels of the passes that only look: sums and histogram of chunks, refinement of the histogram, counts of
+// one key. For files of this folder only.
 #pragma once
 
 #include "kernels/cuda/memory.hpp"
@@ -12,15 +12,18 @@ struct ChunkView {
   uint32_t count = 0;
 };
 
-/// sums[i] of chunk i; adds finite elements to `histogram` (summary_bins counters). All pointers on the device.
-void launch_summary(const ChunkView* chunks, uint32_t count, element::ChunkSums* sums, unsigned long long* histogram,
-                    const Stream& stream);
+/// sums[i] of chunk i; adds finite elements to `histogram` (summary_bins counters). All pointers on the
+/// device.
+void launch_summary(const ChunkView* chunks, uint32_t count, element::ChunkSums* sums,
+                    unsigned long long* histogram, const Stream& stream);
 /// Adds to counts[256 r + cell].  `ranges` ascend by `low` and are disjoint.
-void launch_refine(const ChunkView* chunks, uint32_t count, const element::KeyRange* ranges, uint32_t range_count,
-                   unsigned long long* counts, const Stream& stream);
+void launch_refine(const ChunkView* chunks, uint32_t count, const element::KeyRange* ranges,
+                   uint32_t range_count, unsigned long long* counts, const Stream& stream);
 /// equal[i]: elements of chunk i with this key.
-void launch_count_key(const ChunkView* chunks, uint32_t count, uint32_t key, uint32_t* equal, const Stream& stream);
+void launch_count_key(const ChunkView* chunks, uint32_t count, uint32_t key, uint32_t* equal,
+                      const Stream& stream);
 /// keys[first[i] + k]: the key of value k of chunk i.
-void launch_keys(const ChunkView* chunks, uint32_t count, const uint64_t* first, uint32_t* keys, const Stream& stream);
+void launch_keys(const ChunkView* chunks, uint32_t count, const uint64_t* first, uint32_t* keys,
+                 const Stream& stream);
 
 }  // namespace jsq::cuda

@@ -34,7 +34,10 @@ JSQ_HD uint32_t random_word(uint64_t seed, uint64_t element, uint32_t tensor, Ra
   const uint64_t quad = element / 4;
   const PhiloxBlock block = philox4x32_10({{uint32_t(quad), uint32_t(quad >> 32), tensor, uint32_t(purpose)}},
                                           uint32_t(seed), uint32_t(seed >> 32));
-  return block.word[element % 4];
+  // Chosen, not indexed: a device would put the block into memory for that.
+  const uint32_t place = uint32_t(element % 4);
+  const uint32_t low = place & 1 ? block.word[1] : block.word[0], high = place & 1 ? block.word[3] : block.word[2];
+  return place & 2 ? high : low;
 }
 
 /// Uniform in [0, 1) with 24 bits: (word >> 8) x 2^-24.

@@ -7,11 +7,12 @@
 namespace jsq::element {
 
 constexpr uint32_t summary_bin_shift = 16;
-constexpr uint32_t summary_bins = 0x7f80;      ///< finite keys >> 16: 8 exponent bits and 7 mantissa bits
-constexpr size_t sum_chunk = 65536;            ///< elements whose sums are formed with one defined order
-constexpr uint32_t sum_lanes = 16;             ///< lane l adds elements l, l + 16, ...; lanes are folded by halving
+constexpr uint32_t summary_bins = 0x7f80;  ///< finite keys >> 16: 8 exponent bits and 7 mantissa bits
+constexpr size_t sum_chunk = 65536;        ///< elements whose sums are formed with one defined order
+constexpr uint32_t sum_lanes = 16;  ///< lane l adds elements l, l + 16, ...; lanes are folded by halving
 
-/// Sums of one chunk in double, in the order of sum_lanes; non-finite elements are counted and otherwise left out.
+/// Sums of one chunk in double, in the order of sum_lanes; non-finite elements are counted and otherwise left
+/// out.
 struct ChunkSums {
   double sum = 0, sum_abs = 0, energy = 0;
   uint64_t zeros = 0;

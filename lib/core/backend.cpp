@@ -15,15 +15,16 @@ Backend backend_named(std::string_view name) {
   if (name == "auto") return Backend::automatic;
   if (name == "cpu") return Backend::cpu;
   if (name == "cuda") return Backend::cuda;
-  throw Error(Errc::unknown_name, "backend '" + std::string(name) + "' is unknown; expected auto, cpu or cuda");
+  throw Error(Errc::unknown_name,
+              "backend '" + std::string(name) + "' is unknown; expected auto, cpu or cuda");
 }
 
 void require_backend(std::string_view name) {
   if (backend_named(name) == Backend::automatic) return;
   for (const BackendInfo& backend : backends())
     if (backend.name == name && !backend.usable)
-      throw Error(Errc::backend_unavailable, "backend '" + backend.name + "' cannot be used: " + backend.detail +
-                                                 "; use --backend cpu or auto");
+      throw Error(Errc::backend_unavailable, "backend '" + backend.name + "' cannot be used: " +
+                                                 backend.detail + "; use --backend cpu or auto");
 }
 
 }  // namespace jsq

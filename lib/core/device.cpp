@@ -13,7 +13,8 @@ bool runs_on_device(Backend backend, std::string_view method, std::string_view b
                                                  " runs on the cpu only; use --backend cpu or auto");
     return true;
   }
-  return backend == Backend::automatic && has_path && elements >= device_pays_from && cuda::probe_device().found;
+  return backend == Backend::automatic && has_path && elements >= device_pays_from &&
+         cuda::probe_device().found;
 }
 
 }  // namespace jsq

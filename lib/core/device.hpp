@@ -15,7 +15,8 @@ namespace jsq {
 constexpr uint64_t device_pays_from = uint64_t(1) << 22;
 
 /// Whether `elements` elements of this method are coded on the device. `backends`: where the method runs
-/// (MethodInfo::backends).  \throws Error backend_unavailable: cuda was asked for, and the machine or the method cannot.
+/// (MethodInfo::backends).  \throws Error backend_unavailable: cuda was asked for, and the machine or the
+/// method cannot.
 bool runs_on_device(Backend backend, std::string_view method, std::string_view backends, uint64_t elements);
 
 /// work(), with failures of the device as Error backend_unavailable.
@@ -24,7 +25,8 @@ decltype(auto) on_device(Work&& work) {
   try {
     return std::forward<Work>(work)();
   } catch (const cuda::DeviceError& error) {
-    throw Error(Errc::backend_unavailable, std::string("the CUDA device cannot go on: ") + error.what() + "; use --backend cpu");
+    throw Error(Errc::backend_unavailable,
+                std::string("the CUDA device cannot go on: ") + error.what() + "; use --backend cpu");
   }
 }
 

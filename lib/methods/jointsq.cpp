@@ -475,7 +475,7 @@ class JointSqEncoder final : public MethodEncoder {
     const std::vector<cuda::BlockRange> blocks = blocks_of_pool();
     constexpr uint64_t plenty = uint64_t(1) << 21;
     const uint64_t elements = pool_.summary().elements, tallied_elements = std::min(plenty, elements / 2);
-    const size_t count_stride = in_full || elements < 8 * plenty ? 1 : 4;
+    const size_t count_stride = in_full || elements < 8 * plenty ? 1 : 8;
     const size_t stride = in_full ? 1 : count_stride * size_t(std::max<uint64_t>(1, elements / (count_stride * tallied_elements)));
     std::vector<BlockSums> sums(blocks.size());
     struct Tallies {

@@ -1,5 +1,5 @@
-// Class blocks on a device: what the device is told of a coder, and what its answers mean. The kernels and their order of sums
-// are those of class_block.hpp.
+// Class blocks on a device: what the device is told of a coder, and what its answers mean. The kernels and
+// their order of sums are those of class_block.hpp.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,5 @@
-// Class blocks of the device against those of the processor: the same bytes, counts, sums and values to the bit, for every
-// composition, length and kind of data; and what is damaged is never taken for sound.
+// Class blocks of the device against those of the processor: the same bytes, counts, sums and values to the
+// bit, for every composition, length and kind of data; and what is damaged is never taken for sound.
 #include "lib/packers/class_block.hpp"
 
 #include <algorithm>
@@ -36,16 +36,19 @@ struct Composition {
 
 bool exists(const Composition& composition) {
   const auto& widths = composition.widths.widths();
-  if (composition.quantizer == ClassQuantizer::sym && std::count(widths.begin(), widths.end(), 1u)) return false;
-  return (widths[0] == 0 && widths.size() > 1) || composition.map == MapPacker::raw || composition.map == MapPacker::entropy;
+  if (composition.quantizer == ClassQuantizer::sym && std::count(widths.begin(), widths.end(), 1u))
+    return false;
+  return (widths[0] == 0 && widths.size() > 1) || composition.map == MapPacker::raw ||
+         composition.map == MapPacker::entropy;
 }
 
 std::string text_of(const Composition& composition) {
   std::string text = "map " + std::to_string(uint32_t(composition.map)) + " quantizer " +
                      std::to_string(uint32_t(composition.quantizer)) + " widths ";
   for (uint32_t w : composition.widths.widths()) text += std::to_string(w);
-  return text + (composition.code_values ? " coded" : " planes") + (composition.stochastic ? " stochastic" : "") + " lanes " +
-         std::to_string(composition.lanes) + " bits " + std::to_string(composition.bits_an_element);
+  return text + (composition.code_values ? " coded" : " planes") +
+         (composition.stochastic ? " stochastic" : "") + " lanes " + std::to_string(composition.lanes) +
+         " bits " + std::to_string(composition.bits_an_element);
 }
 
 /// A coder for blocks of `length` of `values`, with the processor's tally of all of them.
@@ -57,7 +60,8 @@ struct Fitted {
 
 Fitted fit(const Composition& composition, std::span<const float> values, size_t length) {
   Fitted fitted;
-  const auto budget = uint64_t(composition.bits_an_element * double(values.size())) + values.size() * composition.widths[0];
+  const auto budget =
+      uint64_t(composition.bits_an_element * double(values.size())) + values.size() * composition.widths[0];
   const Allocation allocation = allocate(values, composition.widths, budget);
   ClassCoder& coder = fitted.coder;
   coder.plan.classes = composition.widths.size();
@@ -72,30 +76,37 @@ Fitted fit(const Composition& composition, std::span<const float> values, size_t
     coder.plan.threshold[j] = allocation.threshold_key[j];
     coder.plan.cutoff[j] = allocation.cutoff_index[j];
     if (width[j] > 0)
-      coder.plan.scale[j] = element::make_class_scale(composition.quantizer, width[j], element::magnitude_of_key(allocation.low_key[j]),
+      coder.plan.scale[j] = element::make_class_scale(composition.quantizer, width[j],
+                                                      element::magnitude_of_key(allocation.low_key[j]),
                                                       element::magnitude_of_key(allocation.high_key[j]));
   }
   for (size_t at = 0; at < values.size(); at += length) {
     fitted.sums.emplace_back();
-    coder.tally(values.subspan(at, std::min(length, values.size() - at)), at, at, 0, composition.dtype, fitted.tally, fitted.sums.back());
+    coder.tally(values.subspan(at, std::min(length, values.size() - at)), at, at, 0, composition.dtype,
+                fitted.tally, fitted.sums.back());
   }
-  coder.model = fit_entropy_model(fitted.tally.entropy, coder.plan.classes, width, composition.map == MapPacker::entropy,
-                                  composition.code_values);
+  coder.model = fit_entropy_model(fitted.tally.entropy, coder.plan.classes, width,
+                                  composition.map == MapPacker::entropy, composition.code_values);
   coder.prepare_encoding();
   coder.prepare_decoding();
   return fitted;
 }
 
 void expect_same_sums(const BlockSums& found, const BlockSums& expected) {
-  const auto same = [](double a, double b) { return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b); };
+  const auto same = [](double a, double b) {
+    return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b);
+  };
   EXPECT_EQ(found.members, expected.members);
-  for (uint32_t j = 0; j < element::max_classes; ++j) EXPECT_TRUE(same(found.class_energy[j], expected.class_energy[j])) << j;
-  EXPECT_TRUE(same(found.squared_error, expected.squared_error)) << found.squared_error << ' ' << expected.squared_error;
+  for (uint32_t j = 0; j < element::max_classes; ++j)
+    EXPECT_TRUE(same(found.class_energy[j], expected.class_energy[j])) << j;
+  EXPECT_TRUE(same(found.squared_error, expected.squared_error))
+      << found.squared_error << ' ' << expected.squared_error;
   EXPECT_TRUE(same(found.dot, expected.dot)) << found.dot << ' ' << expected.dot;
   EXPECT_TRUE(same(found.decoded_energy, expected.decoded_energy));
   EXPECT_TRUE(same(found.error_sum, expected.error_sum)) << found.error_sum << ' ' << expected.error_sum;
   EXPECT_TRUE(same(found.max_error, expected.max_error));
-  EXPECT_TRUE(same(found.expected_error, expected.expected_error)) << found.expected_error << ' ' << expected.expected_error;
+  EXPECT_TRUE(same(found.expected_error, expected.expected_error))
+      << found.expected_error << ' ' << expected.expected_error;
 }
 
 void expect_same_tally(const ClassTally& found, const ClassTally& expected) {
@@ -113,16 +124,21 @@ void expect_parity(const Composition& composition, const std::vector<float>& val
   const std::vector<std::vector<float>> tensors = {values};
   const auto pool = test::pool_values(tensors, 0, stored_float(composition.dtype));
   std::vector<cuda::BlockRange> blocks;
-  for (size_t at = 0; at < values.size(); at += length) blocks.push_back({0, at, std::min(length, values.size() - at)});
+  for (size_t at = 0; at < values.size(); at += length)
+    blocks.push_back({0, at, std::min(length, values.size() - at)});
 
   cuda::ClassCounts tallied, counted;
   std::vector<cuda::ClassSums> sums(blocks.size());
-  pool->tally(device_composition(coder), blocks, std::vector<uint8_t>(blocks.size(), 1), tallied, counted, sums);
+  pool->tally(device_composition(coder), blocks, std::vector<uint8_t>(blocks.size(), 1), tallied, counted,
+              sums);
   expect_same_tally(class_tally(tallied), fitted.tally);
-  for (size_t b = 0; b < blocks.size(); ++b) expect_same_sums(block_sums(coder.plan, sums[b], false), fitted.sums[b]);
+  for (size_t b = 0; b < blocks.size(); ++b)
+    expect_same_sums(block_sums(coder.plan, sums[b], false), fitted.sums[b]);
   ClassTally counts;
-  for (const auto& block : blocks) coder.count(std::span(values).subspan(size_t(block.first), block.count), block.first, counts);
-  pool->tally(device_composition(coder), blocks, std::vector<uint8_t>(blocks.size(), 0), tallied, counted, sums);
+  for (const auto& block : blocks)
+    coder.count(std::span(values).subspan(size_t(block.first), block.count), block.first, counts);
+  pool->tally(device_composition(coder), blocks, std::vector<uint8_t>(blocks.size(), 0), tallied, counted,
+              sums);
   expect_same_tally(class_tally(counted), counts);
 
   const auto coded = pool->encode(device_composition(coder), coder.symbols(), blocks);
@@ -132,15 +148,16 @@ void expect_parity(const Composition& composition, const std::vector<float>& val
   for (const auto& block : blocks) {
     std::string expected;
     BlockSums expected_sums;
-    coder.encode(std::span(values).subspan(size_t(block.first), block.count), block.first, block.first, 0, composition.dtype, expected,
-                 expected_sums);
+    coder.encode(std::span(values).subspan(size_t(block.first), block.count), block.first, block.first, 0,
+                 composition.dtype, expected, expected_sums);
     cuda::ClassSums found_sums;
     const std::string_view found = coded->next(found_sums);
     ASSERT_EQ(found, expected) << "block at " << block.first;
     expect_same_sums(block_sums(coder.plan, found_sums, true), expected_sums);
     stored.push_back({bytes.size(), expected.size(), block.first, block.count});
     bytes += expected;
-    if (!expected.empty()) coder.decode(expected, std::span(expected_values).subspan(size_t(block.first), block.count), "block");
+    if (!expected.empty())
+      coder.decode(expected, std::span(expected_values).subspan(size_t(block.first), block.count), "block");
   }
   std::vector<float> decoded(values.size(), 42.0f);
   std::vector<uint8_t> sound(blocks.size());
@@ -150,8 +167,10 @@ void expect_parity(const Composition& composition, const std::vector<float>& val
     ASSERT_EQ(std::bit_cast<uint32_t>(decoded[i]), std::bit_cast<uint32_t>(expected_values[i])) << i;
 }
 
-const WidthSet width_sets[] = {{0, 2, 4, 8}, {0, 1, 2, 3, 4, 5, 6, 7, 8}, {0, 1, 3}, {0, 8}, {2, 4, 8}, {0, 3, 5, 6}, {5}, {0}};
-constexpr ClassQuantizer all_quantizers[] = {ClassQuantizer::cell, ClassQuantizer::mid, ClassQuantizer::offmag, ClassQuantizer::sym};
+const WidthSet width_sets[] = {
+    {0, 2, 4, 8}, {0, 1, 2, 3, 4, 5, 6, 7, 8}, {0, 1, 3}, {0, 8}, {2, 4, 8}, {0, 3, 5, 6}, {5}, {0}};
+constexpr ClassQuantizer all_quantizers[] = {ClassQuantizer::cell, ClassQuantizer::mid,
+                                             ClassQuantizer::offmag, ClassQuantizer::sym};
 constexpr MapPacker all_maps[] = {MapPacker::raw,     MapPacker::bitmap,  MapPacker::rice,
                                   MapPacker::entropy, MapPacker::index32, MapPacker::packed};
 
@@ -209,13 +228,15 @@ TEST_F(ClassBlockOnDevice, CodesThePoolBatchByBatchWithTheSameBytes) {
   const Fitted fitted = fit({.bits_an_element = 0.5}, values, 131072);
   const std::vector<std::vector<float>> tensors = {values};
   std::vector<cuda::BlockRange> blocks;
-  for (size_t at = 0; at < values.size(); at += 131072) blocks.push_back({0, at, std::min(size_t(131072), values.size() - at)});
+  for (size_t at = 0; at < values.size(); at += 131072)
+    blocks.push_back({0, at, std::min(size_t(131072), values.size() - at)});
   const auto pool = test::pool_values(tensors, 1);
   const auto coded = pool->encode(device_composition(fitted.coder), fitted.coder.symbols(), blocks);
   for (const auto& block : blocks) {
     std::string expected;
     BlockSums sums;
-    fitted.coder.encode(std::span(values).subspan(size_t(block.first), block.count), block.first, block.first, 0, DType::f32, expected, sums);
+    fitted.coder.encode(std::span(values).subspan(size_t(block.first), block.count), block.first, block.first,
+                        0, DType::f32, expected, sums);
     cuda::ClassSums found;
     ASSERT_EQ(coded->next(found), expected) << block.first;
   }
@@ -227,7 +248,8 @@ TEST_F(ClassBlockOnDevice, NeverTakesForSoundWhatTheProcessorRefuses) {
   for (MapPacker map : all_maps)
     for (bool code_values : {false, true}) {
       if (test::every() > 1 && map != MapPacker::entropy) continue;
-      const Composition composition{.map = map, .widths = {0, 2, 4, 8}, .code_values = code_values, .lanes = 1u << random.below(4)};
+      const Composition composition{
+          .map = map, .widths = {0, 2, 4, 8}, .code_values = code_values, .lanes = 1u << random.below(4)};
       const std::vector<float> values = make_data(++round % 2 ? Kind::heavy : Kind::sparse, 700);
       const Fitted fitted = fit(composition, values, 700);
       std::string block;
@@ -238,9 +260,12 @@ TEST_F(ClassBlockOnDevice, NeverTakesForSoundWhatTheProcessorRefuses) {
       std::vector<cuda::ClassDecoder::Block> stored;
       for (size_t i = 0; i < 300; ++i) {
         std::string copy = block;
-        if (i % 4 == 0) copy.resize(1 + random.below(copy.size()));
-        else if (i % 4 == 1) copy += char(random.below(256));
-        else if (i % 4 == 2) copy[random.below(copy.size())] ^= char(1 << random.below(8));
+        if (i % 4 == 0)
+          copy.resize(1 + random.below(copy.size()));
+        else if (i % 4 == 1)
+          copy += char(random.below(256));
+        else if (i % 4 == 2)
+          copy[random.below(copy.size())] ^= char(1 << random.below(8));
         else
           for (char& c : copy) c = random.below(3) ? c : char(random.below(256));
         stored.push_back({bytes.size(), copy.size(), i * values.size(), values.size()});
@@ -253,14 +278,17 @@ TEST_F(ClassBlockOnDevice, NeverTakesForSoundWhatTheProcessorRefuses) {
         std::vector<float> expected(values.size());
         bool fine = true;
         try {
-          fitted.coder.decode(bytes.substr(size_t(stored[i].offset), size_t(stored[i].bytes)), expected, "block");
+          fitted.coder.decode(bytes.substr(size_t(stored[i].offset), size_t(stored[i].bytes)), expected,
+                              "block");
         } catch (const Error&) {
           fine = false;
         }
         refused += !fine;
         EXPECT_EQ(bool(sound[i]), fine) << text_of(composition) << " copy " << i;
         for (size_t k = 0; fine && sound[i] && k < values.size(); ++k)
-          ASSERT_EQ(std::bit_cast<uint32_t>(decoded[i * values.size() + k]), std::bit_cast<uint32_t>(expected[k])) << i << ' ' << k;
+          ASSERT_EQ(std::bit_cast<uint32_t>(decoded[i * values.size() + k]),
+                    std::bit_cast<uint32_t>(expected[k]))
+              << i << ' ' << k;
       }
     }
   EXPECT_GT(refused, 100u);

@@ -1,5 +1,5 @@
-// What the tests of the device have in common: they are skipped, with the reason, where there is none. An emulator of the CUDA
-// runtime counts as a device.
+// What the tests of the device have in common: they are skipped, with the reason, where there is none. An
+// emulator of the CUDA runtime counts as a device.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -21,16 +21,17 @@ class OnDevice : public testing::Test {
   }
 };
 
-/// Of long lists of cases, every so many are taken: all of them, unless JSQ_TEST_EVERY says otherwise (for runs with slow
-/// checks).
+/// Of long lists of cases, every so many are taken: all of them, unless JSQ_TEST_EVERY says otherwise (for
+/// runs with slow checks).
 inline size_t every() {
   const char* every = std::getenv("JSQ_TEST_EVERY");
   return every == nullptr ? 1 : size_t(std::max(1, std::atoi(every)));
 }
 
 /// The values of tensors in memory, as a pool on the device.
-inline std::unique_ptr<cuda::PoolValues> pool_values(const std::vector<std::vector<float>>& tensors, uint64_t most_resident = 0,
-                                                     element::StoredFloat stored = element::StoredFloat::whole) {
+inline std::unique_ptr<cuda::PoolValues> pool_values(
+    const std::vector<std::vector<float>>& tensors, uint64_t most_resident = 0,
+    element::StoredFloat stored = element::StoredFloat::whole) {
   std::vector<cuda::PoolValues::Tensor> infos;
   for (size_t t = 0; t < tensors.size(); ++t) infos.push_back({tensors[t].size(), uint32_t(t), stored});
   return cuda::make_pool_values(

@@ -1,5 +1,5 @@
-// Whole frames: what --backend cuda writes is what the processor writes, to the byte, and each reads what the other wrote; the
-// reports say the same.
+// Whole frames: what --backend cuda writes is what the processor writes, to the byte, and each reads what the
+// other wrote; the reports say the same.
 #include <bit>
 #include <fstream>
 
@@ -24,8 +24,8 @@ struct Coded {
   CompressReport report;
 };
 
-Coded coded(const std::vector<std::vector<float>>& tensors, Backend backend, const std::string& method, const std::string& target,
-            NonFinitePolicy nonfinite = NonFinitePolicy::error) {
+Coded coded(const std::vector<std::vector<float>>& tensors, Backend backend, const std::string& method,
+            const std::string& target, NonFinitePolicy nonfinite = NonFinitePolicy::error) {
   std::vector<InputDump> inputs;
   for (size_t t = 0; t < tensors.size(); ++t) {
     TensorInfo info;
@@ -54,12 +54,16 @@ std::vector<float> decoded(const std::string& bytes, Backend backend, size_t t, 
   return values;
 }
 
-void expect_parity(const std::vector<std::vector<float>>& tensors, const std::string& method, const std::string& target,
-                   NonFinitePolicy nonfinite = NonFinitePolicy::error) {
+void expect_parity(const std::vector<std::vector<float>>& tensors, const std::string& method,
+                   const std::string& target, NonFinitePolicy nonfinite = NonFinitePolicy::error) {
   SCOPED_TRACE(method + " at " + target);
-  const Coded cpu = coded(tensors, Backend::cpu, method, target, nonfinite), cuda = coded(tensors, Backend::cuda, method, target, nonfinite);
-  ASSERT_TRUE(cpu.bytes == cuda.bytes) << cpu.bytes.size() << " bytes by the processor, " << cuda.bytes.size() << " by the device";
-  const auto same = [](double a, double b) { return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b); };
+  const Coded cpu = coded(tensors, Backend::cpu, method, target, nonfinite),
+              cuda = coded(tensors, Backend::cuda, method, target, nonfinite);
+  ASSERT_TRUE(cpu.bytes == cuda.bytes)
+      << cpu.bytes.size() << " bytes by the processor, " << cuda.bytes.size() << " by the device";
+  const auto same = [](double a, double b) {
+    return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b);
+  };
   EXPECT_TRUE(same(cpu.report.distortion.squared_error, cuda.report.distortion.squared_error));
   EXPECT_TRUE(same(cpu.report.distortion.dot, cuda.report.distortion.dot));
   EXPECT_TRUE(same(cpu.report.distortion.error_sum, cuda.report.distortion.error_sum));
@@ -72,7 +76,8 @@ void expect_parity(const std::vector<std::vector<float>>& tensors, const std::st
     const std::vector<float> by_cpu = decoded(cuda.bytes, Backend::cpu, t, tensors[t].size());
     const std::vector<float> by_cuda = decoded(cpu.bytes, Backend::cuda, t, tensors[t].size());
     for (size_t i = 0; i < by_cpu.size(); ++i)
-      ASSERT_EQ(std::bit_cast<uint32_t>(by_cpu[i]), std::bit_cast<uint32_t>(by_cuda[i])) << "tensor " << t << " element " << i;
+      ASSERT_EQ(std::bit_cast<uint32_t>(by_cpu[i]), std::bit_cast<uint32_t>(by_cuda[i]))
+          << "tensor " << t << " element " << i;
   }
 }
 
@@ -89,9 +94,13 @@ TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForAMebielementAndMore) {
 }
 
 TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForSeveralTensorsOfOnePool) {
-  const std::vector<std::vector<float>> tensors = {make_data(Kind::heavy, 70000), {}, make_data(Kind::sparse, 300),
-                                                   make_data(Kind::f16_grid, 131073), make_data(Kind::zeros, 5000)};
-  for (const char* method : {"jointsq", "jointsq:quant=mid", "jointsq:map=rice,values=planes", "jointsq:widths=248"})
+  const std::vector<std::vector<float>> tensors = {make_data(Kind::heavy, 70000),
+                                                   {},
+                                                   make_data(Kind::sparse, 300),
+                                                   make_data(Kind::f16_grid, 131073),
+                                                   make_data(Kind::zeros, 5000)};
+  for (const char* method :
+       {"jointsq", "jointsq:quant=mid", "jointsq:map=rice,values=planes", "jointsq:widths=248"})
     expect_parity(tensors, method, "ratio=6");
 }
 

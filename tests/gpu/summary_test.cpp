@@ -1,5 +1,5 @@
-// The device's passes that only look, against those of the processor: every figure to the bit, for every length and kind of
-// data, whether a pool fits on the device or comes batch by batch.
+// The device's passes that only look, against those of the processor: every figure to the bit, for every
+// length and kind of data, whether a pool fits on the device or comes batch by batch.
 #include <bit>
 #include <limits>
 
@@ -17,7 +17,9 @@ using test::make_data;
 
 class SummaryOnDevice : public test::OnDevice {};
 
-uint64_t bits(double value) { return std::bit_cast<uint64_t>(value); }
+uint64_t bits(double value) {
+  return std::bit_cast<uint64_t>(value);
+}
 
 void expect_same_chunks(const std::vector<std::vector<float>>& tensors, uint64_t most_resident) {
   const auto device = test::pool_values(tensors, most_resident);
@@ -28,8 +30,8 @@ void expect_same_chunks(const std::vector<std::vector<float>>& tensors, uint64_t
   for (const std::vector<float>& values : tensors)
     for (size_t at = 0; at < values.size(); at += element::sum_chunk) {
       std::vector<uint32_t> counts(element::summary_bins);
-      const element::ChunkSums expected =
-          cpu::summarise_chunk(std::span(values).subspan(at, std::min(element::sum_chunk, values.size() - at)), counts);
+      const element::ChunkSums expected = cpu::summarise_chunk(
+          std::span(values).subspan(at, std::min(element::sum_chunk, values.size() - at)), counts);
       for (size_t b = 0; b < counts.size(); ++b) expected_histogram[b] += counts[b];
       ASSERT_LT(next, found.size());
       const element::ChunkSums& chunk = found[next++];
@@ -57,7 +59,8 @@ TEST_F(SummaryOnDevice, IsTheProcessorsForEveryLengthAndKindOfData) {
 
 TEST_F(SummaryOnDevice, FindsTheFirstNonFiniteElementAndLeavesAllOfThemOut) {
   std::vector<float> values = make_data(Kind::heavy, 70000);
-  const float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  const float infinity = std::numeric_limits<float>::infinity(),
+              nan = std::numeric_limits<float>::quiet_NaN();
   for (size_t i : {69, 70, 1000, 65536}) values[i] = nan;
   for (size_t i : {101, 69999}) values[i] = infinity;
   values[66000] = -infinity;
@@ -65,7 +68,9 @@ TEST_F(SummaryOnDevice, FindsTheFirstNonFiniteElementAndLeavesAllOfThemOut) {
 }
 
 TEST_F(SummaryOnDevice, IsTheSameWhenThePoolComesInBatches) {
-  const std::vector<std::vector<float>> tensors = {make_data(Kind::heavy, (1u << 20) + 70001), {}, make_data(Kind::gauss, 17),
+  const std::vector<std::vector<float>> tensors = {make_data(Kind::heavy, (1u << 20) + 70001),
+                                                   {},
+                                                   make_data(Kind::gauss, 17),
                                                    make_data(Kind::sparse, 200000)};
   expect_same_chunks(tensors, 1);  // a batch takes a mebielement at least
 }
@@ -89,8 +94,8 @@ struct Pool {
 };
 
 TEST_F(SummaryOnDevice, AnswersWhatAllocatorsAskAsTheProcessorDoes) {
-  const std::vector<std::vector<float>> tensors = {make_data(Kind::heavy, 150001), make_data(Kind::ternary, 3000),
-                                                   make_data(Kind::f16_grid, 65536)};
+  const std::vector<std::vector<float>> tensors = {
+      make_data(Kind::heavy, 150001), make_data(Kind::ternary, 3000), make_data(Kind::f16_grid, 65536)};
   const Pool cpu(tensors, false), device(tensors, true);
   const Summary &expected = cpu.pool->summary(), &found = device.pool->summary();
   EXPECT_EQ(found.elements, expected.elements);
@@ -100,13 +105,15 @@ TEST_F(SummaryOnDevice, AnswersWhatAllocatorsAskAsTheProcessorDoes) {
 
   std::vector<cpu::KeyRange> ranges;
   for (uint32_t bin = 0; bin < summary_bins; ++bin)
-    if (expected.histogram[bin] > 500) ranges.push_back({bin << element::summary_bin_shift, element::summary_bin_shift - 8});
+    if (expected.histogram[bin] > 500)
+      ranges.push_back({bin << element::summary_bin_shift, element::summary_bin_shift - 8});
   std::reverse(ranges.begin(), ranges.end());  // as an index of descending magnitudes asks
   ASSERT_GT(ranges.size(), 3u);
   EXPECT_EQ(device.pool->refine(ranges), cpu.pool->refine(ranges));
 
   const uint32_t tie = std::bit_cast<uint32_t>(0.25f);
-  for (uint64_t quota : {1, 2, 1500}) EXPECT_EQ(device.pool->index_after_tie(tie, quota), cpu.pool->index_after_tie(tie, quota));
+  for (uint64_t quota : {1, 2, 1500})
+    EXPECT_EQ(device.pool->index_after_tie(tie, quota), cpu.pool->index_after_tie(tie, quota));
 
   const auto found_keys = device.pool->key_counts(), expected_keys = cpu.pool->key_counts();
   ASSERT_EQ(found_keys.size(), expected_keys.size());
