@@ -39,6 +39,16 @@ if [ "$sanitizers" = yes ]; then
   cmake -S . -B build-asan "${configure[@]}" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
     "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1" -DJSQ_SANITIZE=address,undefined -DJSQ_CUDA=OFF
 fi
+
+# The CUDA backend is tested on an emulator of the CUDA runtime library, where nvcc and the emulator's sources are there.
+emulator=
+if [ -f "$JSQ_SHARED/gpuemu/Makefile" ] && { command -v nvcc || [ -x /usr/local/cuda/bin/nvcc ]; } >/dev/null; then
+  emulator=$PWD/build/gpuemu
+  mkdir -p build
+  make -s -C "$JSQ_SHARED/gpuemu" BUILD="$emulator" "$emulator/libcudart.so.13" >/dev/null ||
+    { echo "run.sh: the emulator cannot be built; tests of the CUDA backend are skipped" >&2; emulator=; }
+fi
+configure+=("-DJSQ_GPUEMU=$emulator")
 cmake -S . -B build "${configure[@]}" -DCMAKE_BUILD_TYPE=Release -DJSQ_BUILD_TESTS=ON "-DJSQ_SANITIZED_BUILD=$sanitized_build"
 
 cmake --build build

@@ -446,7 +446,9 @@ __global__ void __launch_bounds__(threads, 1) decode_blocks(const __grid_constan
     }
     __syncthreads();
     const uint32_t kept = s.kept;
-    if (view.bytes > 0 && !s.bad) {
+    const bool listed = view.bytes > 0 && !s.bad;
+    __syncthreads();  // before a warp finds more that is bad
+    if (listed) {
       // Where planes and sign bits lie follows from how many elements each class has.
       uint32_t at = s.at, sign_bits = 0;
       bool bad = false;

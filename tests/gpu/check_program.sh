@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# The program with --backend cuda: the bytes of the processor, each reads what the other wrote, and what has no path on the device
+# is refused by name.
+#
+#   check_program.sh JSQ SAMPLES
+set -euo pipefail
+jsq=$1
+dump=$2/resnet20_mid.npy
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+
+fail() {
+  echo "check_program.sh: $*" >&2
+  exit 1
+}
+
+"$jsq" doctor --json | grep -q '"name": *"cuda"' || fail "doctor does not tell of cuda"
+"$jsq" --backend cuda bench --size 4Ki --min-time 0 >/dev/null 2>doctor.txt || fail "no device: $(cat doctor.txt)"
+
+for target in ratio=8 ratio=32 nmse=0.2; do
+  "$jsq" -q compress --backend cpu -t "$target" -o cpu.jsq "$dump"
+  "$jsq" -q compress --backend cuda -t "$target" -o cuda.jsq "$dump"
+  cmp cpu.jsq cuda.jsq || fail "$target: other bytes than the processor's"
+  "$jsq" -q decompress --backend cuda -o by_cuda.npy cpu.jsq
+  "$jsq" -q decompress --backend cpu -o by_cpu.npy cuda.jsq
+  cmp by_cpu.npy by_cuda.npy || fail "$target: other values than the processor's"
+  "$jsq" -q --backend cuda test cuda.jsq || fail "$target: a sound frame does not pass"
+  rm -f ./*.jsq ./*.npy
+done
+
+"$jsq" -q compress -o whole.jsq "$dump"
+head -c 20000 whole.jsq >broken.jsq
+printf 'X' >>broken.jsq
+tail -c +20002 whole.jsq >>broken.jsq
+cpu=0 cuda=0
+"$jsq" --backend cpu test broken.jsq >cpu.txt 2>&1 || cpu=$?
+"$jsq" --backend cuda test broken.jsq >cuda.txt 2>&1 || cuda=$?
+if [ "$cpu" = 0 ] || [ "$cpu" != "$cuda" ]; then fail "a damaged frame: exit $cpu and $cuda"; fi
+cmp cpu.txt cuda.txt || fail "the backends tell differently of damage"
+
+status=0
+"$jsq" compress --backend cuda -m powersgd -o other.jsq "$dump" 2>refused.txt || status=$?
+[ "$status" = 10 ] || fail "a method without a path on the device: exit $status, expected 10"
+grep -q "cpu only" refused.txt || fail "the refusal does not tell why"
+[ ! -e other.jsq ] || fail "a refused method left a file"
+echo "same bytes and values"
