@@ -1,4 +1,5 @@
 // A build without nvcc: the device is never found, with the reason.
+#include "kernels/cuda/dense.hpp"
 #include "kernels/cuda/device.hpp"
 
 namespace jsq::cuda {
@@ -20,5 +21,9 @@ std::unique_ptr<ClassDecoder> make_class_decoder(const ClassComposition&, std::s
                                                  std::span<const float>) {
   throw DeviceError(reason);
 }
+
+std::unique_ptr<DenseBlocks> encode_dense(PoolValues&, DenseFormat, std::span<const BlockRange>) { throw DeviceError(reason); }
+
+std::unique_ptr<DenseDecoder> make_dense_decoder(DenseFormat) { throw DeviceError(reason); }
 
 }  // namespace jsq::cuda

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/cuda/class_encode.hpp"
+#include "kernels/cuda/dense_kernels.hpp"
 #include "kernels/cuda/device.hpp"
 #include "kernels/cuda/memory.hpp"
 #include "kernels/cuda/primitives.hpp"
@@ -193,6 +194,7 @@ class ResidentValues final : public PoolValues {
 
  private:
   friend class CodingRun;
+  friend class DenseRun;
 
   static uint64_t padded(uint64_t elements) { return (elements + alignment - 1) / alignment * alignment; }
 
@@ -415,11 +417,73 @@ std::unique_ptr<CodedBlocks> ResidentValues::encode(const ClassComposition& comp
   return std::make_unique<CodingRun>(*this, composition, symbols, blocks);
 }
 
+/// Codes groups of dense blocks, one after the other.
+class DenseRun final : public DenseBlocks {
+ public:
+  DenseRun(ResidentValues& pool, DenseFormat format, std::span<const BlockRange> blocks)
+      : pool_(pool), format_(format), size_(format == DenseFormat::whole ? 4 : 2), blocks_(blocks.begin(), blocks.end()) {}
+
+  std::string_view next(DenseSums& sums) override {
+    if (taken_ == end_) code_group();
+    const size_t k = taken_++ - begin_;
+    sums = sums_[k];
+    return {coded_.data() + first_[k] * size_, blocks_[taken_ - 1].count * size_};
+  }
+
+ private:
+  static constexpr uint64_t group_elements = uint64_t(1) << 24;
+
+  void code_group() {
+    begin_ = end_;
+    while (!pool_.holds(pool_.batches_[batch_], blocks_[begin_])) ++batch_;
+    pool_.bring(batch_);
+    const Batch& batch = pool_.batches_[batch_];
+    std::vector<BlockView> views;
+    first_.clear();
+    uint64_t elements = 0;
+    for (; end_ < blocks_.size() && elements < group_elements && pool_.holds(batch, blocks_[end_]); ++end_) {
+      views.push_back(pool_.view_of(batch, blocks_[end_]));
+      first_.push_back(elements);
+      elements += blocks_[end_].count;
+    }
+    device_views_.reserve(views.size());
+    device_first_.reserve(views.size());
+    device_sums_.reserve(views.size());
+    out_.reserve(elements * size_ / sizeof(uint32_t) + 1);
+    sums_.reserve(views.size());
+    coded_.reserve(elements * size_);
+    copy_to_device(device_views_.data(), views.data(), views.size(), pool_.compute_);
+    copy_to_device(device_first_.data(), first_.data(), first_.size(), pool_.compute_);
+    launch_dense_encode(format_, device_views_.data(), uint32_t(views.size()), device_first_.data(), out_.data(), device_sums_.data(),
+                        pool_.compute_);
+    copy_to_host(sums_.data(), device_sums_.data(), views.size(), pool_.compute_);
+    copy_to_host(coded_.data(), reinterpret_cast<const char*>(out_.data()), elements * size_, pool_.compute_);
+    pool_.compute_.synchronize();
+  }
+
+  ResidentValues& pool_;
+  DenseFormat format_;
+  size_t size_;
+  std::vector<BlockRange> blocks_;
+  size_t taken_ = 0, begin_ = 0, end_ = 0, batch_ = 0;
+  std::vector<uint64_t> first_;
+  DeviceBuffer<BlockView> device_views_;
+  DeviceBuffer<uint64_t> device_first_;
+  DeviceBuffer<DenseSums> device_sums_;
+  DeviceBuffer<uint32_t> out_;
+  PinnedBuffer<DenseSums> sums_;
+  PinnedBuffer<char> coded_;
+};
+
 }  // namespace
 
 std::unique_ptr<PoolValues> make_pool_values(std::vector<PoolValues::Tensor> tensors, PoolValues::Read read,
                                              uint64_t most_resident) {
   return std::make_unique<ResidentValues>(std::move(tensors), std::move(read), most_resident);
+}
+
+std::unique_ptr<DenseBlocks> encode_dense(PoolValues& pool, DenseFormat format, std::span<const BlockRange> blocks) {
+  return std::make_unique<DenseRun>(static_cast<ResidentValues&>(pool), format, blocks);
 }
 
 }  // namespace jsq::cuda
