@@ -22,8 +22,12 @@ std::unique_ptr<ClassDecoder> make_class_decoder(const ClassComposition&, std::s
   throw DeviceError(reason);
 }
 
-std::unique_ptr<DenseBlocks> encode_dense(PoolValues&, DenseFormat, std::span<const BlockRange>) { throw DeviceError(reason); }
+std::unique_ptr<DenseBlocks> encode_dense(PoolValues&, DenseFormat, std::span<const BlockRange>) {
+  throw DeviceError(reason);
+}
 
-std::unique_ptr<DenseDecoder> make_dense_decoder(DenseFormat) { throw DeviceError(reason); }
+std::unique_ptr<DenseDecoder> make_dense_decoder(DenseFormat) {
+  throw DeviceError(reason);
+}
 
 }  // namespace jsq::cuda

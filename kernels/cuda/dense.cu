@@ -1,5 +1,5 @@
-// Dense blocks: a warp codes a block of at most 65,536 elements, so that its error sums have the contract's order without any
-// other warp; a thread decodes an element.
+// Dense blocks: a warp codes a block of at most 65,536 elements, so that its error sums have the contract's
+// order without any other warp; a thread decodes an element.
 #include <algorithm>
 
 #include "kernels/cuda/class_block.cuh"
@@ -14,9 +14,12 @@ template <DenseFormat F>
 struct Coded {
   using Stored = uint16_t;
   __device__ static Stored of(float value) {
-    return F == DenseFormat::f16 ? element::f32_to_f16_saturating(value) : element::f32_to_bf16_saturating(value);
+    return F == DenseFormat::f16 ? element::f32_to_f16_saturating(value)
+                                 : element::f32_to_bf16_saturating(value);
   }
-  __device__ static float value(Stored stored) { return F == DenseFormat::f16 ? element::f16_to_f32(stored) : element::bf16_to_f32(stored); }
+  __device__ static float value(Stored stored) {
+    return F == DenseFormat::f16 ? element::f16_to_f32(stored) : element::bf16_to_f32(stored);
+  }
 };
 template <>
 struct Coded<DenseFormat::whole> {
@@ -25,9 +28,11 @@ struct Coded<DenseFormat::whole> {
   __device__ static float value(Stored stored) { return element::bits_as<float>(stored); }
 };
 
-/// Sums of 16 lanes that meet their elements in index order: lane l of the warp's lower half adds elements l and l + 16 of every 32.
+/// Sums of 16 lanes that meet their elements in index order: lane l of the warp's lower half adds elements l
+/// and l + 16 of every 32.
 struct Lanes {
-  double squared_error = 0, dot = 0, decoded_energy = 0, error_sum = 0, max_error = 0, coded_squared_error = 0;
+  double squared_error = 0, dot = 0, decoded_energy = 0, error_sum = 0, max_error = 0,
+         coded_squared_error = 0;
   __device__ void add(double g, double coded, double decoded) {
     const double error = decoded - g, magnitude = error < 0 ? -error : error, coded_error = coded - g;
     squared_error += error * error;
@@ -40,8 +45,9 @@ struct Lanes {
 };
 
 template <DenseFormat F>
-__global__ void __launch_bounds__(threads) encode_blocks(const BlockView* blocks, uint32_t count, const uint64_t* first,
-                                                         typename Coded<F>::Stored* out, DenseSums* sums) {
+__global__ void __launch_bounds__(threads)
+    encode_blocks(const BlockView* blocks, uint32_t count, const uint64_t* first,
+                  typename Coded<F>::Stored* out, DenseSums* sums) {
   const uint32_t lane = lane_of();
   for (uint32_t b = blockIdx.x * warps + warp_of(); b < count; b += gridDim.x * warps) {
     const BlockView block = blocks[b];
@@ -56,7 +62,8 @@ __global__ void __launch_bounds__(threads) encode_blocks(const BlockView* blocks
       bits |= i < block.count ? uint32_t(stored) : 0u;
       const float coded = Coded<F>::value(stored), decoded = element::round_to_stored(block.stored, coded);
       // Zeros behind the end add nothing.
-      const float late_g = __shfl_down_sync(all_lanes, g, element::sum_lanes), late_coded = __shfl_down_sync(all_lanes, coded, element::sum_lanes),
+      const float late_g = __shfl_down_sync(all_lanes, g, element::sum_lanes),
+                  late_coded = __shfl_down_sync(all_lanes, coded, element::sum_lanes),
                   late_decoded = __shfl_down_sync(all_lanes, decoded, element::sum_lanes);
       lanes.add(g, coded, decoded);
       lanes.add(late_g, late_coded, late_decoded);
@@ -110,16 +117,18 @@ __global__ void __launch_bounds__(threads) decode_blocks(const DecodeView* block
 }
 
 template <DenseFormat F>
-void launch_encode_as(const BlockView* blocks, uint32_t count, const uint64_t* first, void* out, DenseSums* sums, const Stream& stream) {
-  encode_blocks<F><<<(count + warps - 1) / warps, threads, 0, stream>>>(blocks, count, first,
-                                                                       static_cast<typename Coded<F>::Stored*>(out), sums);
+void launch_encode_as(const BlockView* blocks, uint32_t count, const uint64_t* first, void* out,
+                      DenseSums* sums, const Stream& stream) {
+  encode_blocks<F><<<(count + warps - 1) / warps, threads, 0, stream>>>(
+      blocks, count, first, static_cast<typename Coded<F>::Stored*>(out), sums);
   check_launch("coding dense blocks");
 }
 
 class BlockDecoder final : public DenseDecoder {
  public:
   explicit BlockDecoder(DenseFormat format) : format_(format) {}
-  void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values, std::span<uint8_t> finite) override {
+  void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
+              std::span<uint8_t> finite) override {
     if (blocks.empty()) return;
     bytes_.reserve(bytes.size() / 4 + 2);
     room_.reserve(bytes.size());
@@ -131,13 +140,22 @@ class BlockDecoder final : public DenseDecoder {
     copy_to_device(device_bytes, room_.data(), bytes.size(), stream_);
     std::vector<DecodeView> views;
     for (const Block& block : blocks)
-      views.push_back({reinterpret_cast<const uint8_t*>(device_bytes) + block.offset, values_.data() + block.first, uint32_t(block.count),
-                       block.zero});
+      views.push_back({reinterpret_cast<const uint8_t*>(device_bytes) + block.offset,
+                       values_.data() + block.first, uint32_t(block.count), block.zero});
     copy_to_device(views_.data(), views.data(), views.size(), stream_);
     switch (format_) {
-      case DenseFormat::whole: decode_blocks<DenseFormat::whole><<<uint32_t(blocks.size()), threads, 0, stream_>>>(views_.data(), finite_.data()); break;
-      case DenseFormat::f16: decode_blocks<DenseFormat::f16><<<uint32_t(blocks.size()), threads, 0, stream_>>>(views_.data(), finite_.data()); break;
-      case DenseFormat::bf16: decode_blocks<DenseFormat::bf16><<<uint32_t(blocks.size()), threads, 0, stream_>>>(views_.data(), finite_.data()); break;
+      case DenseFormat::whole:
+        decode_blocks<DenseFormat::whole>
+            <<<uint32_t(blocks.size()), threads, 0, stream_>>>(views_.data(), finite_.data());
+        break;
+      case DenseFormat::f16:
+        decode_blocks<DenseFormat::f16>
+            <<<uint32_t(blocks.size()), threads, 0, stream_>>>(views_.data(), finite_.data());
+        break;
+      case DenseFormat::bf16:
+        decode_blocks<DenseFormat::bf16>
+            <<<uint32_t(blocks.size()), threads, 0, stream_>>>(views_.data(), finite_.data());
+        break;
     }
     check_launch("decoding dense blocks");
     copy_to_host(finite.data(), finite_.data(), blocks.size(), stream_);
@@ -157,16 +175,21 @@ class BlockDecoder final : public DenseDecoder {
 
 }  // namespace
 
-void launch_dense_encode(DenseFormat format, const BlockView* blocks, uint32_t count, const uint64_t* first, void* out, DenseSums* sums,
-                         const Stream& stream) {
+void launch_dense_encode(DenseFormat format, const BlockView* blocks, uint32_t count, const uint64_t* first,
+                         void* out, DenseSums* sums, const Stream& stream) {
   if (count == 0) return;
   switch (format) {
-    case DenseFormat::whole: return launch_encode_as<DenseFormat::whole>(blocks, count, first, out, sums, stream);
-    case DenseFormat::f16: return launch_encode_as<DenseFormat::f16>(blocks, count, first, out, sums, stream);
-    case DenseFormat::bf16: return launch_encode_as<DenseFormat::bf16>(blocks, count, first, out, sums, stream);
+    case DenseFormat::whole:
+      return launch_encode_as<DenseFormat::whole>(blocks, count, first, out, sums, stream);
+    case DenseFormat::f16:
+      return launch_encode_as<DenseFormat::f16>(blocks, count, first, out, sums, stream);
+    case DenseFormat::bf16:
+      return launch_encode_as<DenseFormat::bf16>(blocks, count, first, out, sums, stream);
   }
 }
 
-std::unique_ptr<DenseDecoder> make_dense_decoder(DenseFormat format) { return std::make_unique<BlockDecoder>(format); }
+std::unique_ptr<DenseDecoder> make_dense_decoder(DenseFormat format) {
+  return std::make_unique<BlockDecoder>(format);
+}
 
 }  // namespace jsq::cuda

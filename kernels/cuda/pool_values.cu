@@ -421,7 +421,10 @@ std::unique_ptr<CodedBlocks> ResidentValues::encode(const ClassComposition& comp
 class DenseRun final : public DenseBlocks {
  public:
   DenseRun(ResidentValues& pool, DenseFormat format, std::span<const BlockRange> blocks)
-      : pool_(pool), format_(format), size_(format == DenseFormat::whole ? 4 : 2), blocks_(blocks.begin(), blocks.end()) {}
+      : pool_(pool),
+        format_(format),
+        size_(format == DenseFormat::whole ? 4 : 2),
+        blocks_(blocks.begin(), blocks.end()) {}
 
   std::string_view next(DenseSums& sums) override {
     if (taken_ == end_) code_group();
@@ -454,8 +457,8 @@ class DenseRun final : public DenseBlocks {
     coded_.reserve(elements * size_);
     copy_to_device(device_views_.data(), views.data(), views.size(), pool_.compute_);
     copy_to_device(device_first_.data(), first_.data(), first_.size(), pool_.compute_);
-    launch_dense_encode(format_, device_views_.data(), uint32_t(views.size()), device_first_.data(), out_.data(), device_sums_.data(),
-                        pool_.compute_);
+    launch_dense_encode(format_, device_views_.data(), uint32_t(views.size()), device_first_.data(),
+                        out_.data(), device_sums_.data(), pool_.compute_);
     copy_to_host(sums_.data(), device_sums_.data(), views.size(), pool_.compute_);
     copy_to_host(coded_.data(), reinterpret_cast<const char*>(out_.data()), elements * size_, pool_.compute_);
     pool_.compute_.synchronize();
@@ -482,7 +485,8 @@ std::unique_ptr<PoolValues> make_pool_values(std::vector<PoolValues::Tensor> ten
   return std::make_unique<ResidentValues>(std::move(tensors), std::move(read), most_resident);
 }
 
-std::unique_ptr<DenseBlocks> encode_dense(PoolValues& pool, DenseFormat format, std::span<const BlockRange> blocks) {
+std::unique_ptr<DenseBlocks> encode_dense(PoolValues& pool, DenseFormat format,
+                                          std::span<const BlockRange> blocks) {
   return std::make_unique<DenseRun>(static_cast<ResidentValues&>(pool), format, blocks);
 }
 

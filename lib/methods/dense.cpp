@@ -2,11 +2,62 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/dense.hpp"
 #include "kernels/element/float_bits.hpp"
 #include "lib/core/bytes.hpp"
+#include "lib/core/device.hpp"
+#include "lib/core/stored_values.hpp"
 
 namespace jsq {
 namespace {
+
+/// The pool's blocks from the device.
+class DenseDeviceBlocks final : public DeviceBlocks {
+ public:
+  DenseDeviceBlocks(const TensorPool& pool, DType dtype) {
+    std::vector<cuda::BlockRange> blocks;
+    for (const PoolBlock& block : pool_blocks(pool, 16))
+      blocks.push_back({block.tensor, block.first, block.count});
+    coded_ = on_device([&] { return cuda::encode_dense(*pool.device(), stored_float(dtype), blocks); });
+  }
+  void next(std::string& out, BlockSums& sums) override {
+    cuda::DenseSums found;
+    const std::string_view bytes = on_device([&] { return coded_->next(found); });
+    if (!found.zero) out.append(bytes);
+    sums.nominal_bits = 8 * bytes.size();
+    sums.entropy_bits = 8 * double(bytes.size());
+    sums.expected_error = found.coded_squared_error;
+    sums.squared_error = found.squared_error;
+    sums.dot = found.dot;
+    sums.decoded_energy = found.decoded_energy;
+    sums.error_sum = found.error_sum;
+    sums.max_error = found.max_error;
+  }
+
+ private:
+  std::unique_ptr<cuda::DenseBlocks> coded_;
+};
+
+class DenseDeviceDecoder final : public DeviceBlockDecoder {
+ public:
+  explicit DenseDeviceDecoder(DType dtype)
+      : size_(dtype_bytes(dtype)),
+        decoder_(on_device([&] { return cuda::make_dense_decoder(stored_float(dtype)); })) {}
+  void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
+              std::span<uint8_t> sound) override {
+    std::vector<cuda::DenseDecoder::Block> wanted;
+    for (const Block& block : blocks) {
+      const bool fits = block.bytes == 0 || block.bytes == block.count * size_;
+      wanted.push_back({block.offset, block.first, fits ? block.count : 0, block.bytes == 0});
+    }
+    on_device([&] { decoder_->decode(bytes, wanted, values, sound); });
+    for (size_t i = 0; i < blocks.size(); ++i) sound[i] &= wanted[i].count == blocks[i].count;
+  }
+
+ private:
+  size_t size_;
+  std::unique_ptr<cuda::DenseDecoder> decoder_;
+};
 
 class DenseDecoder final : public MethodDecoder {
  public:
@@ -19,6 +70,9 @@ class DenseDecoder final : public MethodDecoder {
     decode_elements(dtype_, false, reinterpret_cast<const std::byte*>(stored.data()), values);
     for (float value : values)
       if (element::magnitude_key(value) >= element::first_nonfinite_key) in.damaged("a value is not finite");
+  }
+  std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {
+    return std::make_unique<DenseDeviceDecoder>(dtype_);
   }
   std::string describe() const override { return std::string(name_); }
 
@@ -41,6 +95,10 @@ void DenseScheme::encode(size_t, const BlockPlace&, std::span<const float> value
   // All +0 decodes from nothing at all.
   if (std::all_of(stored, stored + bytes, [](std::byte byte) { return byte == std::byte{0}; }))
     out.resize(before);
+}
+
+std::unique_ptr<DeviceBlocks> DenseScheme::encode_on_device(const TensorPool& pool) const {
+  return std::make_unique<DenseDeviceBlocks>(pool, dtype_);
 }
 
 std::unique_ptr<MethodDecoder> make_dense_decoder(std::string_view name, DType dtype,

@@ -15,6 +15,7 @@ class DenseScheme final : public Scheme {
   StoredSet stored_set(size_t) const override { return {wire_id_, {}}; }
   void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
               std::span<float> decoded, BlockSums& sums) const override;
+  std::unique_ptr<DeviceBlocks> encode_on_device(const TensorPool& pool) const override;
 
  private:
   DType dtype_;

@@ -15,7 +15,7 @@ const MethodRow fp16_row = {
      .random_numbers = "none",
      .nominal_bits = "16",
      .honest_bits = "16",
-     .backends = "cpu",
+     .backends = "cpu, cuda",
      .options = {},
      .sums = true},
     [](const TensorPool&, const MethodSpec&, const EncoderContext&) -> std::unique_ptr<Scheme> {

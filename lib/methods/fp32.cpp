@@ -15,7 +15,7 @@ const MethodRow fp32_row = {
      .random_numbers = "none",
      .nominal_bits = "32",
      .honest_bits = "32",
-     .backends = "cpu",
+     .backends = "cpu, cuda",
      .options = {},
      .sums = true},
     [](const TensorPool&, const MethodSpec&, const EncoderContext&) -> std::unique_ptr<Scheme> {

@@ -51,6 +51,9 @@ class Scheme {
   virtual void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
                       std::span<float> decoded, BlockSums& sums) const = 0;
 
+  /// All blocks of the pool from the device, their sums complete; null where the scheme has no such path.
+  virtual std::unique_ptr<DeviceBlocks> encode_on_device(const TensorPool& pool) const;
+
   /// Whether nothing is drawn: what is expected of the error is what is measured of it.
   virtual bool deterministic() const { return false; }
 

@@ -19,6 +19,7 @@ void Scheme::describe(PoolReport&) const {}
 void Scheme::save(State&) const {}
 void MethodEncoder::save(State&) const {}
 std::unique_ptr<DeviceBlocks> MethodEncoder::encode_on_device() const { return nullptr; }
+std::unique_ptr<DeviceBlocks> Scheme::encode_on_device(const TensorPool&) const { return nullptr; }
 std::unique_ptr<DeviceBlockDecoder> MethodDecoder::device_decoder() const { return nullptr; }
 bool MethodEncoder::learn(uint64_t) {
   return false;

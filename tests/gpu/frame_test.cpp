@@ -25,12 +25,14 @@ struct Coded {
 };
 
 Coded coded(const std::vector<std::vector<float>>& tensors, Backend backend, const std::string& method,
-            const std::string& target, NonFinitePolicy nonfinite = NonFinitePolicy::error) {
+            const std::string& target, NonFinitePolicy nonfinite = NonFinitePolicy::error,
+            DType dtype = DType::f32) {
   std::vector<InputDump> inputs;
   for (size_t t = 0; t < tensors.size(); ++t) {
     TensorInfo info;
     info.name = "t" + std::to_string(t);
     info.shape = {tensors[t].size()};
+    info.dtype = dtype;
     inputs.push_back({info.name + ".npy", source_of(info, tensors[t]), {}, true});
   }
   CompressOptions options;
@@ -55,10 +57,11 @@ std::vector<float> decoded(const std::string& bytes, Backend backend, size_t t, 
 }
 
 void expect_parity(const std::vector<std::vector<float>>& tensors, const std::string& method,
-                   const std::string& target, NonFinitePolicy nonfinite = NonFinitePolicy::error) {
+                   const std::string& target, NonFinitePolicy nonfinite = NonFinitePolicy::error,
+                   DType dtype = DType::f32) {
   SCOPED_TRACE(method + " at " + target);
-  const Coded cpu = coded(tensors, Backend::cpu, method, target, nonfinite),
-              cuda = coded(tensors, Backend::cuda, method, target, nonfinite);
+  const Coded cpu = coded(tensors, Backend::cpu, method, target, nonfinite, dtype),
+              cuda = coded(tensors, Backend::cuda, method, target, nonfinite, dtype);
   ASSERT_TRUE(cpu.bytes == cuda.bytes)
       << cpu.bytes.size() << " bytes by the processor, " << cuda.bytes.size() << " by the device";
   const auto same = [](double a, double b) {
@@ -102,6 +105,16 @@ TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForSeveralTensorsOfOnePool) {
   for (const char* method :
        {"jointsq", "jointsq:quant=mid", "jointsq:map=rice,values=planes", "jointsq:widths=248"})
     expect_parity(tensors, method, "ratio=6");
+}
+
+TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForDenseMethods) {
+  const std::vector<std::vector<float>> tensors = {
+      make_data(Kind::heavy, 70001),    {},
+      make_data(Kind::zeros, 65536),    make_data(Kind::near_max, 33),
+      make_data(Kind::subnormal, 4097), make_data(Kind::negative_zeros, 31)};
+  for (const char* method : {"fp32", "fp16", "bf16"})
+    for (DType dtype : {DType::f32, DType::f16, DType::bf16})
+      expect_parity(tensors, method, "", NonFinitePolicy::error, dtype);
 }
 
 TEST_F(FrameOnDevice, MeetsErrorTargetsWithTheSameBytes) {
