@@ -74,7 +74,7 @@ Values values_of(const CLI::Option& option) {
     values.words = method_names();
     if (type.ends_with("|all")) values.words.emplace_back("all");
   } else if (type == "TARGET") {
-    values.words = {"ratio=", "bpw=", "bytes=", "nmse=", "maxabs=", "hprime="};
+    values.words = {"ratio=", "bpw=", "bytes=", "nmse=", "maxabs=", "cosine=", "hprime="};
     values.open_ended = true;
   } else {
     values.files = is_path(option, type);

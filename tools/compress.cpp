@@ -657,7 +657,7 @@ void add_compress(CLI::App& app, const GlobalOptions& global, std::function<int(
       command
           ->add_option("-t,--target", options->target,
                        "What to reach: ratio=32 (input bytes / file bytes), bpw=1 (bits per element), "
-                       "bytes=64KiB, nmse=1e-3, maxabs=1e-4, hprime=0.1, or native: the size of the method itself "
+                       "bytes=64KiB, nmse=1e-3, maxabs=1e-4, cosine=0.99, hprime=0.1, or native: the size of the method itself "
                        "(default: ratio=32; native for methods with a few sizes or a size given in their options)")
           ->type_name("TARGET");
   command->add_option("-r,--ratio", options->ratio, "Short for --target ratio=N (default: 32)")

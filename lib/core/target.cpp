@@ -13,10 +13,11 @@ namespace {
 
 constexpr std::pair<std::string_view, TargetKind> kinds[] = {
     {"ratio", TargetKind::ratio}, {"bpw", TargetKind::bpw},       {"bytes", TargetKind::bytes},
-    {"nmse", TargetKind::nmse},   {"maxabs", TargetKind::maxabs}, {"hprime", TargetKind::hprime}};
+    {"nmse", TargetKind::nmse},   {"maxabs", TargetKind::maxabs}, {"hprime", TargetKind::hprime},
+    {"cosine", TargetKind::cosine}};
 
 [[noreturn]] void bad_target(std::string_view text, std::string_view found) {
-  throw Error(Errc::usage, fmt::format("target '{}': {}; expected ratio=32, bpw=1, bytes=64KiB, nmse=1e-3, maxabs=1e-4, hprime=0.1 or native",
+  throw Error(Errc::usage, fmt::format("target '{}': {}; expected ratio=32, bpw=1, bytes=64KiB, nmse=1e-3, maxabs=1e-4, cosine=0.99, hprime=0.1 or native",
                                        text, found));
 }
 
@@ -63,16 +64,21 @@ Target parse_target(std::string_view text) {
     if (error != std::errc() || end != number.data() + number.size()) bad_target(text, fmt::format("'{}' is not a number", number));
   }
   if (!(target.value > 0) || !std::isfinite(target.value)) bad_target(text, "the value is not above zero");
+  if (target.kind == TargetKind::cosine && target.value >= 1) bad_target(text, "a cosine to reach is below 1");
   return target;
 }
 
 UnreachableTarget UnreachableTarget::below(double nearest, const Target& target, std::string_view method) {
   // Rounded up, so that what is printed can be asked for.
-  Target reachable = {target.kind, nearest * (1 + 5e-6)};
+  Target reachable = {target.kind, target.kind == TargetKind::cosine ? nearest * (1 - 5e-6) : nearest * (1 + 5e-6)};
   const std::string asked = to_string(target);
   return {fmt::format("{} is not reachable by {}; the nearest is {}={:.6g}", asked, method, asked.substr(0, asked.find('=')),
                       reachable.value),
           reachable};
+}
+
+Target nmse_within(const Target& cosine) {
+  return {TargetKind::nmse, (1 - cosine.value) * (1 + cosine.value)};
 }
 
 std::string to_string(const Target& target) {

@@ -289,7 +289,9 @@ class JointSqEncoder final : public MethodEncoder {
     finish();
   }
 
-  void aim_error(const Target& target) override {
+  void aim_error(const Target& asked) override {
+    // The tallies of classes have no angles: a squared error that keeps the angle.
+    const Target target = asked.kind == TargetKind::cosine ? nmse_within(asked) : asked;
     by_threshold_ = false;
     measure_errors_ = true;
     set_block_size(double(pool_.summary().elements) / 4);

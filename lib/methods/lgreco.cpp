@@ -141,7 +141,9 @@ class LGrecoEncoder final : public MethodEncoder {
     settle();
   }
 
-  void aim_error(const Target& target) override {
+  void aim_error(const Target& asked) override {
+    // Errors of layers add up, cosines do not: a squared error that keeps the angle.
+    const Target target = asked.kind == TargetKind::cosine ? nmse_within(asked) : asked;
     if (target.kind == TargetKind::hprime)
       throw Error(Errc::usage,
                   fmt::format("{}: hprime is the noise model of methods with width classes, such as "

@@ -77,6 +77,7 @@ class RdoqEncoder final : public MethodEncoder {
     if (context.rounding != Rounding::stochastic) return;
     // Levels that are random on their own: no paths, and no predictions whose integers round.
     dither_ = context.stream;
+    plain_.limit_columns();
     dependent_levels_ = false;
     transforming_ = Transforming::none;
   }
@@ -158,7 +159,7 @@ class RdoqEncoder final : public MethodEncoder {
     if (target.kind == TargetKind::hprime)
       throw Error(Errc::usage, to_string(target) +
                                    ": hprime is the noise model of methods with width classes, such as "
-                                   "jointsq; give rdoq an nmse or maxabs target");
+                                   "jointsq; give rdoq an nmse, maxabs or cosine target");
     if (pool_.summary().max_key == 0) {
       drop_all();
       return;
@@ -168,7 +169,7 @@ class RdoqEncoder final : public MethodEncoder {
     if (target.kind == TargetKind::maxabs)
       aim_largest_error(target);
     else
-      aim_nmse(target);
+      aim_loss(target);
   }
 
   StoredSet stored_set(size_t) const override { return {rdoq_row.info.wire_id, parameters_}; }
@@ -234,8 +235,8 @@ class RdoqEncoder final : public MethodEncoder {
     // Tables for the scales that rows choose, which in turn depend on tables.
     for (int round = 0; round < chosen_rounds_ && coded_->whole(); ++round) {
       adapted_.trained = step_for(wanted, adapted_.lambda);
-      const RdoqPlan plan = coded_->make_plan(*adapted_.trained, adapted_.lambda);
-      if (!plan.row_costs.empty()) coded_->gather_chosen(plan);
+      const RdoqPlan plan = plan_of(*adapted_.trained);
+      if (!plan.row_costs.empty() || plan.dither) coded_->gather_chosen(plan);
     }
   }
 
@@ -297,14 +298,15 @@ class RdoqEncoder final : public MethodEncoder {
   }
 
   /// The plan with dependent levels of the fewest bytes for an error of at most `wanted`, near one without.
-  std::optional<Measured> dependent_for_error(const Measured& independent, double wanted) const {
+  std::optional<Measured> dependent_for_error(const Measured& independent, const Target& target,
+                                              double wanted) const {
     std::optional<Measured> best;
     double step = independent.plan.coder.values().step(), step_before = 0, error_before = 0;
     for (int attempt = 0; attempt < 7; ++attempt) {
       Measured found{dependent_at(step, independent.plan.quantizer.lambda()), {}};
       if (!found.plan.trellis) return {};
       found.outcome = coded_->measure_errors(found.plan);
-      const double error = found.outcome.squared_error / wanted;
+      const double error = loss_of(target, found.outcome) / wanted;
       if (error <= 1 && (!best || found.outcome.bytes < best->outcome.bytes)) best = std::move(found);
       if (error <= 1 && error >= 0.994) break;
       double slope = 1.5;  // of the logarithms of error and step
@@ -548,8 +550,24 @@ class RdoqEncoder final : public MethodEncoder {
     return best;
   }
 
-  void aim_nmse(const Target& target) {
-    const double wanted = target.value * pool_.summary().energy;
+  /// What an error target is held to, as a sum of squares: the error itself, or what the best multiple of the
+  /// decoded values would leave, which is what the angle says.
+  double loss_of(const Target& target, const RdoqOutcome& outcome) const {
+    if (target.kind != TargetKind::cosine) return outcome.squared_error;
+    const double energy = pool_.summary().energy;
+    if (!(outcome.dot > 0)) return energy;
+    return energy - outcome.dot / outcome.decoded_energy * outcome.dot;
+  }
+  double share_of_loss(const Target& target, double loss) const {
+    const double share = loss / pool_.summary().energy;
+    return target.kind == TargetKind::cosine ? std::sqrt(std::max(0.0, 1 - share)) : share;
+  }
+
+  void aim_loss(const Target& target) {
+    const Target squared = target.kind == TargetKind::cosine ? nmse_within(target) : target;
+    // Sums are added in another order in the end.
+    const double wanted =
+        squared.value * pool_.summary().energy * (target.kind == TargetKind::cosine ? 1 - 1e-9 : 1);
     const TrainingOptions training = training_options(adapted_.lambda);
     const auto at_step = [&](double step) { return train(coded_->atoms(), stored_step(step), training); };
     const auto step_within = [&](double error) {
@@ -567,18 +585,18 @@ class RdoqEncoder final : public MethodEncoder {
         },
         [&](const Trained& trained) { return wanted / std::max(trained.squared_error, 1e-300); },
         [&](const Trained& trained) { return coded_->expected_bytes(trained); });
-    std::optional<Measured> best = cheapest(wanted, step_within, at_step);
+    std::optional<Measured> best = cheapest(target, wanted, step_within, at_step);
     if (coded_ != &plain_ && (!best || best->outcome.bytes > 0.95 * plain_expected_)) {
       RdoqPool* const transformed = std::exchange(coded_, &plain_);
-      std::optional<Measured> without = cheapest(wanted, step_within, at_step);
+      std::optional<Measured> without = cheapest(target, wanted, step_within, at_step);
       if (!best || (without && without->outcome.bytes < best->outcome.bytes))
         best = std::move(without);
       else
         coded_ = transformed;
     }
-    if (!best) unreachable(target, coded_->measure_errors(plan_of(*adapted_.trained)).squared_error);
+    if (!best) unreachable(target, loss_of(target, coded_->measure_errors(plan_of(*adapted_.trained))));
     if (dependent_levels_) {
-      std::optional<Measured> dependent = dependent_for_error(*best, wanted);
+      std::optional<Measured> dependent = dependent_for_error(*best, target, wanted);
       if (dependent && dependent->outcome.bytes < best->outcome.bytes) best = std::move(dependent);
     }
     use(std::move(best->plan));
@@ -586,7 +604,8 @@ class RdoqEncoder final : public MethodEncoder {
 
   /// The plan with the fewest bytes whose error is at most `wanted`.
   template <class StepWithin, class AtStep>
-  std::optional<Measured> cheapest(double wanted, StepWithin step_within, AtStep at_step) {
+  std::optional<Measured> cheapest(const Target& target, double wanted, StepWithin step_within,
+                                   AtStep at_step) {
     coded_->gather();
     double correction = 1;
     std::optional<Measured> best;
@@ -599,7 +618,7 @@ class RdoqEncoder final : public MethodEncoder {
         continue;
       }
       found.outcome = coded_->measure_errors(found.plan);
-      const double error = found.outcome.squared_error;
+      const double error = loss_of(target, found.outcome);
       if (error <= wanted && (!best || found.outcome.bytes < best->outcome.bytes))
         best = std::move(found);
       else if (!best && low <= largest() * 0x1p-29)
@@ -610,8 +629,8 @@ class RdoqEncoder final : public MethodEncoder {
     return best;
   }
 
-  [[noreturn]] void unreachable(const Target& target, double error) const {
-    throw UnreachableTarget::below(error / pool_.summary().energy, target, "rdoq");
+  [[noreturn]] void unreachable(const Target& target, double loss) const {
+    throw UnreachableTarget::below(share_of_loss(target, loss), target, "rdoq");
   }
 
   /// Without transforms: errors of coefficients add up in an element.

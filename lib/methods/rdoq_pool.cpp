@@ -99,8 +99,10 @@ void RdoqPool::plan_parts(size_t t) {
     Part& part = tensor.plans[p];
     const bool matrix =
         view.rows > 1 && view.columns > 1 && view.columns * 4 <= count && view.columns <= (uint64_t(1) << 20);
-    if (matrix && part.columns.empty() && count > 0)
+    if (matrix && part.columns.empty() && count > 0) {
       part.columns = measure_columns(pool_, t, tensor.parts.first[p], view, frequencies(t, p));
+      for (int16_t& column : part.columns) column = std::max(column, least_column_);
+    }
     part.layout = !part.columns.empty() && count >= 256 ? row_and_column_scales
                   : count > 64                          ? ScaleLayout(6)
                                                         : one_scale;
@@ -780,7 +782,7 @@ double RdoqPool::expected_bytes(const Trained& trained) const {
 }
 
 RdoqOutcome RdoqPool::measure(const RdoqPlan& plan) const {
-  if (!plan.possible) return {HUGE_VAL, HUGE_VAL, HUGE_VAL};
+  if (!plan.possible) return {HUGE_VAL, HUGE_VAL, HUGE_VAL, 0, 0};
   std::vector<RdoqOutcome> parts(units_.size());
   std::vector<Work> packed;
   const RdoqParameters parameters = parameters_of(plan, packed);
@@ -809,12 +811,15 @@ RdoqOutcome RdoqPool::measure(const RdoqPlan& plan) const {
     decode_range(plan, t, first, work, decoded);
     round_to_stored(original_.tensors()[t].info->dtype, decoded);
     const cpu::ErrorSums errors = cpu::error_sums(original_.read(t, first, count, original_scratch), decoded);
-    parts[u] = {double(out.size()), errors.squared_error, errors.max_error};
+    parts[u] = {double(out.size()), errors.squared_error, errors.max_error, errors.dot,
+                errors.decoded_energy};
   });
   for (size_t u = 0; u < alone; ++u) {
     const double weight = u < packed_units_ ? 1 : weight_;
     total.bytes += parts[u].bytes * weight;
     total.squared_error += parts[u].squared_error * weight;
+    total.dot += parts[u].dot * weight;
+    total.decoded_energy += parts[u].decoded_energy * weight;
     total.max_error = std::max(total.max_error, parts[u].max_error);
   }
   total.bytes += double(write_rdoq_parameters(parameters).size());
@@ -862,11 +867,13 @@ RdoqOutcome RdoqPool::measure_errors(const RdoqPlan& plan) const {
     decode_range(plan, t, first, work, decoded);
     round_to_stored(original_.tensors()[t].info->dtype, decoded);
     const cpu::ErrorSums errors = cpu::error_sums(original_.read(t, first, count, original_scratch), decoded);
-    parts[b] = {0, errors.squared_error, errors.max_error};
+    parts[b] = {0, errors.squared_error, errors.max_error, errors.dot, errors.decoded_energy};
   });
-  total.squared_error = 0;
+  total.squared_error = total.dot = total.decoded_energy = 0;
   for (const RdoqOutcome& part : parts) {
     total.squared_error += part.squared_error;
+    total.dot += part.dot;
+    total.decoded_energy += part.decoded_energy;
     total.max_error = std::max(total.max_error, part.max_error);
   }
   return total;

@@ -55,6 +55,7 @@ struct RdoqOutcome {
   double bytes = 0;  ///< blocks and parameters
   double squared_error = 0;
   double max_error = 0;
+  double dot = 0, decoded_energy = 0;  ///< of originals and decoded values; where every element was coded
 };
 
 class RdoqPool {
@@ -64,6 +65,8 @@ class RdoqPool {
   /// The pool as it is after the stage's transforms.
   RdoqPool(std::shared_ptr<const TransformStage> stage, bool choose_scales);
 
+  /// For plans that drop nothing: columns far below the others would lift the scales of whole rows.  \pre before prepare
+  void limit_columns() { least_column_ = -8; }
   /// Splits the pool for about so many bytes: block size, pack, training units, first layouts. False when
   /// nothing changed.
   bool prepare(double body_bytes);
@@ -182,6 +185,7 @@ class RdoqPool {
   const TensorPool& pool_;                       ///< after transforms
   const TensorPool& original_;
   bool choose_scales_;
+  int16_t least_column_ = -40;  ///< half octaves; the least that is measured
   std::vector<Tensor> tensors_;
   uint8_t block_log2_ = 0;
   uint64_t packed_limit_ = 0;

@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 
+#include "jsq/compress.hpp"
 #include "jsq/error.hpp"
 #include "kernels/cpu/dither.hpp"
 #include "kernels/cpu/error_sums.hpp"
@@ -47,6 +48,14 @@ std::vector<PoolBlock> pool_blocks(const TensorPool& pool, uint8_t block_log2, u
     }
   }
   return blocks;
+}
+
+double SizedEncoder::Measurement::cosine() const {
+  Distortion distortion;
+  distortion.energy = energy;
+  distortion.dot = sums.dot;
+  distortion.decoded_energy = sums.decoded_energy;
+  return distortion.cosine();
 }
 
 double SizedEncoder::Measurement::nmse() const {
@@ -258,31 +267,35 @@ void SizedEncoder::aim_error(const Target& target) {
                 fmt::format("{}: hprime is the noise model of methods with width classes, such as jointsq; "
                             "give {} an nmse or maxabs target",
                             to_string(target), name_));
+  // Less is better, of cosines what they lack.
   const auto error = [&](const Measurement& m) {
+    if (target.kind == TargetKind::cosine) return 1 - m.cosine();
     return target.kind == TargetKind::maxabs ? m.sums.max_error : m.nmse();
   };
+  const double allowed = target.kind == TargetKind::cosine ? 1 - target.value : target.value;
   const auto [least, most, native] = scheme_->sizes();
-  uint64_t high = smallest_within(target.value, true, least, most, error);
+  uint64_t high = smallest_within(allowed, true, least, most, error);
   uint64_t low = high;
   // The draft's answer, moved until the whole pool meets the target, then back as far as it goes.
   uint64_t step = std::max<uint64_t>(1, high / 256);
-  while (error(measure(high, false)) > target.value && high < most) {
+  while (error(measure(high, false)) > allowed && high < most) {
     low = high;
     high = most - high > step ? high + step : most;
     step *= 4;
   }
-  if (error(measure(high, false)) > target.value)
-    throw UnreachableTarget::below(error(measure(high, false)), target, name_);
+  if (const double least_error = error(measure(high, false)); least_error > allowed)
+    throw UnreachableTarget::below(target.kind == TargetKind::cosine ? 1 - least_error : least_error, target,
+                                   name_);
   if (low == high && high > least) {
     step = std::max<uint64_t>(1, high / 256);
     low = high - std::min(step, high - least);
-    while (low > least && error(measure(low, false)) <= target.value) {
+    while (low > least && error(measure(low, false)) <= allowed) {
       high = low;
       step *= 4;
       low = low - std::min(step, low - least);
     }
   }
-  set(smallest_within(target.value, false, low, high, error));
+  set(smallest_within(allowed, false, low, high, error));
 }
 
 void SizedEncoder::encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out,

@@ -37,6 +37,7 @@ class SizedEncoder final : public MethodEncoder {
     BlockSums sums;
     double energy = 0;
     double nmse() const;
+    double cosine() const;
   };
   const Measurement& measure(uint64_t size, bool draft);
   void set(uint64_t size);

@@ -75,6 +75,16 @@ load helper.bash
   contains "$stderr" "rounding to nearest in these bytes  nmse "
 }
 
+@test "-t cosine is reached, and says what it is where it cannot be" {
+  dumps make npy grad.npy
+  expect 0 jsq compress --json -m rdoq -t cosine=0.97 -o c.jsq grad.npy
+  holds "0.97 <= $(jq '.frames[0].cosine' <<<"$output") <= 0.9705"
+  expect 0 jsq compress --json -t cosine=0.97 -o d.jsq grad.npy
+  holds "0.97 <= $(jq '.frames[0].cosine' <<<"$output")"
+  expect "$EXIT_USAGE" jsq compress -t cosine=1 -o e.jsq grad.npy
+  contains "$stderr" "below 1"
+}
+
 @test "the same input gives the same bytes for every number of threads, again and through a pipe" {
   dumps make npy grad.npy
   for threads in 1 2 3 7; do

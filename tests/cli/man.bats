@@ -37,7 +37,7 @@ render_pages() {
 @test "the methods' options and the keys of targets stand in the manual" {
   render_pages
   text=$(mandoc -T ascii pages/jsq.1 | col -b)
-  for key in ratio= bpw= bytes= nmse= maxabs= hprime=; do contains "$text" $key; done
+  for key in ratio= bpw= bytes= nmse= maxabs= cosine= hprime=; do contains "$text" $key; done
 }
 
 # complete_line WORD...: what bash offers for the last word.

@@ -17,6 +17,7 @@ enum class TargetKind : uint8_t {
   nmse,    ///< |g^ - g|^2 / |g|^2 at most
   maxabs,  ///< max |g^ - g| at most
   hprime,  ///< model noise h' per element at most
+  cosine,  ///< cosine of the angle between g and g^ at least
   native,  ///< no target: the size that the method's options give, or its paper's
 };
 
@@ -38,7 +39,7 @@ class JSQ_API UnreachableTarget : public Error {
  public:
   UnreachableTarget(const std::string& message, Target nearest)
       : Error(Errc::unreachable_target, message), nearest_(nearest) {}
-  /// An error target that `method` cannot meet: `nearest` is the smallest error of the target's kind that it can.
+  /// An error target that `method` cannot meet: `nearest` is the smallest error (largest cosine) that it can.
   static UnreachableTarget below(double nearest, const Target& target, std::string_view method);
   const Target& nearest() const noexcept { return nearest_; }
 
@@ -46,9 +47,13 @@ class JSQ_API UnreachableTarget : public Error {
   Target nearest_;
 };
 
-/// "ratio=32", "bpw=1", "bytes=64KiB" (suffixes B, KB, MB, GB, KiB, MiB, GiB), "nmse=1e-3", "maxabs=1e-4", "hprime=0.1", "native";
+/// "ratio=32", "bpw=1", "bytes=64KiB" (suffixes B, KB, MB, GB, KiB, MiB, GiB), "nmse=1e-3", "maxabs=1e-4", "cosine=0.99",
+/// "hprime=0.1", "native";
 /// a bare number is a ratio.  \throws Error usage.
 JSQ_API Target parse_target(std::string_view text);
+/// The squared error, as a target, that has at least this cosine: |g^ - g| <= sin(a) |g| keeps the angle within a.
+/// \pre cosine.kind is cosine
+JSQ_API Target nmse_within(const Target& cosine);
 /// The reverse: "ratio=32".
 JSQ_API std::string to_string(const Target& target);
 /// "64KiB" -> 65536.  \throws Error usage naming `what`.

@@ -15,6 +15,7 @@ TEST(ParseTarget, ReadsEveryKindAndWritesItBack) {
       {"ratio=32", TargetKind::ratio, 32},         {"bpw=1", TargetKind::bpw, 1},
       {"bytes=65536", TargetKind::bytes, 65536},   {"nmse=0.001", TargetKind::nmse, 0.001},
       {"maxabs=0.0001", TargetKind::maxabs, 1e-4}, {"hprime=0.1", TargetKind::hprime, 0.1},
+      {"cosine=0.99", TargetKind::cosine, 0.99},
       {"ratio=1000.5", TargetKind::ratio, 1000.5}};
   for (const auto& [text, kind, value] : rows) {
     const Target target = parse_target(text);
@@ -33,7 +34,7 @@ TEST(ParseTarget, RefusesWhatIsNotATargetAndSaysWhatIs) {
   for (const char* text :
        {"",           "=",       "ratio",    "ratio=",   "ratio=x",   "ratio=32x", "ratio= 32",
         "ratio=-1",   "ratio=0", "nmse=0",   "nmse=nan", "ratio=inf", "rat=3",     "ratio=1e400",
-        "bytes=12XB", "bytes=",  "bytes=-5", "32,5",     "bytes=0",   "RATIO=3",   "ratio==3"}) {
+        "cosine=1", "cosine=0",  "bytes=12XB", "bytes=",  "bytes=-5", "32,5",     "bytes=0",   "RATIO=3",   "ratio==3"}) {
     try {
       const Target target = parse_target(text);
       ADD_FAILURE() << "'" << text << "' was read as " << to_string(target);
@@ -42,6 +43,13 @@ TEST(ParseTarget, RefusesWhatIsNotATargetAndSaysWhatIs) {
       EXPECT_NE(std::string(error.what()).find("expected"), std::string::npos) << error.what();
     }
   }
+}
+
+TEST(NmseWithin, IsTheSquaredErrorThatKeepsTheAngle) {
+  // The furthest within a ball of radius sin(a): cos 60 = 0.5, sin^2 60 = 0.75.
+  EXPECT_EQ(nmse_within({TargetKind::cosine, 0.5}).kind, TargetKind::nmse);
+  EXPECT_DOUBLE_EQ(nmse_within({TargetKind::cosine, 0.5}).value, 0.75);
+  EXPECT_DOUBLE_EQ(nmse_within({TargetKind::cosine, 0.8}).value, 0.36);
 }
 
 TEST(ParseSize, KnowsDecimalAndBinaryUnits) {

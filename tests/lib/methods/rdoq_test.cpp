@@ -201,6 +201,28 @@ TEST(Rdoq, StochasticRoundingIsRightOnAverage) {
   EXPECT_LT(std::abs(total), 4.5 * std::sqrt(variance_of_total));  // magnitudes do not shrink
 }
 
+TEST(Rdoq, MeetsCosinesClosely) {
+  const std::shared_ptr<const GradientSource> source = open_gradients(sample);
+  for (const char* method : {"rdoq", "rdoq:levels=dependent"})
+    for (const double cosine : {0.7, 0.95, 0.999}) {
+      const Coded result = coded({{"grad.npy", source}}, {TargetKind::cosine, cosine}, method);
+      const FrameReader reader = FrameReader::from_bytes(result.bytes);
+      std::vector<float> decoded(269722), scratch;
+      reader.read(0, 0, decoded);
+      const auto values = source->read(0, 0, decoded.size(), scratch);
+      double dot = 0, of_values = 0, of_decoded = 0;
+      for (size_t i = 0; i < decoded.size(); ++i) {
+        dot += double(values[i]) * double(decoded[i]);
+        of_values += double(values[i]) * double(values[i]);
+        of_decoded += double(decoded[i]) * double(decoded[i]);
+      }
+      const double found = dot / std::sqrt(of_values * of_decoded);
+      EXPECT_GE(found, cosine) << method;
+      EXPECT_LE(1 - found, 1 - cosine);
+      EXPECT_GE(1 - found, 0.98 * (1 - cosine)) << method;
+    }
+}
+
 TEST(Rdoq, DependentLevelsLoseLessInTheSameBytes) {
   const std::shared_ptr<const GradientSource> source = open_gradients(sample);
   // In dB: what trellises of 8 states are known to gain falls from about 1 at high rates to little at low

@@ -236,6 +236,23 @@ TEST_P(ErrorTarget, IsMetOrTheNearestOneIsNamedAndMet) {
     }
 }
 
+TEST_P(ErrorTarget, AsACosineIsReachedOrRefusedWithTheNearest) {
+  const std::vector<float> values = make_data(Kind::heavy, 100 * 200);
+  const auto source = test::one_tensor(values, {100, 200});
+  for (const double cosine : {0.3, 0.95}) {
+    try {
+      EXPECT_GE(coded(source, options({TargetKind::cosine, cosine})).report.distortion.cosine(), cosine);
+    } catch (const UnreachableTarget& error) {
+      const Target nearest = error.nearest();
+      ASSERT_TRUE(nearest.kind == TargetKind::cosine || nearest.kind == TargetKind::nmse) << error.what();
+      if (nearest.kind == TargetKind::cosine) {
+        EXPECT_LT(nearest.value, cosine);
+        EXPECT_GE(coded(source, options(nearest)).report.distortion.cosine(), nearest.value);
+      }
+    }
+  }
+}
+
 TEST_P(ErrorTarget, AsANoiseModelIsMetByClassMethodsAndRefusedByAllOthers) {
   const std::vector<float> values = make_data(Kind::heavy, 100 * 200);
   const auto source = test::one_tensor(values, {100, 200});
