@@ -259,9 +259,9 @@ def cell_text(rows):
     percent = [100 * row["accuracy"] for row in trained]
     sent = statistics.mean(row["bytes_per_step"] for row in trained)
     ratio = statistics.mean(row["ratio"] for row in trained)
-    spread = statistics.stdev(percent) if len(percent) > 1 else 0.0
+    spread = f" ± {statistics.stdev(percent):.1f}" if len(percent) > 1 else ""
     seeds = f", {len(percent)} seed{'s' if len(percent) > 1 else ''}" if len(percent) < 3 else ""
-    return f"{statistics.mean(percent):.1f} ± {spread:.1f} %, {sent:,.0f} B ({ratio:.4g}x{seeds})"
+    return f"{statistics.mean(percent):.1f}{spread} %, {sent:,.0f} B ({ratio:.4g}x{seeds})"
 
 
 def table(rows):
