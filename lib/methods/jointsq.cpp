@@ -239,9 +239,7 @@ class JointSqEncoder final : public MethodEncoder {
       int no_better = 0;
       for (double extra : options_.extra_bits) {
         Evaluation e = largest_within(true, extra, wanted, 0.005, bytes, best ? best->payload_bits : 0);
-        // Faithful variants spend the whole budget, also where that adds error; the default composition need not.
-        if (options_.allocation.allocator == AllocatorKind::exact && options_.quantizer == ClassQuantizer::cell)
-          e = least_error_below(std::move(e));
+        if (seeks_least_error()) e = least_error_below(std::move(e));
         if (best && e.sums.squared_error >= best->sums.squared_error) {
           if (++no_better == 2) break;
           continue;
@@ -251,6 +249,7 @@ class JointSqEncoder final : public MethodEncoder {
       }
       sample_choice_ = std::move(best);
       below_budget_ = sample_choice_->expected_bytes < 0.97 * wanted;
+      least_error_bits_.reset();
       calibrate();
     }
     aimed_ = wanted;
@@ -259,7 +258,9 @@ class JointSqEncoder final : public MethodEncoder {
     if (below_budget_) {
       // More bits would add error here: the best allocation that fits is not the fullest.
       by_threshold_ = false;
-      chosen_ = evaluate(false, scaled, sample_choice_->extra_bits);
+      chosen_ = seeks_least_error() && !least_error_bits_
+                    ? least_error_of_pool(scaled)
+                    : evaluate(false, least_error_bits_.value_or(scaled), sample_choice_->extra_bits);
       if (chosen_->expected_bytes <= wanted) {
         finish();
         return uint64_t(std::ceil(chosen_->expected_bytes));
@@ -272,6 +273,14 @@ class JointSqEncoder final : public MethodEncoder {
       // Thresholds alone cannot split the ties of this population: count elements instead.
       by_threshold_ = false;
       chosen_ = largest_within(false, sample_choice_->extra_bits, wanted, 0.004, bytes, chosen_->payload_bits);
+    }
+    if (sample_misleads()) {
+      by_threshold_ = false;
+      Evaluation best = least_error_of_pool(chosen_->payload_bits);
+      if (best.payload_bits < chosen_->payload_bits) {
+        below_budget_ = true;
+        chosen_ = std::move(best);
+      }
     }
     finish();
     return chosen_->expected_bytes <= wanted ? uint64_t(std::ceil(chosen_->expected_bytes)) : drop_all();
@@ -474,7 +483,8 @@ class JointSqEncoder final : public MethodEncoder {
   /// symbol being given a chance.
   void tally_pool(Evaluation& e) const {
     const bool in_full = small() || measure_errors_;
-    const std::vector<cuda::BlockRange> blocks = blocks_of_pool();
+    // Whatever the size of blocks: of a dozen large ones a third would say little about the rest.
+    const std::vector<cuda::BlockRange> blocks = ranges_of_pool(16);
     constexpr uint64_t plenty = uint64_t(1) << 21;
     const uint64_t elements = pool_.summary().elements, tallied_elements = std::min(plenty, elements / 2);
     const size_t count_stride = in_full || elements < 8 * plenty ? 1 : 8;
@@ -515,9 +525,12 @@ class JointSqEncoder final : public MethodEncoder {
   }
 
   /// The blocks of all tensors, in order.
-  std::vector<cuda::BlockRange> blocks_of_pool() const {
+  std::vector<cuda::BlockRange> blocks_of_pool() const { return ranges_of_pool(block_log2_); }
+
+  /// The tensors cut into ranges of 2^log2 elements and rests.
+  std::vector<cuda::BlockRange> ranges_of_pool(uint8_t log2) const {
     std::vector<cuda::BlockRange> blocks;
-    const uint64_t length = uint64_t(1) << block_log2_;
+    const uint64_t length = uint64_t(1) << log2;
     for (size_t t = 0; t < pool_.tensors().size(); ++t) {
       const uint64_t n = pool_.tensors()[t].info->elements();
       for (uint64_t first = 0; first < n; first += length) blocks.push_back({t, first, size_t(std::min(length, n - first))});
@@ -689,13 +702,39 @@ class JointSqEncoder final : public MethodEncoder {
     return fits ? *std::move(fits) : *std::move(exceeds);
   }
 
+  /// Faithful variants spend the whole budget, also where that adds error; the default composition need not.
+  bool seeks_least_error() const {
+    return options_.allocation.allocator == AllocatorKind::exact && options_.quantizer == ClassQuantizer::cell;
+  }
+
+  /// Whether the pool holds magnitudes so far above those of the sample that its classes are much coarser: their cells
+  /// alone leave more error than the sample promised.
+  bool sample_misleads() const {
+    if (!seeks_least_error() || elements_of(true) == elements_of(false)) return false;
+    double cells = 0;
+    for (uint32_t j = 1; j < chosen_->stored.coder.plan.classes; ++j) {
+      const double step = chosen_->stored.coder.plan.scale[j].step;
+      cells += double(chosen_->tally.members[j]) * step * step / 12;
+    }
+    return cells > 2 * sample_choice_->sums.squared_error * sample_->drawn.scale;
+  }
+
+  /// least_error_below() on the whole pool, with errors that are measured.
+  Evaluation least_error_of_pool(uint64_t payload_bits) {
+    measure_errors_ = true;
+    Evaluation best = least_error_below(evaluate(false, payload_bits, sample_choice_->extra_bits), 0.85, false);
+    measure_errors_ = false;
+    least_error_bits_ = best.payload_bits;
+    return best;
+  }
+
   /// A class quantizer's real error does not always fall with the payload: a widest class that reaches far down has coarse
   /// cells. Follows the error downwards from the largest budget that fits, while it falls.
-  Evaluation least_error_below(Evaluation fullest, double step = 0.85) {
+  Evaluation least_error_below(Evaluation fullest, double step = 0.85, bool on_sample = true) {
     Evaluation best = std::move(fullest);
     const double end = 0.1 * double(best.payload_bits);
     while (double(best.payload_bits) > end) {
-      Evaluation e = evaluate(true, uint64_t(double(best.payload_bits) * step), best.extra_bits);
+      Evaluation e = evaluate(on_sample, uint64_t(double(best.payload_bits) * step), best.extra_bits);
       if (e.sums.squared_error >= best.sums.squared_error) break;
       best = std::move(e);
     }
@@ -775,6 +814,7 @@ class JointSqEncoder final : public MethodEncoder {
   double aimed_ = 0;
   double calibration_ = 1;  ///< coded bytes / expected bytes, from the sample
   double elasticity_ = 1.2; ///< d log(payload bits) / d log(bytes) near the last aim
+  std::optional<uint64_t> least_error_bits_;  ///< payload bits of the least error of the pool, once searched
   bool below_budget_ = false;  ///< the least error lies well below the byte budget
   bool by_threshold_ = false, measure_errors_ = false;
   std::string parameters_;
