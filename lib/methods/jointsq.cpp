@@ -732,9 +732,15 @@ class JointSqEncoder final : public MethodEncoder {
   /// cells. Follows the error downwards from the largest budget that fits, while it falls.
   Evaluation least_error_below(Evaluation fullest, double step = 0.85, bool on_sample = true) {
     Evaluation best = std::move(fullest);
-    const double end = 0.1 * double(best.payload_bits);
-    while (double(best.payload_bits) > end) {
-      Evaluation e = evaluate(on_sample, uint64_t(double(best.payload_bits) * step), best.extra_bits);
+    // What the classes take: a payload that holds all values at the widest width may leave the rest unused.
+    const auto taken = [&](const Evaluation& e) {
+      uint64_t bits = 0;
+      for (uint32_t j = 0; j < e.stored.coder.plan.classes; ++j) bits += e.tally.members[j] * e.stored.coder.plan.width[j];
+      return double(std::min(bits, e.payload_bits));
+    };
+    const double end = 0.1 * taken(best);
+    while (taken(best) > end) {
+      Evaluation e = evaluate(on_sample, uint64_t(taken(best) * step), best.extra_bits);
       if (e.sums.squared_error >= best.sums.squared_error) break;
       best = std::move(e);
     }
