@@ -8,8 +8,7 @@
 namespace jsq::wire {
 namespace {
 
-// --- Probabilities and log odds
-// ------------------------------------------------------------------------------------------
+// --- Probabilities and log odds ---
 
 constexpr int most_log_odds = 4000;
 constexpr uint32_t least_probability = 16, most_probability = 65536 - 16;  // of 65536
@@ -50,8 +49,7 @@ struct Average {
   }
 };
 
-// --- Contexts
-// ------------------------------------------------------------------------------------------------------------
+// --- Contexts ---
 
 constexpr uint32_t spread = 0x9E3779B1, mix_in = 0x2F0B4C47;
 
@@ -146,8 +144,7 @@ class Match {
   std::array<Average, 32> of_length_;  ///< whether the expected bit comes
 };
 
-// --- Model
-// ---------------------------------------------------------------------------------------------------------------
+// --- Model ---
 
 class Model {
  public:
@@ -239,8 +236,7 @@ class Model {
   uint32_t mixed_ = 0;
 };
 
-// --- Arithmetic coder
-// ----------------------------------------------------------------------------------------------------
+// --- Arithmetic coder ---
 
 /// The interval of codes that are still possible.
 struct Interval {

@@ -158,8 +158,7 @@ struct jsq_tensor {
 /** An open frame. */
 typedef struct jsq_frame jsq_frame;
 
-/* --- Version and errors
- * ------------------------------------------------------------------------------------- */
+/* --- Version and errors --- */
 
 /** Version of the library, "MAJOR.MINOR.PATCH". Static storage. */
 JSQ_API const char* jsq_version(void);
@@ -180,8 +179,7 @@ JSQ_API const char* jsq_last_error(void);
  * does not know. Of the last call that failed on this thread, like jsq_last_error(). */
 JSQ_API const char* jsq_last_nearest_target(void);
 
-/* --- Compress
- * ----------------------------------------------------------------------------------------------- */
+/* --- Compress --- */
 
 /**
  * Compresses arrays into one frame in memory, with one budget (options->scope).
@@ -211,8 +209,7 @@ JSQ_API int jsq_compress_file(const struct jsq_array* arrays, size_t count, cons
 /** Frees what jsq_compress() or jsq_state_save_memory() gave out. NULL is allowed. */
 JSQ_API void jsq_free(void* memory);
 
-/* --- Noise and bounds
- * --------------------------------------------------------------------------------------- */
+/* --- Noise and bounds --- */
 
 /**
  * The noise of one allocator, by its models and measured.
@@ -248,8 +245,7 @@ JSQ_API int jsq_bounds_bits(const jsq_bounds* bounds, const char* model, double 
 /** Frees bounds. NULL is allowed. */
 JSQ_API void jsq_bounds_free(jsq_bounds* bounds);
 
-/* --- State of a sequence
- * ------------------------------------------------------------------------------------ */
+/* --- State of a sequence --- */
 
 /** A state before the first step; it takes over the method and the tensors of the first compression.
  * @return JSQ_USAGE (NULL), JSQ_LIMIT. */
@@ -283,8 +279,7 @@ JSQ_API int jsq_state_array(const jsq_state* state, const char* tensor, const ch
 /** Frees a state. NULL is allowed. */
 JSQ_API void jsq_state_free(jsq_state* state);
 
-/* --- Read
- * --------------------------------------------------------------------------------------------------- */
+/* --- Read --- */
 
 /**
  * Opens a frame file and reads its directory; values are read when asked for.
