@@ -483,8 +483,9 @@ class JointSqEncoder final : public MethodEncoder {
   /// symbol being given a chance.
   void tally_pool(Evaluation& e) const {
     const bool in_full = small() || measure_errors_;
-    // Whatever the size of blocks: of a dozen large ones a third would say little about the rest.
-    const std::vector<cuda::BlockRange> blocks = ranges_of_pool(16);
+    // Of a dozen large blocks a third would say little about the rest: ranges are counted in their place. Only where all
+    // are counted is it known which symbols occur.
+    const std::vector<cuda::BlockRange> blocks = in_full ? blocks_of_pool() : ranges_of_pool(16);
     constexpr uint64_t plenty = uint64_t(1) << 21;
     const uint64_t elements = pool_.summary().elements, tallied_elements = std::min(plenty, elements / 2);
     const size_t count_stride = in_full || elements < 8 * plenty ? 1 : 8;

@@ -5,7 +5,6 @@
 // This file holds the definition and the search for the step that meets a target.
 // Sources: entropy-constrained quantization, Chou, Lookabaugh and Gray, IEEE Trans. ASSP 37 (1989); RDOQ as
 // in the reference encoders of H.264 and HEVC; equal slopes, Shoham and Gersho, IEEE Trans. ASSP 36 (1988).
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
@@ -749,11 +748,7 @@ class RdoqDecoder final : public MethodDecoder {
     decode_rdoq_stream(parameters_, std::span(&range, 1), block, values, what);
   }
   std::string describe() const override {
-    if (parameters_.values.exact) return "rdoq:exact";
-    const ContextModel& model = parameters_.coder.model();
-    if (model.tables.empty()) return "rdoq";
-    return fmt::format("rdoq:{}step={:.3g},tables={}", model.dependent() ? "dependent," : "",
-                       parameters_.values.step(), model.tables.size());
+    return !parameters_.values.exact && parameters_.coder.model().dependent() ? "rdoq:levels=dependent" : "rdoq";
   }
 
  private:

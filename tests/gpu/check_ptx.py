@@ -16,7 +16,7 @@ for sample in ("add.rn.f32 %f1, %f2, %f3;", "mad.lo.s32 %r1, %r2, %r3, %r4;", "d
     assert not FORBIDDEN.search(sample), sample
 
 failed = kernels = 0
-for name in sys.argv[1:]:
+for name in ";".join(sys.argv[1:]).split(";"):  # a list of CMake is one argument
     text = pathlib.Path(name).read_text()
     kernels += len(re.findall(r"^(?:\.visible )?\.?(?:weak )?\.entry ", text, re.MULTILINE))
     for found in FORBIDDEN.finditer(text):
