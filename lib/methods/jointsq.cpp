@@ -473,23 +473,26 @@ class JointSqEncoder final : public MethodEncoder {
     const std::span<const float> values = sample_->drawn.values;
     for (size_t at = 0; at < values.size(); at += sample_block) {
       BlockSums sums;
-      e.stored.coder.tally(values.subspan(at, std::min(sample_block, values.size() - at)), at, at, 0, DType::f32, e.tally, sums);
+      e.stored.coder.tally(values.subspan(at, std::min(sample_block, values.size() - at)), at, at, 0,
+                           DType::f32, e.tally, sums);
       e.sums.add(sums);
     }
   }
 
-  /// Small pools, and searches for an error, are tallied in full. Otherwise classes are counted in every block, or in a part
-  /// of the blocks at even distances where that is plenty, and magnitudes in fewer; both stand in for the whole, every
-  /// symbol being given a chance.
+  /// Small pools, and searches for an error, are tallied in full. Otherwise classes are counted in every
+  /// block, or in a part of the blocks at even distances where that is plenty, and magnitudes in fewer; both
+  /// stand in for the whole, every symbol being given a chance.
   void tally_pool(Evaluation& e) const {
     const bool in_full = small() || measure_errors_;
-    // Of a dozen large blocks a third would say little about the rest: ranges are counted in their place. Only where all
-    // are counted is it known which symbols occur.
+    // Of a dozen large blocks a third would say little about the rest: ranges are counted in their place.
+    // Only where all are counted is it known which symbols occur.
     const std::vector<cuda::BlockRange> blocks = in_full ? blocks_of_pool() : ranges_of_pool(16);
     constexpr uint64_t plenty = uint64_t(1) << 21;
     const uint64_t elements = pool_.summary().elements, tallied_elements = std::min(plenty, elements / 2);
     const size_t count_stride = in_full || elements < 8 * plenty ? 1 : 8;
-    const size_t stride = in_full ? 1 : count_stride * size_t(std::max<uint64_t>(1, elements / (count_stride * tallied_elements)));
+    const size_t stride =
+        in_full ? 1
+                : count_stride * size_t(std::max<uint64_t>(1, elements / (count_stride * tallied_elements)));
     std::vector<BlockSums> sums(blocks.size());
     struct Tallies {
       ClassTally counted, tallied;
@@ -500,24 +503,25 @@ class JointSqEncoder final : public MethodEncoder {
       tallied = found.tallied;
       e.tally.merge(found.counted);
     } else {
-    tbb::enumerable_thread_specific<Tallies> tallies;
-    tbb::parallel_for(size_t(0), (blocks.size() + count_stride - 1) / count_stride, [&](size_t counted) {
-      static thread_local std::vector<float> scratch;
-      const size_t i = counted * count_stride;
-      const cuda::BlockRange& block = blocks[i];
-      const PoolTensor& tensor = pool_.tensors()[block.tensor];
-      const std::span<const float> values = pool_.read(block.tensor, block.first, block.count, scratch);
-      const ClassCoder& coder = e.stored.coder;
-      Tallies& local = tallies.local();
-      if (i % stride == 0)
-        coder.tally(values, tensor.first + block.first, block.first, tensor.number, tensor.info->dtype, local.tallied, sums[i]);
-      else
-        coder.count(values, tensor.first + block.first, local.counted);
-    });
-    for (const Tallies& local : tallies) {
-      tallied.merge(local.tallied);
-      e.tally.merge(local.counted);
-    }
+      tbb::enumerable_thread_specific<Tallies> tallies;
+      tbb::parallel_for(size_t(0), (blocks.size() + count_stride - 1) / count_stride, [&](size_t counted) {
+        static thread_local std::vector<float> scratch;
+        const size_t i = counted * count_stride;
+        const cuda::BlockRange& block = blocks[i];
+        const PoolTensor& tensor = pool_.tensors()[block.tensor];
+        const std::span<const float> values = pool_.read(block.tensor, block.first, block.count, scratch);
+        const ClassCoder& coder = e.stored.coder;
+        Tallies& local = tallies.local();
+        if (i % stride == 0)
+          coder.tally(values, tensor.first + block.first, block.first, tensor.number, tensor.info->dtype,
+                      local.tallied, sums[i]);
+        else
+          coder.count(values, tensor.first + block.first, local.counted);
+      });
+      for (const Tallies& local : tallies) {
+        tallied.merge(local.tallied);
+        e.tally.merge(local.counted);
+      }
     }
     for (const BlockSums& block : sums) e.sums.add(block);
     e.tally.merge(tallied);
@@ -534,15 +538,16 @@ class JointSqEncoder final : public MethodEncoder {
     const uint64_t length = uint64_t(1) << log2;
     for (size_t t = 0; t < pool_.tensors().size(); ++t) {
       const uint64_t n = pool_.tensors()[t].info->elements();
-      for (uint64_t first = 0; first < n; first += length) blocks.push_back({t, first, size_t(std::min(length, n - first))});
+      for (uint64_t first = 0; first < n; first += length)
+        blocks.push_back({t, first, size_t(std::min(length, n - first))});
     }
     return blocks;
   }
 
   /// Counts every count_stride-th block on the device, every stride-th in full.
   template <class Tallies>
-  Tallies tally_on_device(const ClassCoder& coder, const std::vector<cuda::BlockRange>& blocks, size_t count_stride, size_t stride,
-                          std::vector<BlockSums>& sums) const {
+  Tallies tally_on_device(const ClassCoder& coder, const std::vector<cuda::BlockRange>& blocks,
+                          size_t count_stride, size_t stride, std::vector<BlockSums>& sums) const {
     std::vector<cuda::BlockRange> counted;
     std::vector<uint8_t> in_full;
     for (size_t i = 0; i < blocks.size(); i += count_stride) {
@@ -552,7 +557,8 @@ class JointSqEncoder final : public MethodEncoder {
     cuda::ClassCounts tallied_counts, counted_counts;
     std::vector<cuda::ClassSums> found(counted.size());
     on_device([&] {
-      pool_.device()->tally(device_composition(coder), counted, in_full, tallied_counts, counted_counts, found);
+      pool_.device()->tally(device_composition(coder), counted, in_full, tallied_counts, counted_counts,
+                            found);
     });
     for (size_t k = 0; k < counted.size(); ++k)
       if (in_full[k]) sums[k * count_stride] = block_sums(coder.plan, found[k], false);
