@@ -260,38 +260,6 @@ TEST_P(UnbiasedQuantizer, HasTheOriginalAsItsMeanOnEveryKeptElement) {
 }
 INSTANTIATE_TEST_SUITE_P(Quantizers, UnbiasedQuantizer, testing::Values("mid", "offmag", "sym"));
 
-/// Values over ten decades, a few of them far above all that a sample of them is likely to hold.
-std::vector<float> with_rare_outliers(size_t count) {
-  Random random(17);
-  std::vector<float> values(count);
-  for (size_t i = 0; i < count; ++i)
-    values[i] = std::ldexp(float(1 + random.below(255)) / 256, -int(random.below(30))) * (random.below(2) ? 1.0f : -1.0f);
-  for (size_t i = 7; i < count; i += count / 8) values[i] = 300;
-  return values;
-}
-
-TEST(JointSqEncoder, LosesNoMoreWithMoreBytesWhereTheSampleMissesTheLargest) {
-  const std::vector<float> values = with_rare_outliers(700000);
-  double last = HUGE_VAL;
-  for (const uint64_t bytes : {20000, 80000, 320000}) {
-    Encoding coded(values, "jointsq");
-    EXPECT_LE(coded.encoder->aim_bytes(bytes), bytes);
-    BlockSums sums;
-    coded.blocks(&sums);
-    EXPECT_LE(sums.squared_error, 1.02 * last) << bytes;
-    last = sums.squared_error;
-  }
-}
-
-TEST(JointSqEncoder, HasACodeForEverySymbolOfASmallPoolInOneLargeBlock) {
-  const std::vector<float> values = make_data(Kind::gauss, 269722);
-  for (const uint64_t bytes : {1000, 2000, 4200, 8000, 16000}) {
-    Encoding coded(values, "jointsq:quant=mid");
-    coded.encoder->aim_bytes(bytes);
-    EXPECT_NO_THROW(coded.decoded()) << bytes;
-  }
-}
-
 TEST(JointSqEncoder, RoundsToNearestWhenAsked) {
   const std::vector<float> values = make_data(Kind::heavy, 2000);
   for (const char* quantizer : {"mid", "offmag", "sym"}) {
