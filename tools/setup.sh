@@ -20,7 +20,7 @@ build_packages=(
 test_packages=(
   libgtest-dev librandom123-dev                        # unit tests, known answers of Philox
   bats jq bsdextrautils shellcheck mandoc zsh fish     # the program, the scripts, the manual, the completions
-  python3 python3-numpy python3-h5py                   # fixtures made by someone else's code
+  python3 python3-numpy python3-h5py hdf5-tools        # fixtures made by someone else's code
   python3-xxhash python3-zstandard python3-jsonschema  # the independent decoder, the JSON schemas
   binutils strace mount dpkg-dev                       # nm, moments of writing, a small disk, the package
   chromium fonts-dejavu-core                           # the page of compare --html, and its letters

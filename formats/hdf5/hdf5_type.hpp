@@ -9,8 +9,7 @@
 #include <string>
 #include <string_view>
 
-#include "formats/hdf5/hdf5_handle.hpp"
-#include "jsq/tensor.hpp"
+#include "formats/hdf5/hdf5_tensor_type.hpp"
 #include "lib/core/bytes.hpp"
 
 namespace jsq::hdf5 {
@@ -32,17 +31,6 @@ std::string_view skip_text(Skip skip) noexcept;
 constexpr uint64_t largest_type_bytes = uint64_t(16) << 20;
 constexpr size_t largest_member_count = 4096;
 constexpr int deepest_type = 8;
-
-/// Element type and byte order of a gradient.
-struct TensorType {
-  DType dtype;
-  bool big_endian;
-};
-
-/// The gradient type that `type` is, bit for bit; nothing for any other type.
-std::optional<TensorType> tensor_type(hid_t type);
-/// The HDF5 type of a gradient (the library's IEEE types for f32 and f64, derived ones for f16 and bf16).
-Handle make_tensor_type(TensorType type);
 
 /// Appends the encoding of `type`, or returns why it cannot be carried (`out` may then hold a part of it).
 Skip encode_type(hid_t type, ByteWriter& out);

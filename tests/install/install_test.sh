@@ -76,9 +76,19 @@ PYTHONPATH="$modules" /usr/bin/python3 -B "$source/samples/read_with_python.py" 
 PYTHONPATH="$modules" /usr/bin/python3 -B -c 'import jsq, sys; from jsq import _library
 print("jsq", jsq.version(), "from", _library.library_path()); sys.exit(sys.argv[1] not in _library.library_path())' "$prefix"
 
+step "the HDF5 filter"
+h5="$libdir/jsq/hdf5"
+[ -s "$h5/libh5jsq.so" ] || fail "libh5jsq.so was not installed"
+/usr/bin/python3 -B -c 'import h5py, numpy, sys
+h5py.File(sys.argv[1], "w")["grad"] = numpy.load(sys.argv[2])' "$scratch/flat.h5" "$source/samples/resnet20_mid.npy"
+HDF5_PLUGIN_PATH="$h5" h5repack -l CHUNK=269722 -f UD=405,0,1,100 "$scratch/flat.h5" "$scratch/small.h5"
+HDF5_PLUGIN_PATH="$h5" h5repack -f NONE "$scratch/small.h5" "$scratch/back.h5"
+[ "$(stat -c %s "$scratch/small.h5")" -lt 20000 ] || fail "h5repack did not compress"
+"$prefix/bin/jsq" -q list "$scratch/back.h5" >/dev/null
+
 step "the manual"
 pages=0
-for page in "$prefix"/share/man/man[15]/*; do
+for page in "$prefix"/share/man/man[157]/*; do
   mandoc -T lint -W error "$page" || fail "mandoc finds errors in $(basename "$page")"
   rendered=$(mandoc -T ascii "$page" | col -b)
   [[ $rendered == *NAME* ]] || fail "$(basename "$page") renders without its NAME section"

@@ -22,6 +22,7 @@ from . import errors
 from ._compress import Compressed, Report, compress, save
 from ._feedback import ErrorFeedback
 from ._frame import Entry, Frame, decompress, open
+from ._hdf5 import HDF5_FILTER_ID, hdf5_filter
 from ._library import version
 from ._measure import Bounds, Noise, Row, compare, noise
 from .errors import Error
@@ -34,6 +35,7 @@ __all__ = [
     "Error",
     "ErrorFeedback",
     "Frame",
+    "HDF5_FILTER_ID",
     "Noise",
     "Report",
     "Row",
@@ -41,6 +43,7 @@ __all__ = [
     "compress",
     "decompress",
     "errors",
+    "hdf5_filter",
     "noise",
     "open",
     "save",
