@@ -395,24 +395,34 @@ class RdoqEncoder final : public MethodEncoder {
     Trained trained = find();
     plain_expected_ = expected(trained);
     if (trained.model.tables.empty()) return;
+    double step = trained.values.step();
+    const bool best = preset_ == Preset::best;
+    // In a small pool all directions are at hand; in a large one, no more of them than pay.
     TransformSearch search(pool_, sites,
                            {transforming_ == Transforming::automatic,
-                            {64, 4, preset_ == Preset::best ? 2u : 1u, 0},
-                            preset_ == Preset::best ? uint64_t(1) << 18 : uint64_t(1) << 16});
-    double step = trained.values.step(), calibration = 0;
+                            {.rank = 64, .iterations = best ? 2u : 1u, .first = coded_->whole() ? 64u : 16u},
+                            uint64_t(1) << (best ? 16 : 14)},
+                           step, trained.lambda);
     for (int round = 0; round < 3; ++round) {
       const ContextCoder coder(trained.model, trained.values);
       const CodingCosts costs(coder, RdQuantizer(coder, trained.lambda));
-      if (round == 0) calibration = trained_excess(trained) / excess(search.plain_cost(costs, step), step);
-      step = search_step(step, [&](double tried) {
-        return calibration * excess(search.choose(costs, tried), stored_step(tried).step());
-      });
+      const double calibration =
+          trained_excess(trained) /
+          excess(round == 0 ? search.plain_cost(costs, step) : search.cost(costs, step), step);
+      // Choices, then the step for them, in turns.
+      bool near = round > 0 && !search.look_further(step, trained.lambda);
+      for (int turn = 0; turn < 3; ++turn) {
+        const double found = calibration * excess(search.choose(costs, step, near), step);
+        near = !search.look_further(step, trained.lambda);
+        if (near && std::abs(found - 1) < 0.02) break;
+        step = search_step(
+            step, [&](double tried) { return calibration * excess(search.cost(costs, tried), tried); });
+      }
       take_choices(sites, search.choices(), stored_step(step));
       coded_->gather();
       trained = train(coded_->atoms(), stored_step(step), training_options(trained.lambda));
       const double found = trained_excess(trained);
       if ((found < 1.05 && found > 0.95) || coded_ == &plain_ || trained.model.tables.empty()) break;
-      calibration *= found;
     }
   }
 
@@ -748,7 +758,8 @@ class RdoqDecoder final : public MethodDecoder {
     decode_rdoq_stream(parameters_, std::span(&range, 1), block, values, what);
   }
   std::string describe() const override {
-    return !parameters_.values.exact && parameters_.coder.model().dependent() ? "rdoq:levels=dependent" : "rdoq";
+    return !parameters_.values.exact && parameters_.coder.model().dependent() ? "rdoq:levels=dependent"
+                                                                              : "rdoq";
   }
 
  private:

@@ -41,10 +41,10 @@ std::vector<float> make_row_costs(const ContextCoder& coder, const RdQuantizer& 
 }
 
 CodingCosts::CodingCosts(const ContextCoder& coder, const RdQuantizer& quantizer)
-    : coder_(coder), lambda_(quantizer.lambda()), costs_(make_row_costs(coder, quantizer)) {
-  bits_.resize(costs_.size());
+    : coder_(coder), lambda_(quantizer.lambda()), entries_(context_classes * cost_keys) {
+  const std::vector<float> costs = make_row_costs(coder, quantizer);
   for_each_key([&](size_t place, ContextClass k, float x) {
-    bits_[place] = float(quantizer.bits(quantizer.level(x, k), k));
+    entries_[place] = {costs[place], float(quantizer.bits(quantizer.level(x, k), k))};
   });
 }
 
@@ -56,42 +56,49 @@ struct CodingCosts::Scaled {
   std::vector<int16_t> rows, columns, frequencies;
 };
 
-double CodingCosts::side_bits(const Scaled& scaled) const {
-  SideWriter side;
+double CodingCosts::side_bits(const Scaled& scaled, const CostSample& sample) const {
+  SideWriter columns, rows;
   ScaleCodec codec;
-  side.nibble(scaled.layout);
-  if (scaled.layout == row_and_column_scales) codec.write(side, scaled.columns, true);
-  codec.write(side, scaled.rows, false);
-  return double(side.bits_q16()) / 65536;
+  if (scaled.layout == row_and_column_scales) codec.write(columns, scaled.columns, true);
+  codec.write(rows, scaled.rows, false);
+  return 4 + double(columns.bits_q16()) / 65536 * sample.columns_each +
+         double(rows.bits_q16()) / 65536 * (scaled.layout == one_scale ? 1 : sample.rows_each);
 }
 
-/// The table's entries of all numbers.
-double CodingCosts::sum(const std::vector<float>& table, const Scaled& scaled) const {
+/// The entries of all numbers.
+void CodingCosts::sum(const Scaled& scaled, double& cost, double& bits) const {
   const bool by_column = scaled.layout == row_and_column_scales;
   const auto [least, most] = by_column ? std::minmax_element(scaled.columns.begin(), scaled.columns.end())
                                        : std::pair(scaled.columns.begin(), scaled.columns.begin());
-  std::vector<const float*> entries(by_column ? size_t(*most - *least) + 1 : 1);
-  double total = 0;
+  std::vector<const Entry*> entries(by_column ? size_t(*most - *least) + 1 : 1);
+  std::vector<uint16_t> offsets(by_column ? scaled.length : 0);
+  for (size_t c = 0; c < offsets.size(); ++c) offsets[c] = uint16_t(scaled.columns[c] - *least);
+  cost = bits = 0;
   for (size_t i = 0; i < scaled.lines; ++i) {
     const int row = scaled.rows[scaled.layout == one_scale ? 0 : i / scaled.inner],
               scale = row + (scaled.frequencies.empty() ? 0 : scaled.frequencies[i % scaled.inner]);
     for (size_t b = 0; b < entries.size(); ++b)
-      entries[b] = table.data() + coder_.class_of(scale + int(b) + (by_column ? *least : 0)) * cost_keys;
+      entries[b] = entries_.data() + coder_.class_of(scale + int(b) + (by_column ? *least : 0)) * cost_keys;
     const uint16_t* const keys = scaled.keys->data() + i * scaled.length;
-    double line = 0;
+    // Two chains: the additions of one would wait for each other.
+    float costs[2] = {}, lengths[2] = {};
+    const auto add = [&](size_t chain, const Entry& entry) {
+      costs[chain] += entry.cost;
+      lengths[chain] += entry.bits;
+    };
     if (by_column)
-      for (size_t c = 0; c < scaled.length; ++c)
-        line += double(entries[size_t(scaled.columns[c] - *least)][keys[c]]);
+      for (size_t c = 0; c < scaled.length; ++c) add(c & 1, entries[offsets[c]][keys[c]]);
     else
-      for (size_t c = 0; c < scaled.length; ++c) line += double(entries[0][keys[c]]);
-    total += line;
+      for (size_t c = 0; c < scaled.length; ++c) add(c & 1, entries[0][keys[c]]);
+    cost += double(costs[0]) + double(costs[1]);
+    bits += double(lengths[0]) + double(lengths[1]);
   }
-  return total;
 }
 
-CodingCost CodingCosts::of(const MatrixF& lines, size_t inner, bool frequencies, bool columns,
-                           double step) const {
+CodingCost CodingCosts::of(const CostSample& sample, double step, std::optional<ScaleLayout>& layout) const {
   CodingCost best;
+  const MatrixF& lines = *sample.lines;
+  const size_t inner = sample.inner;
   const auto n = size_t(lines.rows()), length = size_t(lines.cols()), rows = n / inner;
   if (n == 0 || length == 0) return best;
   std::vector<uint16_t> keys(n * length);
@@ -101,7 +108,7 @@ CodingCost CodingCosts::of(const MatrixF& lines, size_t inner, bool frequencies,
   for (size_t i = 0; i < n; ++i)
     of_rows[i / inner] += of_lines[i] = cpu::row_magnitude(lines.data() + i * length, length);
   Scaled scaled{n, length, inner, &keys, one_scale, {}, {}, {}};
-  if (frequencies) {
+  if (sample.frequencies) {
     std::vector<double> shares(inner);
     for (size_t i = 0; i < n; ++i)
       if (of_rows[i / inner] > 0) shares[i % inner] += of_lines[i] / of_rows[i / inner];
@@ -117,23 +124,32 @@ CodingCost CodingCosts::of(const MatrixF& lines, size_t inner, bool frequencies,
     return int16_t(std::clamp(half_octaves(float(magnitude / double(count))) - octaves,
                               std::max(least_scale, coder_.model().lowest - 1 - most), most_scale));
   };
+  const std::optional<ScaleLayout> given = layout;
+  const double each = sample.rows_each * sample.columns_each;
   double least = HUGE_VAL;
-  const auto consider = [&](ScaleLayout layout) {
-    scaled.layout = layout;
-    const double side = side_bits(scaled), cost = sum(costs_, scaled) + lambda_ * side;
-    if (cost >= least) return;
-    least = cost;
-    best.bits = sum(bits_, scaled) + side;
-    best.error = cost - lambda_ * best.bits;
+  const auto consider = [&](ScaleLayout tried) {
+    scaled.layout = tried;
+    double cost = 0, bits = 0;
+    sum(scaled, cost, bits);
+    const double side = side_bits(scaled, sample);
+    if (cost * each + lambda_ * side >= least) return;
+    least = cost * each + lambda_ * side;
+    best.bits = bits * each + side;
+    best.error = least - lambda_ * best.bits;
+    layout = tried;
   };
   double all = 0;
   for (double row : of_rows) all += row;
-  scaled.rows = {scale_of(all, n * length)};
-  consider(one_scale);
-  scaled.rows.clear();
-  for (double row : of_rows) scaled.rows.push_back(scale_of(row, inner * length));
-  consider(row_scales);
-  if (!columns) return best;
+  if (!given || given == one_scale) {
+    scaled.rows = {scale_of(all, n * length)};
+    consider(one_scale);
+  }
+  if (!given || given == row_scales) {
+    scaled.rows.clear();
+    for (double row : of_rows) scaled.rows.push_back(scale_of(row, inner * length));
+    consider(row_scales);
+  }
+  if (!sample.columns || (given && given != row_and_column_scales)) return best;
   std::vector<double> of_columns(length);
   for (size_t i = 0; i < n; ++i) {
     if (!(of_rows[i / inner] > 0)) continue;

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "lib/methods/rdoq_factors.hpp"
 #include "lib/packers/context_stream.hpp"
+#include "lib/packers/scale_field.hpp"
 #include "lib/quantizers/rd_quantizer.hpp"
 
 namespace jsq {
@@ -27,24 +29,36 @@ struct CodingCost {
   }
 };
 
+/// Numbers in lines, one for each row and place in a kernel, as a sample of a part.
+struct CostSample {
+  const MatrixF* lines = nullptr;
+  size_t inner = 1;                        ///< lines that share the scale of a row
+  bool frequencies = false;                ///< whether places have scales
+  bool columns = false;                    ///< whether columns may have scales
+  double rows_each = 1, columns_each = 1;  ///< how many rows and columns of the part each one stands for
+};
+
 class CodingCosts {
  public:
   CodingCosts(const ContextCoder& coder, const RdQuantizer& quantizer);
 
   double lambda() const { return lambda_; }
-  /// `lines` of numbers, a line for each row and place in a kernel: `inner` of them share the scale of a row.
-  /// With frequencies, places have scales; with columns, columns may. Under the layout with the least error +
-  /// lambda bits. Tables are those of any step: contexts are relative to it.
-  CodingCost of(const MatrixF& lines, size_t inner, bool frequencies, bool columns, double step) const;
+  /// What the part costs under the layout with the least error + lambda bits, which is put into `layout`; or
+  /// under the one that is there. Tables are those of any step: contexts are relative to it.
+  CodingCost of(const CostSample& sample, double step, std::optional<ScaleLayout>& layout) const;
 
  private:
   struct Scaled;
-  double sum(const std::vector<float>& table, const Scaled& scaled) const;
-  double side_bits(const Scaled& scaled) const;
+  /// Of one class and magnitude.
+  struct Entry {
+    float cost, bits;  ///< error + lambda bits in step^2, and bits
+  };
+  void sum(const Scaled& scaled, double& cost, double& bits) const;
+  double side_bits(const Scaled& scaled, const CostSample& sample) const;
 
   ContextCoder coder_;
   double lambda_ = 0;
-  std::vector<float> costs_, bits_;  ///< [class][key]
+  std::vector<Entry> entries_;  ///< [class][key]
 };
 
 }  // namespace jsq

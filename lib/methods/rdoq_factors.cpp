@@ -54,9 +54,75 @@ double cost_of_variance(double variance, double lambda) {
   return variance <= kept ? variance : kept + 0.5 * lambda * coarse_log2(variance / kept);
 }
 
-/// Bits of a factor of this variance in units.
-double bits_of_factor(double variance) {
-  return 0.5 * coarse_log2(1 + 17 * variance);
+/// exp(-x) within 1e-6, by products alone: the same on every machine.
+double exp_of_minus(double x) {
+  double result = 1 - x / (1 << 20);
+  if (!(result > 0)) return 0;
+  for (int i = 0; i < 20; ++i) result *= result;
+  return result;
+}
+
+/// Bits of a number of mean magnitude 2^(key / 4 - 8) from a two-sided exponential distribution, rounded as
+/// factors are.
+constexpr size_t mean_keys = 96;
+const std::array<float, mean_keys>& bits_by_mean() {
+  static const std::array<float, mean_keys> table = [] {
+    std::array<float, mean_keys> bits{};
+    double mean = 1.0 / 256;
+    const double quarter = std::sqrt(std::sqrt(2.0));
+    for (size_t key = 0; key < mean_keys; ++key, mean *= quarter) {
+      const double some = exp_of_minus(0.6 / mean), next = exp_of_minus(1 / mean);
+      const auto entropy = [](double p) {
+        return p > 0 && p < 1 ? -p * coarse_log2(p) - (1 - p) * coarse_log2(1 - p) : 0;
+      };
+      bits[key] = float(std::max(0.0, entropy(some)) +
+                        some * (1 + (next < 1 ? std::max(0.0, entropy(next)) / (1 - next) : 0)));
+    }
+    return bits;
+  }();
+  return table;
+}
+
+double bits_of_number(double mean) {
+  const double at = 4 * (coarse_log2(std::max(mean, 1e-9)) + 8);
+  if (!(at > 0)) return 0;
+  const auto& table = bits_by_mean();
+  const size_t key = std::min(size_t(at), mean_keys - 2);
+  const double beyond = std::min(at - double(key), 1.0);
+  return double(table[key]) * (1 - beyond) + double(table[key + 1]) * beyond;
+}
+
+/// Bits of one component of one side, in units.
+double bits_of_component(const FactorBasis::Side& side, size_t j, double unit) {
+  double bits = 0;
+  for (float mean : side.means[j]) bits += bits_of_number(double(mean) / unit);
+  return 1.08 * bits * side.places + 4;  // what a coder has yet to learn
+}
+
+FactorBasis::Side side_of(const Eigen::MatrixXf& vectors, const Eigen::VectorXd* scales) {
+  FactorBasis::Side side;
+  const auto places = size_t(vectors.rows()), components = size_t(vectors.cols());
+  constexpr size_t groups = std::tuple_size_v<decltype(side.means)::value_type>;
+  const auto scale = [&](size_t j) { return scales ? float((*scales)[Eigen::Index(j)]) : 1.0f; };
+  std::vector<std::pair<float, uint32_t>> order(places);
+  for (size_t i = 0; i < places; ++i) order[i] = {0.0f, uint32_t(i)};
+  for (size_t j = 0; j < components; ++j)
+    for (size_t i = 0; i < places; ++i) {
+      const float x = vectors(Eigen::Index(i), Eigen::Index(j)) * scale(j);
+      order[i].first += x * x;
+    }
+  std::sort(order.begin(), order.end());
+  side.places = double(places) / double(groups);
+  side.means.resize(components);
+  for (size_t j = 0; j < components; ++j)
+    for (size_t g = 0; g < groups; ++g) {
+      const size_t begin = places * g / groups, end = places * (g + 1) / groups;
+      float sum = 0;
+      for (size_t i = begin; i < end; ++i)
+        sum += std::abs(vectors(Eigen::Index(order[i].second), Eigen::Index(j)));
+      side.means[j][g] = end > begin ? sum * scale(j) / float(end - begin) : 0.0f;
+    }
+  return side;
 }
 
 int32_t rounded(double x) {
@@ -79,10 +145,12 @@ FactorBasis make_basis(const MatrixF& lines, const SubspaceOptions& options) {
   basis.line_shares = shares_of(std::move(of_lines));
   basis.column_shares = shares_of(std::move(of_columns));
   basis.subspace = leading_subspace(lines, options);
+  basis.lines = side_of(basis.subspace.left, &basis.subspace.singular);
+  basis.columns = side_of(basis.subspace.right, nullptr);
   return basis;
 }
 
-RankChoice choose_rank(const FactorBasis& basis, double step, double lambda) {
+std::vector<RankChoice> likely_choices(const FactorBasis& basis, double step, double lambda) {
   const auto m = double(basis.subspace.right.rows()), n = double(basis.subspace.left.rows());
   const double square = step * step;
   const auto residual_cost = [&](double energy) {
@@ -92,24 +160,25 @@ RankChoice choose_rank(const FactorBasis& basis, double step, double lambda) {
         cost += cost_of_variance(a * b * energy / (m * n * square), lambda);
     return cost * m * n / double(quantiles * quantiles);
   };
-  RankChoice best;
-  double least = residual_cost(basis.energy);
-  for (const uint32_t kappa : {3u, 7u, 11u}) {
+  std::vector<RankChoice> likely;
+  for (const uint32_t kappa : {2u, 5u, 8u, 11u}) {
+    double least = HUGE_VAL;
     const double unit = kappas16[kappa] * step / 16;
     double energy = basis.energy, bits = 0, noise = 0;
     for (Eigen::Index j = 0; j < basis.subspace.singular.size(); ++j) {
-      const double s = basis.subspace.singular[j], left = s * s / (m * unit * unit),
-                   right = s * s / (n * unit * unit);
+      const double s = basis.subspace.singular[j];
       energy = std::max(energy - s * s, 0.0);
-      bits += m * bits_of_factor(left) + n * bits_of_factor(right) + 4;
+      bits +=
+          bits_of_component(basis.lines, size_t(j), unit) + bits_of_component(basis.columns, size_t(j), unit);
       noise += m * unit * unit / 12;
       const double cost = residual_cost(energy + noise) + lambda * bits;
       if (cost >= least) continue;
+      if (least == HUGE_VAL) likely.push_back({});
       least = cost;
-      best = {uint32_t(j) + 1, kappa};
+      likely.back() = {uint32_t(j) + 1, kappa};
     }
   }
-  return best;
+  return likely;
 }
 
 namespace {
@@ -148,33 +217,42 @@ RightFactors right_factors(const FactorBasis& basis, const RankChoice& choice, d
   return right;
 }
 
-/// About what the numbers take: those of a two-sided geometric distribution with their mean magnitude.
-template <class Numbers>
-double geometric_bits(const Numbers& numbers, size_t count) {
-  double mean = 0;
-  for (size_t i = 0; i < count; ++i) mean += std::abs(double(numbers[i]));
-  mean /= double(count);
-  if (mean == 0) return 8;
-  return double(count) * (coarse_log2(1 + mean) + mean * coarse_log2(1 + 1 / mean) + mean / (1 + mean)) + 4;
-}
-
 }  // namespace
 
-DraftFactors draft_factors(const FactorBasis& basis, const RankChoice& choice, double step) {
+double least_singular(double lines, double columns, double step, double lambda) {
+  // At least about a third of a bit a number, and no error falls by more than the square.
+  return std::sqrt(0.3 * lambda * (lines + columns)) * step;
+}
+
+double expected_factor_bits(const FactorBasis& basis, const RankChoice& choice, double step) {
   const double unit = kappas16[choice.kappa] * step / 16;
-  const RightFactors right = right_factors(basis, choice, unit);
-  DraftFactors draft;
-  draft.directions = right.directions * float(unit);
-  draft.left.resize(basis.subspace.right.rows(), draft.directions.cols());
-  draft.bits = 12;
-  for (size_t j = 0; j < right.numbers.size(); ++j) {
-    auto left = draft.left.col(Eigen::Index(j));
-    for (Eigen::Index c = 0; c < left.size(); ++c)
-      left[c] = float(rounded(double(basis.subspace.right(c, right.components[j])) / unit));
-    draft.bits += geometric_bits(right.numbers[j], right.numbers[j].size()) +
-                  geometric_bits(left.data(), size_t(left.size()));
+  double bits = 12;
+  const size_t rank = std::min<size_t>(choice.rank, basis.lines.means.size());
+  for (size_t j = 0; j < rank; ++j)
+    bits += bits_of_component(basis.lines, j, unit) + bits_of_component(basis.columns, j, unit);
+  return bits;
+}
+
+void subtract_draft(MatrixF& lines, const FactorBasis& basis, const BasisSample& sample,
+                    const RankChoice& choice, double step) {
+  const auto unit = float(kappas16[choice.kappa] * step / 16);
+  const Eigen::Index rank = std::min<Eigen::Index>(choice.rank, basis.subspace.singular.size());
+  Eigen::MatrixXf left(sample.left.rows(), rank), right(sample.right.rows(), rank);
+  const auto round_all = [](const float* from, Eigen::Index count, float scale, float* to) {
+    for (Eigen::Index i = 0; i < count; ++i) {
+      const float x = std::abs(from[i]) * scale;
+      to[i] = std::copysign(float(int32_t(std::min(x + 0.4f, float(most_factor)))), from[i]);
+    }
+  };
+  for (Eigen::Index j = 0; j < rank; ++j) {
+    const auto singular = float(basis.subspace.singular[j]);
+    round_all(sample.left.col(j).data(), left.rows(), singular / unit, left.col(j).data());
+    round_all(sample.right.col(j).data(), right.rows(), 1 / unit, right.col(j).data());
+    // The length that is left after rounding scales what least squares give the other side.
+    const float both = left.col(j).dot(sample.left.col(j)), own = left.col(j).squaredNorm();
+    left.col(j) *= own > 0 ? unit * (both / own) : 0.0f;
   }
-  return draft;
+  lines.noalias() -= left * right.transpose();
 }
 
 std::shared_ptr<const StoredFactors> make_factors(const MatrixF& lines, const FactorBasis& basis,

@@ -2,6 +2,7 @@
 // factors by a closed rule, and the integer factors themselves.
 #pragma once
 
+#include <array>
 #include <compare>
 #include <cstdint>
 #include <memory>
@@ -28,6 +29,13 @@ struct FactorBasis {
   double energy = 0;
   std::vector<double> line_shares,
       column_shares;  ///< quantiles of the energies of lines and columns, against their means
+  /// Of one side: mean magnitudes of every component's numbers, of places in groups of like energy. What a
+  /// coder takes that knows how large a number may be.
+  struct Side {
+    double places = 0;  ///< of one group
+    std::vector<std::array<float, 2>> means;
+  };
+  Side lines, columns;
 };
 FactorBasis make_basis(const MatrixF& lines, const SubspaceOptions& options);
 
@@ -35,17 +43,22 @@ struct RankChoice {
   uint32_t rank = 0, kappa = 0;
   auto operator<=>(const RankChoice&) const = default;
 };
-/// The rank, at most as many as the basis has, and the unit with the least expected error + lambda bits, in
-/// step^2: no trial coding.
-RankChoice choose_rank(const FactorBasis& basis, double step, double lambda);
+/// For some units, the finest first, the rank with the least expected error + lambda bits, in step^2: no
+/// trial coding.
+std::vector<RankChoice> likely_choices(const FactorBasis& basis, double step, double lambda);
+/// A component whose singular value is less takes more bits than it saves error + lambda bits.
+double least_singular(double lines, double columns, double step, double lambda);
+/// About what the factors take.
+double expected_factor_bits(const FactorBasis& basis, const RankChoice& choice, double step);
 
-/// Factors as they would be without a second look at the part.
-struct DraftFactors {
-  Eigen::MatrixXf directions;  ///< [line][component], times the unit
-  Eigen::MatrixXf left;        ///< [column][component], integers
-  double bits = 0;             ///< about
+/// Some lines and columns of a basis.
+struct BasisSample {
+  Eigen::MatrixXf left,  ///< [line][component], of unit directions
+      right;             ///< [column][component]
 };
-DraftFactors draft_factors(const FactorBasis& basis, const RankChoice& choice, double step);
+/// What factors predict there, about: without a second look at the part.
+void subtract_draft(MatrixF& lines, const FactorBasis& basis, const BasisSample& sample,
+                    const RankChoice& choice, double step);
 
 /// Integer factors for the leading directions, in units of kappa steps; null where nothing is left. The left
 /// ones are the least squares of the lines on the rounded right ones.

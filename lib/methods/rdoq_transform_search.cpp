@@ -17,14 +17,32 @@ std::vector<uint64_t> some_rows(uint64_t total, uint64_t wanted) {
   return rows;
 }
 
-CodingCost weighted(CodingCost cost, double weight) {
-  return {cost.error * weight, cost.bits * weight};
+/// The lines of these rows and columns.
+MatrixF some_of(const MatrixF& lines, size_t inner, std::span<const uint64_t> rows,
+                std::span<const uint64_t> columns) {
+  MatrixF some(Eigen::Index(rows.size() * inner), Eigen::Index(columns.size()));
+  float* to = some.data();
+  for (const uint64_t row : rows)
+    for (size_t k = 0; k < inner; ++k) {
+      const float* const line = lines.row(Eigen::Index(row * inner + k)).data();
+      for (const uint64_t column : columns) *to++ = line[column];
+    }
+  return some;
+}
+
+template <class Cost>
+CodingCost sum_of(size_t parts, Cost cost) {
+  std::vector<CodingCost> of_parts(parts);
+  tbb::parallel_for(size_t(0), parts, [&](size_t j) { of_parts[j] = cost(j); });
+  CodingCost total;
+  for (const CodingCost& of_part : of_parts) total += of_part;
+  return total;
 }
 
 }  // namespace
 
 TransformSearch::TransformSearch(const TensorPool& pool, std::span<const PoolSite> sites,
-                                 const TransformSearchOptions& options)
+                                 const TransformSearchOptions& options, double step, double lambda)
     : pool_(pool), options_(options), sites_(sites.size()) {
   fix_product_blocking();
   std::set<std::pair<size_t, uint64_t>> known;
@@ -45,38 +63,86 @@ TransformSearch::TransformSearch(const TensorPool& pool, std::span<const PoolSit
   }
   parts_.resize(sites.size() + others.size());
   tbb::parallel_for(size_t(0), parts_.size(), [&](size_t j) {
-    parts_[j] = j < sites.size() ? part_of(sites[j])
+    parts_[j] = j < sites.size() ? part_of(sites[j], step, lambda)
                                  : part_without(others[j - sites.size()].t, others[j - sites.size()].first,
                                                 others[j - sites.size()].count);
   });
 }
 
-TransformSearch::Part TransformSearch::part_of(const PoolSite& site) const {
+TransformSearch::Part TransformSearch::part_of(const PoolSite& site, double step, double lambda) const {
   Part part;
   const ScaleView& view = site.site.view;
   part.site = &site;
   part.inner = size_t(view.inner);
   part.matrix = view.rows >= 4;
-  part.rows = some_rows(view.rows, std::max<uint64_t>(16, options_.sample / view.row_elements()));
-  part.weight = double(view.rows) / double(part.rows.size());
-  part.plain = part_lines(pool_, site.t, site.first, site.site, false, part.rows);
-  if (site.site.takes_dct()) part.cosine = part_lines(pool_, site.t, site.first, site.site, true, part.rows);
+  // Rows and columns are thinned out alike.
+  const double share = std::min(1.0, double(options_.sample) / double(view.rows * view.row_elements()));
+  const uint64_t wanted_columns = std::max<uint64_t>(16, uint64_t(double(view.columns) * std::sqrt(share)));
+  part.columns = some_rows(view.columns, std::min(wanted_columns, view.columns));
+  const uint64_t wanted_rows = std::max<uint64_t>(16, options_.sample / (part.columns.size() * view.inner));
+  part.rows = some_rows(view.rows, std::min(wanted_rows, view.rows));
+  part.rows_each = double(view.rows) / double(part.rows.size());
+  part.columns_each = double(view.columns) / double(part.columns.size());
+  const bool cosine = site.site.takes_dct();
+  const auto some_lines = [&](bool transformed) {
+    return some_of(part_lines(pool_, site.t, site.first, site.site, transformed, part.rows), part.inner,
+                   some_rows(part.rows.size(), part.rows.size()), part.columns);
+  };
+  part.plain = some_lines(false);
+  if (cosine) part.cosine = some_lines(true);
   if (view.rows * view.row_elements() > most_factored) return part;
-  const MatrixF& lines = site.site.takes_dct() ? part.cosine : part.plain;
-  part.basis = part.rows.size() == view.rows
-                   ? make_basis(lines, options_.subspace)
-                   : make_basis(part_lines(pool_, site.t, site.first, site.site, site.site.takes_dct(),
-                                           some_rows(view.rows, view.rows)),
-                                options_.subspace);
+  const MatrixF lines = all_lines(part);
+  part.least = least_singular(double(lines.rows()), double(lines.cols()), step, lambda);
+  find_basis(part, lines);
   return part;
+}
+
+MatrixF TransformSearch::all_lines(const Part& part) const {
+  const PoolSite& site = *part.site;
+  return part_lines(pool_, site.t, site.first, site.site, site.site.takes_dct(),
+                    some_rows(site.site.view.rows, site.site.view.rows));
+}
+
+void TransformSearch::find_basis(Part& part, const MatrixF& lines) const {
+  SubspaceOptions subspace = options_.subspace;
+  subspace.least = part.least;
+  part.basis = make_basis(lines, subspace);
+  const Subspace& found = part.basis.subspace;
+  BasisSample& sample = part.basis_sample;
+  sample.left.resize(Eigen::Index(part.rows.size() * part.inner), found.left.cols());
+  for (size_t i = 0; i < part.rows.size(); ++i)
+    sample.left.middleRows(Eigen::Index(i * part.inner), Eigen::Index(part.inner)) =
+        found.left.middleRows(Eigen::Index(part.rows[i] * part.inner), Eigen::Index(part.inner));
+  sample.right.resize(Eigen::Index(part.columns.size()), found.right.cols());
+  for (size_t c = 0; c < part.columns.size(); ++c)
+    sample.right.row(Eigen::Index(c)) = found.right.row(Eigen::Index(part.columns[c]));
+}
+
+bool TransformSearch::look_further(double step, double lambda) {
+  std::vector<uint8_t> found(sites_);
+  tbb::parallel_for(size_t(0), sites_, [&](size_t j) {
+    Part& part = parts_[j];
+    const Eigen::VectorXd& singular = part.basis.subspace.singular;
+    const ScaleView& view = part.site->site.view;
+    const double least = least_singular(double(view.rows * view.inner), double(view.columns), step, lambda);
+    const bool all = singular.size() == 0 || singular.size() >= Eigen::Index(options_.subspace.rank) ||
+                     uint64_t(singular.size()) >= std::min(view.rows * view.inner, view.columns);
+    if (all || least >= 0.8 * part.least || singular[singular.size() - 1] < least) return;
+    part.least = least;
+    const Eigen::Index before = singular.size();
+    find_basis(part, all_lines(part));
+    found[j] = part.basis.subspace.singular.size() > before;
+  });
+  return std::any_of(found.begin(), found.end(), [](uint8_t more) { return more; });
 }
 
 /// Elements without a shape, as runs.
 TransformSearch::Part TransformSearch::part_without(size_t t, uint64_t first, uint64_t count) const {
   Part part;
   const uint64_t length = std::min<uint64_t>(count, 64), runs = count / length;
-  const std::vector<uint64_t> rows = some_rows(runs, std::max<uint64_t>(16, options_.sample / length));
-  part.weight = double(count) / double(rows.size() * length);
+  const std::vector<uint64_t> rows =
+      some_rows(runs, std::min(runs, std::max<uint64_t>(16, options_.sample / length)));
+  part.rows_each = double(count) / double(rows.size() * length);
   part.plain.resize(Eigen::Index(rows.size()), Eigen::Index(length));
   std::vector<float> scratch;
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -86,106 +152,116 @@ TransformSearch::Part TransformSearch::part_without(size_t t, uint64_t first, ui
   return part;
 }
 
-bool TransformSearch::has_factors() const {
-  return std::any_of(parts_.begin(), parts_.end(), [](const Part& part) { return part.rank.rank > 0; });
+CostSample TransformSearch::sample_of(const Part& part, const MatrixF& lines, bool frequencies) {
+  return {&lines, part.inner, frequencies, part.matrix, part.rows_each, part.columns_each};
 }
 
-CodingCost TransformSearch::plain_cost(const CodingCosts& costs, const Part& part, double step) const {
-  return weighted(costs.of(part.plain, part.inner, false, part.matrix, step), part.weight);
+CodingCost TransformSearch::plain_cost(const CodingCosts& costs, const Part& part, double step,
+                                       Layout& layout) {
+  return costs.of(sample_of(part, part.plain, false), step, layout);
 }
 
-CodingCost TransformSearch::plain_cost(const CodingCosts& costs, double step) const {
-  std::vector<CodingCost> of_parts(parts_.size());
-  tbb::parallel_for(size_t(0), parts_.size(),
-                    [&](size_t j) { of_parts[j] = plain_cost(costs, parts_[j], step); });
-  CodingCost total;
-  for (const CodingCost& cost : of_parts) total += cost;
-  return total;
-}
-
-CodingCost TransformSearch::choose(const CodingCosts& costs, double step) {
-  step_ = step;
-  std::vector<CodingCost> of_parts(parts_.size());
-  tbb::parallel_for(size_t(0), parts_.size(), [&](size_t j) {
-    of_parts[j] = j < sites_ ? choose(costs, parts_[j], step) : plain_cost(costs, parts_[j], step);
-  });
-  CodingCost total;
-  for (const CodingCost& cost : of_parts) total += cost;
-  return total;
-}
-
-CodingCost TransformSearch::with_factors(const CodingCosts& costs, const Part& part, const RankChoice& choice,
-                                         double step) const {
-  const DraftFactors draft = draft_factors(part.basis, choice, step);
-  const bool cosine = part.cosine.size() > 0;
-  MatrixF rest = cosine ? part.cosine : part.plain;
-  if (rest.rows() == draft.directions.rows()) {
-    rest.noalias() -= draft.directions * draft.left.transpose();
-  } else {
-    MatrixF directions(rest.rows(), draft.directions.cols());
-    for (size_t i = 0; i < part.rows.size(); ++i)
-      directions.middleRows(Eigen::Index(i * part.inner), Eigen::Index(part.inner)) =
-          draft.directions.middleRows(Eigen::Index(part.rows[i] * part.inner), Eigen::Index(part.inner));
-    rest.noalias() -= directions * draft.left.transpose();
-  }
-  CodingCost cost = weighted(costs.of(rest, part.inner, cosine, part.matrix, step), part.weight);
-  cost.bits += draft.bits + (cosine ? 2 * double(part.inner) : 0);
+CodingCost TransformSearch::cosine_cost(const CodingCosts& costs, const Part& part, double step,
+                                        Layout& layout) {
+  CodingCost cost = costs.of(sample_of(part, part.cosine, true), step, layout);
+  cost.bits += 2 * double(part.inner);
   return cost;
 }
 
-CodingCost TransformSearch::choose(const CodingCosts& costs, Part& part, double step) const {
+CodingCost TransformSearch::with_factors(const CodingCosts& costs, const Part& part, const RankChoice& choice,
+                                         double step, Layout& layout) {
+  const bool cosine = part.cosine.size() > 0;
+  MatrixF rest = cosine ? part.cosine : part.plain;
+  subtract_draft(rest, part.basis, part.basis_sample, choice, step);
+  CodingCost cost = costs.of(sample_of(part, rest, cosine), step, layout);
+  cost.bits += expected_factor_bits(part.basis, choice, step) + (cosine ? 2 * double(part.inner) : 0);
+  return cost;
+}
+
+CodingCost TransformSearch::chosen_cost(const CodingCosts& costs, Part& part, double step) {
+  if (part.rank.rank > 0) return with_factors(costs, part, part.rank, step, part.layout);
+  if (part.dct) return cosine_cost(costs, part, step, part.layout);
+  return plain_cost(costs, part, step, part.layout);
+}
+
+CodingCost TransformSearch::plain_cost(const CodingCosts& costs, double step) const {
+  return sum_of(parts_.size(), [&](size_t j) {
+    Layout layout;
+    return plain_cost(costs, parts_[j], step, layout);
+  });
+}
+
+CodingCost TransformSearch::choose(const CodingCosts& costs, double step, bool near) {
+  step_ = step;
+  return sum_of(parts_.size(), [&](size_t j) { return choose(costs, parts_[j], step, near); });
+}
+
+CodingCost TransformSearch::cost(const CodingCosts& costs, double step) {
+  step_ = step;
+  return sum_of(parts_.size(), [&](size_t j) { return chosen_cost(costs, parts_[j], step); });
+}
+
+CodingCost TransformSearch::choose(const CodingCosts& costs, Part& part, double step, bool near) const {
   const double lambda = costs.lambda();
-  CodingCost best = plain_cost(costs, part, step);
-  double least = best.error + lambda * best.bits;
+  if (near && part.site == nullptr) return chosen_cost(costs, part, step);
   const RankChoice before = part.rank;
+  Layout layout_with;
   part.rank = {};
   part.dct = false;
+  part.layout.reset();
+  CodingCost best = plain_cost(costs, part, step, part.layout);
+  double least = best.error + lambda * best.bits;
   if (part.cosine.size() > 0 && options_.dct_alone) {
-    CodingCost cost = weighted(costs.of(part.cosine, part.inner, true, part.matrix, step), part.weight);
-    cost.bits += 2 * double(part.inner);
+    Layout layout;
+    const CodingCost cost = cosine_cost(costs, part, step, layout);
     if (cost.error + lambda * cost.bits < least) {
       best = cost;
       least = cost.error + lambda * cost.bits;
       part.dct = true;
+      part.layout = layout;
     }
   }
   const auto most = uint32_t(part.basis.subspace.singular.size());
-  if (most == 0) return best;
-  // Downhill from what the rule says and from what was chosen before.
+  if (most == 0 || (near && before.rank == 0)) return best;
+  // Downhill from what the rule says, or from what was chosen before.
   std::map<RankChoice, double> seen;
   double least_with = HUGE_VAL;
   RankChoice nearest;
   const auto consider = [&](uint32_t rank, int kappa) {
     const RankChoice choice{std::clamp(rank, 1u, most), uint32_t(std::clamp(kappa, 0, 13))};
     if (seen.contains(choice)) return;
-    const CodingCost cost = with_factors(costs, part, choice, step);
+    if (!near) layout_with.reset();
+    const CodingCost cost = with_factors(costs, part, choice, step, layout_with);
     const double sum = seen[choice] = cost.error + lambda * cost.bits;
     if (sum < least) {
       least = sum;
       best = cost;
       part.rank = choice;
       part.dct = part.cosine.size() > 0;
+      part.layout = layout_with;
     }
     if (sum >= least_with) return;
     least_with = sum;
     nearest = choice;
   };
-  const RankChoice rule = choose_rank(part.basis, step, lambda);
-  consider(rule.rank == 0 ? 1 : rule.rank, rule.rank == 0 ? 3 : int(rule.kappa));
-  if (before.rank > 0) consider(before.rank, int(before.kappa));
+  if (near) {
+    consider(before.rank, int(before.kappa));
+  } else {
+    for (const RankChoice& likely : likely_choices(part.basis, step, lambda))
+      consider(likely.rank, int(likely.kappa));
+  }
   // Where factors are far from worth it, no neighbour is.
   for (RankChoice from{}; from != nearest && least_with < 1.1 * least && seen.size() < 24;) {
     from = nearest;
     const auto kappa = int(from.kappa);
-    consider(2 * from.rank, kappa);
-    consider((from.rank + 1) / 2, kappa);
-    consider(from.rank, kappa - 3);
-    consider(from.rank, kappa + 3);
-    if (from != nearest) continue;
-    consider(from.rank + (from.rank + 3) / 4, kappa);
-    consider(from.rank - (from.rank + 3) / 5, kappa);
-    consider(from.rank, kappa - 1);
-    consider(from.rank, kappa + 1);
+    if (!near) {
+      consider(from.rank + (from.rank + 1) / 2, kappa);
+      if (from == nearest) consider(from.rank - (from.rank + 2) / 3, kappa);
+    }
+    if (from == nearest) consider(from.rank + (from.rank + 5) / 6, kappa);
+    if (from == nearest) consider(from.rank - (from.rank + 6) / 7, kappa);
+    consider(nearest.rank, kappa - 1);
+    if (from.kappa == nearest.kappa) consider(nearest.rank, kappa + 1);
   }
   return best;
 }
@@ -197,13 +273,9 @@ std::vector<TransformChoice> TransformSearch::choices() const {
     choices[j].dct = part.dct;
     if (part.rank.rank == 0) return;
     const ScaleView& view = part.site->site.view;
-    const bool cosine = part.cosine.size() > 0;
-    const MatrixF& lines = cosine ? part.cosine : part.plain;
-    choices[j].factors = part.rows.size() == view.rows
-                             ? make_factors(lines, part.basis, part.rank, step_)
-                             : make_factors(part_lines(pool_, part.site->t, part.site->first, part.site->site,
-                                                       cosine, some_rows(view.rows, view.rows)),
-                                            part.basis, part.rank, step_);
+    choices[j].factors = make_factors(part_lines(pool_, part.site->t, part.site->first, part.site->site,
+                                                 part.cosine.size() > 0, some_rows(view.rows, view.rows)),
+                                      part.basis, part.rank, step_);
   });
   return choices;
 }

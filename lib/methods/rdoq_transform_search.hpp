@@ -17,42 +17,56 @@ namespace jsq {
 struct TransformSearchOptions {
   bool dct_alone = true;  ///< whether kernels may take the cosine transform without factors
   SubspaceOptions subspace;
-  uint64_t sample = uint64_t(1) << 16;  ///< elements of a part that estimates look at
+  uint64_t sample = uint64_t(1) << 13;  ///< elements of a part that estimates look at
 };
 
 class TransformSearch {
  public:
-  /// Reads every part once. What is given outlives the search.
+  /// Reads every part once. Factors are looked for as far as they pay at `step` and this weight of a bit.
+  /// What is given outlives the search.
   TransformSearch(const TensorPool& pool, std::span<const PoolSite> sites,
-                  const TransformSearchOptions& options);
+                  const TransformSearchOptions& options, double step, double lambda);
 
   /// What all parts cost without transforms.
   CodingCost plain_cost(const CodingCosts& costs, double step) const;
-  /// Chooses for every site what has the least error + lambda bits at this step, near what was chosen before;
-  /// returns what all parts cost then. The same for any number of threads.
-  CodingCost choose(const CodingCosts& costs, double step);
-  bool has_factors() const;
-  /// The last choices, with factors in kappas of the step they were made for.
+  /// Chooses for every site what has the least error + lambda bits at this step; near what was chosen before,
+  /// where `near` says so. Returns what all parts cost then. The same for any number of threads.
+  CodingCost choose(const CodingCosts& costs, double step, bool near);
+  /// Looks for more directions where they pay at this step and did not at the one before; whether any were
+  /// found, which the next choice takes into account.
+  bool look_further(double step, double lambda);
+  /// What all parts cost with the last choices, at another step.
+  CodingCost cost(const CodingCosts& costs, double step);
+  /// The last choices, with factors in kappas of the step that was asked for last.
   std::vector<TransformChoice> choices() const;
 
  private:
+  using Layout = std::optional<ScaleLayout>;
   struct Part {
     const PoolSite* site = nullptr;  ///< null: no transform
     size_t inner = 1;
-    bool matrix = false;         ///< whether columns have scales
-    double weight = 1;           ///< rows for each that is looked at
-    std::vector<uint64_t> rows;  ///< those that are
-    MatrixF plain, cosine;       ///< their lines; `cosine` is empty where there is none
+    bool matrix = false;  ///< whether columns have scales
+    double rows_each = 1, columns_each = 1;
+    MatrixF plain, cosine;                ///< some rows and columns; `cosine` is empty where there is none
+    std::vector<uint64_t> rows, columns;  ///< which these are
+    double least = 0;                     ///< the least singular value that was looked for
     FactorBasis basis;
+    BasisSample basis_sample;
     bool dct = false;
     RankChoice rank;
+    Layout layout;  ///< of what was chosen
   };
-  Part part_of(const PoolSite& site) const;
+  Part part_of(const PoolSite& site, double step, double lambda) const;
+  void find_basis(Part& part, const MatrixF& lines) const;
+  MatrixF all_lines(const Part& part) const;
   Part part_without(size_t t, uint64_t first, uint64_t count) const;
-  CodingCost plain_cost(const CodingCosts& costs, const Part& part, double step) const;
-  CodingCost choose(const CodingCosts& costs, Part& part, double step) const;
-  CodingCost with_factors(const CodingCosts& costs, const Part& part, const RankChoice& choice,
-                          double step) const;
+  static CostSample sample_of(const Part& part, const MatrixF& lines, bool frequencies);
+  static CodingCost plain_cost(const CodingCosts& costs, const Part& part, double step, Layout& layout);
+  static CodingCost cosine_cost(const CodingCosts& costs, const Part& part, double step, Layout& layout);
+  static CodingCost with_factors(const CodingCosts& costs, const Part& part, const RankChoice& choice,
+                                 double step, Layout& layout);
+  static CodingCost chosen_cost(const CodingCosts& costs, Part& part, double step);
+  CodingCost choose(const CodingCosts& costs, Part& part, double step, bool near) const;
 
   const TensorPool& pool_;
   TransformSearchOptions options_;

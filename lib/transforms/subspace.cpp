@@ -10,16 +10,13 @@
 namespace jsq {
 namespace {
 
-/// Orthonormal columns that span those of `columns`, with their lengths along the principal axes: from the
-/// eigenvectors of the Gram matrix. Directions of next to no length are left out.
+/// The principal axes of columns, from the eigenvectors of their Gram matrix: columns turn / lengths are
+/// orthonormal. Directions of next to no length are left out.
 struct Axes {
   Eigen::VectorXd lengths;
-  Eigen::MatrixXf columns;
+  Eigen::MatrixXd turn;
 };
-Axes principal_axes(const Eigen::MatrixXf& columns) {
-  // In double: squares of small directions would drown in the rounding of large ones.
-  const Eigen::MatrixXd wide = columns.cast<double>();
-  const Eigen::MatrixXd gram = wide.transpose() * wide;
+Axes principal_axes(const Eigen::MatrixXd& gram) {
   const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(gram);
   const Eigen::VectorXd& values = solver.eigenvalues();  // ascending
   const Eigen::Index k = values.size();
@@ -28,13 +25,24 @@ Axes principal_axes(const Eigen::MatrixXf& columns) {
   while (kept < k && values[k - 1 - kept] > 1e-12 * largest && values[k - 1 - kept] > 0) ++kept;
   Axes axes;
   axes.lengths.resize(kept);
-  Eigen::MatrixXf turn(k, kept);
+  axes.turn.resize(k, kept);
   for (Eigen::Index j = 0; j < kept; ++j) {
     axes.lengths[j] = std::sqrt(values[k - 1 - j]);
-    turn.col(j) = (solver.eigenvectors().col(k - 1 - j) / axes.lengths[j]).cast<float>();
+    axes.turn.col(j) = solver.eigenvectors().col(k - 1 - j);
   }
-  axes.columns.noalias() = columns * turn;
   return axes;
+}
+
+/// In double: squares of small directions would drown in the rounding of large ones.
+Eigen::MatrixXd gram_of(const Eigen::MatrixXf& columns) {
+  const Eigen::MatrixXd wide = columns.cast<double>();
+  return wide.transpose() * wide;
+}
+
+Eigen::MatrixXf axes_of(const Eigen::MatrixXf& columns, const Axes& axes, Eigen::Index count) {
+  const Eigen::VectorXd inverse = axes.lengths.head(count).cwiseInverse();
+  const Eigen::MatrixXf turn = (axes.turn.leftCols(count) * inverse.asDiagonal()).cast<float>();
+  return columns * turn;
 }
 
 /// Some orthonormal columns that span those of `columns`: by the Cholesky factor of the Gram matrix, or by
@@ -46,18 +54,43 @@ Eigen::MatrixXf orthonormal(const Eigen::MatrixXf& columns) {
   const Eigen::VectorXd diagonal = factor.matrixLLT().diagonal();
   const bool full = factor.info() == Eigen::Success && diagonal.size() > 0 &&
                     diagonal.minCoeff() > 1e-5 * diagonal.maxCoeff();
-  if (!full) return principal_axes(columns).columns;
+  if (!full) {
+    const Axes axes = principal_axes(gram);
+    return axes_of(columns, axes, axes.lengths.size());
+  }
   return factor.matrixL().solve(wide.transpose()).transpose().cast<float>();
 }
 
-Eigen::MatrixXf random_signs(Eigen::Index rows, Eigen::Index columns, uint64_t seed) {
+/// Columns first .. first + columns - 1 of the start.
+Eigen::MatrixXf random_signs(Eigen::Index rows, Eigen::Index first, Eigen::Index columns, uint64_t seed) {
   Eigen::MatrixXf signs(rows, columns);
   for (Eigen::Index c = 0; c < columns; ++c)
-    for (Eigen::Index r = 0; r < rows; ++r)
-      signs(r, c) = element::random_word(seed, uint64_t(c * rows + r), 0, element::RandomPurpose::start) >> 31
-                        ? 1.0f
-                        : -1.0f;
+    for (Eigen::Index r = 0; r < rows; r += 32) {
+      const uint32_t word = element::random_word(seed, uint64_t((first + c) * ((rows + 31) / 32) + r / 32), 0,
+                                                 element::RandomPurpose::start);
+      for (Eigen::Index i = r; i < std::min(r + 32, rows); ++i)
+        signs(i, c) = word >> (i - r) & 1 ? 1.0f : -1.0f;
+    }
   return signs;
+}
+
+/// What is found of a matrix: orthonormal directions of its rows, and the matrix times these.
+struct Range {
+  Eigen::MatrixXf right, images;
+};
+
+/// Adds the directions that these combinations of rows have and the range does not.
+void widen(Range& range, const MatrixF& matrix, const Eigen::MatrixXf& combinations) {
+  Eigen::MatrixXf rows = matrix.transpose() * combinations;
+  if (range.right.cols() > 0)
+    for (int twice = 0; twice < 2; ++twice) rows -= range.right * (range.right.transpose() * rows).eval();
+  const Eigen::MatrixXf fresh = orthonormal(rows);
+  const Eigen::MatrixXf images = matrix * fresh;
+  const Eigen::Index before = range.right.cols(), after = before + fresh.cols();
+  range.right.conservativeResize(matrix.cols(), after);
+  range.images.conservativeResize(matrix.rows(), after);
+  range.right.rightCols(fresh.cols()) = fresh;
+  range.images.rightCols(images.cols()) = images;
 }
 
 }  // namespace
@@ -83,17 +116,27 @@ Subspace leading_subspace(const MatrixF& matrix, const SubspaceOptions& options)
   if (!(largest > 0)) return result;
   const float down = std::ldexp(1.0f, -std::ilogb(largest));
   const MatrixF scaled = matrix * down;
-  Eigen::MatrixXf left = random_signs(matrix.rows(), k, options.seed);
+  const double least = options.least * double(down);
+  Range range;
   Axes axes;
-  for (uint32_t round = 0; round < std::max(options.iterations, 1u); ++round) {
-    const Eigen::MatrixXf right = orthonormal(scaled.transpose() * left);
-    axes = principal_axes(scaled * right);
-    left = axes.columns;
+  for (Eigen::Index asked = std::min<Eigen::Index>(wanted, std::max(options.first, 1u)), columns = 0;;
+       asked = std::min(2 * asked, wanted)) {
+    const Eigen::Index more = std::min(asked + Eigen::Index(options.oversampling), k) - columns;
+    widen(range, scaled, random_signs(matrix.rows(), columns, more, options.seed));
+    columns += more;
+    axes = principal_axes(gram_of(range.images));
+    if (asked >= wanted || axes.lengths.size() < asked || axes.lengths[asked - 1] < least) break;
+  }
+  for (uint32_t round = 1; round < options.iterations; ++round) {
+    const Eigen::MatrixXf left = axes_of(range.images, axes, axes.lengths.size());
+    range = {};
+    widen(range, scaled, left);
+    axes = principal_axes(gram_of(range.images));
   }
   const Eigen::Index kept = std::min(wanted, axes.lengths.size());
   result.singular = (axes.lengths.head(kept) / double(down)).eval();
-  result.left = axes.columns.leftCols(kept).eval();
-  result.right = matrix.transpose() * result.left;
+  result.left = axes_of(range.images, axes, kept);
+  result.right = range.right * (axes.turn.leftCols(kept) * result.singular.asDiagonal()).cast<float>();
   return result;
 }
 

@@ -19,19 +19,22 @@ void fix_product_blocking();
 struct Subspace {
   Eigen::VectorXd singular;  ///< descending
   Eigen::MatrixXf left;      ///< m x singular.size(), orthonormal columns
-  Eigen::MatrixXf right;     ///< n x singular.size(): the transposed matrix times left
+  Eigen::MatrixXf right;     ///< n x singular.size(), orthogonal columns of lengths `singular`
 };
 
 struct SubspaceOptions {
-  uint32_t rank = 32;  ///< directions that are wanted
+  uint32_t rank = 32;  ///< directions that are wanted at most
   uint32_t oversampling = 4;
   uint32_t iterations = 1;
   uint64_t seed = 0;  ///< of the +-1 that it starts from
+  double least = 0;   ///< singular values below are of no use: no more directions once one is
+  uint32_t first =
+      16;  ///< directions that are looked for at first; each time there are not enough, twice as many
 };
 
 /// At most min(rank, m, n) directions with a singular value above 0. One thread, in an order that depends on
-/// the shape alone: the same result for any number of threads. (2 iterations + 1) products of the matrix with
-/// rank + oversampling columns.
+/// the shape and on `least` alone: the same result for any number of threads. 2 iterations products of the
+/// matrix with as many columns as directions were looked for, and the oversampling.
 Subspace leading_subspace(const MatrixF& matrix, const SubspaceOptions& options);
 
 }  // namespace jsq
