@@ -1674,8 +1674,9 @@ class Ladder:
             left = max(0, left - self.stop[k])
         self.beyond = 0 if self.closed else max(1, left)
 
-    def level_table(self):
-        weights = [2 * self.stop[0]] + [w for w in self.stop[1:] for _ in range(2)]
+    def level_table(self, signs):
+        of_signs = {0: (1, 1), 64: (2, 0), 128: (0, 2)}[signs]
+        weights = [2 * self.stop[0]] + [w * times for w in self.stop[1:] for times in of_signs]
         return Table(weights + [0] * (31 - len(weights)) + [2 * self.beyond])
 
 
@@ -1798,14 +1799,14 @@ class ContextParameters(Parameters):
     def read(self, reader):
         flags, self.m = reader.integer(1), reader.integer(2)
         self.e = struct.unpack("<h", reader.raw(2))[0]
-        if flags > 63 or flags & 8 and flags & 48 or self.m < 32768 or not -160 <= self.e <= 128:
+        if flags & 192 == 192 or flags & 8 and flags & 48 or self.m < 32768 or not -160 <= self.e <= 128:
             reader.damaged("flags or step")
         self.exact = None
         if flags & 8:
             self.exact = reader.integer(4), reader.integer(1)
             if self.exact[1] > 31 or self.exact[0] << self.exact[1] > 0x7F7FFFFF:
                 reader.damaged("exact levels")
-        self.dependent = flags & 32
+        self.dependent, self.signs = flags & 32, flags & 192
         self.read_tables(reader)
         self.layers, self.columns, self.packed_elements, self.packed = {}, {}, 0, None
         if flags & 1:
@@ -1842,7 +1843,7 @@ class ContextParameters(Parameters):
             for t, ladder in enumerate(ladders):
                 if ladder.closed and self.lowest + t >= 4 or not ladder.closed and escapes is None:
                     reader.damaged("a table that is closed or open and must not be")
-        self.tables = [[ladder.level_table() for ladder in ladders] for ladders in (self.ladders, self.shifted)]
+        self.tables = [[ladder.level_table(self.signs) for ladder in ladders] for ladders in (self.ladders, self.shifted)]
         self.escapes = escapes and Table(escapes.stop)
         self.offsets, present = [[], []], bits.take(1)
         for ladders, offsets in zip((self.ladders, self.shifted), self.offsets):
@@ -2054,6 +2055,10 @@ class ContextParameters(Parameters):
             contexts = contexts + self.transforms[place][1][element % inner]
         return contexts + of_columns[element // inner % columns] if layout == 2 else contexts
 
+    def sign_reader(self, bits):
+        """What reads a sign that no symbol has (20.4)."""
+        return (lambda: self.signs == 128) if self.signs else (lambda: bits.take(1))
+
     def finish(self, stream, contexts):
         """Sections 2 and 3 and the raw bits of 20.4."""
         values, symbols, uses = np.zeros(contexts.size, np.float32), [], {}
@@ -2071,15 +2076,15 @@ class ContextParameters(Parameters):
         if any(x != 1 << 16 for x in stream.states):
             stream.reader.damaged("a state is wrong at the end")
         bits = BitReader(stream.reader)
-        lengths = iter(lengths)
+        lengths, sign = iter(lengths), self.sign_reader(bits)
         for i, symbol, table, raw in symbols:
             magnitude, negative = symbol + 1 >> 1, symbol and not symbol & 1
             if symbol == 31:
-                negative, length = bits.take(1), next(lengths)
+                negative, length = sign(), next(lengths)
                 magnitude = self.ladders[table].rungs - 1 + (1 << length) + bits.take(length)
             if raw:
                 if symbol == 0:
-                    negative = bits.take(1)
+                    negative = sign()
                 magnitude = magnitude << raw | bits.take(raw)
             if magnitude > 2147483632:
                 stream.reader.damaged("level beyond its limit")
@@ -2092,6 +2097,7 @@ class ContextParameters(Parameters):
         """20.7: section 2 of a stream whose ranges begin at these elements, with the raw bits from its end."""
         values, uses, state = np.zeros(contexts.size, np.float32), {}, 0
         bits = BitReader(ByteReader(stream.reader.data[::-1], "raw bits"))
+        sign = self.sign_reader(bits)
         for i, context in enumerate(contexts.tolist()):
             state = 0 if i in begins else state
             if context not in uses:
@@ -2105,12 +2111,12 @@ class ContextParameters(Parameters):
             magnitude, negative = symbol + 1 >> 1, symbol and not symbol & 1
             if symbol == 31:
                 stream.lane = i & stream.mask
-                length, negative = stream.take(self.escapes), bits.take(1)
+                length, negative = stream.take(self.escapes), sign()
                 rungs = (self.shifted if shifted else self.ladders)[table].rungs
                 magnitude = rungs - 1 + (1 << length) + bits.take(length)
             if raw:
                 if symbol == 0:
-                    negative = bits.take(1)
+                    negative = sign()
                 magnitude = magnitude << raw | bits.take(raw)
             if magnitude > 2147483632:
                 stream.reader.damaged("level beyond its limit")

@@ -56,9 +56,20 @@ std::string index_text(const TensorInfo& info, uint64_t storage_index) {
   return "[" + text + "]";
 }
 
+/// A block, or the exceptions behind a tensor's last one, as it was coded.
+struct CodedBlock {
+  size_t job = 0;
+  uint64_t first = 0;
+  uint64_t bytes = 0;
+  bool exceptions = false;
+  BlockSums sums;
+  uint64_t stored_bytes() const { return bytes > 0 ? bytes + wire::checksum_bytes : 0; }
+};
+
 /// One encoded frame body and the directory that goes with it.
 struct Encoded {
   Spool blocks;
+  std::vector<CodedBlock> coded;
   wire::Directory directory;
   std::string stored_directory;
   std::vector<uint64_t> tensor_bytes;
@@ -259,6 +270,7 @@ class Compressor {
     for (int attempt = 0; attempt < attempts || !best; ++attempt) {
       const double expected = aim(body);
       Encoded encoded = encode();
+      improve_tail(encoded, budget);
       const uint64_t total = encoded.total();
       const bool learned = pools_.size() == 1 && pools_[0].encoder->learn(total - std::min(total, overhead));
       smallest = std::min(smallest, total);
@@ -284,6 +296,39 @@ class Compressor {
       if (learned) body = net * (1 - 0.2 * (1 - enough) * (1 + attempt));
     }
     return *std::move(best);
+  }
+
+  /// Codes the last blocks again where that brings the frame closer to the budget.
+  void improve_tail(Encoded& encoded, uint64_t budget) {
+    const auto meets = [&](uint64_t total) { return total <= budget && double(total) >= 0.998 * double(budget); };
+    const auto is_block = [](const CodedBlock& block) { return !block.exceptions; };
+    if (pools_.size() != 1 || meets(encoded.total())) return;
+    Encoded tail;
+    uint64_t total = encoded.total();
+    std::vector<CodedBlock> coded = encoded.coded;
+    for (int attempt = 0; attempt < 3; ++attempt) {
+      std::vector<MethodEncoder::TakenBlock> taken;
+      for (const CodedBlock& block : coded)
+        if (is_block(block)) taken.push_back({jobs_[block.job].index_in_pool, block.first, block.bytes});
+      const std::optional<size_t> stay = pools_[0].encoder->aim_tail(0.9993 * double(budget) - double(total), taken);
+      if (!stay) return;
+      size_t kept = 0;  // of all that is stored, exceptions too
+      for (size_t blocks = 0; blocks < *stay || !is_block(coded[kept]); ++kept) blocks += is_block(coded[kept]);
+      tail = encode(nullptr, kept);
+      uint64_t kept_bytes = 0;
+      for (size_t i = 0; i < kept; ++i) kept_bytes += coded[i].stored_bytes();
+      coded.resize(kept);
+      coded.insert(coded.end(), tail.coded.begin(), tail.coded.end());
+      tail.coded = coded;
+      finish(tail);
+      total = tail.total() + kept_bytes;
+      if (!meets(total)) continue;
+      encoded.blocks.shrink(kept_bytes);
+      tail.blocks.copy_to(encoded.blocks);
+      std::swap(encoded.blocks, tail.blocks);
+      encoded = std::move(tail);
+      return;
+    }
   }
 
   /// Aims every pool at its share of the bytes; returns what is expected in all.
@@ -350,13 +395,26 @@ class Compressor {
     return directory;
   }
 
-  /// Codes all blocks, to `direct` where it is given.
-  Encoded encode(ByteSink* direct = nullptr) {
-    Encoded encoded;
-    if (direct != nullptr) encoded.blocks.forward_to(*direct);
+  /// Directory and sums of what was coded.
+  void finish(Encoded& encoded) const {
     encoded.directory = make_directory();
     encoded.tensor_bytes.assign(jobs_.size(), 0);
     encoded.tensor_sums.assign(jobs_.size(), {});
+    for (const CodedBlock& block : encoded.coded) {
+      FrameTensor& tensor = encoded.directory.tensors[block.job];
+      if (block.exceptions) tensor.exception_bytes = block.bytes;
+      else tensor.block_bytes.push_back(block.bytes);
+      encoded.tensor_bytes[block.job] += block.stored_bytes();
+      encoded.tensor_sums[block.job].add(block.sums);
+    }
+    encoded.stored_directory = wire::write_directory(encoded.directory);
+  }
+
+  /// Codes all blocks but the first `skipped`, to `direct` where it is given.
+  Encoded encode(ByteSink* direct = nullptr, size_t skipped = 0) {
+    Encoded encoded;
+    if (direct != nullptr) encoded.blocks.forward_to(*direct);
+    const wire::Directory directory = make_directory();
     struct Block {
       size_t job = 0;
       size_t index = 0;
@@ -393,19 +451,24 @@ class Compressor {
     for (size_t p = 0; p < pools_.size(); ++p) from_device[p] = pools_[p].encoder->encode_on_device();
     const auto next = [&](tbb::flow_control& control) -> std::shared_ptr<Block> {
       for (; j < jobs_.size(); ++j, at = 0, index = 0) {
-        const FrameTensor& tensor = encoded.directory.tensors[j];
-        const uint64_t elements = tensor.info.elements();
+        const FrameTensor& tensor = directory.tensors[j];
+        const uint64_t elements = tensor.info.elements(), length = uint64_t(1) << tensor.block_log2;
+        for (; skipped > 0 && at < elements; --skipped, ++index) at += std::min(length, elements - at);
         if (at < elements) {
           auto block = fresh_block();
           block->job = j;
           block->index = index++;
           block->first = at;
-          block->count = size_t(std::min(uint64_t(1) << tensor.block_log2, elements - at));
+          block->count = size_t(std::min(length, elements - at));
           at += block->count;
           if (DeviceBlocks* blocks = from_device[jobs_[j].pool].get()) blocks->next(block->bytes, block->sums);
           return block;
         }
         if (!nonfinite_[j].kept.index.empty() && at == elements) {
+          if (skipped > 0) {
+            --skipped;
+            continue;
+          }
           auto block = fresh_block();
           block->job = j;
           block->index = index;
@@ -431,16 +494,12 @@ class Compressor {
       return block;
     };
     const auto store = [&](std::shared_ptr<Block> block) {
-      FrameTensor& tensor = encoded.directory.tensors[block->job];
-      if (block->exceptions) tensor.exception_bytes = block->bytes.size();
-      else tensor.block_bytes.push_back(block->bytes.size());
+      encoded.coded.push_back({block->job, block->first, block->bytes.size(), block->exceptions, block->sums});
       if (!block->bytes.empty()) {
         const uint32_t checksum = wire::block_checksum(block->bytes, block->job, block->index);
         encoded.blocks.append({reinterpret_cast<const char*>(&checksum), sizeof checksum});
         encoded.blocks.append(block->bytes);
-        encoded.tensor_bytes[block->job] += block->bytes.size() + sizeof checksum;
       }
-      encoded.tensor_sums[block->job].add(block->sums);
       done += block->count;
       {
         const std::lock_guard lock(mutex);
@@ -453,7 +512,7 @@ class Compressor {
         tbb::make_filter<void, std::shared_ptr<Block>>(tbb::filter_mode::serial_in_order, next) &
             tbb::make_filter<std::shared_ptr<Block>, std::shared_ptr<Block>>(tbb::filter_mode::parallel, code) &
             tbb::make_filter<std::shared_ptr<Block>, void>(tbb::filter_mode::serial_in_order, store));
-    encoded.stored_directory = wire::write_directory(encoded.directory);
+    finish(encoded);
     return encoded;
   }
 

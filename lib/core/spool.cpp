@@ -33,6 +33,25 @@ void Spool::append(std::string_view bytes) {
   if (std::fwrite(bytes.data(), 1, bytes.size(), file_.get()) != bytes.size()) failed("cannot write");
 }
 
+void Spool::shrink(uint64_t size) {
+  if (size < memory_.size()) memory_.resize(size_t(size));
+  size_ = size;
+  // What the file has beyond is not read again, or written over.
+  if (file_ && std::fseek(file_.get(), long(size - memory_.size()), SEEK_SET) != 0) failed("cannot go back");
+}
+
+void Spool::copy_to(Spool& out) {
+  struct Sink final : ByteSink {
+    explicit Sink(Spool& to) : to(to) {}
+    void write(std::span<const std::byte> bytes) override {
+      to.append({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    }
+    Spool& to;
+  };
+  Sink sink(out);
+  copy_to(sink);
+}
+
 void Spool::copy_to(ByteSink& out) {
   if (forward_ != nullptr) return;
   out.write(std::as_bytes(std::span(memory_)));

@@ -19,8 +19,12 @@ class Spool {
   /// \throws Error write_failed when the temporary file cannot take the bytes.
   void append(std::string_view bytes);
   uint64_t size() const { return size_; }
+  /// Forgets everything behind the first `size` bytes.  \pre forward_to was not called, size <= size()
+  /// \throws Error write_failed as append() does.
+  void shrink(uint64_t size);
   /// Writes everything to `out`, in order.
   void copy_to(ByteSink& out);
+  void copy_to(Spool& out);
 
  private:
   struct CloseFile {

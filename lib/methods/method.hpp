@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -64,6 +65,17 @@ class MethodEncoder {
   /// What blocks and parameters really took after the last aim_bytes. Returns whether the next one will be
   /// right because of it; otherwise it is as far off as the last.
   virtual bool learn(uint64_t body_bytes);
+  /// A block as it was coded after the last aim.
+  struct TakenBlock {
+    size_t tensor = 0;  ///< of the pool
+    uint64_t first = 0;
+    uint64_t bytes = 0;
+  };
+  /// A finer aim than aim_bytes() can take beforehand: chooses other ways to code the last blocks, so that all of
+  /// them, which took `taken`, and the set are expected to take `more` bytes more (fewer where negative). Blocks
+  /// before these stay valid with the new set. Returns how many stay; nothing where the method cannot. May be asked
+  /// again, with what the last blocks took then.
+  virtual std::optional<size_t> aim_tail(double more, std::span<const TakenBlock> taken);
   /// The papers' accounting: at most this many payload bits.  \throws Error unreachable_target.
   virtual void aim_payload_bits(uint64_t payload_bits) = 0;
   /// The fewest bytes whose error is at most `target` (nmse, maxabs or hprime).  \throws Error

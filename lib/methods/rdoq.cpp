@@ -92,6 +92,7 @@ class RdoqEncoder final : public MethodEncoder {
     if (pool_.summary().max_key == 0 || body_bytes < 8) return drop_all();
     if (prepare(wanted)) adapted_.trained.reset();
     exact_ = false;
+    tail_.reset();
     if (std::optional<RdoqPlan> exact = plain_.exact_plan(wanted)) {
       const double bytes = plain_.exact_bytes(*exact);
       if (bytes <= double(body_bytes)) {
@@ -140,6 +141,37 @@ class RdoqEncoder final : public MethodEncoder {
     learned_ = std::clamp(expected_ / double(body_bytes), 0.5, 2.0);
     return true;
   }
+
+  std::optional<size_t> aim_tail(double more, std::span<const TakenBlock> taken) override {
+    if (coded_->whole() || dropped_ || exact_ || dither_) return {};
+    const auto bytes_from = [&](size_t block) {
+      double bytes = 0;
+      for (; block < taken.size(); ++block) bytes += double(taken[block].bytes);
+      return bytes;
+    };
+    if (tail_ && (tail_->bytes.size() > 3 || tail_->first >= taken.size())) return {};
+    if (!tail_) {
+      const RdoqPlan& plan = coded_->plan_in_use();
+      if (plan.cut > 0) return {};
+      // A tail that has to change by an eighth at most: then its slope is near that of the rest.
+      const double least = std::max(8 * std::abs(more), bytes_from(0) / 64);
+      size_t first = taken.size();
+      for (double bytes = 0; first > 0 && bytes < least;) bytes += double(taken[--first].bytes);
+      const double bytes = bytes_from(first);
+      if (bytes < 2 * std::abs(more) || bytes <= 0) return {};
+      tail_ = Tail{
+          first, pool_.tensors()[taken[first].tensor].first + taken[first].first, {plan.lambda()}, {bytes}};
+      tail_->lambda.push_back(lambda_for(plan, 1 + more / bytes));
+    } else {
+      tail_->bytes.push_back(bytes_from(tail_->first));
+      tail_->lambda.push_back(tail_->towards(tail_->bytes.back() + more));
+    }
+    RdoqPlan plan =
+        with_lambda(coded_->plan_in_use(), tail_->lambda.back(), tail_->lambda.front(), tail_->begins);
+    use(std::move(plan));
+    return tail_->first;
+  }
+
   void aim_payload_bits(uint64_t payload_bits) override {
     // Tables and scales of columns are no payload, and what they take depends on the aim.
     uint64_t apart = 64;
@@ -452,10 +484,26 @@ class RdoqEncoder final : public MethodEncoder {
 
   double largest() const { return coded_->largest(); }
 
+  /// The weight of a bit with which the plan's blocks are expected to take `factor` times the bytes.
+  double lambda_for(const RdoqPlan& plan, double factor) const {
+    const double fixed = double(parameters_.size()), whole = coded_->measure(plan).bytes - fixed;
+    double before = plan.lambda(), bytes_before = whole, lambda = before * (factor > 1 ? 0.8 : 1.25);
+    for (int round = 0;; ++round) {
+      const double bytes = coded_->measure(with_lambda(plan, lambda)).bytes - fixed;
+      const double slope = (bytes - bytes_before) / (lambda - before);
+      if (round == 3 || !(slope < 0) || std::abs(bytes / whole - factor) < 2e-4) return lambda;
+      before = lambda;
+      bytes_before = bytes;
+      lambda = std::clamp(lambda + (factor * whole - bytes) / slope, plan.lambda() / 8, 8 * plan.lambda());
+      if (lambda == before) return lambda;
+    }
+  }
+
   TrainingOptions training_options(double lambda) const {
     TrainingOptions training;
     training.lambda = lambda;
     training.open = !coded_->whole() || dither_;
+    training.signs = coded_->signs();
     training.dithered = training.uniform = dither_.has_value();
     return training;
   }
@@ -703,6 +751,23 @@ class RdoqEncoder final : public MethodEncoder {
   static constexpr double near_bytes = 2;  ///< of a small budget, as near as makes no difference
   static constexpr int chosen_rounds_ = 2;
   bool dropped_ = true;
+  /// The last blocks, where they are coded with another weight of a bit than the others, and what was tried.
+  struct Tail {
+    size_t first = 0;                   ///< number of its first block
+    uint64_t begins = 0;                ///< pool index of its first element
+    std::vector<double> lambda, bytes;  ///< one after the other; bytes that the blocks took
+
+    /// The weight for so many bytes, on the line through the two tries nearest to them.
+    double towards(double wanted) const {
+      size_t a = 0, b = 1;
+      for (size_t k = 2; k < bytes.size(); ++k)
+        (std::abs(bytes[a] - wanted) > std::abs(bytes[b] - wanted) ? a : b) = k;
+      const double slope = (bytes[b] - bytes[a]) / (lambda[b] - lambda[a]);
+      if (!(slope < 0)) return lambda[b];
+      return std::clamp(lambda[b] + (wanted - bytes[b]) / slope, lambda.front() / 16, lambda.front() * 16);
+    }
+  };
+  std::optional<Tail> tail_;
   std::optional<uint64_t> dither_;  ///< stream of random numbers, with stochastic rounding
   bool exact_ = false;              ///< the last aim took an exact copy
 };

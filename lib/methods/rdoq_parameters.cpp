@@ -86,7 +86,11 @@ std::vector<TransformSite> RdoqParameters::sites(uint32_t tensor, const TensorIn
 namespace {
 
 constexpr uint8_t has_layers = 1, has_columns = 2, has_pack = 4, is_exact = 8, has_transforms = 16,
-                  is_dependent = 32;
+                  is_dependent = 32, is_positive = 64, is_negative = 128;
+
+uint8_t sign_flags(LevelSigns signs) {
+  return signs == LevelSigns::positive ? is_positive : signs == LevelSigns::negative ? is_negative : 0;
+}
 
 /// Shapes repeat in patterns: a distance of 0 and a new shape, or a distance back and how many to copy from
 /// there.
@@ -219,7 +223,8 @@ std::string write_rdoq_parameters(const RdoqParameters& parameters) {
                  (parameters.columns.empty() ? 0 : has_columns) |
                  (parameters.packed_elements ? has_pack : 0) | (parameters.values.exact ? is_exact : 0) |
                  (parameters.has_transforms ? has_transforms : 0) |
-                 (parameters.coder.model().dependent() ? is_dependent : 0)));
+                 (parameters.coder.model().dependent() ? is_dependent : 0) |
+                 sign_flags(parameters.coder.model().signs)));
   out.u16(parameters.values.mantissa);
   out.u16(uint16_t(parameters.values.exponent));
   if (parameters.values.exact) {
@@ -249,9 +254,9 @@ RdoqParameters read_rdoq_parameters(std::string_view bytes, std::string_view wha
   RdoqParameters parameters;
   ByteReader in(bytes, what);
   const uint8_t flags = in.u8();
-  if (flags > (has_layers | has_columns | has_pack | is_exact | has_transforms | is_dependent) ||
-      (flags & is_exact && flags & (has_transforms | is_dependent)))
-    in.damaged("unknown flags " + std::to_string(flags));
+  if ((flags & is_exact && flags & (has_transforms | is_dependent)) ||
+      (flags & is_positive && flags & is_negative))
+    in.damaged("impossible flags " + std::to_string(flags));
   Reconstruction values;
   values.mantissa = in.u16();
   values.exponent = int16_t(in.u16());
@@ -270,6 +275,9 @@ RdoqParameters read_rdoq_parameters(std::string_view bytes, std::string_view wha
       !read_offsets(bits, values, model) || !bits.align() || bits.overrun() ||
       bits.consumed() > in.remaining())
     in.damaged("impossible context tables");
+  model.signs = flags & is_positive   ? LevelSigns::positive
+                : flags & is_negative ? LevelSigns::negative
+                                      : LevelSigns::both;
   in.raw(bits.consumed());
   parameters.values = values;
   parameters.has_transforms = flags & has_transforms;

@@ -3,17 +3,36 @@
 #include <tbb/parallel_for.h>
 
 #include <algorithm>
-#include <bit>
+#include <atomic>
 #include <cmath>
 
-#include "kernels/cpu/error_sums.hpp"
 #include "kernels/cpu/uniforms.hpp"
 #include "kernels/element/float_bits.hpp"
-#include "lib/core/stored_values.hpp"
 #include "lib/methods/rdoq_estimates.hpp"
 #include "lib/methods/rdoq_scales.hpp"
 
 namespace jsq {
+
+namespace {
+
+/// The sign that no value of the pool opposes, if there is one.
+LevelSigns signs_of(const TensorPool& pool) {
+  // Sums of values and of magnitudes are added in one order: they differ unless signs agree, or what opposes
+  // is lost in rounding, which a look at the values tells.
+  const Summary& summary = pool.summary();
+  if (summary.sum == 0 || std::abs(summary.sum) != summary.sum_abs) return LevelSigns::both;
+  const bool positive = summary.sum > 0;
+  std::atomic<bool> opposed = false;
+  pool.visit([&](uint64_t, std::span<const float> values) {
+    if (!opposed &&
+        std::any_of(values.begin(), values.end(), [&](float g) { return positive ? g < 0 : g > 0; }))
+      opposed = true;
+  });
+  if (opposed) return LevelSigns::both;
+  return positive ? LevelSigns::positive : LevelSigns::negative;
+}
+
+}  // namespace
 
 RdoqPool::RdoqPool(const TensorPool& pool, bool choose_scales) : RdoqPool(pool, choose_scales, nullptr) {}
 
@@ -32,6 +51,7 @@ RdoqPool::RdoqPool(const TensorPool& pool, bool choose_scales, std::shared_ptr<c
     tensors_.push_back(std::move(planned));
   }
   if (stage_ && !stage_->transforms().empty()) transform_stream_ = write_transform_stream();
+  if (!stage_) signs_ = signs_of(pool);
 }
 
 double RdoqPool::largest() const {
@@ -250,224 +270,6 @@ void RdoqPool::match_magnitudes(std::vector<Atom>& sample) const {
   }
 }
 
-std::vector<std::vector<std::array<double, RdoqPool::layouts>>> RdoqPool::layout_costs(
-    const RdoqPlan& plan) const {
-  const double step = plan.coder.values().step(), square = step * step, lambda = plan.quantizer.lambda();
-  std::vector<std::vector<std::array<double, layouts>>> costs(tensors_.size());
-  for (size_t t = 0; t < tensors_.size(); ++t) costs[t].resize(tensors_[t].plans.size());
-  std::vector<float> scratch;
-  AtomCounter counter;
-  // Of a large sample some units are enough to tell; every tensor that has units keeps its first.
-  uint64_t sampled = 0;
-  for (const PoolBlock& unit : units_) sampled += unit.count;
-  const size_t every = size_t(std::max<uint64_t>(1, sampled / training_elements));
-  for (size_t u = 0; u < units_.size(); ++u) {
-    const size_t t = units_[u].tensor;
-    if (u >= packed_units_ && u % every != 0 && u > 0 && units_[u - 1].tensor == t) continue;
-    const std::span<const float> values = read(units_[u], scratch);
-    size_t at = 0;
-    for (const PartPiece& place : pieces_of(tensors_[t].parts, units_[u].first, values.size())) {
-      const std::span<const float> own = values.subspan(at, place.piece.count);
-      at += place.piece.count;
-      const ScaleView& view = place.piece.view;
-      for (size_t layout = 0; layout < layouts; ++layout) {
-        double& cost = costs[t][place.part][layout];
-        const bool possible = layout == one_scale    ? true
-                              : layout == row_scales ? view.rows > 1
-                              : layout == row_and_column_scales
-                                  ? !tensors_[t].plans[place.part].columns.empty()
-                                  : run_elements(ScaleLayout(layout)) < view.rows * view.row_elements();
-        if (!possible) {
-          cost = HUGE_VAL;
-          continue;
-        }
-        ScaledPiece scaled = measure_piece(t, place, ScaleLayout(layout), own);
-        count_piece(scaled, own, counter);
-        relate(plan, scaled);
-        SideWriter side;
-        ScaleCodec codec;
-        write_scales(scaled, codec, side);
-        double bits = double(side.bits_q16()) / 65536, error = 0;
-        for (const Atom& atom : counter.take()) {
-          const ContextClass k = plan.coder.class_of(atom.octaves - plan.octaves);
-          const double x = atom.mean / step;
-          const int32_t level = plan.quantizer.level(float(x), k);
-          const double value = double(plan.coder.values().points(plan.coder.use(k), uint32_t(level))) / 256;
-          error += level == 0 ? atom.count * x * x + atom.spread / square
-                              : atom_error(atom, (x - value) * (x - value), square) / square;
-          bits += atom.count * plan.quantizer.bits(level, k);
-        }
-        cost += error + lambda * bits;
-      }
-    }
-  }
-  for (size_t t = 0; t < tensors_.size(); ++t)
-    for (size_t p = 0; p < tensors_[t].plans.size(); ++p) {
-      const Part& part = tensors_[t].plans[p];
-      if (part.columns.empty() || !(costs[t][p][row_and_column_scales] > 0)) continue;
-      // Columns in the parameter set are paid once, whatever share of the part was looked at.
-      SideWriter side;
-      ScaleCodec codec;
-      codec.write(side, part.columns, true);
-      const bool in_stream = tensors_[t].packed || pool_.tensors()[t].info->elements() <= uint64_t(1)
-                                                                                              << block_log2_;
-      if (!in_stream)
-        costs[t][p][row_and_column_scales] +=
-            lambda * double(side.bits_q16()) / 65536 / (weight_ * double(every));
-    }
-  return costs;
-}
-
-bool RdoqPool::improve_layouts(const RdoqPlan& plan) {
-  const auto costs = layout_costs(plan);
-  bool changed = false;
-  for (size_t t = 0; t < tensors_.size(); ++t)
-    for (size_t p = 0; p < tensors_[t].plans.size(); ++p) {
-      Part& part = tensors_[t].plans[p];
-      const auto& cost = costs[t][p];
-      const auto least = std::min_element(cost.begin(), cost.end());
-      const auto chosen = ScaleLayout(least - cost.begin());
-      if (cost[part.layout] <= *least || chosen == part.layout) continue;
-      part.layout = chosen;
-      changed = true;
-    }
-  return changed;
-}
-
-std::vector<std::vector<double>> RdoqPool::part_costs(const RdoqPlan& plan) const {
-  std::vector<std::vector<double>> result;
-  for (const auto& tensor : layout_costs(plan)) {
-    auto& least = result.emplace_back();
-    for (const auto& cost : tensor) least.push_back(*std::min_element(cost.begin(), cost.end()));
-  }
-  return result;
-}
-
-namespace {
-
-/// What columns and frequencies add to the scale of a row at most, if anything.
-int most_offset(const ScaledPiece& scaled) {
-  int of_columns = 0, of_frequencies = 0;
-  for (int16_t b : scaled.columns) of_columns = std::max<int>(of_columns, b);
-  for (int16_t b : scaled.frequencies) of_frequencies = std::max<int>(of_frequencies, b);
-  return of_columns + of_frequencies;
-}
-
-}  // namespace
-
-namespace {
-
-/// What columns and frequencies add to the scale of a row at least.
-int least_offset(const ScaledPiece& scaled) {
-  int least = 0;
-  for (const std::span<const int16_t> offsets :
-       {std::span<const int16_t>(scaled.columns), scaled.frequencies})
-    if (!offsets.empty()) least += std::min<int>(0, *std::min_element(offsets.begin(), offsets.end()));
-  return least;
-}
-
-}  // namespace
-
-/// Measured scales become what the stream stores: relative to the step, and equal where they are too low to
-/// matter.
-void RdoqPool::relate(const RdoqPlan& plan, ScaledPiece& scaled) const {
-  const int lowest = plan.coder.model().lowest,
-            floor = std::max(least_scale, lowest - 1 - most_offset(scaled));
-  // With dither every element that is not zero needs a table; rows of zeros need none.
-  const int lifted = std::max(floor, lowest - least_offset(scaled));
-  for (int16_t& r : scaled.rows)
-    r = int16_t(
-        std::clamp(int(r) - plan.octaves, plan.dither && r > octaves_of_zero ? lifted : floor, most_scale));
-}
-
-/// Each row in turn takes a scale near its own with the least error + lambda bits, where bits of scales count
-/// `patience` times: a scale that differs spoils the prediction of the next ones. Returns the cost of the
-/// piece, scales included.
-double RdoqPool::choose_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span<const uint16_t> keys,
-                             ScaleCodec codec, double patience) const {
-  const Stretches stretches = stretches_of(scaled.piece, scaled.layout);
-  const double lambda = plan.quantizer.lambda() / 65536;
-  const int most = most_offset(scaled);
-  const int floor = std::max(least_scale, plan.coder.model().lowest - 1 - most);
-  SideWriter ignored;
-  double total = 0;
-  size_t at = 0;
-  for (size_t r = 0; r < stretches.number; ++r) {
-    const size_t length = std::min(r == 0 ? stretches.first : stretches.other, scaled.piece.count - at);
-    const auto error_and_bits = [&](int scale) {
-      double cost = 0;
-      const auto add_run = [&](size_t first, size_t n, int of_run) {
-        if (scaled.frequencies.empty()) {
-          const float* costs = plan.row_costs.data() + plan.coder.class_of(of_run) * cost_keys;
-          for (size_t i = first; i < first + n; ++i) cost += double(costs[keys[i]]);
-          return;
-        }
-        for (size_t i = first; i < first + n; ++i) {
-          const int frequency =
-              scaled.frequencies[size_t((scaled.piece.first + i) % scaled.frequencies.size())];
-          cost += double(plan.row_costs[plan.coder.class_of(of_run + frequency) * cost_keys + keys[i]]);
-        }
-      };
-      if (scaled.layout != row_and_column_scales) {
-        add_run(at, length, scale);
-        return cost;
-      }
-      const ScaleView& view = scaled.piece.view;
-      const uint64_t in_row = (scaled.piece.first + at) % view.row_elements();
-      size_t column = size_t(in_row / view.inner), left = size_t(view.inner - in_row % view.inner);
-      for (size_t done = 0; done < length;) {
-        const size_t n = std::min(left, length - done);
-        add_run(at + done, n, scale + scaled.columns[column]);
-        done += n;
-        ++column;
-        left = size_t(view.inner);
-      }
-      return cost;
-    };
-    const int own = scaled.rows[r];
-    double least = HUGE_VAL, paid = 0;
-    int chosen = own;
-    const auto consider = [&](int scale) {
-      const double cost = error_and_bits(scale), side = lambda * codec.cost_q16(scale, false);
-      if (cost + patience * side >= least) return;
-      least = cost + patience * side;
-      paid = cost + side;
-      chosen = scale;
-    };
-    if (patience == 0) {
-      consider(own);
-    } else {
-      for (int scale = std::max(floor, own - 2); scale <= std::min(most_scale, own + 2); ++scale)
-        consider(scale);
-      if (own - 2 > floor) consider(floor);
-    }
-    total += paid;
-    const auto taken = int16_t(chosen);
-    scaled.rows[r] = taken;
-    codec.write(ignored, std::span(&taken, 1), false);
-    at += length;
-  }
-  return total;
-}
-
-/// The best of the measured scales and of two choices.
-void RdoqPool::improve_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span<const float> values,
-                            const ScaleCodec& codec) const {
-  const float inverse = float(1 / plan.coder.values().step());
-  std::vector<uint16_t> keys(values.size());
-  for (size_t i = 0; i < values.size(); ++i) keys[i] = uint16_t(cost_key(values[i] * inverse));
-  ScaledPiece best = scaled;
-  double least = HUGE_VAL;
-  for (const double patience : {0.0, 1.5, 3.0}) {
-    ScaledPiece candidate = scaled;
-    const double cost = choose_rows(plan, candidate, keys, codec, patience);
-    if (cost >= least) continue;
-    least = cost;
-    best = std::move(candidate);
-  }
-  scaled = std::move(best);
-}
-
 // --- Coding
 // --------------------------------------------------------------------------------------------------------------
 
@@ -493,27 +295,6 @@ RdoqPlan RdoqPool::dithered_plan(const Trained& trained, double lambda, uint64_t
   return plan;
 }
 
-namespace {
-
-/// Runs that an exact copy has shares of zeros by.
-constexpr ScaleLayout exact_layout = 5;  // 64 elements
-
-uint32_t exact_level(float g, const Reconstruction& values) {
-  const uint32_t key = element::magnitude_key(g);
-  return key == 0 ? 0 : (key >> values.shift) - values.base + 1;
-}
-
-}  // namespace
-
-std::optional<RdoqPlan> RdoqPool::exact_plan(double bytes) const {
-  const Summary& summary = pool_.summary();
-  if (double(summary.elements - summary.zeros) > 8 * bytes) return {};
-  if (whole()) return exact_plan(units_, 8 * bytes);
-  // A sample tells most pools that are nothing for it.
-  if (!exact_plan(units_, 1.5 * 8 * bytes / weight_)) return {};
-  return exact_plan(all_blocks(), 8 * bytes);
-}
-
 std::vector<PoolBlock> RdoqPool::all_blocks() const {
   std::vector<PoolBlock> blocks(units_.begin(), units_.begin() + std::ptrdiff_t(packed_units_));
   for (const PoolBlock& block : pool_blocks(pool_, block_log2_))
@@ -521,85 +302,11 @@ std::vector<PoolBlock> RdoqPool::all_blocks() const {
   return blocks;
 }
 
-/// The plan for these blocks, if they take no more than so many bits.
-std::optional<RdoqPlan> RdoqPool::exact_plan(std::span<const PoolBlock> blocks, double most_bits) const {
-  // Trailing zeros that all keys share, and the smallest key.
-  uint32_t any = 0, smallest = UINT32_MAX;
-  std::vector<float> scratch;
-  for (const PoolBlock& unit : blocks)
-    for (float g : read(unit, scratch)) {
-      const uint32_t key = element::magnitude_key(g);
-      any |= key;
-      if (key > 0) smallest = std::min(smallest, key);
-      // -0 is +0 here: its bits are not kept.
-    }
-  if (any == 0) return {};
-  RdoqPlan plan;
-  Reconstruction values;
-  values.exponent = -15;
-  values.exact = true;
-  values.shift = uint8_t(std::countr_zero(any));
-  values.base = smallest >> values.shift;
-  // Levels by context, and how long escapes are, for up to 1, 2, .. rungs: counted with all of them, then
-  // with those kept.
-  ContextModel model;
-  for (int round = 0; round < 2; ++round) {
-    std::vector<MagnitudeCounts> counts(15);
-    EscapeCounts escapes{};
-    double bits = 0;
-    for (const PoolBlock& unit : blocks) {
-      if (bits > most_bits) return {};
-      const std::span<const float> block = read(unit, scratch);
-      std::vector<int16_t> rows;
-      size_t at = 0;
-      for (const PartPiece& place : pieces_of(tensors_[unit.tensor].parts, unit.first, block.size())) {
-        const std::span<const float> own = block.subspan(at, place.piece.count);
-        measure_shares(own, place.piece, exact_layout, rows);
-        const Stretches stretches = stretches_of(place.piece, exact_layout);
-        for (size_t r = 0, i = 0; r < stretches.number; ++r)
-          for (size_t end = std::min(own.size(), i + (r == 0 ? stretches.first : stretches.other)); i < end;
-               ++i) {
-            if (rows[r] < -14) continue;
-            const uint32_t level = exact_level(own[i], values);
-            const size_t t = size_t(rows[r] + 14);
-            ++counts[t][std::min(level, most_rungs)];
-            const uint32_t rungs = round == 0                ? most_rungs
-                                   : t < model.tables.size() ? model.tables[t].rungs
-                                                             : 1;
-            if (level >= rungs) {
-              const auto length = uint32_t(std::bit_width(level - rungs + 1)) - 1;
-              ++escapes[length];
-              bits += length + 1;
-            }
-          }
-        at += place.piece.count;
-      }
-    }
-    if (bits > most_bits) return {};
-    if (round == 0) fit_tables(model, -14, counts, false);
-    fit_escapes(model, escapes, true);
-  }
-  plan.coder = ContextCoder(std::move(model), std::move(values));
-  plan.octaves = 0;
-  return plan;
-}
-
 /// The scales that a range is coded with, as side symbols of its stream.
 void RdoqPool::scale_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values,
                            ScaleCodec& codec, SideWriter& side, Work& work) const {
   size_t at = 0;
-  if (plan.coder.values().exact) {
-    work.pieces.clear();
-    for (const PartPiece& place : pieces_of(tensors_[t].parts, first, values.size())) {
-      ScaledPiece& scaled =
-          work.pieces.emplace_back(ScaledPiece{place.part, place.piece, exact_layout, {}, {}, {}});
-      measure_shares(values.subspan(at, place.piece.count), place.piece, exact_layout, scaled.rows);
-      at += place.piece.count;
-    }
-    at = 0;
-  } else {
-    work.pieces = measure_range(t, first, values);
-  }
+  work.pieces = plan.coder.values().exact ? measure_exact(t, first, values) : measure_range(t, first, values);
   for (ScaledPiece& scaled : work.pieces) {
     relate(plan, scaled);
     if (!plan.row_costs.empty()) improve_rows(plan, scaled, values.subspan(at, scaled.piece.count), codec);
@@ -675,12 +382,7 @@ void RdoqPool::quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, st
   work.active.positions.clear();
   work.active.levels.clear();
   if (plan.coder.values().exact) {
-    for (size_t i = 0; i < values.size(); ++i) {
-      const auto level = int32_t(exact_level(values[i], plan.coder.values()));
-      if (level == 0) continue;
-      work.active.positions.push_back(uint32_t(i));
-      work.active.levels.push_back(values[i] < 0 ? -level : level);
-    }
+    copy_levels(plan.coder.values(), values, work.active);
     work.nonzero = !work.active.levels.empty();
     return;
   }
@@ -771,164 +473,6 @@ RdoqParameters RdoqPool::parameters_of(const RdoqPlan& plan, std::vector<Work>& 
     parameters.pack = encode_units(plan, 0, packed_units_, packed);
   }
   return parameters;
-}
-
-double RdoqPool::expected_bytes(const Trained& trained) const {
-  RdoqPlan plan;
-  plan.coder = ContextCoder(trained.model, trained.values);
-  plan.octaves = trained.values.step_octaves();
-  return (trained.bits + double(trained.table_bits) + side_bits(plan)) / 8 + 10 * blocks_ + 12 +
-         double(transform_stream_.size());
-}
-
-RdoqOutcome RdoqPool::measure(const RdoqPlan& plan) const {
-  if (!plan.possible) return {HUGE_VAL, HUGE_VAL, HUGE_VAL, 0, 0};
-  std::vector<RdoqOutcome> parts(units_.size());
-  std::vector<Work> packed;
-  const RdoqParameters parameters = parameters_of(plan, packed);
-  // Of a large pool the units are a sample: what its atoms cost is closer than what the sample does.
-  // Paths have no atoms.
-  const bool coded = whole() || plan.trellis || plan.dither;
-  const size_t alone = coded ? units_.size() : 0;
-  RdoqOutcome total;
-  if (!coded) total = expect(plan);
-  tbb::parallel_for(size_t(0), alone, [&](size_t u) {
-    static thread_local Work work_of_thread;
-    static thread_local std::vector<float> scratch, original_scratch, decoded;
-    Work& work = u < packed.size() ? packed[u] : work_of_thread;
-    const auto [t, first, count] = units_[u];
-    std::string out;
-    if (u >= packed.size()) {
-      const std::span<const float> values = read(units_[u], scratch);
-      SideWriter side;
-      ScaleCodec codec;
-      scale_unit(plan, u, values, codec, side, work);
-      quantize_range(plan, t, first, values, work);
-      if (work.nonzero && u >= packed_units_)
-        plan.coder.encode(side.symbols(), work.classes, work.active, out);
-    }
-    decoded.resize(count);
-    decode_range(plan, t, first, work, decoded);
-    round_to_stored(original_.tensors()[t].info->dtype, decoded);
-    const cpu::ErrorSums errors = cpu::error_sums(original_.read(t, first, count, original_scratch), decoded);
-    parts[u] = {double(out.size()), errors.squared_error, errors.max_error, errors.dot,
-                errors.decoded_energy};
-  });
-  for (size_t u = 0; u < alone; ++u) {
-    const double weight = u < packed_units_ ? 1 : weight_;
-    total.bytes += parts[u].bytes * weight;
-    total.squared_error += parts[u].squared_error * weight;
-    total.dot += parts[u].dot * weight;
-    total.decoded_energy += parts[u].decoded_energy * weight;
-    total.max_error = std::max(total.max_error, parts[u].max_error);
-  }
-  total.bytes += double(write_rdoq_parameters(parameters).size());
-  if (!coded) total.bytes -= double(parameters.pack.size());  // its atoms were counted
-  return total;
-}
-
-double RdoqPool::exact_bytes(const RdoqPlan& plan) const {
-  if (whole()) return measure(plan).bytes;
-  const std::vector<PoolBlock> blocks = all_blocks();
-  std::vector<double> bytes(blocks.size());
-  tbb::parallel_for(packed_units_, blocks.size(), [&](size_t b) {
-    static thread_local std::vector<float> scratch;
-    Work work;
-    SideWriter side;
-    ScaleCodec codec;
-    const std::span<const float> values = read(blocks[b], scratch);
-    scale_range(plan, blocks[b].tensor, blocks[b].first, values, codec, side, work);
-    quantize_range(plan, blocks[b].tensor, blocks[b].first, values, work);
-    std::string out;
-    if (work.nonzero) plan.coder.encode(side.symbols(), work.classes, work.active, out);
-    bytes[b] = double(out.size());
-  });
-  std::vector<Work> packed;
-  double total = double(write_rdoq_parameters(parameters_of(plan, packed)).size());
-  for (double of_block : bytes) total += of_block;
-  return total;
-}
-
-RdoqOutcome RdoqPool::measure_errors(const RdoqPlan& plan) const {
-  RdoqOutcome total = measure(plan);
-  if (whole()) return total;
-  const std::vector<PoolBlock> blocks = all_blocks();  // packed tensors are coded whole
-  std::vector<RdoqOutcome> parts(blocks.size());
-  tbb::parallel_for(size_t(0), blocks.size(), [&](size_t b) {
-    std::vector<float> scratch, original_scratch;
-    const auto [t, first, count] = blocks[b];
-    const std::span<const float> values = read(blocks[b], scratch);
-    Work work;
-    SideWriter side;
-    ScaleCodec codec;
-    scale_range(plan, t, first, values, codec, side, work);
-    quantize_range(plan, t, first, values, work);
-    std::vector<float> decoded(values.size());
-    decode_range(plan, t, first, work, decoded);
-    round_to_stored(original_.tensors()[t].info->dtype, decoded);
-    const cpu::ErrorSums errors = cpu::error_sums(original_.read(t, first, count, original_scratch), decoded);
-    parts[b] = {0, errors.squared_error, errors.max_error, errors.dot, errors.decoded_energy};
-  });
-  total.squared_error = total.dot = total.decoded_energy = 0;
-  for (const RdoqOutcome& part : parts) {
-    total.squared_error += part.squared_error;
-    total.dot += part.dot;
-    total.decoded_energy += part.decoded_energy;
-    total.max_error = std::max(total.max_error, part.max_error);
-  }
-  return total;
-}
-
-/// Blocks and pack as the atoms and the measured scales tell.
-RdoqOutcome RdoqPool::expect(const RdoqPlan& plan) const {
-  RdoqOutcome outcome;
-  const double step = plan.coder.values().step(), square = step * step;
-  double bits = 0;
-  const auto add = [&](const Atom& atom) {
-    const ContextClass k = plan.coder.class_of(atom.octaves - plan.octaves);
-    const double x = std::min(atom.mean / step, 2e9);
-    const int32_t level = plan.quantizer.level(float(x), k);
-    const double value = double(plan.coder.values().points(plan.coder.use(k), uint32_t(level))) / 256;
-    outcome.squared_error += level == 0 ? atom.spread + atom.count * x * x * square
-                                        : atom_error(atom, (x - value) * (x - value), square);
-    bits += atom.count * plan.quantizer.bits(level, k);
-  };
-  constexpr double half_width = 1.0 / 90;  // of an atom, 1/32 octave
-  for (const Atom& atom : atoms_) {
-    const ContextClass k = plan.coder.class_of(atom.octaves - plan.octaves);
-    const double x = std::min(atom.mean / step, 1e9);
-    // A threshold within an atom splits it: as a whole it would turn up or away at once, and bytes with it.
-    if (plan.quantizer.level(float(x * (1 - half_width)), k) ==
-        plan.quantizer.level(float(x * (1 + half_width)), k)) {
-      add(atom);
-      continue;
-    }
-    for (int part = -7; part <= 7; part += 2)
-      add({atom.octaves, atom.count / 8, atom.mean * (1 + part * half_width / 8), atom.spread / 8 / 64});
-  }
-  outcome.bytes = (bits * 1.001 + side_bits(plan)) / 8 + 24 * blocks_;
-  return outcome;
-}
-
-/// Bits of the scales of blocks and pack.
-double RdoqPool::side_bits(const RdoqPlan& plan) const {
-  double packed_bits = 0, bits = 0;
-  ScaleCodec pack, others;
-  // This is asked for every step that is tried: of a large sample a few hundred units tell.
-  const size_t samples = units_.size() - packed_units_,
-               every = whole() ? 1 : std::max<size_t>(1, samples / 256);
-  for (size_t u = 0; u < units_.size(); ++u) {
-    if (u >= packed_units_ && (u - packed_units_) % every != 0) continue;
-    SideWriter side;
-    ScaleCodec own;
-    for (ScaledPiece scaled : scaled_[u]) {
-      relate(plan, scaled);
-      write_scales(scaled, u < packed_units_ ? pack : whole() ? own : others, side);
-    }
-    (u < packed_units_ ? packed_bits : bits) += double(side.bits_q16()) / 65536;
-  }
-  return packed_bits +
-         bits * weight_ * double(samples) / double(std::max<size_t>(1, (samples + every - 1) / every));
 }
 
 std::string RdoqPool::use(RdoqPlan plan) {

@@ -65,7 +65,8 @@ class RdoqPool {
   /// The pool as it is after the stage's transforms.
   RdoqPool(std::shared_ptr<const TransformStage> stage, bool choose_scales);
 
-  /// For plans that drop nothing: columns far below the others would lift the scales of whole rows.  \pre before prepare
+  /// For plans that drop nothing: columns far below the others would lift the scales of whole rows.  \pre
+  /// before prepare
   void limit_columns() { least_column_ = -8; }
   /// Splits the pool for about so many bytes: block size, pack, training units, first layouts. False when
   /// nothing changed.
@@ -88,6 +89,8 @@ class RdoqPool {
   /// log2 of the elements of a tensor that are coded together.
   std::vector<uint8_t> cut_log2() const;
   double largest() const;
+  /// Of the values, where they have one sign all (or are zero).
+  LevelSigns signs() const { return signs_; }
   /// Codes every value exactly; nothing where that is known to take more than `bytes`.
   std::optional<RdoqPlan> exact_plan(double bytes) const;
   /// Bytes of blocks and parameters under an exact plan, of every element.
@@ -112,6 +115,7 @@ class RdoqPool {
   /// Fixes the plan that encode_block codes with, and returns the parameter set.
   std::string use(RdoqPlan plan);
   size_t packed_bytes() const { return packed_bytes_; }
+  const RdoqPlan& plan_in_use() const { return chosen_; }
   /// One block under the plan in use: its stream, if it has one, and the values that a decoder gives.
   void encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out,
                     std::span<float> decoded) const;
@@ -152,6 +156,11 @@ class RdoqPool {
   std::string transform_stream() const;
   std::vector<PoolBlock> all_blocks() const;
   std::optional<RdoqPlan> exact_plan(std::span<const PoolBlock> blocks, double most_bits) const;
+  /// The scales of an exact copy: shares of elements that are not zero.
+  std::vector<ScaledPiece> measure_exact(size_t t, uint64_t first, std::span<const float> values) const;
+  /// The levels that name the values' bits.
+  static void copy_levels(const Reconstruction& values, std::span<const float> originals,
+                          ActiveLevels& active);
   uint64_t choose_pack(double bytes_per_element) const;
   void choose_units();
   void plan_parts(size_t t);
@@ -186,6 +195,7 @@ class RdoqPool {
   const TensorPool& original_;
   bool choose_scales_;
   int16_t least_column_ = -40;  ///< half octaves; the least that is measured
+  LevelSigns signs_ = LevelSigns::both;
   std::vector<Tensor> tensors_;
   uint8_t block_log2_ = 0;
   uint64_t packed_limit_ = 0;

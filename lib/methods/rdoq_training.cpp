@@ -194,6 +194,7 @@ class Trainer {
   }
 
   Trained run() {
+    model_.signs = options_.signs;
     if (atoms_.empty()) return finish();
     int lowest = highest_own_context, highest = lowest_context;
     for (const Scaled& atom : atoms_) {

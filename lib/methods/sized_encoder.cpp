@@ -22,6 +22,10 @@ void MethodEncoder::save(State&) const {}
 std::unique_ptr<DeviceBlocks> MethodEncoder::encode_on_device() const { return nullptr; }
 std::unique_ptr<DeviceBlocks> Scheme::encode_on_device(const TensorPool&) const { return nullptr; }
 std::unique_ptr<DeviceBlockDecoder> MethodDecoder::device_decoder() const { return nullptr; }
+std::optional<size_t> MethodEncoder::aim_tail(double, std::span<const TakenBlock>) {
+  return std::nullopt;
+}
+
 bool MethodEncoder::learn(uint64_t) {
   return false;
 }

@@ -59,11 +59,15 @@ int odds_index(uint64_t stopped, uint64_t passed) {
   return std::clamp(index, -odds_limit, odds_limit);
 }
 
-ContextFrequencies signed_frequencies(const Ladder& ladder) {
+ContextFrequencies signed_frequencies(const Ladder& ladder, LevelSigns signs) {
   const Shares shares = shares_of(ladder);
   std::array<uint64_t, context_symbols> weights{};
   weights[0] = 2 * shares.stop[0];
-  for (uint32_t k = 1; k < ladder.rungs; ++k) weights[2 * k - 1] = weights[2 * k] = shares.stop[k];
+  for (uint32_t k = 1; k < ladder.rungs; ++k) {
+    weights[2 * k - 1] = signs == LevelSigns::negative ? 0 : shares.stop[k];
+    weights[2 * k] = signs == LevelSigns::positive ? 0 : shares.stop[k];
+    if (signs != LevelSigns::both) weights[2 * k - (signs == LevelSigns::positive)] *= 2;
+  }
   weights[escape_symbol] = 2 * shares.beyond;
   return normalised(weights);
 }

@@ -36,11 +36,15 @@ struct Ladder {
   bool operator==(const Ladder&) const = default;
 };
 
+/// Which signs the levels of a set have. Where there is one alone, no sign takes a bit.
+enum class LevelSigns : uint8_t { both, positive, negative };
+
 using ContextFrequencies = std::array<uint32_t, context_symbols>;
 
-/// Frequencies of signed symbols (sum 4096): a magnitude above 0 is split evenly between its two symbols.
+/// Frequencies of signed symbols (sum 4096): a magnitude above 0 is split evenly between its two symbols, or
+/// belongs to the one that there is.
 /// \pre at most most_rungs rungs
-ContextFrequencies signed_frequencies(const Ladder& ladder);
+ContextFrequencies signed_frequencies(const Ladder& ladder, LevelSigns signs = LevelSigns::both);
 /// Frequencies of the rungs themselves; closed ladders of up to 32 rungs.
 ContextFrequencies plain_frequencies(const Ladder& ladder);
 
@@ -57,6 +61,7 @@ struct ContextModel {
   std::vector<Ladder> tables;  ///< of contexts lowest.. ; none: everything is zero
   Ladder escapes;              ///< bit length of an escaped magnitude's excess
   bool has_escapes = false;
+  LevelSigns signs = LevelSigns::both;  ///< of all levels; stored beside the tables
   /// Tables of the same contexts for the shifted quantizer of dependent levels; empty where levels are
   /// independent.
   std::vector<Ladder> shifted;

@@ -154,7 +154,8 @@ ContextCoder::ContextCoder(ContextModel model, Reconstruction values)
   symbol_values_.assign(quantizers * context_classes * context_symbols, 0.0f);
   for (uint32_t q = 0; q < quantizers; ++q) {
     std::vector<RansSymbol> of_tables;
-    for (const Ladder& ladder : model_.tables_of(q)) append_symbols(signed_frequencies(ladder), of_tables);
+    for (const Ladder& ladder : model_.tables_of(q))
+      append_symbols(signed_frequencies(ladder, model_.signs), of_tables);
     // By class and not by table, so that an element's class is where its symbols begin.
     append_symbols(signed_frequencies(always_zero), symbols_);
     for (size_t k = 1; k < context_classes && !model_.tables.empty(); ++k) {
@@ -171,8 +172,8 @@ ContextCoder::ContextCoder(ContextModel model, Reconstruction values)
 void ContextCoder::prepare_decoding() {
   slots_.clear();
   append_slots(signed_frequencies(always_zero), slots_);
-  for (const Ladder& ladder : model_.tables) append_slots(signed_frequencies(ladder), slots_);
-  for (const Ladder& ladder : model_.shifted) append_slots(signed_frequencies(ladder), slots_);
+  for (const Ladder& ladder : model_.tables) append_slots(signed_frequencies(ladder, model_.signs), slots_);
+  for (const Ladder& ladder : model_.shifted) append_slots(signed_frequencies(ladder, model_.signs), slots_);
   escape_slots_.clear();
   if (model_.has_escapes) append_slots(plain_frequencies(model_.escapes), escape_slots_);
 }
@@ -206,6 +207,7 @@ void ContextCoder::encode(std::span<const RansSymbol> side, std::span<const Cont
   static_assert(context_symbols == 1u << 5);
   uint16_t* ids = scratch.ids.data();
   cpu::shift_classes(classes.data(), count, 5, ids);
+  const bool signs = model_.signs == LevelSigns::both;
   std::string raw_bytes;
   cpu::BitWriter bits(raw_bytes);
   for (size_t j = 0; j < active.levels.size(); ++j) {
@@ -217,12 +219,12 @@ void ContextCoder::encode(std::span<const RansSymbol> side, std::span<const Cont
     const uint32_t magnitude = uint32_t(negative ? -level : level), coarse = magnitude >> raw;
     if (coarse < rungs[k]) {
       ids[i] = uint16_t(ids[i] + 2 * coarse - (level > 0 && coarse > 0));
-      if (raw > 0 && coarse == 0) bits.put(negative, 1);
+      if (signs && raw > 0 && coarse == 0) bits.put(negative, 1);
     } else {
       ids[i] = uint16_t(ids[i] + escape_symbol);
       const uint32_t excess = coarse - rungs[k] + 1, length = uint32_t(std::bit_width(excess)) - 1;
       scratch.escapes.push_back(uint8_t(length));
-      bits.put(negative, 1);
+      if (signs) bits.put(negative, 1);
       if (length > 0) bits.put(excess & ((1u << length) - 1), length);
     }
     if (raw > 0) bits.put(magnitude & ((1u << raw) - 1), raw);
@@ -397,21 +399,25 @@ void ContextReader::elements(std::span<const ContextClass> classes, std::span<fl
   for (uint32_t l = 0; l < lanes_; ++l)
     if (states_[l] != rans_lower_bound) damaged("its states do not end where they began");
 
+  const LevelSigns signs = coder_.model_.signs;
   cpu::BitReader bits(stream_.substr(at_));
+  const auto read_sign = [&] {
+    return signs == LevelSigns::both ? bits.bit() : signs == LevelSigns::negative;
+  };
   size_t next_length = 0;
   for (uint32_t j : special) {
     const ContextUse use = coder_.uses_[classes[j]];
     uint64_t magnitude = 0;
     bool negative = false;
     if (symbol[j] == escape_symbol) {
-      negative = bits.bit();
+      negative = read_sign();
       const uint32_t length = lengths[next_length++];
       magnitude = (uint64_t(1) << length | (length ? bits.get(length) : 0)) - 1 +
                   coder_.model_.tables[use.table].rungs;
     } else {
       const int32_t level = level_of(symbol[j]);
       magnitude = uint64_t(std::abs(level));
-      negative = level == 0 ? bits.bit() : level < 0;
+      negative = level == 0 ? read_sign() : level < 0;
     }
     if (use.raw_bits > 0) magnitude = magnitude << use.raw_bits | bits.get(use.raw_bits);
     if (magnitude > uint64_t(largest_level)) damaged("a level beyond its limit");

@@ -65,6 +65,7 @@ void ContextCoder::encode_dependent(std::span<const element::RansSymbol> side,
   std::string raw_bytes;
   cpu::BitWriter bits(raw_bytes);
   size_t escapes = 0;
+  const bool signs = model_.signs == LevelSigns::both;
   for_each_level(classes, active, [&](size_t i, uint32_t quantizer, int32_t level) {
     const ContextClass k = classes[i];
     const ContextUse use = uses_[k];
@@ -74,13 +75,13 @@ void ContextCoder::encode_dependent(std::span<const element::RansSymbol> side,
     Coded own{uint32_t(i), uint16_t((quantizer * context_classes + k) * context_symbols), 0, coarse >= rungs};
     if (!own.escapes) {
       own.symbol = uint16_t(own.symbol + 2 * coarse - (level > 0 && coarse > 0));
-      if (raw > 0 && coarse == 0) bits.put(negative, 1);
+      if (signs && raw > 0 && coarse == 0) bits.put(negative, 1);
     } else {
       const uint32_t excess = coarse - rungs + 1;
       own.symbol = uint16_t(own.symbol + escape_symbol);
       own.length = uint8_t(std::bit_width(excess) - 1);
       ++escapes;
-      bits.put(negative, 1);
+      if (signs) bits.put(negative, 1);
       if (own.length > 0) bits.put(excess & ((1u << own.length) - 1), own.length);
     }
     if (raw > 0) bits.put(magnitude & ((1u << raw) - 1), raw);
@@ -118,6 +119,10 @@ void ContextReader::dependent_elements(std::span<const ContextClass> classes, st
   // Raw bits stand at the end, the last byte first.
   const std::string backwards(stream_.rbegin(), stream_.rend());
   cpu::BitReader bits(backwards);
+  const LevelSigns signs = coder_.model_.signs;
+  const auto read_sign = [&] {
+    return signs == LevelSigns::both ? bits.bit() : signs == LevelSigns::negative;
+  };
   StateWalk walk(begins);
   const size_t tables = coder_.model_.tables.size();
   for (size_t i = 0; i < classes.size(); ++i) {
@@ -141,11 +146,11 @@ void ContextReader::dependent_elements(std::span<const ContextClass> classes, st
     if (symbol == escape_symbol) {
       lane_ = uint32_t(i) & (lanes_ - 1);
       const uint32_t length = next_slot(coder_.escape_slots_.data());
-      negative = bits.bit();
+      negative = read_sign();
       magnitude = (uint64_t(1) << length | (length ? bits.get(length) : 0)) - 1 +
                   coder_.model_.tables_of(quantizer)[use.table].rungs;
     } else if (symbol == 0) {
-      negative = bits.bit();
+      negative = read_sign();
     }
     if (use.raw_bits > 0) magnitude = magnitude << use.raw_bits | bits.get(use.raw_bits);
     if (magnitude > uint64_t(largest_level)) damaged("a level beyond its limit");

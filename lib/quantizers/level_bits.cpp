@@ -14,8 +14,11 @@ double bits_of(uint32_t frequency) {
 }  // namespace
 
 LevelBits::LevelBits(const ContextCoder& coder, uint32_t quantizer) {
+  const LevelSigns signs = coder.model().signs;
+  sign_bits_ = signs == LevelSigns::both;
+  own_sign_ = signs == LevelSigns::positive;
   for (const Ladder& ladder : coder.model().tables_of(quantizer)) {
-    const ContextFrequencies frequencies = signed_frequencies(ladder);
+    const ContextFrequencies frequencies = signed_frequencies(ladder, signs);
     auto& bits = symbol_bits_.emplace_back();
     for (uint32_t s = 0; s < context_symbols; ++s) bits[s] = bits_of(frequencies[s]);
     rungs_.push_back(ladder.rungs);
@@ -38,10 +41,10 @@ double LevelBits::operator()(int32_t level, ContextClass k) const {
   if (coarse >= rungs_[use.table]) {
     if (closed_[use.table]) return uncodable;
     const uint32_t length = uint32_t(std::bit_width(coarse - rungs_[use.table] + 1)) - 1;
-    return bits + symbols[escape_symbol] + escape_bits_[length] + 1 + length;
+    return bits + symbols[escape_symbol] + escape_bits_[length] + sign_bits_ + length;
   }
-  if (coarse == 0) return bits + symbols[0] + (use.raw_bits > 0);
-  return bits + symbols[2 * coarse];
+  if (coarse == 0) return bits + symbols[0] + (use.raw_bits > 0 ? sign_bits_ : 0);
+  return bits + symbols[2 * coarse - own_sign_];
 }
 
 }  // namespace jsq

@@ -27,6 +27,8 @@ class LevelBits {
   std::array<double, 32> escape_bits_{};
   std::array<ContextUse, context_classes> uses_{};
   std::vector<uint32_t> rungs_;
+  uint32_t sign_bits_ = 1,
+           own_sign_ = 0;  ///< a sign apart from symbols takes; 1 where only positive ones are
   std::vector<bool> closed_;
 };
 

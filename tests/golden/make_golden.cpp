@@ -515,6 +515,16 @@ void context_streams(const Golden& golden) {
   golden.frame("rdoq_exact_ternary", "rdoq:transform=none", "bpw=3", npy(info("", {60, 50}), ternary));
   golden.frame("rdoq_outlier", "rdoq:transform=none", "nmse=1e-9", npy(outlier));
   golden.frame("rdoq_zeros", "rdoq:transform=none", "bpw=3", npy(std::vector<float>(300)));
+
+  // Where all values have one sign no sign is stored: a constant, exact copies, escapes and raw bits, dependent levels.
+  std::vector<float> squares(golden.real(0, 3000).begin(), golden.real(0, 3000).end()), below(3000);
+  for (float& g : squares) g *= g;
+  for (size_t i = 0; i < below.size(); i += 11) below[i] = -std::abs(golden.real(i, 1)[0]);
+  golden.frame("rdoq_constant", "rdoq", "bpw=1", npy(info("", {60, 50}), std::vector<float>(3000, -0.01f)));
+  golden.frame("rdoq_squares_bpw_6", "rdoq:transform=none", "bpw=6", npy(squares));
+  golden.frame("rdoq_squares_bpw_1", "rdoq:preset=fast", "bpw=1", npy(squares));
+  golden.frame("rdoq_dependent_squares", "rdoq:levels=dependent", "bpw=6", npy(squares));
+  golden.frame("rdoq_negative", "rdoq:transform=none", "bpw=4", npy(below));
 }
 
 /// A sum of `rank` outer products and a little noise.

@@ -1,0 +1,133 @@
+// What rdoq makes of budgets: used to 99.8 % and never exceeded, by pools of every size, those too where
+// training sees a sample; by the same bytes on any number of threads and at every SIMD level, under every
+// preset.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/kernels/simd_levels.hpp"
+#include "tests/lib/methods/registry_suite.hpp"
+
+namespace jsq {
+namespace {
+
+using test::coded;
+using test::Coded;
+using test::Kind;
+using test::make_data;
+using test::StoredSource;
+
+struct Variant {
+  const char* method;
+  Rounding rounding = Rounding::automatic;
+};
+
+constexpr Variant variants[] = {
+    {"rdoq:preset=fast"},           {"rdoq"}, {"rdoq:preset=best"}, {"rdoq:levels=dependent,preset=fast"},
+    {"rdoq", Rounding::stochastic},
+};
+
+CompressOptions options_of(const Variant& variant, const Target& target, unsigned threads = 0) {
+  CompressOptions options;
+  options.method = parse_method(variant.method);
+  options.rounding = variant.rounding;
+  options.target = target;
+  options.threads = threads;
+  options.seed = 3;
+  return options;
+}
+
+/// Rows and columns of many scales, a vector whose scale drifts, small tensors, and zeros at the end: what a
+/// sample tells of the whole, and the beginning of the end, is never quite right.
+std::shared_ptr<StoredSource> large_pool() {
+  auto source = std::make_shared<StoredSource>();
+  std::vector<float> matrix = make_data(Kind::heavy, 1200 * 700, 1),
+                     vector = make_data(Kind::gauss, 600000, 2);
+  for (size_t i = 0; i < matrix.size(); ++i)
+    matrix[i] *= std::exp2(float(i / 700 * 7 % 13) / 2 + float(i % 700 * 5 % 9) / 3);
+  for (size_t i = 0; i < vector.size(); ++i) vector[i] *= 0.1f * std::exp2(float(i) / 60000);
+  source->add("bias", DType::f32, {64}, make_data(Kind::gauss, 64, 3));
+  source->add("matrix", DType::f32, {1200, 700}, matrix);
+  source->add("scale", DType::f32, {64}, make_data(Kind::gauss, 64, 4));
+  source->add("vector", DType::f32, {vector.size()}, vector);
+  source->add("zeros", DType::f32, {100000}, std::vector<float>(100000));
+  return source;
+}
+
+TEST(RdoqBudget, IsUsedByLargePoolsTo998InAThousandAndNeverExceeded) {
+  const auto source = large_pool();
+  uint64_t elements = 0;
+  for (const TensorInfo& info : source->tensors()) elements += info.elements();
+  ASSERT_GT(elements, uint64_t(1) << 20);
+  for (const Variant& variant : variants)
+    for (const double ratio : {8.0, 32.0, 300.0}) {
+      // Random levels have no weight of a bit that could be moved: their steps alone come near.
+      const double used = variant.rounding == Rounding::stochastic ? 0.99 : 0.998;
+      const uint64_t budget = uint64_t(double(4 * elements) / ratio);
+      const Coded result = coded(source, options_of(variant, {TargetKind::ratio, ratio}));
+      EXPECT_LE(result.bytes.size(), budget) << variant.method << ' ' << ratio;
+      EXPECT_GE(double(result.bytes.size()), used * double(budget)) << variant.method << ' ' << ratio;
+      // Blocks that were coded again are what is stored, and what the report tells of.
+      test::expect_true(result.report, test::truth_of(*source, result.bytes));
+    }
+}
+
+TEST(RdoqBudget, IsMetWithNonFiniteElementsBetweenTheBlocks) {
+  auto source = std::make_shared<StoredSource>();
+  for (uint32_t t = 0; t < 3; ++t) {
+    std::vector<float> values = make_data(Kind::heavy, 500000, t + 1);
+    for (size_t i = t; i < values.size(); i += 50021) values[i] = i % 2 ? HUGE_VALF : std::nanf("");
+    source->add("t" + std::to_string(t), DType::f32, {values.size()}, values);
+  }
+  CompressOptions options = options_of({"rdoq"}, {TargetKind::ratio, 20});
+  options.nonfinite = NonFinitePolicy::keep;
+  const Coded result = coded(source, options);
+  EXPECT_LE(result.bytes.size(), 300000u);
+  EXPECT_GE(double(result.bytes.size()), 0.998 * 300000);
+  const FrameReader reader = FrameReader::from_bytes(result.bytes);
+  EXPECT_TRUE(reader.test(false).empty());
+  for (uint32_t t = 0; t < 3; ++t) {
+    const std::vector<float> back = test::values_of(reader, t);
+    std::vector<float> scratch;
+    const std::span<const float> values = source->read(t, 0, back.size(), scratch);
+    for (size_t i = t; i < back.size(); i += 50021)
+      EXPECT_EQ(std::isnan(back[i]) ? 0 : back[i], std::isnan(values[i]) ? 0 : values[i]) << t << ' ' << i;
+  }
+}
+
+TEST(RdoqBudget, GivesTheSameBytesOnAnyNumberOfThreads) {
+  for (const auto& source : {large_pool(), [] {
+                               auto small = std::make_shared<StoredSource>();
+                               small->add("a", DType::f32, {200, 300}, make_data(Kind::heavy, 60000, 1));
+                               small->add("b", DType::f32, {900}, make_data(Kind::gauss, 900, 2));
+                               return small;
+                             }()})
+    for (const Variant& variant : variants) {
+      const Target target{TargetKind::ratio, 30};
+      const std::string alone = coded(source, options_of(variant, target, 1)).bytes;
+      EXPECT_EQ(coded(source, options_of(variant, target, 3)).bytes == alone, true) << variant.method;
+    }
+}
+
+TEST(RdoqBudget, GivesTheSameBytesAtEverySimdLevel) {
+  auto source = std::make_shared<StoredSource>();
+  source->add("a", DType::f32, {200, 30, 3, 3}, make_data(Kind::heavy, 54000, 1));
+  source->add("b", DType::f32, {900}, make_data(Kind::gauss, 900, 2));
+  for (const Variant& variant : variants) {
+    std::string first;
+    std::vector<float> values;
+    test::for_each_simd_level([&] {
+      const std::string bytes = coded(source, options_of(variant, {TargetKind::ratio, 30})).bytes;
+      const std::vector<float> decoded = test::values_of(FrameReader::from_bytes(bytes));
+      if (first.empty()) {
+        first = bytes;
+        values = decoded;
+      }
+      EXPECT_EQ(bytes == first, true) << variant.method;
+      EXPECT_TRUE(test::same_bits(decoded, values)) << variant.method;
+    });
+  }
+}
+
+}  // namespace
+}  // namespace jsq

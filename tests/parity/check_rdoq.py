@@ -1,0 +1,77 @@
+#!/usr/bin/python3
+"""Holds rdoq to the errors that it was made to reach: each dump is coded to each ratio, the bytes are those of the file,
+the error is numpy's, against the original values. One line for each cell; exits 1 when any was missed or left more than
+0.2 % of its bytes unused (and two bytes, of a small budget).
+
+    check_rdoq.py JSQ_PROGRAM [GRADIENTS]
+
+The dumps are resnet20_mid of samples/, flat and with its layers, and where GRADIENTS is a folder its resnet20_mid.h5
+and vit2_late.h5, worker 0 of each.
+"""
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import h5py
+import numpy as np
+
+SAMPLES = pathlib.Path(__file__).resolve().parents[2] / "samples"
+RATIOS = (8, 16, 32, 100, 1000)
+METHODS = ("rdoq:transform=none", "rdoq")
+RESNET20 = (0.00195, 0.0282, 0.104, 0.302, 0.685)
+VIT2 = (0.00114, 0.0163, 0.0705, 0.240, 0.655)
+FLAT = (0.00240, 0.0350, 0.125, 0.350, 0.715)
+
+
+def tensors_of(path, group=None):
+    """Each tensor's values, in the order of the dump."""
+    if path.suffix == ".npy":
+        return [np.load(path).ravel()]
+    found = []
+    with h5py.File(path) as file:
+        file[group].visititems(lambda name, item: found.append(item[()].ravel()) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def coded(program, folder, source, options, method, ratio):
+    """The file's bytes, and the values that it decodes to."""
+    frame, back = folder / "frame.jsq", folder / "back"
+    subprocess.run([program, "compress", "-q", "-f", "-m", method, "-r", str(ratio), *options, "-o", frame, source], check=True)
+    subprocess.run([program, "decompress", "-q", "-f", "--to", "h5", "-o", back, frame], check=True)
+    return frame.stat().st_size, tensors_of(back.with_suffix(back.suffix), "/")
+
+
+def check(program, folder, name, source, original, options, limits):
+    """The number of cells that were missed."""
+    missed = 0
+    original = np.concatenate(original).astype(np.float64)
+    for method in METHODS:
+        for ratio, limit in zip(RATIOS, limits):
+            size, decoded = coded(program, folder, source, options, method, ratio)
+            budget = 4 * original.size // ratio
+            error = np.concatenate(decoded).astype(np.float64) - original
+            nmse = float(error @ error) / float(original @ original)
+            held = nmse <= limit and 0.998 * budget - 2 <= size <= budget
+            print(f"{name} {method} {ratio}x: nmse {nmse:.4g} of {limit:.4g}, {size} of {budget} bytes{'' if held else ': MISSED'}",
+                  flush=True)
+            missed += not held
+    return missed
+
+
+def main():
+    program, gradients = sys.argv[1], pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    sample = SAMPLES / "resnet20_mid.npy"
+    cases = [("flat", sample, [sample, None], ("--layers", "none"), FLAT),
+             ("layers", sample, [sample, None], ("--layers", sample.with_suffix(".layers.json")), RESNET20)]
+    if gradients is not None and gradients.is_dir():
+        for dump, limits in (("resnet20_mid.h5", RESNET20), ("vit2_late.h5", VIT2)):
+            cases.append((dump, f"{gradients / dump}::/worker0", [gradients / dump, "/worker0"], (), limits))
+    with tempfile.TemporaryDirectory() as folder:
+        missed = sum(check(program, pathlib.Path(folder), name, source, tensors_of(*where), options, limits)
+                     for name, source, where, options, limits in cases)
+    sys.exit(f"{missed} cells were missed" if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
