@@ -306,7 +306,7 @@ class Compressor {
     Encoded tail;
     uint64_t total = encoded.total();
     std::vector<CodedBlock> coded = encoded.coded;
-    for (int attempt = 0; attempt < 3; ++attempt) {
+    for (int attempt = 0; attempt < 5; ++attempt) {
       std::vector<MethodEncoder::TakenBlock> taken;
       for (const CodedBlock& block : coded)
         if (is_block(block)) taken.push_back({jobs_[block.job].index_in_pool, block.first, block.bytes});

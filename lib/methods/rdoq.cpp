@@ -88,7 +88,7 @@ class RdoqEncoder final : public MethodEncoder {
 
   uint64_t aim_bytes(uint64_t body_bytes) override {
     // What a sample expects may be a little off, and a frame too large costs a pass.
-    const double wanted = double(body_bytes) * (plain_.whole() ? 1.0 : learned_ ? *learned_ : 0.996);
+    const double wanted = double(body_bytes) * (plain_.whole() ? 1.0 : learned_ ? *learned_ : 0.9975);
     if (pool_.summary().max_key == 0 || body_bytes < 8) return drop_all();
     if (prepare(wanted)) adapted_.trained.reset();
     exact_ = false;
@@ -144,31 +144,29 @@ class RdoqEncoder final : public MethodEncoder {
 
   std::optional<size_t> aim_tail(double more, std::span<const TakenBlock> taken) override {
     if (coded_->whole() || dropped_ || exact_ || dither_) return {};
-    const auto bytes_from = [&](size_t block) {
-      double bytes = 0;
-      for (; block < taken.size(); ++block) bytes += double(taken[block].bytes);
-      return bytes;
-    };
-    if (tail_ && (tail_->bytes.size() > 3 || tail_->first >= taken.size())) return {};
     if (!tail_) {
       const RdoqPlan& plan = coded_->plan_in_use();
-      if (plan.cut > 0) return {};
-      // A tail that has to change by an eighth at most: then its slope is near that of the rest.
-      const double least = std::max(8 * std::abs(more), bytes_from(0) / 64);
-      size_t first = taken.size();
-      for (double bytes = 0; first > 0 && bytes < least;) bytes += double(taken[--first].bytes);
-      const double bytes = bytes_from(first);
-      if (bytes < 2 * std::abs(more) || bytes <= 0) return {};
-      tail_ = Tail{
-          first, pool_.tensors()[taken[first].tensor].first + taken[first].first, {plan.lambda()}, {bytes}};
-      tail_->lambda.push_back(lambda_for(plan, 1 + more / bytes));
+      Tail tail;
+      tail.blocks.assign(taken.begin(), taken.end());
+      tail.wanted = more;
+      tail.tries = {{plan.lambda(), 0}};
+      double whole = double(coded_->packed_bytes());
+      for (const TakenBlock& block : taken) whole += double(block.bytes);
+      if (plan.cut > 0 || std::abs(more) > 0.04 * whole) return {};
+      tail_ = std::move(tail);
+      // A tail that has to change by an eighth: then its slope is near that of the rest.
+      begin_tail(std::max(8 * std::abs(more), whole / 64));
     } else {
-      tail_->bytes.push_back(bytes_from(tail_->first));
-      tail_->lambda.push_back(tail_->towards(tail_->bytes.back() + more));
+      const double found = tail_->wanted - more, share = found / tail_->wanted;
+      tail_->tries.push_back({tail_->lambda, found});
+      // What is fine or coarse anyway hardly follows: then more of the pool has to.
+      if (share < 0.4 && tail_->begins > 0)
+        begin_tail(tail_->bytes * std::min(1.5 / std::max(share, 1e-3), 1e3));
+      else
+        tail_->lambda = tail_->next();
     }
-    RdoqPlan plan =
-        with_lambda(coded_->plan_in_use(), tail_->lambda.back(), tail_->lambda.front(), tail_->begins);
-    use(std::move(plan));
+    if (tail_->bytes < 2 * std::abs(tail_->wanted)) return {};
+    use(with_lambda(coded_->plan_in_use(), tail_->lambda, tail_->tries.front().first, tail_->begins));
     return tail_->first;
   }
 
@@ -294,7 +292,7 @@ class RdoqEncoder final : public MethodEncoder {
   /// The plan of the present weight of a bit that comes closest to `wanted` from below.
   std::optional<Measured> best_within(double wanted) {
     std::optional<Measured> best;
-    const double enough = coded_->whole() ? 0.9985 : 0.997;
+    const double enough = coded_->whole() ? 0.9991 : 0.997;
     for (int attempt = 0; attempt < 7; ++attempt) {
       // Rows that choose their scales can turn many elements on and off at once: the last attempts do
       // without.
@@ -354,7 +352,7 @@ class RdoqEncoder final : public MethodEncoder {
   /// The plan with dependent levels that comes closest to `wanted` bytes from below, near one without.
   std::optional<Measured> dependent_within(const Measured& independent, double wanted) const {
     std::optional<Measured> best;
-    const double enough = coded_->whole() ? 0.9985 : 0.997;
+    const double enough = coded_->whole() ? 0.9991 : 0.997;
     const RdoqPlan& plan = independent.plan;
     double step = plan.coder.values().step(), step_before = 0, off_before = 0;
     for (int attempt = 0; attempt < 7; ++attempt) {
@@ -484,6 +482,30 @@ class RdoqEncoder final : public MethodEncoder {
 
   double largest() const { return coded_->largest(); }
 
+  /// A tail of at least so many bytes, and the weight of a bit with which it should take what is wanted.
+  void begin_tail(double least) {
+    Tail& tail = *tail_;
+    uint64_t packed = 0, elements = 0;
+    for (const TakenBlock& block : tail.blocks) packed += block.bytes == 0 ? elements_of(block) : 0;
+    // Of packed tensors each element has its share of the pack.
+    const double of_packed = packed ? double(coded_->packed_bytes()) / double(packed) : 0;
+    tail.bytes = 0;
+    for (tail.first = tail.blocks.size(); tail.first > 0 && tail.bytes < least;) {
+      const TakenBlock& block = tail.blocks[--tail.first];
+      tail.bytes += block.bytes ? double(block.bytes) : of_packed * double(elements_of(block));
+    }
+    if (tail.first < tail.blocks.size())
+      elements = pool_.tensors()[tail.blocks[tail.first].tensor].first + tail.blocks[tail.first].first;
+    tail.begins = tail.first > 0 ? elements : 0;
+    tail.tries.resize(1);
+    tail.lambda = lambda_for(with_lambda(coded_->plan_in_use(), tail.tries[0].first),
+                             1 + tail.wanted / std::max(tail.bytes, 1.0));
+  }
+  uint64_t elements_of(const TakenBlock& block) const {
+    return std::min(uint64_t(1) << block_log2(block.tensor),
+                    pool_.tensors()[block.tensor].info->elements() - block.first);
+  }
+
   /// The weight of a bit with which the plan's blocks are expected to take `factor` times the bytes.
   double lambda_for(const RdoqPlan& plan, double factor) const {
     const double fixed = double(parameters_.size()), whole = coded_->measure(plan).bytes - fixed;
@@ -585,7 +607,9 @@ class RdoqEncoder final : public MethodEncoder {
         best = std::move(candidate);
       if (best.outcome.bytes > 0.9995 * wanted - near_bytes) break;
     }
-    if (fits > 0 && exceeds > 0 && best.outcome.bytes <= wanted && best.outcome.bytes < 0.9985 * wanted)
+    // The tail of a large pool fills it with real bytes.
+    if (coded_->whole() && fits > 0 && exceeds > 0 && best.outcome.bytes <= wanted &&
+        best.outcome.bytes < 0.9991 * wanted)
       return fill(std::move(best), fits, exceeds, wanted);
     return best;
   }
@@ -666,20 +690,26 @@ class RdoqEncoder final : public MethodEncoder {
     coded_->gather();
     double correction = 1;
     std::optional<Measured> best;
-    for (int pass = 0; pass < 7; ++pass) {
-      const double low = step_within(wanted * correction);
+    for (int pass = 0; pass < 7 || (pass == 7 && !best); ++pass) {
+      // At last the finest, where what is left is the rounding of values.
+      const double low = step_within(pass < 7 ? wanted * correction : 0);
       adapted_.trained = at_step(low);
       Measured found{plan_of(*adapted_.trained), {}};
       if (pass < 2 && coded_->improve_layouts(found.plan)) {
         coded_->gather();
         continue;
       }
+      for (int round = 0; pass == 7 && round < 2 && coded_->improve_layouts(found.plan); ++round) {
+        coded_->gather();
+        adapted_.trained = at_step(low);
+        found.plan = plan_of(*adapted_.trained);
+      }
       found.outcome = coded_->measure_errors(found.plan);
       const double error = loss_of(target, found.outcome);
       if (error <= wanted && (!best || found.outcome.bytes < best->outcome.bytes))
         best = std::move(found);
       else if (!best && low <= largest() * 0x1p-29)
-        break;
+        pass = std::max(pass, 6);
       if (error <= wanted && error >= 0.994 * wanted) break;
       correction *= 0.997 * wanted / std::max(error, 1e-300);
     }
@@ -751,20 +781,32 @@ class RdoqEncoder final : public MethodEncoder {
   static constexpr double near_bytes = 2;  ///< of a small budget, as near as makes no difference
   static constexpr int chosen_rounds_ = 2;
   bool dropped_ = true;
-  /// The last blocks, where they are coded with another weight of a bit than the others, and what was tried.
+  /// The last elements, where they are coded with another weight of a bit than the others.
   struct Tail {
-    size_t first = 0;                   ///< number of its first block
-    uint64_t begins = 0;                ///< pool index of its first element
-    std::vector<double> lambda, bytes;  ///< one after the other; bytes that the blocks took
+    std::vector<TakenBlock> blocks;  ///< all, as they were at first
+    double wanted = 0;               ///< bytes that all of them should take more than at first
+    size_t first = 0;                ///< number of the first block of the tail
+    uint64_t begins = 0;             ///< pool index of its first element
+    double bytes = 0;                ///< that the tail took at first
+    double lambda = 0;               ///< of the last try
+    std::vector<std::pair<double, double>>
+        tries;  ///< weights, and bytes more than at first; that of the others leads
 
-    /// The weight for so many bytes, on the line through the two tries nearest to them.
-    double towards(double wanted) const {
-      size_t a = 0, b = 1;
-      for (size_t k = 2; k < bytes.size(); ++k)
-        (std::abs(bytes[a] - wanted) > std::abs(bytes[b] - wanted) ? a : b) = k;
-      const double slope = (bytes[b] - bytes[a]) / (lambda[b] - lambda[a]);
-      if (!(slope < 0)) return lambda[b];
-      return std::clamp(lambda[b] + (wanted - bytes[b]) / slope, lambda.front() / 16, lambda.front() * 16);
+    /// The weight to try next: between the tries beside what is wanted, or beyond them all.
+    double next() const {
+      std::pair<double, double> over{0, HUGE_VAL}, under{HUGE_VAL, -HUGE_VAL};
+      for (const auto& [weight, more] : tries) {
+        if (more > wanted && weight > over.first) over = {weight, more};
+        if (more <= wanted && weight < under.first) under = {weight, more};
+      }
+      if (over.first > 0 && under.first < HUGE_VAL) {
+        const double share = std::clamp((over.second - wanted) / (over.second - under.second), 0.1, 0.9);
+        return over.first + share * (under.first - over.first);
+      }
+      const auto& [a, of_a] = tries[tries.size() - 2];
+      const auto& [b, of_b] = tries.back();
+      const double step = (wanted - of_b) / (of_b - of_a) * (b - a);
+      return std::isfinite(step) ? std::clamp(b + step, b / 2, 2 * b) : b / 2;
     }
   };
   std::optional<Tail> tail_;

@@ -134,6 +134,7 @@ void RdoqPool::plan_parts(size_t t) {
 void RdoqPool::choose_units() {
   units_.clear();
   packed_unit_of_.clear();
+  unit_of_.clear();
   std::vector<PoolBlock> others;
   uint64_t elements = 0;
   blocks_ = 0;
@@ -162,6 +163,7 @@ void RdoqPool::choose_units() {
     const size_t place = i * group + size_t((uint64_t(uint32_t(i * 2654435769u)) * group) >> 32);
     const PoolBlock& unit = others[std::min(place, others.size() - 1)];
     seen += unit.count;
+    if (whole()) unit_of_[{unit.tensor, unit.first}] = units_.size();
     units_.push_back(unit);
   }
   weight_ = seen ? double(elements) / double(seen) : 1;
@@ -503,7 +505,10 @@ void RdoqPool::encode_block(size_t t, uint64_t first, std::span<const float> val
   const auto packed = packed_unit_of_.find(t);
   SideWriter side;
   ScaleCodec codec;
-  if (packed == packed_unit_of_.end())
+  const auto unit = unit_of_.find({t, first});
+  if (unit != unit_of_.end())  // with the scales that it was measured with
+    scale_unit(chosen_, unit->second, values, codec, side, work);
+  else if (packed == packed_unit_of_.end())
     scale_range(chosen_, t, first, values, codec, side, work);
   else if (packed->second < packed_pieces_.size())
     work.pieces = packed_pieces_[packed->second];

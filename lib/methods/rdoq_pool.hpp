@@ -211,6 +211,8 @@ class RdoqPool {
   RdoqPlan chosen_;
   std::vector<std::vector<ScaledPiece>> packed_pieces_;  ///< of the plan in use, by packed unit
   std::map<size_t, size_t> packed_unit_of_;              ///< by tensor of the pool
+  std::map<std::pair<size_t, uint64_t>, size_t>
+      unit_of_;  ///< by tensor and first element: units that are blocks
   size_t packed_bytes_ = 0;
   std::string transform_stream_;
 };

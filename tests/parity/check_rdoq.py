@@ -36,10 +36,11 @@ def tensors_of(path, group=None):
 
 def coded(program, folder, source, options, method, ratio):
     """The file's bytes, and the values that it decodes to."""
-    frame, back = folder / "frame.jsq", folder / "back"
+    to = "npy" if str(source).endswith(".npy") else "h5"
+    frame, back = folder / "frame.jsq", folder / f"back.{to}"
     subprocess.run([program, "compress", "-q", "-f", "-m", method, "-r", str(ratio), *options, "-o", frame, source], check=True)
-    subprocess.run([program, "decompress", "-q", "-f", "--to", "h5", "-o", back, frame], check=True)
-    return frame.stat().st_size, tensors_of(back.with_suffix(back.suffix), "/")
+    subprocess.run([program, "decompress", "-q", "-f", "--to", to, "-o", back, frame], check=True)
+    return frame.stat().st_size, tensors_of(back, "/")
 
 
 def check(program, folder, name, source, original, options, limits):

@@ -209,7 +209,7 @@ const Form forms[] = {
      {},
      true},
     {"exact_of_one_sign", "rdoq:transform=none", 400, {{1200}}, Rounding::automatic, {}, true, 30},
-    {"layers", "rdoq:transform=none", 300, {{1084}}, Rounding::automatic, {{20, 25}, {8}, {8}, {8, 8, 3, 3}}},
+    {"layers", "rdoq:transform=none", 300, {{1092}}, Rounding::automatic, {{20, 25}, {8}, {8}, {8, 8, 3, 3}}},
     {"pack", "rdoq:preset=best", 500, {{20, 25}, {16}, {4, 4, 3, 3}, {1}}},
 };
 
