@@ -82,14 +82,48 @@ HWY_INLINE void quantize_sixteen(const ClassNumbers* numbers, uint32_t first_cla
   }
 }
 
-void quantize_all(const element::ClassPlan& plan, const float* values, const uint8_t* classes, const uint32_t* kept, size_t count,
-                  uint8_t* kept_classes, uint8_t* codes, KeptSums& result) {
-  ClassNumbers numbers[element::max_classes];
+/// What the quantizer knows of every class.
+HWY_INLINE void fill_numbers(const element::ClassPlan& plan, ClassNumbers* numbers) {
   for (uint32_t j = 0; j < plan.classes; ++j) {
     const int32_t half = plan.width[j] ? 1 << (plan.width[j] - 1) : 0;
     numbers[j] = {plan.scale[j].low,  plan.scale[j].high,           plan.scale[j].divisor,
                   plan.scale[j].step, half ? float(half - 1) : 0.0f, half};
   }
+}
+
+void code_all(const element::ClassPlan& plan, const float* values, const uint8_t* classes, const uint32_t* kept, size_t count,
+              uint8_t* kept_classes, uint8_t* codes) {
+  ClassNumbers numbers[element::max_classes];
+  fill_numbers(plan, numbers);
+  const uint32_t first_class = plan.width[0] == 0 ? 1 : 0;
+  for (size_t k = 0; k < count; k += lanes) {
+    const size_t n = count - k < lanes ? count - k : lanes;
+    float g[lanes], decoded[lanes];
+    int32_t c[lanes], code[lanes];
+    if (n < lanes) {
+      for (int32_t& unused : c) unused = int32_t(first_class);
+      for (float& unused : g) unused = numbers[first_class].low;
+      for (size_t l = 0; l < n; ++l) g[l] = values[kept[k + l]];
+      for (size_t l = 0; l < n; ++l) c[l] = classes[kept[k + l]];
+    } else {
+      for (size_t l = 0; l < lanes; ++l) g[l] = values[kept[k + l]];
+      for (size_t l = 0; l < lanes; ++l) c[l] = classes[kept[k + l]];
+    }
+    quantize_lanes(numbers, first_class, plan.classes, g, c, code, decoded);
+    if (n < lanes) {
+      for (size_t l = 0; l < n; ++l) kept_classes[k + l] = uint8_t(c[l]);
+      for (size_t l = 0; l < n; ++l) codes[k + l] = uint8_t(code[l]);
+    } else {
+      for (size_t l = 0; l < lanes; ++l) kept_classes[k + l] = uint8_t(c[l]);
+      for (size_t l = 0; l < lanes; ++l) codes[k + l] = uint8_t(code[l]);
+    }
+  }
+}
+
+void quantize_all(const element::ClassPlan& plan, const float* values, const uint8_t* classes, const uint32_t* kept, size_t count,
+                  uint8_t* kept_classes, uint8_t* codes, KeptSums& result) {
+  ClassNumbers numbers[element::max_classes];
+  fill_numbers(plan, numbers);
   Lanes sums;
   const uint32_t first_class = plan.width[0] == 0 ? 1 : 0;  // class 0 is not kept when it has no bits
   size_t k = 0;
@@ -136,6 +170,12 @@ HWY_AFTER_NAMESPACE();
 namespace jsq::cpu {
 
 HWY_EXPORT(quantize_all);
+HWY_EXPORT(code_all);
+
+void code_cells(const element::ClassPlan& plan, const float* values, const uint8_t* classes, std::span<const uint32_t> kept,
+                uint8_t* kept_classes, uint8_t* codes) {
+  HWY_DYNAMIC_DISPATCH(code_all)(plan, values, classes, kept.data(), kept.size(), kept_classes, codes);
+}
 
 KeptSums quantize_cells(const element::ClassPlan& plan, const float* values, const uint8_t* classes,
                         std::span<const uint32_t> kept, uint8_t* kept_classes, uint8_t* codes) {

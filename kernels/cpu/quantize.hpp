@@ -20,4 +20,8 @@ struct KeptSums {
 KeptSums quantize_cells(const element::ClassPlan& plan, const float* values, const uint8_t* classes,
                         std::span<const uint32_t> kept, uint8_t* kept_classes, uint8_t* codes);
 
+/// The code words and classes alone.
+void code_cells(const element::ClassPlan& plan, const float* values, const uint8_t* classes, std::span<const uint32_t> kept,
+                uint8_t* kept_classes, uint8_t* codes);
+
 }  // namespace jsq::cpu

@@ -43,49 +43,59 @@ std::vector<Increment> increments_of(const WidthSet& widths, double first_extra_
   return hull;
 }
 
-/// How many elements each increment takes at multiplier lambda: all cells certainly in, and those that may be in.
-struct Bounds {
-  uint64_t certain = 0, possible = 0;  // bits
-};
+/// Whether a cell's elements are in where some of its keys are, or only where all of them are.
+enum class Count { possible, certain };
 
 class Search {
  public:
   Search(MagnitudeIndex& index, std::vector<Increment> increments) : index_(index), increments_(std::move(increments)) {}
 
-  Bounds bits_at(double lambda) const {
-    Bounds bounds;
-    for (const Increment& step : increments_) {
-      bounds.certain += step.bits * index_.before(cells_with_low_at_least(step, lambda));
-      bounds.possible += step.bits * index_.before(cells_with_high_at_least(step, lambda));
-    }
-    return bounds;
-  }
   /// Cells all of whose keys have density >= lambda in this increment (a prefix, since cells descend).
   size_t cells_with_low_at_least(const Increment& step, double lambda) const {
-    return count_prefix([&](const MagnitudeIndex::Cell& c) { return step.density * energy_of_key(c.low) >= lambda; });
+    return count_prefix(Count::certain, step, lambda, {0, index_.cells().size()});
   }
   size_t cells_with_high_at_least(const Increment& step, double lambda) const {
-    return count_prefix([&](const MagnitudeIndex::Cell& c) { return step.density * energy_of_key(c.high()) >= lambda; });
+    return count_prefix(Count::possible, step, lambda, {0, index_.cells().size()});
   }
   const std::vector<Increment>& increments() const { return increments_; }
 
-  /// The smallest lambda for which `fits(bits_at(lambda))`; larger lambdas fit too.
+  /// The smallest lambda for which `fits(bits)`, the bits of the elements that are in; larger lambdas fit too.
   template <class Fits>
-  double smallest_lambda(Fits fits) const {
-    // Non-negative doubles are ordered as their bits are.
+  double smallest_lambda(Count count, Fits fits) const {
+    // Non-negative doubles are ordered as their bits are. The prefixes at both ends bound those between.
     uint64_t low = 0, high = std::bit_cast<uint64_t>(std::numeric_limits<double>::max());
+    std::vector<Prefix> between(increments_.size(), {0, index_.cells().size()});
+    std::vector<size_t> prefix(increments_.size());
+    bool high_was_tried = false;
     while (low < high) {
       const uint64_t middle = low + (high - low) / 2;
-      if (fits(bits_at(std::bit_cast<double>(middle)))) high = middle;
+      uint64_t bits = 0;
+      for (size_t s = 0; s < increments_.size(); ++s) {
+        prefix[s] = count_prefix(count, increments_[s], std::bit_cast<double>(middle), between[s]);
+        bits += increments_[s].bits * index_.before(prefix[s]);
+      }
+      const bool fit = fits(bits);
+      for (size_t s = 0; s < increments_.size(); ++s) (fit ? between[s].least : between[s].most) = prefix[s];
+      if (fit) high = middle;
       else low = middle + 1;
+      high_was_tried |= fit;
+      // Every lambda left takes what the larger end takes, which fits.
+      if (high_was_tried && std::all_of(between.begin(), between.end(), [](Prefix p) { return p.least == p.most; })) break;
     }
     return std::bit_cast<double>(low);
   }
 
  private:
-  template <class Holds>
-  size_t count_prefix(Holds holds) const {
-    return size_t(std::partition_point(index_.cells().begin(), index_.cells().end(), holds) - index_.cells().begin());
+  /// Cells in a prefix: at least, at most.
+  struct Prefix {
+    size_t least = 0, most = 0;
+  };
+  size_t count_prefix(Count count, const Increment& step, double lambda, Prefix among) const {
+    const auto is_in = [&](const MagnitudeIndex::Cell& c) {
+      return step.density * energy_of_key(count == Count::certain ? c.low : c.high()) >= lambda;
+    };
+    const auto cells = index_.cells().begin();
+    return size_t(std::partition_point(cells + std::ptrdiff_t(among.least), cells + std::ptrdiff_t(among.most), is_in) - cells);
   }
   MagnitudeIndex& index_;
   std::vector<Increment> increments_;
@@ -216,8 +226,8 @@ ClassCounts allocate_exact(MagnitudeIndex& index, const WidthSet& widths, uint64
   const uint64_t margin = core_items * widths.widest();
   double low = 0, high = 0;
   for (;;) {
-    high = search.smallest_lambda([&](Bounds b) { return b.possible + margin <= budget; });
-    const double below = search.smallest_lambda([&](Bounds b) { return b.certain < budget + margin; });
+    high = search.smallest_lambda(Count::possible, [&](uint64_t bits) { return bits + margin <= budget; });
+    const double below = search.smallest_lambda(Count::certain, [&](uint64_t bits) { return bits < budget + margin; });
     // One step of a double below the smallest lambda that does not reach far enough.
     low = below > 0 ? std::bit_cast<double>(std::bit_cast<uint64_t>(below) - 1) : 0.0;
     if (budget < margin) high = std::numeric_limits<double>::max();

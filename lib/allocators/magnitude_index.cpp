@@ -6,11 +6,6 @@
 
 namespace jsq {
 
-double energy_of_key(uint32_t key) {
-  const double g = element::magnitude_of_key(key);
-  return g * g;
-}
-
 uint32_t key_of_energy(double energy) {
   uint32_t low = 1, high = element::first_nonfinite_key;
   while (low < high) {

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/element/float_bits.hpp"
 #include "lib/allocators/population.hpp"
 
 namespace jsq {
@@ -56,7 +57,10 @@ class MagnitudeIndex {
 };
 
 /// g^2 of a magnitude key, exact in double.
-double energy_of_key(uint32_t key);
+inline double energy_of_key(uint32_t key) {
+  const double g = element::magnitude_of_key(key);
+  return g * g;
+}
 /// The smallest key above 0 whose energy is at least `energy`; that of infinity when there is none.
 uint32_t key_of_energy(double energy);
 

@@ -133,6 +133,15 @@ std::string write_parameters(const StoredParameters& stored, const std::array<bo
   return out.take();
 }
 
+/// Bytes that write_parameters() gives.
+size_t size_of_parameters(const element::ClassPlan& plan, const std::array<bool, element::max_classes>& present,
+                          const EntropyModel& model) {
+  size_t numbers = 0;
+  for (uint32_t j = 0; j < plan.classes; ++j)
+    if (present[j] && plan.width[j] > 0) numbers += scale_has_low(plan.quantizer) ? 2 : 1;
+  return 9 + 4 * numbers + size_t((model.table_bits() + 7) / 8);
+}
+
 StoredParameters read_parameters(std::string_view bytes, std::string_view what) {
   StoredParameters stored;
   ClassCoder& coder = stored.coder;
@@ -236,17 +245,27 @@ class JointSqEncoder final : public MethodEncoder {
       std::optional<Evaluation> best;
       // The error on the sample is that of drawn roundings for some quantizers, so one charge that is no better than the
       // one before may be chance: two in a row end the search.
+      const bool whole = elements_of(true) == elements_of(false);  // small: every charge is looked at closely
+      const int most_no_better = options_.stochastic || whole ? 2 : 1;
       int no_better = 0;
+      bool falls = seeks_least_error();  // whether less payload than fits has less error, as the charge before found
       for (double extra : options_.extra_bits) {
         Evaluation e = largest_within(true, extra, wanted, 0.005, bytes, best ? best->payload_bits : 0);
-        if (seeks_least_error()) e = least_error_below(std::move(e));
+        if (falls || (whole && seeks_least_error())) {
+          const uint64_t fullest = e.payload_bits;
+          e = least_error_below(std::move(e), 0.85, true, wanted);
+          falls = e.payload_bits < fullest;
+        }
         if (best && e.sums.squared_error >= best->sums.squared_error) {
-          if (++no_better == 2) break;
+          if (++no_better == most_no_better) break;
           continue;
         }
         no_better = 0;
         best = std::move(e);
       }
+      // The first charge has been looked at whether it falls or not.
+      if (seeks_least_error() && !falls && !whole && best->extra_bits != options_.extra_bits.front())
+        best = least_error_below(*std::move(best), 0.85, true, wanted);
       sample_choice_ = std::move(best);
       below_budget_ = sample_choice_->expected_bytes < 0.97 * wanted;
       least_error_bits_.reset();
@@ -259,7 +278,7 @@ class JointSqEncoder final : public MethodEncoder {
       // More bits would add error here: the best allocation that fits is not the fullest.
       by_threshold_ = false;
       chosen_ = seeks_least_error() && !least_error_bits_
-                    ? least_error_of_pool(scaled)
+                    ? least_error_of_pool(scaled, wanted)
                     : evaluate(false, least_error_bits_.value_or(scaled), sample_choice_->extra_bits);
       if (chosen_->expected_bytes <= wanted) {
         finish();
@@ -276,7 +295,7 @@ class JointSqEncoder final : public MethodEncoder {
     }
     if (sample_misleads()) {
       by_threshold_ = false;
-      Evaluation best = least_error_of_pool(chosen_->payload_bits);
+      Evaluation best = least_error_of_pool(chosen_->payload_bits, wanted);
       if (best.payload_bits < chosen_->payload_bits) {
         below_budget_ = true;
         chosen_ = std::move(best);
@@ -395,6 +414,7 @@ class JointSqEncoder final : public MethodEncoder {
   static constexpr size_t own_sample_elements = 1u << 17;                    ///< pools up to this size are their own sample
   static constexpr size_t whole_elements = MagnitudeIndex::sorted_elements;  ///< pools up to this size are tallied in full
   static constexpr size_t sample_block = 1u << 16;
+  static constexpr uint8_t range_log2 = 16;  ///< of what is counted of a large pool, whatever its blocks are
 
   bool small() const { return pool_.summary().elements <= whole_elements; }
 
@@ -407,7 +427,17 @@ class JointSqEncoder final : public MethodEncoder {
     SpanPopulation population;
     MagnitudeIndex index;
     Sample(const TensorPool& pool, size_t elements)
-        : drawn(sample_pool(pool, elements)), population(drawn.values), index(population) {}
+        : drawn(with_largest(sample_pool(pool, elements), pool.summary().max_key)),
+          population(drawn.values),
+          index(population) {}
+
+    /// The largest magnitude says how coarse the cells of its class are, so the sample holds it.
+    static PoolSample with_largest(PoolSample sample, uint32_t max_key) {
+      uint32_t largest = 0;
+      for (float g : sample.values) largest = std::max(largest, element::magnitude_key(g));
+      if (largest < max_key) sample.values.back() = element::magnitude_of_key(max_key);
+      return sample;
+    }
   };
 
   /// Half of a sample holds enough kept elements where more than one in some dozens is kept.
@@ -486,7 +516,7 @@ class JointSqEncoder final : public MethodEncoder {
     const bool in_full = small() || measure_errors_;
     // Of a dozen large blocks a third would say little about the rest: ranges are counted in their place.
     // Only where all are counted is it known which symbols occur.
-    const std::vector<cuda::BlockRange> blocks = in_full ? blocks_of_pool() : ranges_of_pool(16);
+    const std::vector<cuda::BlockRange> blocks = in_full ? blocks_of_pool() : ranges_of_pool(range_log2);
     constexpr uint64_t plenty = uint64_t(1) << 21;
     const uint64_t elements = pool_.summary().elements, tallied_elements = std::min(plenty, elements / 2);
     const size_t count_stride = in_full || elements < 8 * plenty ? 1 : 8;
@@ -512,9 +542,11 @@ class JointSqEncoder final : public MethodEncoder {
         const std::span<const float> values = pool_.read(block.tensor, block.first, block.count, scratch);
         const ClassCoder& coder = e.stored.coder;
         Tallies& local = tallies.local();
-        if (i % stride == 0)
+        if (i % stride == 0 && measure_errors_)
           coder.tally(values, tensor.first + block.first, block.first, tensor.number, tensor.info->dtype,
                       local.tallied, sums[i]);
+        else if (i % stride == 0)
+          coder.tally_symbols(values, tensor.first + block.first, block.first, tensor.number, local.tallied);
         else
           coder.count(values, tensor.first + block.first, local.counted);
       });
@@ -526,6 +558,7 @@ class JointSqEncoder final : public MethodEncoder {
     for (const BlockSums& block : sums) e.sums.add(block);
     e.tally.merge(tallied);
     if (count_stride > 1) extrapolate_classes(e);
+    else if (!in_full && block_log2_ > range_log2) join_ranges(e.tally);
     if (stride > 1) extrapolate_magnitudes(e, tallied);
   }
 
@@ -563,6 +596,17 @@ class JointSqEncoder final : public MethodEncoder {
     for (size_t k = 0; k < counted.size(); ++k)
       if (in_full[k]) sums[k * count_stride] = block_sums(coder.plan, found[k], false);
     return {class_tally(counted_counts), class_tally(tallied_counts)};
+  }
+
+  /// Inside a block the runs on both sides of a range's end follow each other, which no range has counted: every
+  /// activity that occurs may follow every other.
+  static void join_ranges(ClassTally& tally) {
+    std::array<bool, element::max_activity_buckets> occurs{};
+    for (const SymbolCounts& following : tally.entropy.activity)
+      for (uint32_t b = 0; b < element::max_activity_buckets; ++b) occurs[b] |= following[b] > 0;
+    for (uint32_t b = 0; b < element::max_activity_buckets; ++b)
+      for (uint32_t next = 0; next < element::max_activity_buckets; ++next)
+        tally.entropy.activity[b][next] += occurs[b] && occurs[next];
   }
 
   void extrapolate_classes(Evaluation& e) const {
@@ -608,13 +652,14 @@ class JointSqEncoder final : public MethodEncoder {
     }
     if (options_.widths[0] > 0) kept = n;
 
+    // Magnitudes are modelled the same way whatever the map is.
+    const EntropyModel with_map =
+        fit_entropy_model(e.tally.entropy, coder.plan.classes, widths_array(), true, options_.values_coded);
+    const EntropyModel::Cost cost = with_map.cost(e.tally.entropy);
     double best = HUGE_VAL;
     for (MapPacker map : {MapPacker::entropy, MapPacker::raw, MapPacker::bitmap, MapPacker::rice}) {
       if (options_.map && *options_.map != map) continue;
       if (options_.widths[0] > 0 && (map == MapPacker::bitmap || map == MapPacker::rice)) continue;
-      EntropyModel model = fit_entropy_model(e.tally.entropy, coder.plan.classes, widths_array(), map == MapPacker::entropy,
-                                             options_.values_coded);
-      const EntropyModel::Cost cost = model.cost(e.tally.entropy);
       double map_bits = 0;
       switch (map) {
         case MapPacker::raw: map_bits = n * raw_map_bits(coder.plan.classes) + 4 * blocks / scale; break;
@@ -628,12 +673,10 @@ class JointSqEncoder final : public MethodEncoder {
       if (options_.widths[0] > 0) value_bits += double(e.tally.members[0]) * options_.widths[0];
       map_bits *= scale;
       value_bits *= scale;
+      const EntropyModel model = map == MapPacker::entropy ? with_map : with_map.without_map();
       // States start at 2^16, so half of each lane's 32 bits is lost; the stream has a length, the planes padding.
       const double block_bytes = kept > 0 ? (model.uses_rans() ? 2.0 + 2.0 * lanes_ : 0.0) + 1.0 : 0.0;
-      ClassCoder candidate = coder;
-      candidate.map = map;
-      candidate.model = model;
-      const double parameter_bytes = double(write_parameters({candidate, e.stored.widths, e.stored.provenance}, e.present).size());
+      const double parameter_bytes = double(size_of_parameters(coder.plan, e.present, model));
       const double bytes = calibration_ * (map_bits + value_bits) / 8 + block_bytes * blocks + parameter_bytes;
       if (bytes >= best) continue;
       best = bytes;
@@ -726,18 +769,28 @@ class JointSqEncoder final : public MethodEncoder {
     return cells > 2 * sample_choice_->sums.squared_error * sample_->drawn.scale;
   }
 
-  /// least_error_below() on the whole pool, with errors that are measured.
-  Evaluation least_error_of_pool(uint64_t payload_bits) {
+  /// The least error of the whole pool in at most `most_bytes`, from a payload that the sample found; errors are measured.
+  Evaluation least_error_of_pool(uint64_t payload_bits, double most_bytes) {
     measure_errors_ = true;
-    Evaluation best = least_error_below(evaluate(false, payload_bits, sample_choice_->extra_bits), 0.85, false);
+    Evaluation best = least_error_below(evaluate(false, payload_bits, sample_choice_->extra_bits), 0.85, false, most_bytes);
+    // What a sample of little but zeros needs says little about the pool: where less does not help, more may, in growing steps.
+    const bool fell = best.payload_bits < payload_bits;
+    bool rose = false;
+    for (double growth = 1.25; !fell && growth < 1e6; growth *= growth) {
+      Evaluation e = evaluate(false, uint64_t(double(best.payload_bits) * growth), best.extra_bits);
+      if (e.expected_bytes > most_bytes || e.sums.squared_error >= best.sums.squared_error) break;
+      best = std::move(e);
+      rose = true;
+    }
+    if (rose) best = least_error_below(std::move(best), 0.85, false, most_bytes);
     measure_errors_ = false;
     least_error_bits_ = best.payload_bits;
     return best;
   }
 
   /// A class quantizer's real error does not always fall with the payload: a widest class that reaches far down has coarse
-  /// cells. Follows the error downwards from the largest budget that fits, while it falls.
-  Evaluation least_error_below(Evaluation fullest, double step = 0.85, bool on_sample = true) {
+  /// cells. Follows the error downwards from the largest budget that fits, while it falls, then looks nearer.
+  Evaluation least_error_below(Evaluation fullest, double step = 0.85, bool on_sample = true, double most_bytes = HUGE_VAL) {
     Evaluation best = std::move(fullest);
     // What the classes take: a payload that holds all values at the widest width may leave the rest unused.
     const auto taken = [&](const Evaluation& e) {
@@ -745,11 +798,18 @@ class JointSqEncoder final : public MethodEncoder {
       for (uint32_t j = 0; j < e.stored.coder.plan.classes; ++j) bits += e.tally.members[j] * e.stored.coder.plan.width[j];
       return double(std::min(bits, e.payload_bits));
     };
-    const double end = 0.1 * taken(best);
-    while (taken(best) > end) {
-      Evaluation e = evaluate(on_sample, uint64_t(taken(best) * step), best.extra_bits);
-      if (e.sums.squared_error >= best.sums.squared_error) break;
+    const double end = 0.003 * taken(best);
+    const auto is_better = [&](double payload_bits) {
+      Evaluation e = evaluate(on_sample, uint64_t(payload_bits), best.extra_bits);
+      if (e.sums.squared_error >= best.sums.squared_error || e.expected_bytes > most_bytes) return false;
       best = std::move(e);
+      return true;
+    };
+    bool fell = false;
+    while (taken(best) > end && is_better(taken(best) * step)) fell = true;
+    for (double near = std::sqrt(step); fell && near < 0.985; near = std::sqrt(near)) {
+      const double middle = taken(best);
+      if (!is_better(middle * near)) is_better(middle / near);
     }
     return best;
   }

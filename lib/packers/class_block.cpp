@@ -153,10 +153,12 @@ cpu::KeptSums quantize_one_by_one(const element::ClassPlan& plan, std::span<cons
   return lane[0];
 }
 
+bool has_vector_loop(element::ClassQuantizer quantizer) { return quantizer == element::ClassQuantizer::cell; }
+
 /// Code words and classes of the kept elements into the scratch; errors of the whole block into `sums`.
 void quantize_block(const element::ClassPlan& plan, std::span<const float> values, const Position& position, DType dtype,
                     Scratch& s, BlockSums& sums) {
-  const bool vectorised = plan.quantizer == element::ClassQuantizer::cell && (dtype == DType::f32 || dtype == DType::f64);
+  const bool vectorised = has_vector_loop(plan.quantizer) && (dtype == DType::f32 || dtype == DType::f64);
   const cpu::KeptSums kept =
       vectorised ? cpu::quantize_cells(plan, values.data(), s.classes.data(), std::span<const uint32_t>(s.kept.data(), s.kept_count),
                                        s.kept_classes.data(), s.codes.data())
@@ -681,6 +683,18 @@ void ClassCoder::tally(std::span<const float> values, uint64_t first_pool_index,
   Scratch& s = scratch();
   classify_block(plan, values, first_pool_index, s);
   quantize_block(plan, values, {first_pool_index, first_element, tensor}, dtype, s, sums);
+  tally_block(values.size(), counts);
+}
+
+void ClassCoder::tally_symbols(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element, uint32_t tensor,
+                               ClassTally& counts) const {
+  Scratch& s = scratch();
+  classify_block(plan, values, first_pool_index, s);
+  if (has_vector_loop(plan.quantizer))
+    cpu::code_cells(plan, values.data(), s.classes.data(), std::span<const uint32_t>(s.kept.data(), s.kept_count),
+                    s.kept_classes.data(), s.codes.data());
+  else
+    quantize_one_by_one(plan, values, {first_pool_index, first_element, tensor}, DType::f32, s);
   tally_block(values.size(), counts);
 }
 

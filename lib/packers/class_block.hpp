@@ -65,6 +65,10 @@ class ClassCoder {
   void tally(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element, uint32_t tensor,
              DType dtype, ClassTally& counts, BlockSums& sums) const;
 
+  /// The same without the errors.
+  void tally_symbols(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element, uint32_t tensor,
+                     ClassTally& counts) const;
+
   /// The decoded values of class j: entry sign x 2^(width - 1) + magnitude index; none without bits.
   std::vector<float> points(uint32_t j) const;
   /// The encoder's tables, coding_tables x rans_max_symbols, as prepare_encoding() left them.

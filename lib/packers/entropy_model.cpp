@@ -72,7 +72,9 @@ void EntropyCounts::merge(const EntropyCounts& other) {
 
 uint32_t symbol_weight(uint64_t count, uint64_t total) {
   if (count == 0) return 0;
-  const uint64_t scaled = uint64_t((static_cast<unsigned __int128>(count) * weight_total + total / 2) / total);
+  const bool narrow = total <= UINT64_MAX / (weight_total + 1);  // and so is the count
+  const uint64_t scaled = narrow ? (count * weight_total + total / 2) / total
+                                 : uint64_t((static_cast<unsigned __int128>(count) * weight_total + total / 2) / total);
   uint32_t weight = uint32_t(std::max<uint64_t>(scaled, 1));
   const uint32_t length = uint32_t(std::bit_width(weight));
   if (length <= mantissa_bits + 1) return weight;
@@ -95,9 +97,11 @@ void normalise(std::span<const uint64_t> weights, std::span<uint32_t> frequencie
   std::fill(frequencies.begin(), frequencies.end(), 0u);
   if (total == 0) return;
   uint32_t sum = 0;
+  const bool narrow = total <= UINT64_MAX / rans_total;  // as nearly always, and several times faster
   for (size_t s = 0; s < weights.size(); ++s) {
     if (weights[s] == 0) continue;
-    const auto share = uint32_t(static_cast<unsigned __int128>(weights[s]) * rans_total / total);
+    const auto share = narrow ? uint32_t(weights[s] * rans_total / total)
+                              : uint32_t(static_cast<unsigned __int128>(weights[s]) * rans_total / total);
     frequencies[s] = std::max(share, 1u);
     sum += frequencies[s];
   }
@@ -207,6 +211,14 @@ bool EntropyModel::read(cpu::BitReader& in) {
     possible = possible && read_symbol_table(in, weights, symbols);
   });
   return possible && !in.overrun();
+}
+
+EntropyModel EntropyModel::without_map() const {
+  EntropyModel model = *this;
+  model.map_coded = false;
+  model.activity = {};
+  model.class_weight = {};
+  return model;
 }
 
 uint64_t EntropyModel::table_bits() const {

@@ -66,6 +66,8 @@ struct EntropyModel {
   void write(cpu::BitWriter& out) const;
   /// Reads tables for `classes`, `width` and the flags already set.  Returns false when they are impossible.
   bool read(cpu::BitReader& in);
+  /// The same model of magnitudes, for a map that is not entropy-coded.
+  EntropyModel without_map() const;
   /// Stored size in bits.
   uint64_t table_bits() const;
 

@@ -12,6 +12,7 @@
 #include "jsq/error.hpp"
 #include "kernels/element/philox.hpp"
 #include "tests/kernels/data.hpp"
+#include "tests/kernels/simd_levels.hpp"
 
 namespace jsq {
 namespace {
@@ -125,6 +126,11 @@ void expect_same_bits(const std::vector<float>& values, const std::vector<float>
   for (size_t i = 0; i < values.size(); ++i)
     ASSERT_EQ(std::bit_cast<uint32_t>(values[i]), std::bit_cast<uint32_t>(expected[i]))
         << i << ": " << values[i] << ' ' << expected[i];
+}
+
+bool operator==(const ClassTally& a, const ClassTally& b) {
+  return a.members == b.members && a.entropy.activity == b.entropy.activity && a.entropy.classes == b.entropy.classes &&
+         a.entropy.magnitude == b.entropy.magnitude && a.rice_bits == b.rice_bits;
 }
 
 void expect_round_trip(const Composition& composition, const std::vector<float>& values) {
@@ -504,6 +510,19 @@ TEST(ClassTally, MergesByAddition) {
   a.merge(b);
   for (uint32_t j = 0; j < 4; ++j) EXPECT_EQ(a.members[j], fitted.tally.members[j]);
   EXPECT_NEAR(sums.squared_error, fitted.sums.squared_error, 1e-12 * sums.squared_error);
+}
+
+TEST(ClassTally, CountsTheSameSymbolsWithoutErrorsAtEverySimdLevel) {
+  for (const auto quantizer : {element::ClassQuantizer::cell, element::ClassQuantizer::sym})
+    for (const size_t count : {1, 15, 16, 17, 4003}) {
+      const std::vector<float> values = make_data(Kind::heavy, count);
+      const Fitted fitted = fit({.quantizer = quantizer}, values);
+      test::for_each_simd_level([&] {
+        ClassTally counts;
+        fitted.coder.tally_symbols(values, 0, 0, 0, counts);
+        EXPECT_TRUE(counts == fitted.tally) << count;
+      });
+    }
 }
 
 TEST(RawMap, TakesTheBitsOfTheHighestClass) {
