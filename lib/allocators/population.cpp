@@ -1,6 +1,7 @@
 #include "lib/allocators/population.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
 
 #include "jsq/error.hpp"
@@ -22,20 +23,15 @@ void Summary::append(const Summary& next) {
   for (uint32_t b = 0; b < summary_bins; ++b) histogram[b] += next.histogram[b];
 }
 
-Summary summarise(std::span<const float> values) {
-  Summary summary;
-  std::vector<uint32_t> histogram(summary_bins);
-  uint64_t since_flush = 0;
-  auto flush = [&] {
-    for (uint32_t b = 0; b < summary_bins; ++b) summary.histogram[b] += histogram[b];
-    std::fill(histogram.begin(), histogram.end(), 0u);
-    since_flush = 0;
-  };
+namespace {
+
+/// Adds the sums of the values to `summary`, and their bins to `histogram`, which may be empty.
+void add_sums(std::span<const float> values, std::span<uint32_t> histogram, Summary& summary) {
   for (size_t at = 0; at < values.size(); at += cpu::sum_chunk) {
     const auto chunk = values.subspan(at, std::min(cpu::sum_chunk, values.size() - at));
     const cpu::ChunkSums sums = cpu::summarise_chunk(chunk, histogram);
     if (summary.first_nonfinite == UINT64_MAX && sums.first_nonfinite != UINT64_MAX)
-      summary.first_nonfinite = at + sums.first_nonfinite;
+      summary.first_nonfinite = summary.elements + sums.first_nonfinite;
     summary.zeros += sums.zeros;
     summary.nan += sums.nan;
     summary.positive_infinite += sums.positive_infinite;
@@ -44,12 +40,31 @@ Summary summarise(std::span<const float> values) {
     summary.sum += sums.sum;
     summary.sum_abs += sums.sum_abs;
     summary.energy += sums.energy;
-    since_flush += chunk.size();
-    if (since_flush > (1u << 30)) flush();
+    summary.elements += chunk.size();
   }
-  flush();
-  summary.elements = values.size();
+}
+
+}  // namespace
+
+Summary summarise(std::span<const float> values) {
+  constexpr size_t before_overflow = size_t(1) << 30;
+  Summary summary;
+  std::vector<uint32_t> histogram(summary_bins);
+  for (size_t at = 0; at < values.size(); at += before_overflow) {
+    add_sums(values.subspan(at, std::min(before_overflow, values.size() - at)), histogram, summary);
+    for (uint32_t b = 0; b < summary_bins; ++b) summary.histogram[b] += histogram[b];
+    std::fill(histogram.begin(), histogram.end(), 0u);
+  }
   return summary;
+}
+
+SpanPopulation::SpanPopulation(std::span<const float> values, bool with_histogram) : values_(values) {
+  if (with_histogram) {
+    summary_ = summarise(values);
+    return;
+  }
+  summary_.histogram = {};
+  add_sums(values, {}, summary_);
 }
 
 std::vector<uint64_t> Population::refine(std::span<const cpu::KeyRange> ranges) const {
@@ -71,12 +86,14 @@ namespace {
 
 /// Ascending order by three passes over 11, 11 and 9 bits.
 void radix_sort(std::vector<uint32_t>& keys) {
+  constexpr int passes = 3, bits = 11, mask = (1 << bits) - 1;
   std::vector<uint32_t> other(keys.size());
-  for (int shift : {0, 11, 22}) {
-    uint32_t starts[2049] = {};
-    for (uint32_t key : keys) ++starts[((key >> shift) & 2047) + 1];
-    for (int b = 0; b < 2048; ++b) starts[b + 1] += starts[b];
-    for (uint32_t key : keys) other[starts[(key >> shift) & 2047]++] = key;
+  uint32_t starts[passes][mask + 2] = {};
+  for (uint32_t key : keys)
+    for (int p = 0; p < passes; ++p) ++starts[p][(key >> p * bits & mask) + 1];
+  for (int p = 0; p < passes; ++p) {
+    for (int b = 0; b < mask; ++b) starts[p][b + 1] += starts[p][b];
+    for (uint32_t key : keys) other[starts[p][key >> p * bits & mask]++] = key;
     keys.swap(other);
   }
 }
@@ -84,15 +101,17 @@ void radix_sort(std::vector<uint32_t>& keys) {
 }  // namespace
 
 std::vector<Population::KeyCount> Population::key_counts() const {
-  std::vector<uint32_t> keys;
-  keys.reserve(size_t(summary().elements));
-  std::mutex mutex;
+  std::vector<uint32_t> keys(size_t(summary().elements));
+  std::atomic<size_t> next = 0;
   visit([&](uint64_t, std::span<const float> values) {
-    const std::lock_guard lock(mutex);
-    for (float g : values) keys.push_back(element::magnitude_key(g));
+    const size_t at = next.fetch_add(values.size());
+    for (size_t i = 0; i < values.size(); ++i) keys[at + i] = element::magnitude_key(values[i]);
   });
   radix_sort(keys);
   std::vector<KeyCount> counts;
+  size_t distinct = 0;
+  for (size_t i = 0; i < keys.size(); ++i) distinct += i == 0 || keys[i] != keys[i - 1];
+  counts.reserve(distinct);
   for (uint32_t key : keys) {
     if (counts.empty() || counts.back().key != key) counts.push_back({key, 0});
     ++counts.back().count;

@@ -44,7 +44,8 @@ class Population {
 /// A population held in memory; indices count from `first_index`.
 class SpanPopulation final : public Population {
  public:
-  explicit SpanPopulation(std::span<const float> values) : values_(values), summary_(summarise(values)) {}
+  /// A population that is only sorted needs no histogram.
+  explicit SpanPopulation(std::span<const float> values, bool with_histogram = true);
   const Summary& summary() const override { return summary_; }
   void visit(const std::function<void(uint64_t, std::span<const float>)>& visitor) const override;
 

@@ -203,6 +203,7 @@ struct Evaluation {
   StoredParameters stored;
   std::array<bool, element::max_classes> present{};
   ClassTally tally;
+  EntropyCounts chances;  ///< what the tally counts of symbols that were given a chance, not met
   BlockSums sums;
   std::vector<ReallocationStep> log;
   double map_bits = 0, value_bits = 0;
@@ -414,7 +415,12 @@ class JointSqEncoder final : public MethodEncoder {
   static constexpr size_t own_sample_elements = 1u << 17;                    ///< pools up to this size are their own sample
   static constexpr size_t whole_elements = MagnitudeIndex::sorted_elements;  ///< pools up to this size are tallied in full
   static constexpr size_t sample_block = 1u << 16;
-  static constexpr uint8_t range_log2 = 16;  ///< of what is counted of a large pool, whatever its blocks are
+
+  static constexpr uint64_t plenty = uint64_t(1) << 21, most_counted = 8 * plenty;  ///< elements of a pool that are tallied, counted
+
+  /// Ranges that are counted of a large pool, whatever its blocks are: short where all are read anyway, so that those of
+  /// which the magnitudes are tallied come from every layer.
+  uint8_t range_log2() const { return pool_.summary().elements < most_counted ? 13 : 16; }
 
   bool small() const { return pool_.summary().elements <= whole_elements; }
 
@@ -428,7 +434,7 @@ class JointSqEncoder final : public MethodEncoder {
     MagnitudeIndex index;
     Sample(const TensorPool& pool, size_t elements)
         : drawn(with_largest(sample_pool(pool, elements), pool.summary().max_key)),
-          population(drawn.values),
+          population(drawn.values, drawn.values.size() > MagnitudeIndex::sorted_elements),
           index(population) {}
 
     /// The largest magnitude says how coarse the cells of its class are, so the sample holds it.
@@ -516,10 +522,9 @@ class JointSqEncoder final : public MethodEncoder {
     const bool in_full = small() || measure_errors_;
     // Of a dozen large blocks a third would say little about the rest: ranges are counted in their place.
     // Only where all are counted is it known which symbols occur.
-    const std::vector<cuda::BlockRange> blocks = in_full ? blocks_of_pool() : ranges_of_pool(range_log2);
-    constexpr uint64_t plenty = uint64_t(1) << 21;
-    const uint64_t elements = pool_.summary().elements, tallied_elements = std::min(plenty, elements / 2);
-    const size_t count_stride = in_full || elements < 8 * plenty ? 1 : 8;
+    const std::vector<cuda::BlockRange> blocks = in_full ? blocks_of_pool() : ranges_of_pool(range_log2());
+    const uint64_t elements = pool_.summary().elements, tallied_elements = std::min(plenty, elements / 4);
+    const size_t count_stride = in_full || elements < most_counted ? 1 : 8;
     const size_t stride =
         in_full ? 1
                 : count_stride * size_t(std::max<uint64_t>(1, elements / (count_stride * tallied_elements)));
@@ -558,7 +563,7 @@ class JointSqEncoder final : public MethodEncoder {
     for (const BlockSums& block : sums) e.sums.add(block);
     e.tally.merge(tallied);
     if (count_stride > 1) extrapolate_classes(e);
-    else if (!in_full && block_log2_ > range_log2) join_ranges(e.tally);
+    else if (!in_full && block_log2_ > range_log2()) join_ranges(e);
     if (stride > 1) extrapolate_magnitudes(e, tallied);
   }
 
@@ -600,13 +605,15 @@ class JointSqEncoder final : public MethodEncoder {
 
   /// Inside a block the runs on both sides of a range's end follow each other, which no range has counted: every
   /// activity that occurs may follow every other.
-  static void join_ranges(ClassTally& tally) {
+  static void join_ranges(Evaluation& e) {
     std::array<bool, element::max_activity_buckets> occurs{};
-    for (const SymbolCounts& following : tally.entropy.activity)
+    for (const SymbolCounts& following : e.tally.entropy.activity)
       for (uint32_t b = 0; b < element::max_activity_buckets; ++b) occurs[b] |= following[b] > 0;
     for (uint32_t b = 0; b < element::max_activity_buckets; ++b)
-      for (uint32_t next = 0; next < element::max_activity_buckets; ++next)
-        tally.entropy.activity[b][next] += occurs[b] && occurs[next];
+      for (uint32_t next = 0; next < element::max_activity_buckets; ++next) {
+        e.chances.activity[b][next] = occurs[b] && occurs[next];
+        e.tally.entropy.activity[b][next] += e.chances.activity[b][next];
+      }
   }
 
   void extrapolate_classes(Evaluation& e) const {
@@ -632,8 +639,10 @@ class JointSqEncoder final : public MethodEncoder {
       const uint32_t symbols = 1u << element::coded_magnitude_bits(e.stored.coder.plan.width[j]);
       const double scale = known.members[j] ? double(e.tally.members[j]) / double(known.members[j]) : 0.0;
       for (uint32_t b = 0; b < element::max_activity_buckets; ++b)
-        for (uint32_t s = 0; s < symbols; ++s)
+        for (uint32_t s = 0; s < symbols; ++s) {
           e.tally.entropy.magnitude[j][b][s] = uint64_t(double(known.entropy.magnitude[j][b][s]) * scale) + 1;
+          e.chances.magnitude[j][b][s] = 1;
+        }
     }
   }
 
@@ -655,7 +664,7 @@ class JointSqEncoder final : public MethodEncoder {
     // Magnitudes are modelled the same way whatever the map is.
     const EntropyModel with_map =
         fit_entropy_model(e.tally.entropy, coder.plan.classes, widths_array(), true, options_.values_coded);
-    const EntropyModel::Cost cost = with_map.cost(e.tally.entropy);
+    const EntropyModel::Cost cost = with_map.cost(e.tally.entropy), of_chances = with_map.cost(e.chances);
     double best = HUGE_VAL;
     for (MapPacker map : {MapPacker::entropy, MapPacker::raw, MapPacker::bitmap, MapPacker::rice}) {
       if (options_.map && *options_.map != map) continue;
@@ -665,11 +674,11 @@ class JointSqEncoder final : public MethodEncoder {
         case MapPacker::raw: map_bits = n * raw_map_bits(coder.plan.classes) + 4 * blocks / scale; break;
         case MapPacker::bitmap: map_bits = n + prefix_bits + 8 * blocks / scale; break;
         case MapPacker::rice: map_bits = double(e.tally.rice_bits); break;
-        case MapPacker::entropy: map_bits = double(cost.map_q16) / 65536; break;
+        case MapPacker::entropy: map_bits = double(cost.map_q16 - of_chances.map_q16) / 65536; break;
         case MapPacker::index32:
         case MapPacker::packed: break;  // not among jointsq's
       }
-      double value_bits = double(cost.magnitudes_q16) / 65536;
+      double value_bits = double(cost.magnitudes_q16 - of_chances.magnitudes_q16) / 65536;
       if (options_.widths[0] > 0) value_bits += double(e.tally.members[0]) * options_.widths[0];
       map_bits *= scale;
       value_bits *= scale;
