@@ -96,7 +96,7 @@ double bits_of_number(double mean) {
 double bits_of_component(const FactorBasis::Side& side, size_t j, double unit) {
   double bits = 0;
   for (float mean : side.means[j]) bits += bits_of_number(double(mean) / unit);
-  return 1.08 * bits * side.places + 4;  // what a coder has yet to learn
+  return 1.06 * bits * side.places + 4;  // what a coder has yet to learn
 }
 
 FactorBasis::Side side_of(const Eigen::MatrixXf& vectors, const Eigen::VectorXd* scales) {

@@ -222,7 +222,7 @@ CodingCost TransformSearch::choose(const CodingCosts& costs, Part& part, double 
     }
   }
   const auto most = uint32_t(part.basis.subspace.singular.size());
-  if (most == 0 || (near && before.rank == 0)) return best;
+  if (most == 0) return best;
   // Downhill from what the rule says, or from what was chosen before.
   std::map<RankChoice, double> seen;
   double least_with = HUGE_VAL;
@@ -244,7 +244,7 @@ CodingCost TransformSearch::choose(const CodingCosts& costs, Part& part, double 
     least_with = sum;
     nearest = choice;
   };
-  if (near) {
+  if (near && before.rank > 0) {
     consider(before.rank, int(before.kappa));
   } else {
     for (const RankChoice& likely : likely_choices(part.basis, step, lambda))

@@ -35,7 +35,7 @@ class TransformSearch {
   /// Looks for more directions where they pay at this step and did not at the one before; whether any were
   /// found, which the next choice takes into account.
   bool look_further(double step, double lambda);
-  /// What all parts cost with the last choices, at another step.
+  /// What all parts cost with the last choices.
   CodingCost cost(const CodingCosts& costs, double step);
   /// The last choices, with factors in kappas of the step that was asked for last.
   std::vector<TransformChoice> choices() const;
