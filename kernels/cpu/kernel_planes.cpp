@@ -15,7 +15,38 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 using Lanes = hn::CappedTag<double, plane_lanes>;
 
+/// Kernels of one element: a plane is the elements as they lie.
+void gather_row(const float* HWY_RESTRICT row, size_t count, double* HWY_RESTRICT plane) {
+  const Lanes d;
+  const hn::Rebind<float, Lanes> f;
+  size_t c = 0;
+  for (; c + hn::Lanes(d) <= count; c += hn::Lanes(d))
+    hn::StoreU(hn::PromoteTo(d, hn::LoadU(f, row + c)), d, plane + c);
+  for (; c < count; ++c) plane[c] = double(row[c]);
+  for (; c < padded_plane(count); ++c) plane[c] = 0;
+}
+
+void scatter_row(const double* HWY_RESTRICT plane, size_t count, double most, double factor,
+                 float* HWY_RESTRICT row) {
+  const Lanes d;
+  const hn::Rebind<float, Lanes> f;
+  constexpr double largest = double(std::numeric_limits<float>::max());
+  const auto within = [&](auto x, double bound) {
+    return hn::Min(hn::Max(x, hn::Set(d, -bound)), hn::Set(d, bound));
+  };
+  size_t c = 0;
+  for (; c + hn::Lanes(d) <= count; c += hn::Lanes(d)) {
+    const auto value = hn::Mul(within(hn::LoadU(d, plane + c), most), hn::Set(d, factor));
+    hn::StoreU(hn::DemoteTo(f, within(value, largest)), f, row + c);
+  }
+  for (; c < count; ++c) {
+    const double value = std::min(std::max(plane[c], -most), most) * factor;
+    row[c] = float(std::min(std::max(value, -largest), largest));
+  }
+}
+
 void gather(const float* HWY_RESTRICT kernels, Planes planes) {
+  if (planes.size == 1) return gather_row(kernels, planes.kernels, planes.numbers);
   for (size_t k = 0; k < planes.size; ++k) {
     double* HWY_RESTRICT plane = planes.numbers + k * planes.stride;
     for (size_t c = 0; c < planes.kernels; ++c) plane[c] = double(kernels[c * planes.size + k]);
@@ -24,6 +55,7 @@ void gather(const float* HWY_RESTRICT kernels, Planes planes) {
 }
 
 void scatter(Planes planes, double most, double factor, float* HWY_RESTRICT kernels) {
+  if (planes.size == 1) return scatter_row(planes.numbers, planes.kernels, most, factor, kernels);
   constexpr double largest = double(std::numeric_limits<float>::max());
   for (size_t k = 0; k < planes.size; ++k) {
     const double* HWY_RESTRICT plane = planes.numbers + k * planes.stride;
@@ -153,6 +185,8 @@ void predict(const double* left, size_t stride, const double* weights, size_t ra
              double* values) {
   const size_t lanes = hn::Lanes(Lanes());
   size_t i = 0;
+  // Eight sums at a time: as many as additions and multiplications take turns to finish.
+  for (; i + 8 * lanes <= count; i += 8 * lanes) predict_tile<8>(left + i, stride, weights, rank, values + i);
   for (; i + 4 * lanes <= count; i += 4 * lanes) predict_tile<4>(left + i, stride, weights, rank, values + i);
   for (; i < count; i += lanes) predict_tile<1>(left + i, stride, weights, rank, values + i);
 }

@@ -537,19 +537,29 @@ class RdoqEncoder final : public MethodEncoder {
     Trained best = train(coded_->atoms(), stored_step(high), training);
     double guess =
         adapted_.step_guess > low && adapted_.step_guess < high ? adapted_.step_guess : std::sqrt(low * high);
-    double reach = 1.02;
+    double reach = 1.02, bytes_low = 0, bytes_high = 0;  // 0: not known
     for (int round = 0; round < 40 && high > low * 1.0003; ++round) {
       Trained trained = train(coded_->atoms(), stored_step(guess), training);
-      if (coded_->expected_bytes(trained) <= wanted) {
+      const double bytes = coded_->expected_bytes(trained);
+      if (bytes <= wanted) {
         high = guess;
+        bytes_high = bytes;
         best = std::move(trained);
+        if (bytes > 0.9997 * wanted) break;
         guess = std::max(low, guess / reach);
       } else {
         low = guess;
+        bytes_low = bytes;
         guess = std::min(high, guess * reach);
       }
       reach = reach * reach;
-      if (!(guess > low * 1.0001 && guess < high * 0.9999)) guess = std::sqrt(low * high);
+      // Between two known ends a line is near; where bytes jump, halves are.
+      if (bytes_low > 0 && bytes_high > 0) {
+        const double share = (bytes_low - 0.99985 * wanted) / (bytes_low - bytes_high);
+        guess = round % 3 == 2 ? std::sqrt(low * high) : low + (high - low) * std::clamp(share, 0.03, 0.97);
+      } else if (!(guess > low * 1.0001 && guess < high * 0.9999)) {
+        guess = std::sqrt(low * high);
+      }
     }
     adapted_.step_guess = high;
     return best;

@@ -118,6 +118,13 @@ std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, uint64_t 
         const double weight = 1 / mean;
         size_t column = size_t((first + at) % view.row_elements()) / inner,
                left = inner - size_t((first + at) % inner);
+        if (inner == 1) {
+          double* const own = sums_of_block.data() + column;
+          const float* const numbers = values.data() + at;
+          for (size_t i = 0; i < count; ++i) own[i] += double(std::abs(numbers[i])) * weight;
+          at += count;
+          continue;
+        }
         for (size_t i = 0; i < count; ++i) {
           sums_of_block[column] += double(std::abs(values[at + i])) * weight;
           if (--left == 0) {
