@@ -3,17 +3,44 @@
 #include <algorithm>
 #include <cmath>
 
+#include "lib/methods/rdoq_estimates.hpp"
 #include "lib/methods/rdoq_pool.hpp"
 
 namespace jsq {
 
+namespace {
+
+/// Error + lambda bits of the numbers of a piece, whose scales are relative to the step.
+double cost_of_piece(const RdoqPlan& plan, const ScaledPiece& scaled, std::span<const uint16_t> keys,
+                     const std::vector<float>& of_numbers) {
+  double cost = 0;
+  for_each_run(scaled.piece, scaled.layout, [&](size_t at, size_t n, size_t row, size_t column) {
+    const int scale = scaled.rows[row] + (scaled.columns.empty() ? 0 : scaled.columns[column]);
+    const size_t inner = std::max<size_t>(1, scaled.frequencies.size()),
+                 first = size_t((scaled.piece.first + at) % inner);
+    for (size_t k = 0; k < std::min(inner, n); ++k) {
+      const int frequency = scaled.frequencies.empty() ? 0 : scaled.frequencies[(first + k) % inner];
+      const float* const costs = of_numbers.data() + plan.coder.class_of(scale + frequency) * cost_keys;
+      // Two chains: the additions of one would wait for each other.
+      float sums[2] = {};
+      for (size_t i = at + k, chain = 0; i < at + n; i += inner, chain ^= 1) sums[chain] += costs[keys[i]];
+      cost += double(sums[0]) + double(sums[1]);
+    }
+  });
+  return cost;
+}
+
+}  // namespace
+
 std::vector<std::vector<std::array<double, RdoqPool::layouts>>> RdoqPool::layout_costs(
     const RdoqPlan& plan) const {
-  const double step = plan.coder.values().step(), square = step * step, lambda = plan.quantizer.lambda();
+  const double lambda = plan.quantizer.lambda();
+  const auto inverse = float(1 / plan.coder.values().step());
+  const std::vector<float> of_numbers = make_row_costs(plan.coder, plan.quantizer);
   std::vector<std::vector<std::array<double, layouts>>> costs(tensors_.size());
   for (size_t t = 0; t < tensors_.size(); ++t) costs[t].resize(tensors_[t].plans.size());
   std::vector<float> scratch;
-  AtomCounter counter;
+  std::vector<uint16_t> keys;
   // Of a large sample some units are enough to tell; every tensor that has units keeps its first.
   uint64_t sampled = 0;
   for (const PoolBlock& unit : units_) sampled += unit.count;
@@ -27,6 +54,8 @@ std::vector<std::vector<std::array<double, RdoqPool::layouts>>> RdoqPool::layout
       const std::span<const float> own = values.subspan(at, place.piece.count);
       at += place.piece.count;
       const ScaleView& view = place.piece.view;
+      keys.resize(own.size());
+      for (size_t i = 0; i < own.size(); ++i) keys[i] = uint16_t(cost_key(own[i] * inverse));
       for (size_t layout = 0; layout < layouts; ++layout) {
         double& cost = costs[t][place.part][layout];
         const bool possible = layout == one_scale    ? true
@@ -39,22 +68,11 @@ std::vector<std::vector<std::array<double, RdoqPool::layouts>>> RdoqPool::layout
           continue;
         }
         ScaledPiece scaled = measure_piece(t, place, ScaleLayout(layout), own);
-        count_piece(scaled, own, counter);
         relate(plan, scaled);
         SideWriter side;
         ScaleCodec codec;
         write_scales(scaled, codec, side);
-        double bits = double(side.bits_q16()) / 65536, error = 0;
-        for (const Atom& atom : counter.take()) {
-          const ContextClass k = plan.coder.class_of(atom.octaves - plan.octaves);
-          const double x = atom.mean / step;
-          const int32_t level = plan.quantizer.level(float(x), k);
-          const double value = double(plan.coder.values().points(plan.coder.use(k), uint32_t(level))) / 256;
-          error += level == 0 ? atom.count * x * x + atom.spread / square
-                              : atom_error(atom, (x - value) * (x - value), square) / square;
-          bits += atom.count * plan.quantizer.bits(level, k);
-        }
-        cost += error + lambda * bits;
+        cost += lambda * double(side.bits_q16()) / 65536 + cost_of_piece(plan, scaled, keys, of_numbers);
       }
     }
   }

@@ -206,9 +206,9 @@ void RdoqPool::count_piece(const ScaledPiece& scaled, std::span<const float> val
   for_each_run(scaled.piece, scaled.layout, [&](size_t at, size_t n, size_t row, size_t column) {
     const int scale = scaled.rows[row] + (scaled.columns.empty() ? 0 : scaled.columns[column]);
     if (scaled.frequencies.empty()) return counter.add(values.subspan(at, n), scale);
-    for (size_t i = at; i < at + n; ++i)
-      counter.add(values.subspan(i, 1),
-                  scale + scaled.frequencies[size_t((scaled.piece.first + i) % scaled.frequencies.size())]);
+    const size_t inner = scaled.frequencies.size(), first = size_t((scaled.piece.first + at) % inner);
+    for (size_t k = 0; k < std::min(inner, n); ++k)
+      counter.add(values.subspan(at + k, n - k), scale + scaled.frequencies[(first + k) % inner], inner);
   });
 }
 

@@ -17,7 +17,7 @@ AtomCounter::AtomCounter() : bins_(scales), used_(scales) {
   std::fill(std::begin(first_), std::end(first_), keys);
 }
 
-void AtomCounter::add(std::span<const float> values, int octaves) {
+void AtomCounter::add(std::span<const float> values, int octaves, size_t apart) {
   const size_t s = size_t(std::clamp(octaves, least, least + scales - 1) - least);
   if (bins_[s].empty()) {
     bins_[s].resize(keys);
@@ -26,8 +26,8 @@ void AtomCounter::add(std::span<const float> values, int octaves) {
   Bin* const bins = bins_[s].data();
   uint8_t* const used = used_[s].data();
   uint32_t first = first_[s], last = last_[s];
-  for (float g : values) {
-    const float magnitude = std::abs(g);
+  for (size_t i = 0; i < values.size(); i += apart) {
+    const float g = values[i], magnitude = std::abs(g);
     if (magnitude == 0) {
       ++zeros_[s];
       continue;

@@ -31,8 +31,8 @@ inline double atom_error(const Atom& atom, double offset, double square_of_step)
 class AtomCounter {
  public:
   AtomCounter();
-  /// Elements of the scale `octaves`.
-  void add(std::span<const float> values, int octaves);
+  /// Elements of the scale `octaves`: the first and every one so many places after another.
+  void add(std::span<const float> values, int octaves, size_t apart = 1);
   /// The atoms, in order of scale and magnitude, weights times `scale`; and empties the counter.
   std::vector<Atom> take(double scale = 1);
 
