@@ -36,9 +36,10 @@ std::vector<std::vector<std::array<double, RdoqPool::layouts>>> RdoqPool::layout
     const RdoqPlan& plan) const {
   const double lambda = plan.quantizer.lambda();
   const auto inverse = float(1 / plan.coder.values().step());
-  const std::vector<float> of_numbers = make_row_costs(plan.coder, plan.quantizer);
   std::vector<std::vector<std::array<double, layouts>>> costs(tensors_.size());
   for (size_t t = 0; t < tensors_.size(); ++t) costs[t].resize(tensors_[t].plans.size());
+  if (plan.coder.model().tables.empty()) return costs;  // nothing is coded
+  const std::vector<float> of_numbers = make_row_costs(plan.coder, plan.quantizer);
   std::vector<float> scratch;
   std::vector<uint16_t> keys;
   // Of a large sample some units are enough to tell; every tensor that has units keeps its first.
