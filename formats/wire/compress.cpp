@@ -14,13 +14,16 @@
 
 #include "formats/wire/directory.hpp"
 #include "formats/wire/exceptions.hpp"
+#include "formats/wire/set_decoders.hpp"
 #include "jsq/error.hpp"
 #include "jsq/frame.hpp"
 #include "jsq/state.hpp"
+#include "kernels/cpu/error_sums.hpp"
 #include "kernels/element/float_bits.hpp"
 #include "lib/core/device.hpp"
 #include "lib/core/pool.hpp"
 #include "lib/core/spool.hpp"
+#include "lib/core/stored_values.hpp"
 #include "lib/core/threads.hpp"
 #include "lib/methods/feedback.hpp"
 #include "lib/methods/method.hpp"
@@ -410,11 +413,33 @@ class Compressor {
     encoded.stored_directory = wire::write_directory(encoded.directory);
   }
 
+  /// Elements of the block that come back bit for bit, and not as they were coded.
+  std::span<const uint64_t> kept_in(size_t job, uint64_t first, size_t count) const {
+    const std::vector<uint64_t>& index = nonfinite_[job].kept.index;
+    const auto begin = std::lower_bound(index.begin(), index.end(), first);
+    return {begin, std::lower_bound(begin, index.end(), first + count)};
+  }
+
+  /// Measures a block with kept elements again: coded as zeros, they may decode to something else, which nobody will see.
+  void leave_out_kept(std::span<const uint64_t> kept, uint64_t first, std::span<const float> values, std::vector<float> decoded,
+                      DType dtype, BlockSums& sums) const {
+    std::vector<float> original(values.begin(), values.end());
+    for (uint64_t index : kept) original[size_t(index - first)] = decoded[size_t(index - first)] = 0;
+    round_to_stored(dtype, decoded);
+    const cpu::ErrorSums errors = cpu::error_sums(original, decoded);
+    sums.squared_error = errors.squared_error;
+    sums.dot = errors.dot;
+    sums.decoded_energy = errors.decoded_energy;
+    sums.error_sum = errors.error_sum;
+    sums.max_error = errors.max_error;
+  }
+
   /// Codes all blocks but the first `skipped`, to `direct` where it is given.
   Encoded encode(ByteSink* direct = nullptr, size_t skipped = 0) {
     Encoded encoded;
     if (direct != nullptr) encoded.blocks.forward_to(*direct);
     const wire::Directory directory = make_directory();
+    const wire::SetDecoders decoders(directory);
     struct Block {
       size_t job = 0;
       size_t index = 0;
@@ -486,11 +511,18 @@ class Compressor {
         block->bytes = wire::write_exceptions(nonfinite_[block->job].kept, job.pool_tensor.info->dtype);
         return block;
       }
-      if (from_device[job.pool]) return block;
+      const std::span<const uint64_t> kept = kept_in(block->job, block->first, block->count);
+      const bool on_device = from_device[job.pool] != nullptr;
+      if (on_device && kept.empty()) return block;
       static thread_local std::vector<float> scratch;
       const Pool& pool = pools_[job.pool];
       const auto values = pool.tensors->read(job.index_in_pool, block->first, block->count, scratch);
-      pool.encoder->encode_block(job.index_in_pool, block->first, values, block->bytes, block->sums);
+      if (!on_device) pool.encoder->encode_block(job.index_in_pool, block->first, values, block->bytes, block->sums);
+      if (!kept.empty()) {
+        std::vector<float> decoded(block->count);
+        decoders.decode(block->job, block->index, block->bytes, decoded, "a block that was just coded");
+        leave_out_kept(kept, block->first, values, std::move(decoded), job.pool_tensor.info->dtype, block->sums);
+      }
       return block;
     };
     const auto store = [&](std::shared_ptr<Block> block) {

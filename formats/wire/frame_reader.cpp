@@ -14,6 +14,7 @@
 #include "formats/mapped_file.hpp"
 #include "formats/wire/directory.hpp"
 #include "formats/wire/exceptions.hpp"
+#include "formats/wire/set_decoders.hpp"
 #include "jsq/error.hpp"
 #include "lib/core/bytes.hpp"
 #include "lib/core/device.hpp"
@@ -28,8 +29,7 @@ struct FrameReader::State {
   std::string_view bytes;
   wire::Directory directory;
   uint64_t directory_stored = 0;
-  mutable std::mutex mutex;
-  mutable std::vector<std::unique_ptr<MethodDecoder>> decoders;  // of the parameter sets, made on first use
+  std::unique_ptr<wire::SetDecoders> decoders;  // of the directory, which stays where it is
   Backend backend = Backend::cpu;
   mutable std::mutex device_mutex;  // one thread at a time drives the device
   mutable std::vector<std::unique_ptr<DeviceBlockDecoder>> device_decoders;  // of the parameter sets
@@ -38,26 +38,6 @@ struct FrameReader::State {
     const FrameTensor& tensor = directory.tensors[t];
     return name + ": tensor " + std::to_string(t) + " '" + tensor.info.name + "', block " + std::to_string(b + 1) + " of " +
            std::to_string(tensor.block_bytes.size());
-  }
-
-  const MethodDecoder& decoder(uint32_t set) const {
-    const std::lock_guard lock(mutex);
-    if (!decoders[set]) {
-      auto decoder = method_with_id(directory.sets[set].method_id)
-                         .make_decoder(directory.sets[set].bytes, "parameter set " + std::to_string(set));
-      std::vector<BlockPlace> users;
-      for (size_t t = 0; t < directory.tensors.size(); ++t)
-        if (directory.tensors[t].parameter_set == set)
-          users.push_back({uint32_t(t), 0, &directory.tensors[t].info, directory.seed});
-      decoder->bind(users);
-      decoders[set] = std::move(decoder);
-    }
-    return *decoders[set];
-  }
-
-  /// Blocks without bytes of these tensors are zeros, and nobody looks at their parameters.
-  bool empty_is_zero(const FrameTensor& tensor) const {
-    return !method_packs(directory.sets[tensor.parameter_set].method_id);
   }
 
   /// File offset of block b's checksum.
@@ -81,14 +61,9 @@ struct FrameReader::State {
   /// Decodes the whole block b.
   void decode_block(size_t t, size_t b, uint64_t offset, std::span<float> values) const {
     const FrameTensor& tensor = directory.tensors[t];
-    const BlockPlace place{uint32_t(t), uint64_t(b) << tensor.block_log2, &tensor.info, directory.seed};
-    if (tensor.block_bytes[b] == 0) {
-      if (empty_is_zero(tensor)) std::fill(values.begin(), values.end(), 0.0f);
-      else decoder(tensor.parameter_set).decode_empty(place, values);
-      return;
-    }
     const std::string what = block_name(t, b);
-    decoder(tensor.parameter_set).decode_block(place, payload(offset, tensor.block_bytes[b], t, b, what), values, what);
+    const bool empty = tensor.block_bytes[b] == 0;
+    decoders->decode(t, b, empty ? std::string_view() : payload(offset, tensor.block_bytes[b], t, b, what), values, what);
   }
 
   /// Whether tensor t's blocks are decoded on the device.
@@ -129,7 +104,7 @@ struct FrameReader::State {
     {
       const std::lock_guard lock(device_mutex);
       auto& coder = device_decoders[tensor.parameter_set];
-      if (!coder) coder = decoder(tensor.parameter_set).device_decoder();
+      if (!coder) coder = decoders->of(tensor.parameter_set).device_decoder();
       coder->decode(bytes.substr(size_t(begin), size_t(end - begin)), blocks, values, sound);
     }
     for (size_t i = 0; i < group.size(); ++i) {
@@ -225,7 +200,7 @@ FrameReader FrameReader::from_bytes(std::string_view bytes, std::string name) {
                                    " (truncated, or damaged in the directory)");
   state->directory_stored = stored;
   state->directory = wire::read_directory(directory, offset, state->name);
-  state->decoders.resize(state->directory.sets.size());
+  state->decoders = std::make_unique<wire::SetDecoders>(state->directory);
   state->device_decoders.resize(state->directory.sets.size());
   return FrameReader(std::move(state));
 }
@@ -286,7 +261,7 @@ size_t FrameReader::find(std::string_view wanted) const {
                                       " tensors; write PATH::NAME");
 }
 
-std::string FrameReader::method_of(size_t tensor) const { return state_->decoder(tensors()[tensor].parameter_set).describe(); }
+std::string FrameReader::method_of(size_t tensor) const { return state_->decoders->of(tensors()[tensor].parameter_set).describe(); }
 
 void FrameReader::read(size_t t, uint64_t first, std::span<float> values, unsigned threads) const {
   const State& state = *state_;
@@ -391,7 +366,7 @@ std::vector<BlockDamage> FrameReader::test(bool quick, unsigned threads) const {
     uint64_t at = tensor.first_byte;
     const uint64_t length = uint64_t(1) << tensor.block_log2;
     for (size_t b = 0; b < tensor.block_bytes.size(); ++b) {
-      if (tensor.block_bytes[b] == 0 && state.empty_is_zero(tensor)) continue;
+      if (tensor.block_bytes[b] == 0 && state.decoders->empty_is_zero(tensor)) continue;
       jobs.push_back({t, b, at, tensor.block_bytes[b], size_t(std::min(length, tensor.info.elements() - b * length))});
       if (tensor.block_bytes[b]) at += tensor.block_bytes[b] + wire::checksum_bytes;
     }

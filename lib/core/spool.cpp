@@ -42,7 +42,7 @@ void Spool::shrink(uint64_t size) {
 
 void Spool::copy_to(Spool& out) {
   struct Sink final : ByteSink {
-    explicit Sink(Spool& to) : to(to) {}
+    explicit Sink(Spool& spool) : to(spool) {}
     void write(std::span<const std::byte> bytes) override {
       to.append({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     }

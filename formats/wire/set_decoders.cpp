@@ -1,0 +1,38 @@
+#include "formats/wire/set_decoders.hpp"
+
+#include <algorithm>
+#include <string>
+
+namespace jsq::wire {
+
+const MethodDecoder& SetDecoders::of(uint32_t set) const {
+  const std::lock_guard lock(mutex_);
+  if (!decoders_[set]) {
+    auto decoder = method_with_id(directory_.sets[set].method_id)
+                       .make_decoder(directory_.sets[set].bytes, "parameter set " + std::to_string(set));
+    std::vector<BlockPlace> users;
+    for (size_t t = 0; t < directory_.tensors.size(); ++t)
+      if (directory_.tensors[t].parameter_set == set)
+        users.push_back({uint32_t(t), 0, &directory_.tensors[t].info, directory_.seed});
+    decoder->bind(users);
+    decoders_[set] = std::move(decoder);
+  }
+  return *decoders_[set];
+}
+
+bool SetDecoders::empty_is_zero(const FrameTensor& tensor) const {
+  return !method_packs(directory_.sets[tensor.parameter_set].method_id);
+}
+
+void SetDecoders::decode(size_t t, size_t b, std::string_view payload, std::span<float> values,
+                         std::string_view what) const {
+  const FrameTensor& tensor = directory_.tensors[t];
+  const BlockPlace place{uint32_t(t), uint64_t(b) << tensor.block_log2, &tensor.info, directory_.seed};
+  if (!payload.empty()) return of(tensor.parameter_set).decode_block(place, payload, values, what);
+  if (empty_is_zero(tensor))
+    std::fill(values.begin(), values.end(), 0.0f);
+  else
+    of(tensor.parameter_set).decode_empty(place, values);
+}
+
+}  // namespace jsq::wire

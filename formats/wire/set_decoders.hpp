@@ -1,0 +1,34 @@
+// The decoders of a directory's parameter sets, made when they are first used.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "formats/wire/directory.hpp"
+#include "lib/methods/method.hpp"
+
+namespace jsq::wire {
+
+class SetDecoders {
+ public:
+  /// The directory must outlive this, and its sets and tensors must not change.
+  explicit SetDecoders(const Directory& directory) : directory_(directory), decoders_(directory.sets.size()) {}
+
+  /// \throws Error damaged: the set is. Thread-safe.
+  const MethodDecoder& of(uint32_t set) const;
+  /// Whether blocks of the tensor without bytes are zeros, so that nobody looks at its parameters.
+  bool empty_is_zero(const FrameTensor& tensor) const;
+  /// The values of block b of tensor t from its payload, which is empty where a block takes no bytes.
+  /// \throws Error damaged, naming `what`. Thread-safe.
+  void decode(size_t t, size_t b, std::string_view payload, std::span<float> values, std::string_view what) const;
+
+ private:
+  const Directory& directory_;
+  mutable std::mutex mutex_;
+  mutable std::vector<std::unique_ptr<MethodDecoder>> decoders_;
+};
+
+}  // namespace jsq::wire
