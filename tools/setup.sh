@@ -18,7 +18,7 @@ build_packages=(
   gnuplot-nox                                       # pictures, when the program runs
 )
 test_packages=(
-  libgtest-dev librandom123-dev                        # unit tests, known answers of Philox
+  libgtest-dev librapidcheck-dev librandom123-dev      # unit tests, drawn cases, known answers of Philox
   bats jq bsdextrautils shellcheck mandoc zsh fish     # the program, the scripts, the manual, the completions
   python3 python3-numpy python3-h5py hdf5-tools        # fixtures made by someone else's code
   python3-xxhash python3-zstandard python3-jsonschema  # the independent decoder, the JSON schemas
