@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "jsq/error.hpp"
+#include "kernels/cpu/context_eights.hpp"
 #include "kernels/cpu/context_passes.hpp"
 #include "lib/packers/dependent_states.hpp"
 #include "lib/packers/entropy_model.hpp"
@@ -332,47 +333,18 @@ void ContextReader::elements(std::span<const ContextClass> classes, std::span<fl
   symbols.resize(count);
   uint8_t* const symbol = symbols.data();
   float* const value = values.data();
-  std::array<uint32_t, context_classes> base{};
-  for (size_t k = 1; k < context_classes; ++k)
-    if (!coder_.model_.tables.empty()) base[k] = (uint32_t(coder_.uses_[k].table) + 1) << rans_precision_bits;
   const uint32_t* slots = coder_.slots_.data();
   const float* symbol_values = coder_.symbol_values_.data();
+  const ContextModel& model = coder_.model_;
+  const cpu::ContextDecoding with{slots, symbol_values, uint32_t(model.tables.size()),
+                                  model.highest() == highest_own_context};
   lane_ = 0;
   size_t i = 0;
-  if (lanes_ == 8) {
-    uint32_t states[8];
-    std::copy(states_, states_ + 8, states);
-    const char* words = stream_.data();
-    const ContextClass* const class_of = classes.data();
-    size_t at = at_;
-    for (; i + 8 <= count && at + 16 <= stream_.size(); i += 8) {
-      uint64_t eight;
-      std::memcpy(&eight, class_of + i, 8);
-      if (eight == 0) {
-        std::memset(symbol + i, 0, 8);
-        std::memset(value + i, 0, 8 * sizeof(float));
-        continue;
-      }
-#pragma GCC unroll 8
-      for (uint32_t l = 0; l < 8; ++l) {
-        const uint32_t k = class_of[i + l];
-        const uint32_t slot = slots[base[k] + (states[l] & (rans_total - 1))];
-        uint32_t x = (((slot >> 5) & 4095) + 1) * (states[l] >> rans_precision_bits) + (slot >> 17);
-        uint16_t word;
-        std::memcpy(&word, words + at, 2);
-        const uint32_t low = x < rans_lower_bound;  // arithmetic, not a branch: it is taken at random
-        states[l] = x << (low * 16) | (word & (0u - low));
-        at += size_t(low) * 2;
-        const uint32_t s = slot & 31;
-        symbol[i + l] = uint8_t(s);
-        value[i + l] = symbol_values[k * context_symbols + s];
-      }
-    }
-    at_ = at;
-    std::copy(states, states + 8, states_);
-  }
+  if (lanes_ == 8)
+    i = cpu::decode_context_eights(with, classes.data(), count, stream_.data(), stream_.size(), at_, states_,
+                                   symbol, value);
   for (; i < count; ++i) {
-    const uint32_t k = classes[i], s = next_slot(slots + base[k]);
+    const uint32_t k = classes[i], s = next_slot(slots + (with.table_of(k) << rans_precision_bits));
     symbol[i] = uint8_t(s);
     value[i] = symbol_values[k * context_symbols + s];
   }

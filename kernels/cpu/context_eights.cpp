@@ -1,0 +1,135 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/context_eights.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "kernels/cpu/context_eights.hpp"
+#include "kernels/element/rans.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace jsq::cpu::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using element::rans_lower_bound;
+using element::rans_precision_bits;
+using element::rans_total;
+
+/// Whether the group is of class 0 alone: then it is zeros, without a look at states.
+HWY_INLINE bool skip_zeros(const uint8_t* classes, uint8_t* symbols, float* values) {
+  uint64_t eight;
+  std::memcpy(&eight, classes, 8);
+  if (eight != 0) return false;
+  std::memset(symbols, 0, 8);
+  std::memset(values, 0, 8 * sizeof(float));
+  return true;
+}
+
+#if HWY_CAP_GE256
+
+/// For every set of lanes that take a word, the byte shuffle that hands them the next words in order.
+constexpr auto handing = [] {
+  std::array<std::array<uint8_t, 16>, 256> table{};
+  for (size_t mask = 0; mask < 256; ++mask)
+    for (size_t lane = 0, word = 0; lane < 8; ++lane) {
+      const bool takes = mask >> lane & 1;
+      table[mask][2 * lane] = uint8_t(takes ? 2 * word : 0x80);
+      table[mask][2 * lane + 1] = uint8_t(takes ? 2 * word + 1 : 0x80);
+      word += takes;
+    }
+  return table;
+}();
+
+size_t decode(const ContextDecoding& with, const uint8_t* classes, size_t count, const char* words,
+              size_t size, size_t& at, uint32_t* states, uint8_t* symbols, float* values) {
+  const hn::FixedTag<uint32_t, 8> du;
+  const hn::FixedTag<int32_t, 8> di;
+  const hn::FixedTag<float, 8> df;
+  const hn::FixedTag<uint16_t, 8> d16;
+  const hn::FixedTag<uint8_t, 8> d8;
+  const hn::FixedTag<uint8_t, 16> bytes;
+  const auto last = hn::Set(du, with.last), parity = hn::Set(du, with.alternate ? 1u : 0u),
+             low_bits = hn::Set(du, rans_total - 1), symbol_bits = hn::Set(du, 31u), one = hn::Set(du, 1u);
+  auto x = hn::LoadU(du, states);
+  size_t place = at, i = 0;
+  for (; i + 8 <= count && place + 16 <= size; i += 8) {
+    if (skip_zeros(classes + i, symbols + i, values + i)) continue;
+    const auto k = hn::PromoteTo(du, hn::LoadU(d8, classes + i));
+    const auto above = hn::Sub(hn::Max(k, last), last);
+    const auto table = hn::Sub(hn::Min(k, last), hn::And(above, parity));
+    const auto where = hn::Add(hn::ShiftLeft<rans_precision_bits>(table), hn::And(x, low_bits));
+    const auto slot = hn::GatherIndex(du, with.slots, hn::BitCast(di, where));
+    const auto frequency = hn::Add(hn::And(hn::ShiftRight<5>(slot), low_bits), one);
+    const auto next =
+        hn::Add(hn::Mul(frequency, hn::ShiftRight<rans_precision_bits>(x)), hn::ShiftRight<17>(slot));
+    static_assert(rans_lower_bound == 1u << 16);
+    const auto takes = hn::Eq(hn::ShiftRight<16>(next), hn::Zero(du));
+    uint8_t bits[8];
+    hn::StoreMaskBits(du, takes, bits);
+    const auto read = hn::LoadU(d16, reinterpret_cast<const uint16_t*>(words + place));
+    const auto handed = hn::PromoteTo(
+        du, hn::BitCast(d16, hn::TableLookupBytesOr0(hn::BitCast(bytes, read),
+                                                     hn::LoadU(bytes, handing[bits[0]].data()))));
+    x = hn::IfThenElse(takes, hn::Or(hn::ShiftLeft<16>(next), handed), next);
+    place += 2 * unsigned(__builtin_popcount(bits[0]));
+    const auto symbol = hn::And(slot, symbol_bits);
+    hn::StoreU(hn::TruncateTo(d8, symbol), d8, symbols + i);
+    const auto of_symbol = hn::Or(hn::ShiftLeft<5>(k), symbol);
+    hn::StoreU(hn::GatherIndex(df, with.values, hn::BitCast(di, of_symbol)), df, values + i);
+  }
+  hn::StoreU(x, du, states);
+  at = place;
+  return i;
+}
+
+#else
+
+size_t decode(const ContextDecoding& with, const uint8_t* classes, size_t count, const char* words,
+              size_t size, size_t& at, uint32_t* states, uint8_t* symbols, float* values) {
+  uint32_t base[256];
+  for (uint32_t k = 0; k < 256; ++k) base[k] = with.table_of(k) << rans_precision_bits;
+  uint32_t x[8];
+  std::copy(states, states + 8, x);
+  size_t place = at, i = 0;
+  for (; i + 8 <= count && place + 16 <= size; i += 8) {
+    if (skip_zeros(classes + i, symbols + i, values + i)) continue;
+    for (uint32_t l = 0; l < 8; ++l) {
+      const uint32_t k = classes[i + l];
+      const uint32_t slot = with.slots[base[k] + (x[l] & (rans_total - 1))];
+      const uint32_t next =
+          (((slot >> 5) & (rans_total - 1)) + 1) * (x[l] >> rans_precision_bits) + (slot >> 17);
+      uint16_t word;
+      std::memcpy(&word, words + place, 2);
+      const uint32_t low = next < rans_lower_bound;  // arithmetic, not a branch: it is taken at random
+      x[l] = next << (low * 16) | (word & (0u - low));
+      place += size_t(low) * 2;
+      symbols[i + l] = uint8_t(slot & 31);
+      values[i + l] = with.values[k * 32 + (slot & 31)];
+    }
+  }
+  std::copy(x, x + 8, states);
+  at = place;
+  return i;
+}
+
+#endif
+
+}  // namespace jsq::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace jsq::cpu {
+
+HWY_EXPORT(decode);
+
+size_t decode_context_eights(const ContextDecoding& with, const uint8_t* classes, size_t count,
+                             const char* words, size_t size, size_t& at, uint32_t* states, uint8_t* symbols,
+                             float* values) {
+  return HWY_DYNAMIC_DISPATCH(decode)(with, classes, count, words, size, at, states, symbols, values);
+}
+
+}  // namespace jsq::cpu
+#endif

@@ -1,0 +1,28 @@
+// The inner loop of decoding context streams with eight lanes: eight elements, one a lane, in one vector
+// step.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace jsq::cpu {
+
+/// What elements are decoded with. The table of class k is number k; above `last` it is `last`, or with
+/// `alternate` that of the two last ones whose number is as even or odd as k.
+struct ContextDecoding {
+  const uint32_t* slots = nullptr;  ///< [table][4096]: symbol | (frequency - 1) << 5 | offset << 17
+  const float* values = nullptr;    ///< [class][32]: value of a symbol
+  uint32_t last = 0;
+  bool alternate = false;
+
+  uint32_t table_of(uint32_t k) const { return k <= last ? k : last - (alternate ? (k - last) & 1 : 0); }
+};
+
+/// Decodes groups of eight elements while 16 bytes of words or more are left, element i on states[i mod 8]:
+/// symbols and values. Advances `at`, the place in `words`. Groups of class 0 alone cost nothing. Returns how
+/// many were decoded. The same at every SIMD level.
+size_t decode_context_eights(const ContextDecoding& with, const uint8_t* classes, size_t count,
+                             const char* words, size_t size, size_t& at, uint32_t* states, uint8_t* symbols,
+                             float* values);
+
+}  // namespace jsq::cpu

@@ -1,0 +1,118 @@
+// Eight lanes at once decode what one after the other does, whatever the tables, states and words are.
+#include "kernels/cpu/context_eights.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "tests/kernels/data.hpp"
+#include "tests/kernels/simd_levels.hpp"
+
+namespace jsq {
+namespace {
+
+struct Decoded {
+  std::vector<uint8_t> symbols;
+  std::vector<float> values;
+  std::vector<uint32_t> states;
+  size_t at = 0, count = 0;
+  bool operator==(const Decoded&) const = default;
+};
+
+struct Case {
+  std::vector<uint32_t> slots;
+  std::vector<float> values;
+  std::vector<uint8_t> classes;
+  std::string words;
+  std::vector<uint32_t> states;
+  uint32_t last = 0;
+  bool alternate = false;
+
+  cpu::ContextDecoding with() const { return {slots.data(), values.data(), last, alternate}; }
+};
+
+Case random_case(uint32_t last, bool alternate, size_t count, size_t bytes, uint32_t zeros_in_ten,
+                 uint64_t seed) {
+  test::Random random(seed);
+  Case made;
+  made.last = last;
+  made.alternate = alternate;
+  for (size_t i = 0; i < (last + 1) * size_t(4096); ++i)
+    made.slots.push_back(
+        uint32_t(random.below(32) | random.below(i % 3 ? 40 : 4096) << 5 | random.below(4096) << 17));
+  for (size_t i = 0; i < 256 * 32; ++i) made.values.push_back(float(i) + 0.5f);
+  for (size_t i = 0; i < count; ++i) {
+    const bool zero = test::Random(seed + i / 8).below(10) < zeros_in_ten;
+    made.classes.push_back(zero ? uint8_t(0) : uint8_t(random.below(std::min(last + 9, 78u))));
+  }
+  for (size_t i = 0; i < bytes; ++i) made.words.push_back(char(random.word()));
+  for (int l = 0; l < 8; ++l) made.states.push_back(uint32_t(random.word()) | 0x10000u);
+  return made;
+}
+
+/// By the definition of interleaved rANS with static tables, one element after the other.
+Decoded one_by_one(const Case& made, size_t at) {
+  Decoded result;
+  result.symbols.assign(made.classes.size(), 99);
+  result.values.assign(made.classes.size(), -1.0f);
+  result.states = made.states;
+  const size_t groups = made.classes.size() / 8;
+  for (size_t g = 0; g < groups && at + 16 <= made.words.size(); ++g, result.count += 8) {
+    bool zeros = true;
+    for (size_t l = 0; l < 8; ++l) zeros = zeros && made.classes[8 * g + l] == 0;
+    for (size_t l = 0; l < 8; ++l) {
+      const size_t i = 8 * g + l;
+      if (zeros) {
+        result.symbols[i] = 0;
+        result.values[i] = 0;
+        continue;
+      }
+      uint32_t table = made.classes[i];
+      if (table > made.last) {
+        const bool even = (table - made.last) % 2 == 0;
+        table = !made.alternate || even ? made.last : made.last - 1;
+      }
+      uint32_t& x = result.states[l];
+      const uint32_t slot = made.slots[table * 4096 + x % 4096];
+      x = ((slot / 32 % 4096) + 1) * (x / 4096) + slot / 131072;
+      if (x < 65536) {
+        uint16_t word;
+        std::memcpy(&word, made.words.data() + at, 2);
+        x = x * 65536 + word;
+        at += 2;
+      }
+      result.symbols[i] = uint8_t(slot % 32);
+      result.values[i] = made.values[size_t(made.classes[i]) * 32 + slot % 32];
+    }
+  }
+  result.at = at;
+  return result;
+}
+
+TEST(ContextEights, AreTheElementsOneByOne) {
+  uint64_t seed = 1;
+  for (const auto& [last, alternate] : {std::pair(22u, true), {7u, false}, {2u, true}, {1u, false}})
+    for (const size_t count : {0, 7, 8, 9, 640, 5000})
+      for (const size_t bytes : {0, 15, 16, 17, 200, 20000})
+        for (const uint32_t zeros : {0u, 8u, 10u}) {
+          const Case made = random_case(last, alternate, count, bytes, zeros, ++seed);
+          const size_t begin = std::min<size_t>(3, bytes);
+          const Decoded expected = one_by_one(made, begin);
+          test::for_each_simd_level([&] {
+            Decoded found;
+            found.symbols.assign(count, 99);
+            found.values.assign(count, -1.0f);
+            found.states = made.states;
+            found.at = begin;
+            found.count = cpu::decode_context_eights(made.with(), made.classes.data(), count,
+                                                     made.words.data(), bytes, found.at, found.states.data(),
+                                                     found.symbols.data(), found.values.data());
+            EXPECT_EQ(found == expected, true) << last << ' ' << count << ' ' << bytes << ' ' << zeros;
+          });
+        }
+}
+
+}  // namespace
+}  // namespace jsq
