@@ -1,6 +1,7 @@
 #include "lib/packers/scale_field.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 #include "lib/packers/entropy_model.hpp"
 
@@ -87,6 +88,35 @@ void ScaleCodec::read(ContextReader& in, std::span<int16_t> scales, bool columns
   }
 }
 
+namespace {
+
+/// `n` elements of class k; there is room for `room`. Most runs are as short as a kernel: two stores of
+/// eight, which the next run covers again, cost less than a call.
+void put_run(ContextClass* out, size_t n, size_t room, ContextClass k) {
+  if (n > 16 || room < 16) {
+    std::fill_n(out, n, k);
+    return;
+  }
+  const uint64_t eight = k * 0x0101010101010101u;
+  std::memcpy(out, &eight, 8);
+  std::memcpy(out + 8, &eight, 8);
+}
+
+/// Classes of neighbours in a row of `scale`, one column each: coder.class_of() as a vector operation.
+void put_columns(const ContextCoder& coder, int scale, std::span<const int16_t> columns, ContextClass* out) {
+  if (coder.model().tables.empty()) {
+    std::fill_n(out, columns.size(), ContextClass(0));
+    return;
+  }
+  const auto before_first = int16_t(coder.model().lowest - 1), row = int16_t(scale);
+  for (size_t i = 0; i < columns.size(); ++i) {
+    const auto context = std::min<int16_t>(int16_t(row + columns[i]), highest_context);
+    out[i] = ContextClass(std::max<int16_t>(int16_t(context - before_first), 0));
+  }
+}
+
+}  // namespace
+
 void fill_classes(const ContextCoder& coder, const Piece& piece, ScaleLayout layout,
                   std::span<const int16_t> rows, std::span<const int16_t> columns,
                   std::span<const int16_t> frequencies, std::span<ContextClass> classes) {
@@ -107,7 +137,7 @@ void fill_classes(const ContextCoder& coder, const Piece& piece, ScaleLayout lay
   if (layout != row_and_column_scales) {
     for (size_t r = 0; r < stretches.number; ++r) {
       const size_t length = std::min(r == 0 ? stretches.first : stretches.other, piece.count - at);
-      std::fill_n(classes.data() + at, length, coder.class_of(rows[r]));
+      put_run(classes.data() + at, length, piece.count - at, coder.class_of(rows[r]));
       at += length;
     }
     return;
@@ -117,10 +147,11 @@ void fill_classes(const ContextCoder& coder, const Piece& piece, ScaleLayout lay
     const size_t length = std::min(r == 0 ? stretches.first : stretches.other, piece.count - at);
     const uint64_t in_row = (piece.first + at) % piece.view.row_elements();
     size_t column = size_t(in_row / inner), left = inner - size_t(in_row % inner);
-    for (size_t done = 0; done < length;) {
+    if (inner == 1) put_columns(coder, rows[r], columns.subspan(column, length), classes.data() + at);
+    for (size_t done = inner == 1 ? length : 0; done < length;) {
       const size_t n = std::min(left, length - done);
       const ContextClass k = coder.class_of(rows[r] + columns[column]);
-      for (size_t i = 0; i < n; ++i) classes[at + done + i] = k;
+      put_run(classes.data() + at + done, n, piece.count - at - done, k);
       done += n;
       ++column;
       left = inner;
