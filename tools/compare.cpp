@@ -39,7 +39,7 @@ constexpr const char* schema = "jsq.compare/1";
 struct CompareOptions {
   std::vector<std::string> inputs;
   std::vector<std::string> methods = {"jointsq", "jointsq:quant=mid", "jointsq:quant=sym",
-                                      "jointsq:alloc=literal"};
+                                      "jointsq:alloc=literal", "rdoq", "rdoq:transform=none"};
   std::vector<std::string> targets;  ///< empty: each method's own
   std::vector<std::string> presets;
   std::string ratio_kind = "file";

@@ -39,7 +39,7 @@ noise_model() { python "$BATS_TEST_DIRNAME/noise_model.py" "$@"; }
 
 @test "without -m the variants of jointsq that tell a story are compared at 32x" {
   expect 0 jsq --json compare "$samples/resnet20_mid.npy"
-  [ "$(jq -c '[.rows[].method]' <<<"$output")" = '["jointsq","jointsq:quant=mid","jointsq:quant=sym","jointsq:alloc=literal"]' ]
+  [ "$(jq -c '[.rows[].method]' <<<"$output")" = '["jointsq","jointsq:quant=mid","jointsq:quant=sym","jointsq:alloc=literal","rdoq","rdoq:transform=none"]' ]
   [ "$(jq -c '[.rows[].target] | unique' <<<"$output")" = '["ratio=32"]' ]
   [ "$(jq '[.rows[].file_ratio >= 32] | all' <<<"$output")" = true ]
   [ "$(jq '[.rows[:3][].file_ratio < 32.33] | all' <<<"$output")" = true ]

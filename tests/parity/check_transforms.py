@@ -5,8 +5,8 @@ that a budget leaves unused). One line for each dump and ratio; exits 1 with the
 
     check_transforms.py JSQ_PROGRAM [GRADIENTS]
 
-The dumps are those of samples/ at 32x, and where GRADIENTS is a folder every npy and HDF5 dump in it, at 8x, 32x and
-300x.
+The dumps are those of samples/ at 32x, and where GRADIENTS is a folder every npy and HDF5 dump in it, from 8x to
+1000x.
 """
 import json
 import pathlib
@@ -43,7 +43,7 @@ def main():
     program, gradients = sys.argv[1], pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else None
     cases = [(path, 32) for path in sorted(SAMPLES.glob("*.npy")) + sorted(SAMPLES.glob("*.h5"))]
     if gradients is not None and gradients.is_dir():
-        cases += [(path, ratio) for path in sorted(gradients.iterdir()) if path.suffix in (".npy", ".h5") for ratio in (8, 32, 300)]
+        cases += [(path, ratio) for path in sorted(gradients.iterdir()) if path.suffix in (".npy", ".h5") for ratio in (8, 16, 32, 100, 300, 1000)]
     for path, ratio in cases:
         check(program, path, ratio)
 

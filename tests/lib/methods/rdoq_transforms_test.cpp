@@ -307,6 +307,10 @@ TEST(RdoqTransforms, OddMatricesAreCoded) {
   source->add("wide", DType::f32, {1, 500}, test::make_data(test::Kind::gauss, 500, 5));
   source->add("two", DType::f32, {2, 2}, {1, 2, 3, 4});
   source->add("five dimensions", DType::f32, {3, 4, 2, 3, 2}, test::make_data(test::Kind::gauss, 144, 6));
+  source->add("six dimensions", DType::f32, {3, 4, 2, 2, 2, 2}, test::make_data(test::Kind::gauss, 192, 9));
+  source->add("kernels of one element", DType::f32, {20, 16, 1, 1}, low_rank_matrix(20, 16, 2, 0.1f, 10));
+  source->add("kernels of 121", DType::f32, {4, 3, 11, 11}, test::make_data(test::Kind::gauss, 1452, 13));
+  source->add("empty", DType::f32, {0, 7}, {});
   std::vector<float> outlier = test::make_data(test::Kind::gauss, 600, 7);
   outlier[77] = 3e38f;
   source->add("outlier", DType::f32, {20, 30}, outlier);
@@ -319,6 +323,30 @@ TEST(RdoqTransforms, OddMatricesAreCoded) {
       const test::Coded result = coded(source, method, {TargetKind::ratio, ratio});
       test::expect_true(result.report, truth_of(*source, result.bytes), 1e-9);
     }
+}
+
+TEST(RdoqTransforms, NumbersThatAreNoneAreKeptBesideFactors) {
+  std::vector<float> values = low_rank_matrix(60, 50, 2, 0.02f, 3);
+  values[17] = std::numeric_limits<float>::quiet_NaN();
+  values[1234] = -std::numeric_limits<float>::infinity();
+  auto source = std::make_shared<StoredSource>();
+  source->add("a", DType::f32, {60, 50}, values);
+  CompressOptions options;
+  options.method = parse_method("rdoq:transform=lowrank");
+  options.target = {TargetKind::ratio, 12};
+  options.nonfinite = NonFinitePolicy::keep;
+  const FrameReader reader = FrameReader::from_bytes(test::coded(source, options).bytes);
+  const std::vector<float> decoded = test::values_of(reader);
+  EXPECT_TRUE(std::isnan(decoded[17]));
+  EXPECT_EQ(decoded[1234], values[1234]);
+  double error = 0, energy = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (!std::isfinite(values[i])) continue;
+    error += (double(decoded[i]) - double(values[i])) * (double(decoded[i]) - double(values[i]));
+    energy += double(values[i]) * double(values[i]);
+  }
+  // Two outer products are most of it: noise of 0.02 and what 2.7 bits a number leave of the factors.
+  EXPECT_LT(error, 0.01 * energy);
 }
 
 TEST(RdoqTransforms, ValuesOfUnitsAreExactProducts) {
