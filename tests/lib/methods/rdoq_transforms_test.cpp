@@ -199,6 +199,24 @@ TEST(RdoqTransforms, FactorsOfAMatrixThatTheStreamCannotHoldAreRefusedBeforeThey
   EXPECT_EQ(error.code(), Errc::damaged);
 }
 
+TEST(RdoqTransforms, ARankOrAFactorBeyondItsLimitIsRefused) {
+  const TransformSite site = *transform_site({0, 0}, Shape{6, 11}, false);
+  ContextCoder coder;
+  coder.prepare_decoding();
+  const auto read_back = [&](uint32_t rank, int32_t factor) {
+    auto stored = std::make_shared<StoredFactors>(*some_factors(site, rank, 5, 1));
+    stored->factors.right.back() = factor;
+    Transforms transforms;
+    transforms.parts.emplace(site.place, PartTransform(site, nullptr, stored));
+    const std::string stream = write_transforms(coder, std::span(&site, 1), transforms);
+    return read_transforms(coder, std::span(&site, 1), stream, "set").parts.size();
+  };
+  EXPECT_EQ(read_back(64, 32767), 1u);
+  EXPECT_EQ(read_back(1, -32767), 1u);
+  for (const auto& [rank, factor] : {std::pair(65u, 5), {128u, 5}, {3u, 32768}, {3u, -33000}})
+    EXPECT_EQ(test::error_of([&] { read_back(rank, factor); }).code(), Errc::damaged) << rank << factor;
+}
+
 TEST(RdoqTransforms, AUnitFarFromTheStepIsRefused) {
   const TransformSite site = *transform_site({0, 0}, Shape{6, 11}, false);
   Reconstruction unit, step;
@@ -335,7 +353,8 @@ TEST(RdoqTransforms, NumbersThatAreNoneAreKeptBesideFactors) {
   options.method = parse_method("rdoq:transform=lowrank");
   options.target = {TargetKind::ratio, 12};
   options.nonfinite = NonFinitePolicy::keep;
-  const FrameReader reader = FrameReader::from_bytes(test::coded(source, options).bytes);
+  const test::Coded result = test::coded(source, options);
+  const FrameReader reader = FrameReader::from_bytes(result.bytes);
   const std::vector<float> decoded = test::values_of(reader);
   EXPECT_TRUE(std::isnan(decoded[17]));
   EXPECT_EQ(decoded[1234], values[1234]);
