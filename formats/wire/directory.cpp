@@ -145,9 +145,17 @@ std::string write_entries(const Directory& directory, bool parameters_apart) {
 }
 
 /// Names and lengths repay effort; a large directory is mostly factors of matrices, which do not shrink.
-std::optional<std::string> zstd_frame(const std::string& raw) {
+/// Whether bytes of the directory are worth a microsecond each: not where it takes longer than the elements do, as
+/// that of a thousand tensors of a thousand elements.
+bool worth_time(const Directory& directory, size_t bytes) {
+  uint64_t elements = 0;
+  for (const FrameTensor& tensor : directory.tensors) elements += tensor.info.elements();
+  return bytes <= 4096 || bytes <= elements / 64;
+}
+
+std::optional<std::string> zstd_frame(const std::string& raw, bool worth_time) {
   std::string packed(ZSTD_compressBound(raw.size()), '\0');
-  const int level = raw.size() <= (size_t(64) << 10) ? 19 : 3;
+  const int level = raw.size() > (size_t(64) << 10) ? 3 : worth_time ? 19 : 9;
   const size_t size = ZSTD_compress(packed.data(), packed.size(), raw.data(), raw.size(), level);
   if (ZSTD_isError(size)) return {};
   packed.resize(size);
@@ -162,10 +170,11 @@ uint64_t block_count(uint64_t elements, uint8_t block_log2) {
 
 std::string write_directory(const Directory& directory) {
   const std::string raw = write_entries(directory, false);
+  const bool patient = worth_time(directory, raw.size());
   ByteWriter best;
   best.u8(0);
   best.raw(raw);
-  if (const std::optional<std::string> packed = zstd_frame(raw)) {
+  if (const std::optional<std::string> packed = zstd_frame(raw, patient)) {
     ByteWriter whole;
     whole.u8(1);
     whole.uvarint(raw.size());
@@ -174,7 +183,7 @@ std::string write_directory(const Directory& directory) {
   }
   // Entropy-coded parameters would spoil the statistics of names and lengths.
   const std::string entries = write_entries(directory, true);
-  if (const std::optional<std::string> packed = zstd_frame(entries)) {
+  if (const std::optional<std::string> packed = zstd_frame(entries, patient)) {
     ByteWriter apart;
     apart.u8(2);
     apart.uvarint(entries.size());
@@ -182,7 +191,7 @@ std::string write_directory(const Directory& directory) {
     for (const ParameterSet& set : directory.sets) apart.raw(set.bytes);
     if (apart.size() < best.size()) best = std::move(apart);
   }
-  if (entries.size() >= least_mixed_bytes && entries.size() <= most_mixed_bytes) {
+  if (patient && entries.size() >= least_mixed_bytes && entries.size() <= most_mixed_bytes) {
     ByteWriter mixed;
     mixed.u8(3);
     mixed.uvarint(entries.size());
