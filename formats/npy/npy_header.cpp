@@ -250,7 +250,7 @@ size_t npy_header_bytes(std::string_view first_bytes, uint64_t total_bytes, cons
 
 NpyHeader parse_npy_header(std::string_view header, const std::string& where) {
   const size_t header_bytes = npy_header_bytes(header.substr(0, npy_prefix_bytes), header.size(), where);
-  const int major = header[npy_magic.size()];
+  const int major = static_cast<unsigned char>(header[npy_magic.size()]);
   const size_t dict_at = npy_magic.size() + 2 + (major == 1 ? 2 : 4);
   DictScanner scanner(header.substr(0, header_bytes), dict_at, major <= 2, where);
   NpyHeader parsed = scanner.scan();

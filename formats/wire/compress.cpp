@@ -646,7 +646,7 @@ CompressReport compress_step(const std::vector<InputDump>& inputs, const Compres
 
   MemorySink frame;
   Compressor compressor(coded, options);
-  const CompressReport report = compressor.run(frame);
+  CompressReport report = compressor.run(frame);
   const FrameReader reader = FrameReader::from_bytes(frame.bytes);
   for (size_t j = 0; j < taken.size(); ++j) {
     std::vector<float> decoded(size_t(infos[j]->elements()));

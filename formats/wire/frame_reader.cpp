@@ -347,7 +347,7 @@ void FrameReader::write_dump(size_t d, GradientSink& sink, unsigned threads) con
                   read_stored(piece->tensor, piece->first, piece->count, piece->stored, 1);
                   return piece;
                 }) &
-            tbb::make_filter<std::shared_ptr<Piece>, void>(tbb::filter_mode::serial_in_order, [&](std::shared_ptr<Piece> piece) {
+            tbb::make_filter<std::shared_ptr<Piece>, void>(tbb::filter_mode::serial_in_order, [&](const std::shared_ptr<Piece>& piece) {
               sink.write(piece->tensor - dump.first_tensor, piece->stored);
             }));
   });

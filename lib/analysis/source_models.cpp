@@ -72,7 +72,7 @@ class ScaleClasses {
   Counter& of(double half_octaves) {
     // Rows and columns of zeros have no logarithm; they share a class.
     const int index = half_octaves > -limit && half_octaves < limit ? int(std::lrint(half_octaves)) : -limit;
-    auto& counter = counters_[size_t(index + limit)];
+    auto& counter = counters_[size_t(index) + size_t(limit)];
     if (!counter) counter = std::make_unique<Counter>();
     return *counter;
   }

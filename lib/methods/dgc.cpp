@@ -46,7 +46,8 @@ uint64_t stride_of(uint64_t elements, double density) {
   if (stride <= 32) return std::max<uint64_t>(1, stride);
   // Not a multiple of a layer's width.
   stride = stride / 32 * 32 + 1;
-  while (stride > 8 && double(elements / stride) < wanted) stride -= 8;
+  const auto looked_at = [&] { return elements / stride; };
+  while (stride > 8 && double(looked_at()) < wanted) stride -= 8;
   return stride;
 }
 

@@ -549,8 +549,9 @@ void LowRankScheme::set_size(uint64_t rank, bool) {
     for (Eigen::Index i = 0; i < free.size(); ++i)
       scaled[size_t(i)] = as_stored(factors.free().data()[i] * down, plan_.factor);
     const bool basis_is_inner = (factors.basis_side() == Side::columns) != tensor.view->by_columns;
-    stored.inner = basis_is_inner ? std::move(basis) : std::move(scaled);
-    stored.outer = basis_is_inner ? std::move(scaled) : std::move(basis);
+    stored.inner = std::move(basis);
+    stored.outer = std::move(scaled);
+    if (!basis_is_inner) std::swap(stored.inner, stored.outer);
     stored.seeded = factors.basis_from_seed() && !tensor.view->by_columns && basis_is_inner &&
                     tensor.view->inner() <= most_seeded / uint64_t(kept);
   });
