@@ -206,7 +206,7 @@ void TensorPool::visit(const std::function<void(uint64_t, std::span<const float>
 }
 
 PoolSample sample_pool(const TensorPool& pool, size_t elements) {
-  constexpr uint64_t length = 8192;
+  constexpr uint64_t length = 2048;
   PoolSample sample;
   const uint64_t total = pool.summary().elements;
   const std::vector<Stretch> stretches = stretches_of(pool.tensors(), length);

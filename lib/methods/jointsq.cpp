@@ -202,8 +202,9 @@ struct Evaluation {
   Allocation allocation;
   StoredParameters stored;
   std::array<bool, element::max_classes> present{};
-  ClassTally tally;
-  EntropyCounts chances;  ///< what the tally counts of symbols that were given a chance, not met
+  // Apart, since evaluations are moved about.
+  std::unique_ptr<ClassTally> tally = std::make_unique<ClassTally>();
+  std::unique_ptr<EntropyCounts> chances;  ///< what the tally counts of symbols that were given a chance, not met
   BlockSums sums;
   std::vector<ReallocationStep> log;
   double map_bits = 0, value_bits = 0;
@@ -250,8 +251,10 @@ class JointSqEncoder final : public MethodEncoder {
       const int most_no_better = options_.stochastic || whole ? 2 : 1;
       int no_better = 0;
       bool falls = seeks_least_error();  // whether less payload than fits has less error, as the charge before found
+      // Of large pools less than half of the bytes are payload, nearly always.
+      const uint64_t first_guess = whole ? 0 : uint64_t(0.4 * 8 * wanted / sample_->drawn.scale);
       for (double extra : options_.extra_bits) {
-        Evaluation e = largest_within(true, extra, wanted, 0.005, bytes, best ? best->payload_bits : 0);
+        Evaluation e = largest_within(true, extra, wanted, 0.005, bytes, best ? best->payload_bits : first_guess);
         if (falls || (whole && seeks_least_error())) {
           const uint64_t fullest = e.payload_bits;
           e = least_error_below(std::move(e), 0.85, true, wanted);
@@ -288,7 +291,7 @@ class JointSqEncoder final : public MethodEncoder {
     }
     by_threshold_ = !small() && options_.allocation.allocator == AllocatorKind::exact &&
                     options_.allocation.reallocation == ReallocationKind::none;
-    chosen_ = largest_within(false, sample_choice_->extra_bits, wanted, small() ? 0.0005 : 0.004, bytes, guess, by_threshold_ ? 5 : 40);
+    chosen_ = largest_within(false, sample_choice_->extra_bits, wanted, small() ? 0.0005 : 0.0055, bytes, guess, by_threshold_ ? 5 : 40);
     if (by_threshold_ && (chosen_->expected_bytes < 0.985 * wanted || chosen_->expected_bytes > wanted)) {
       // Thresholds alone cannot split the ties of this population: count elements instead.
       by_threshold_ = false;
@@ -329,7 +332,7 @@ class JointSqEncoder final : public MethodEncoder {
       for (double class_energy : e.sums.class_energy) energy += class_energy;
       switch (target.kind) {
         case TargetKind::maxabs: return double(e.sums.max_error);
-        case TargetKind::hprime: return noise_of(e.tally, e.sums).per_element;
+        case TargetKind::hprime: return noise_of(*e.tally, e.sums).per_element;
         default: return energy > 0 ? e.sums.squared_error / energy : (e.sums.squared_error > 0 ? HUGE_VAL : 0.0);
       }
     };
@@ -476,7 +479,9 @@ class JointSqEncoder final : public MethodEncoder {
     e.payload_bits = std::clamp(payload_bits, least_bits(on_sample), most_bits(on_sample));
     e.extra_bits = extra_bits;
     AllocationOptions allocation_options = options_.allocation;
-    allocation_options.first_extra_bits = extra_bits;
+    // A charge of next to nothing spares the last exchanges between elements, which say nothing about the pool.
+    const bool only_sample = on_sample && elements_of(true) < elements_of(false);
+    allocation_options.first_extra_bits = only_sample ? std::max(extra_bits, 1e-6) : extra_bits;
     e.allocation = !on_sample && by_threshold_
                        ? allocate_by_threshold(index_, options_.widths, e.payload_bits, extra_bits)
                        : allocate(on_sample ? sample_->index : index_, options_.widths, e.payload_bits, allocation_options, &e.log);
@@ -510,7 +515,7 @@ class JointSqEncoder final : public MethodEncoder {
     for (size_t at = 0; at < values.size(); at += sample_block) {
       BlockSums sums;
       e.stored.coder.tally(values.subspan(at, std::min(sample_block, values.size() - at)), at, at, 0,
-                           DType::f32, e.tally, sums);
+                           DType::f32, *e.tally, sums);
       e.sums.add(sums);
     }
   }
@@ -536,7 +541,7 @@ class JointSqEncoder final : public MethodEncoder {
     if (pool_.device() != nullptr) {
       Tallies found = tally_on_device<Tallies>(e.stored.coder, blocks, count_stride, stride, sums);
       tallied = found.tallied;
-      e.tally.merge(found.counted);
+      e.tally->merge(found.counted);
     } else {
       tbb::enumerable_thread_specific<Tallies> tallies;
       tbb::parallel_for(size_t(0), (blocks.size() + count_stride - 1) / count_stride, [&](size_t counted) {
@@ -557,11 +562,12 @@ class JointSqEncoder final : public MethodEncoder {
       });
       for (const Tallies& local : tallies) {
         tallied.merge(local.tallied);
-        e.tally.merge(local.counted);
+        e.tally->merge(local.counted);
       }
     }
     for (const BlockSums& block : sums) e.sums.add(block);
-    e.tally.merge(tallied);
+    e.tally->merge(tallied);
+    if (!in_full) e.chances = std::make_unique<EntropyCounts>();
     if (count_stride > 1) extrapolate_classes(e);
     else if (!in_full && block_log2_ > range_log2()) join_ranges(e);
     if (stride > 1) extrapolate_magnitudes(e, tallied);
@@ -607,41 +613,41 @@ class JointSqEncoder final : public MethodEncoder {
   /// activity that occurs may follow every other.
   static void join_ranges(Evaluation& e) {
     std::array<bool, element::max_activity_buckets> occurs{};
-    for (const SymbolCounts& following : e.tally.entropy.activity)
+    for (const SymbolCounts& following : e.tally->entropy.activity)
       for (uint32_t b = 0; b < element::max_activity_buckets; ++b) occurs[b] |= following[b] > 0;
     for (uint32_t b = 0; b < element::max_activity_buckets; ++b)
       for (uint32_t next = 0; next < element::max_activity_buckets; ++next) {
-        e.chances.activity[b][next] = occurs[b] && occurs[next];
-        e.tally.entropy.activity[b][next] += e.chances.activity[b][next];
+        e.chances->activity[b][next] = occurs[b] && occurs[next];
+        e.tally->entropy.activity[b][next] += e.chances->activity[b][next];
       }
   }
 
   void extrapolate_classes(Evaluation& e) const {
     const uint32_t classes = e.stored.coder.plan.classes;
     uint64_t known = 0;
-    for (uint64_t members : e.tally.members) known += members;
+    for (uint64_t members : e.tally->members) known += members;
     const double scale = double(pool_.summary().elements) / double(std::max<uint64_t>(1, known));
     const auto extend = [&](uint64_t& count) { count = uint64_t(double(count) * scale) + 1; };
-    for (uint32_t j = 0; j < classes; ++j) extend(e.tally.members[j]);
+    for (uint32_t j = 0; j < classes; ++j) extend(e.tally->members[j]);
     const uint32_t buckets = element::activity_bucket(element::run_length * (classes - 1)) + 1;
     for (uint32_t b = 0; b < buckets; ++b) {
-      for (uint32_t next = 0; next < buckets; ++next) extend(e.tally.entropy.activity[b][next]);
-      for (uint32_t j = 0; j < classes; ++j) extend(e.tally.entropy.classes[b][j]);
+      for (uint32_t next = 0; next < buckets; ++next) extend(e.tally->entropy.activity[b][next]);
+      for (uint32_t j = 0; j < classes; ++j) extend(e.tally->entropy.classes[b][j]);
     }
   }
 
   void extrapolate_magnitudes(Evaluation& e, const ClassTally& known) const {
     uint64_t known_elements = 0;
     for (uint64_t members : known.members) known_elements += members;
-    e.tally.rice_bits = uint64_t(double(known.rice_bits) * double(pool_.summary().elements) / double(std::max<uint64_t>(1, known_elements)));
+    e.tally->rice_bits = uint64_t(double(known.rice_bits) * double(pool_.summary().elements) / double(std::max<uint64_t>(1, known_elements)));
     for (uint32_t j = 0; j < e.stored.coder.plan.classes; ++j) {
-      if (e.tally.members[j] == 0) continue;
+      if (e.tally->members[j] == 0) continue;
       const uint32_t symbols = 1u << element::coded_magnitude_bits(e.stored.coder.plan.width[j]);
-      const double scale = known.members[j] ? double(e.tally.members[j]) / double(known.members[j]) : 0.0;
+      const double scale = known.members[j] ? double(e.tally->members[j]) / double(known.members[j]) : 0.0;
       for (uint32_t b = 0; b < element::max_activity_buckets; ++b)
         for (uint32_t s = 0; s < symbols; ++s) {
-          e.tally.entropy.magnitude[j][b][s] = uint64_t(double(known.entropy.magnitude[j][b][s]) * scale) + 1;
-          e.chances.magnitude[j][b][s] = 1;
+          e.tally->entropy.magnitude[j][b][s] = uint64_t(double(known.entropy.magnitude[j][b][s]) * scale) + 1;
+          e.chances->magnitude[j][b][s] = 1;
         }
     }
   }
@@ -656,15 +662,15 @@ class JointSqEncoder final : public MethodEncoder {
       blocks += double((tensor.info->elements() + (uint64_t(1) << block_log2_) - 1) >> block_log2_);
     double prefix_bits = 0, kept = 0;
     for (uint32_t j = 1; j < coder.plan.classes; ++j) {
-      prefix_bits += double(e.tally.members[j]) * std::min(j, coder.plan.classes - 2);
-      kept += double(e.tally.members[j]);
+      prefix_bits += double(e.tally->members[j]) * std::min(j, coder.plan.classes - 2);
+      kept += double(e.tally->members[j]);
     }
     if (options_.widths[0] > 0) kept = n;
 
     // Magnitudes are modelled the same way whatever the map is.
     const EntropyModel with_map =
-        fit_entropy_model(e.tally.entropy, coder.plan.classes, widths_array(), true, options_.values_coded);
-    const EntropyModel::Cost cost = with_map.cost(e.tally.entropy), of_chances = with_map.cost(e.chances);
+        fit_entropy_model(e.tally->entropy, coder.plan.classes, widths_array(), true, options_.values_coded);
+    const EntropyModel::Cost cost = with_map.cost(e.tally->entropy), of_chances = e.chances ? with_map.cost(*e.chances) : EntropyModel::Cost{};
     double best = HUGE_VAL;
     for (MapPacker map : {MapPacker::entropy, MapPacker::raw, MapPacker::bitmap, MapPacker::rice}) {
       if (options_.map && *options_.map != map) continue;
@@ -673,13 +679,13 @@ class JointSqEncoder final : public MethodEncoder {
       switch (map) {
         case MapPacker::raw: map_bits = n * raw_map_bits(coder.plan.classes) + 4 * blocks / scale; break;
         case MapPacker::bitmap: map_bits = n + prefix_bits + 8 * blocks / scale; break;
-        case MapPacker::rice: map_bits = double(e.tally.rice_bits); break;
+        case MapPacker::rice: map_bits = double(e.tally->rice_bits); break;
         case MapPacker::entropy: map_bits = double(cost.map_q16 - of_chances.map_q16) / 65536; break;
         case MapPacker::index32:
         case MapPacker::packed: break;  // not among jointsq's
       }
       double value_bits = double(cost.magnitudes_q16 - of_chances.magnitudes_q16) / 65536;
-      if (options_.widths[0] > 0) value_bits += double(e.tally.members[0]) * options_.widths[0];
+      if (options_.widths[0] > 0) value_bits += double(e.tally->members[0]) * options_.widths[0];
       map_bits *= scale;
       value_bits *= scale;
       const EntropyModel model = map == MapPacker::entropy ? with_map : with_map.without_map();
@@ -773,7 +779,7 @@ class JointSqEncoder final : public MethodEncoder {
     double cells = 0;
     for (uint32_t j = 1; j < chosen_->stored.coder.plan.classes; ++j) {
       const double step = chosen_->stored.coder.plan.scale[j].step;
-      cells += double(chosen_->tally.members[j]) * step * step / 12;
+      cells += double(chosen_->tally->members[j]) * step * step / 12;
     }
     return cells > 2 * sample_choice_->sums.squared_error * sample_->drawn.scale;
   }
@@ -804,7 +810,7 @@ class JointSqEncoder final : public MethodEncoder {
     // What the classes take: a payload that holds all values at the widest width may leave the rest unused.
     const auto taken = [&](const Evaluation& e) {
       uint64_t bits = 0;
-      for (uint32_t j = 0; j < e.stored.coder.plan.classes; ++j) bits += e.tally.members[j] * e.stored.coder.plan.width[j];
+      for (uint32_t j = 0; j < e.stored.coder.plan.classes; ++j) bits += e.tally->members[j] * e.stored.coder.plan.width[j];
       return double(std::min(bits, e.payload_bits));
     };
     const double end = 0.003 * taken(best);

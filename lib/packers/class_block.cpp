@@ -232,6 +232,21 @@ void ClassCoder::prepare_encoding() {
   for (uint32_t j = 1; j < plan.classes; ++j)
     if (model.magnitudes_coded >> (j - 1) & 1)
       for (uint32_t b = 0; b < max_activity_buckets; ++b) fill(magnitude_table(j, b), model.magnitude_frequencies(j, b));
+  split_codes();
+}
+
+void ClassCoder::split_codes() {
+  code_parts_.assign(plan.classes * size_t(256), {});
+  for (uint32_t j = 1; j < plan.classes; ++j) {
+    if (!(model.magnitudes_coded >> (j - 1) & 1)) continue;
+    const uint32_t width = plan.width[j], raw_bits = element::raw_magnitude_bits(width);
+    for (uint32_t code = 0; code < (1u << width); ++code) {
+      const uint32_t magnitude = element::magnitude_of_code(plan.quantizer, width, code);
+      const uint32_t sign = element::sign_of_code(plan.quantizer, width, code);
+      code_parts_[256 * j + code] = {uint16_t(symbol_id(magnitude_table(j, 0), 0) + (magnitude >> raw_bits)),
+                                     uint8_t(sign << raw_bits | (magnitude & ((1u << raw_bits) - 1))), uint8_t(1 + raw_bits)};
+    }
+  }
 }
 
 void ClassCoder::encode(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element, uint32_t tensor,
@@ -268,37 +283,34 @@ void ClassCoder::write_block(size_t n, std::string& out) const {
   const bool split = model.magnitudes_coded != 0;
 
   // Symbols of the coded magnitudes, and their raw bits.
-  s.magnitude_ids.resize(s.kept_count);
+  s.magnitude_ids.resize(s.kept_count + 1);  // the last is written where nothing is coded
   s.bits.clear();
   BitWriter raw(s.bits);
   size_t coded = 0;
   if (split) {
-    uint16_t first_id[max_classes] = {};
-    uint8_t raw_bits[max_classes] = {}, is_coded[max_classes] = {}, widths[max_classes] = {};
     uint16_t id_step[max_classes] = {};  // between the tables of neighbouring activities; 0 with one table for all
-    for (uint32_t j = 1; j < plan.classes; ++j) {
-      widths[j] = uint8_t(plan.width[j]);
-      first_id[j] = symbol_id(magnitude_table(j, 0), 0);
-      raw_bits[j] = uint8_t(element::raw_magnitude_bits(plan.width[j]));
-      is_coded[j] = model.magnitudes_coded >> (j - 1) & 1;
+    for (uint32_t j = 1; j < plan.classes; ++j)
       id_step[j] = model.magnitudes_by_activity >> (j - 1) & 1 ? uint16_t(max_symbols) : uint16_t(0);
-    }
     uint16_t* ids = s.magnitude_ids.data();
+    const CodeParts* parts = code_parts_.data();
     const uint8_t* codes = s.codes.data();
     const uint8_t* kept_classes = s.kept_classes.data();
     const uint8_t* buckets = s.buckets.data();
     const uint32_t* kept = s.kept.data();
     const size_t count = s.kept_count;
-    with_quantizer(plan.quantizer, [&](auto quantizer) {
-      for (size_t k = 0; k < count; ++k) {
-        const uint32_t c = kept_classes[k], code = codes[k];
-        if (!is_coded[c]) continue;
-        const uint32_t magnitude = element::magnitude_of_code(quantizer(), widths[c], code);
-        ids[coded++] = uint16_t(first_id[c] + buckets[kept[k] / run_length] * id_step[c] + (magnitude >> raw_bits[c]));
-        raw.put((element::sign_of_code(quantizer(), widths[c], code) << raw_bits[c]) | (magnitude & ((1u << raw_bits[c]) - 1)),
-                1u + raw_bits[c]);
+    constexpr size_t together = 8;  // their raw bits fit a word
+    for (size_t k = 0; k < count;) {
+      uint32_t word = 0, length = 0;
+      for (const size_t end = std::min(count, k + together); k < end; ++k) {
+        const uint32_t c = kept_classes[k];
+        const CodeParts part = parts[256 * c + codes[k]];
+        ids[coded] = uint16_t(part.id + buckets[kept[k] / run_length] * id_step[c]);
+        coded += part.raw_bits != 0;  // a sign at least, unless the class is not entropy-coded
+        word = word << part.raw_bits | part.raw;
+        length += part.raw_bits;
       }
-    });
+      raw.put(word, length);
+    }
   }
   raw.align();
   s.magnitude_ids.resize(coded);

@@ -78,10 +78,18 @@ class ClassCoder {
   void count(std::span<const float> values, uint64_t first_pool_index, ClassTally& counts) const;
 
  private:
+  /// What is written of a code word: a symbol, counted from those of activity 0, and bits as they are; none of a class
+  /// that is not entropy-coded.
+  struct CodeParts {
+    uint16_t id = 0;
+    uint8_t raw = 0, raw_bits = 0;
+  };
+  void split_codes();
   void write_block(size_t n, std::string& out) const;
   void tally_block(size_t n, ClassTally& counts) const;
 
   std::vector<element::RansSymbol> symbols_;
+  std::vector<CodeParts> code_parts_;  // [class][code word], of 256 each
   std::vector<element::RansSlot> slots_;
   std::array<uint32_t, element::max_activity_buckets * 2> map_slots_{};  // offsets: activity tables, token tables
   std::array<std::array<uint32_t, element::max_activity_buckets>, element::max_classes> magnitude_slots_{};
