@@ -473,7 +473,14 @@ class Compressor {
     };
     // Pools on a device hand their blocks over in order; others are coded here, by all threads.
     std::vector<std::unique_ptr<DeviceBlocks>> from_device(pools_.size());
-    for (size_t p = 0; p < pools_.size(); ++p) from_device[p] = pools_[p].encoder->encode_on_device();
+    for (size_t p = 0; p < pools_.size(); ++p) {
+      if (pools_[p].tensors->device() == nullptr) continue;
+      from_device[p] = pools_[p].encoder->encode_on_device();
+      if (!from_device[p] && options_.backend == Backend::cuda)
+        throw Error(Errc::backend_unavailable,
+                    fmt::format("backend 'cuda' cannot be used: {} with these options is cpu only; use --backend cpu or auto",
+                                row_.info.name));
+    }
     const auto next = [&](tbb::flow_control& control) -> std::shared_ptr<Block> {
       for (; j < jobs_.size(); ++j, at = 0, index = 0) {
         const FrameTensor& tensor = directory.tensors[j];

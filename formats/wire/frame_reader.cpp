@@ -104,7 +104,11 @@ struct FrameReader::State {
     {
       const std::lock_guard lock(device_mutex);
       auto& coder = device_decoders[tensor.parameter_set];
-      if (!coder) coder = decoders->of(tensor.parameter_set).device_decoder();
+      const MethodDecoder& of_set = decoders->of(tensor.parameter_set);
+      if (!coder) coder = of_set.device_decoder();
+      if (!coder)
+        throw Error(Errc::backend_unavailable,
+                    "backend 'cuda' cannot be used: " + of_set.describe() + " is cpu only; use --backend cpu or auto");
       coder->decode(bytes.substr(size_t(begin), size_t(end - begin)), blocks, values, sound);
     }
     for (size_t i = 0; i < group.size(); ++i) {

@@ -180,26 +180,34 @@ struct Magnitude {
   }
 };
 
+struct SquareAbout {
+  double centre;
+  HWY_INLINE double operator()(float g) const { return (double(g) - centre) * (double(g) - centre); }
+};
+
 template <class Term>
-double sum_all(const float* values, size_t count) {
+double sum_all(const Term& term, const float* values, size_t count) {
   double total = 0;
   for (size_t at = 0; at < count; at += sum_chunk) {
     const size_t end = count - at < sum_chunk ? count : at + sum_chunk;
     double lane[lanes] = {};
     size_t i = at;
     for (; i + lanes <= end; i += lanes)
-      for (size_t l = 0; l < lanes; ++l) lane[l] += Term()(values[i + l]);
-    for (size_t l = 0; i + l < end; ++l) lane[l] += Term()(values[i + l]);
+      for (size_t l = 0; l < lanes; ++l) lane[l] += term(values[i + l]);
+    for (size_t l = 0; i + l < end; ++l) lane[l] += term(values[i + l]);
     total += fold(lane);
   }
   return total;
 }
 
 double squares(const float* values, size_t count) {
-  return sum_all<Square>(values, count);
+  return sum_all(Square(), values, count);
+}
+double squares_from(double centre, const float* values, size_t count) {
+  return sum_all(SquareAbout{centre}, values, count);
 }
 double magnitudes(const float* values, size_t count) {
-  return sum_all<Magnitude>(values, count);
+  return sum_all(Magnitude(), values, count);
 }
 
 }  // namespace jsq::cpu::HWY_NAMESPACE
@@ -220,6 +228,7 @@ HWY_EXPORT(add_codes);
 HWY_EXPORT(largest_magnitude);
 HWY_EXPORT(squares);
 HWY_EXPORT(magnitudes);
+HWY_EXPORT(squares_from);
 
 namespace {
 const float* or_nearest(std::span<const float> uniforms) {
@@ -273,6 +282,9 @@ float max_magnitude(std::span<const float> values) {
 }
 double sum_squares(std::span<const float> values) {
   return HWY_DYNAMIC_DISPATCH(squares)(values.data(), values.size());
+}
+double squares_about(std::span<const float> values, double centre) {
+  return HWY_DYNAMIC_DISPATCH(squares_from)(centre, values.data(), values.size());
 }
 double sum_magnitudes(std::span<const float> values) {
   return HWY_DYNAMIC_DISPATCH(magnitudes)(values.data(), values.size());

@@ -44,6 +44,8 @@ uint64_t add_exponential_codes(std::span<int32_t> sums, std::span<const int32_t>
 float max_magnitude(std::span<const float> values);
 /// The sum of squares, equal to the energy of a summary.
 double sum_squares(std::span<const float> values);
+/// Sum of (g - centre)^2.
+double squares_about(std::span<const float> values, double centre);
 /// The sum of magnitudes: the L1 norm.
 double sum_magnitudes(std::span<const float> values);
 

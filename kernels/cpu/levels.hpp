@@ -2,10 +2,11 @@
 // magnitude tokens.
 #pragma once
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+
+#include "kernels/element/level_layout.hpp"
 
 namespace jsq::cpu {
 
@@ -27,13 +28,7 @@ void count_levels(std::span<const int32_t> levels, int32_t low, size_t symbols, 
 /// behind the last level are 0. \pre (levels.size() + 63) / 64 words each.
 void level_masks(std::span<const int32_t> levels, uint64_t* nonzero, uint64_t* negative);
 
-/// The magnitude itself below `direct`, otherwise offset + its binary length, which is the exponent of the
-/// exact float; the choice is a mask, so that loops become vectors.  \pre magnitude < 2^14
-inline uint32_t magnitude_token(uint32_t magnitude, uint32_t direct, uint32_t offset) {
-  const uint32_t length = (std::bit_cast<uint32_t>(float(int32_t(magnitude))) >> 23) - 126;
-  const uint32_t is_small = 0u - uint32_t(magnitude < direct);
-  return (magnitude & is_small) | ((offset + length) & ~is_small);
-}
+using element::magnitude_token;
 /// tokens[i] = magnitude_token of |levels[i]|.
 void magnitude_tokens(std::span<const int32_t> levels, uint32_t direct, uint32_t offset, uint16_t* tokens);
 

@@ -1,6 +1,7 @@
 // A build without nvcc: the device is never found, with the reason.
 #include "kernels/cuda/dense.hpp"
 #include "kernels/cuda/device.hpp"
+#include "kernels/cuda/levels.hpp"
 
 namespace jsq::cuda {
 namespace {
@@ -27,6 +28,15 @@ std::unique_ptr<DenseBlocks> encode_dense(PoolValues&, DenseFormat, std::span<co
 }
 
 std::unique_ptr<DenseDecoder> make_dense_decoder(DenseFormat) {
+  throw DeviceError(reason);
+}
+
+std::unique_ptr<LevelBlocks> encode_levels(PoolValues&, LevelPlan, std::span<const BlockRange>,
+                                           ChooseLayout) {
+  throw DeviceError(reason);
+}
+
+std::unique_ptr<LevelDecoder> make_level_decoder(const LevelTensor&, uint32_t) {
   throw DeviceError(reason);
 }
 

@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/class_block.cuh"
 #include "kernels/cuda/memory.hpp"
+#include "kernels/cuda/rans_warp.cuh"
 #include "kernels/element/bit_length.hpp"
 
 namespace jsq::cuda {
@@ -33,11 +34,6 @@ struct Layout {
   uint32_t grid = 1, shared_bytes = 0;
   uint32_t kept_reach = 0, staged = 0, buckets = 0;
   uint64_t kept_far = 0;
-};
-
-/// Symbols' intervals as their starts, so that a table takes 32 bytes and not 16 KiB.
-struct alignas(16) Starts {
-  uint16_t start[element::rans_max_symbols];
 };
 
 struct Arguments {
@@ -68,73 +64,6 @@ __device__ uint32_t bytes_of(uint32_t bits) {
 __device__ bool magnitude_coded(const ClassComposition& c, uint32_t j) {
   return j > 0 && (c.magnitudes_coded >> (j - 1) & 1);
 }
-
-/// The bytes of a block. Bits beyond the end are zeros.
-struct Bytes {
-  const uint8_t* data = nullptr;
-  uint32_t size = 0;
-  __device__ uint32_t byte(uint32_t at) const { return at < size ? data[at] : 0u; }
-  /// `count` <= 32 bits at bit `position`.
-  __device__ uint32_t bits(uint32_t position, uint32_t count) const {
-    const uint32_t first = position >> 3;
-    uint64_t window = 0;
-    for (uint32_t k = 0; k < 5; ++k) window = window << 8 | byte(first + k);
-    return uint32_t(window >> (40 - (position & 7) - count)) & uint32_t((1ull << count) - 1);
-  }
-  /// Whether the bits from `position` to the next byte are zeros.
-  __device__ bool padded(uint32_t position) const {
-    return (position & 7) == 0 || bits(position, 8 - (position & 7)) == 0;
-  }
-};
-
-/// Undoes the interleaved coder: one state a lane. A warp runs it.
-struct Decoder {
-  const Starts* starts;
-  Bytes stream;
-  uint32_t lanes;
-  uint32_t state = element::rans_lower_bound;
-  uint32_t at = 0;  ///< of the next word
-
-  __device__ void begin() {
-    const uint32_t lane = lane_of();
-    if (lane < lanes)
-      state = stream.byte(4 * lane) | stream.byte(4 * lane + 1) << 8 | stream.byte(4 * lane + 2) << 16 |
-              stream.byte(4 * lane + 3) << 24;
-    at = 4 * lanes;
-  }
-  /// The next symbol of each active lane, the lowest lane first.
-  __device__ uint32_t step(bool active, uint32_t table) {
-    uint32_t symbol = 0, next = state;
-    if (active) {
-      const uint32_t slot = state & (element::rans_total - 1);
-      const uint4* words = reinterpret_cast<const uint4*>(&starts[table]);
-      const uint4 low = words[0], high = words[1];
-      // Bit 15 of a half word stays where its start is not above the slot.
-      const uint32_t probe = 0x80008000u + slot * 0x10001u;
-      const auto within = [&](uint32_t pair) { return __popc((probe - pair) & 0x80008000u); };
-      symbol = within(low.x) + within(low.y) + within(low.z) + within(low.w) + within(high.x) +
-               within(high.y) + within(high.z) + within(high.w) - 1;
-      const uint32_t start = starts[table].start[symbol];
-      const uint32_t end =
-          symbol + 1 < element::rans_max_symbols ? starts[table].start[symbol + 1] : element::rans_total;
-      next = (end - start) * (state >> element::rans_precision_bits) + (slot - start);
-    }
-    const bool needs = active && next < element::rans_lower_bound;
-    const uint32_t needing = __ballot_sync(all_lanes, needs);
-    if (needs) {
-      const uint32_t from = at + 2 * __popc(needing & lanes_below());
-      const uint32_t word = from + 2 <= stream.size ? stream.byte(from) | stream.byte(from + 1) << 8 : 0u;
-      next = next << 16 | word;
-    }
-    at += 2 * __popc(needing);
-    if (active) state = next;
-    return symbol;
-  }
-  __device__ bool finished() const {
-    const bool home = lane_of() >= lanes || state == element::rans_lower_bound;
-    return __all_sync(all_lanes, home) && at == stream.size;
-  }
-};
 
 /// Appends the run's elements that are kept; `j` is the class of the lane's element. A warp runs it.
 __device__ void list_run(Shared& s, const Spilling<uint32_t>& list, uint32_t& kept, uint32_t index,
@@ -232,7 +161,7 @@ __device__ void decode_entropy(const ClassComposition& c, const Bytes& stream, u
                                const Spilling<uint32_t>& list, uint8_t* buckets, uint32_t& kept, bool& bad) {
   const uint32_t lane = lane_of(), runs = (n + run_length - 1) / run_length;
   const bool keeps_all = c.plan.width[0] > 0;
-  Decoder decoder{s.starts, stream, c.lanes};
+  RansDecoder decoder{s.starts, stream, c.lanes};
   if (stream.size < 4 * c.lanes) {
     bad = true;
     return;
@@ -484,23 +413,6 @@ void launch_as(const Arguments& arguments, const Stream& stream) {
         "asking for shared memory");
   kernel<<<arguments.layout.grid, threads, arguments.layout.shared_bytes, stream>>>(arguments);
   check_launch("decoding blocks");
-}
-
-std::vector<Starts> starts_of(std::span<const uint32_t> frequencies) {
-  std::vector<Starts> starts(element::coding_tables);
-  for (uint32_t table = 0; table < element::coding_tables; ++table) {
-    const auto row =
-        frequencies.subspan(size_t(table) * element::rans_max_symbols, element::rans_max_symbols);
-    uint32_t start = 0;
-    for (uint32_t symbol = 0; symbol < element::rans_max_symbols; ++symbol) {
-      starts[table].start[symbol] = uint16_t(start);
-      start += row[symbol];
-    }
-    // A table that the model lacks: symbol 0 has all slots, and leaves the states as they are.
-    for (uint32_t symbol = 1; start == 0 && symbol < element::rans_max_symbols; ++symbol)
-      starts[table].start[symbol] = uint16_t(element::rans_total);
-  }
-  return starts;
 }
 
 class BlockDecoder final : public ClassDecoder {

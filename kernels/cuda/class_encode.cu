@@ -4,6 +4,7 @@
 // gathered into whole output words.
 #include "kernels/cuda/class_block.cuh"
 #include "kernels/cuda/class_encode.hpp"
+#include "kernels/cuda/rans_warp.cuh"
 #include "kernels/element/bit_length.hpp"
 #include "kernels/element/philox.hpp"
 
@@ -22,6 +23,8 @@ constexpr uint32_t runs_each = 4;  // runs of a warp in a tile
 constexpr uint32_t tile = warps * runs_each * run_length;
 constexpr uint32_t table_symbols = element::coding_tables * element::rans_max_symbols;
 constexpr uint32_t ring = 64;  // symbols of magnitudes that wait for their group
+
+using Coder = RansCoder<Spilling<uint16_t>>;
 
 enum class Work { tally, encode };
 
@@ -182,37 +185,6 @@ struct KeptSummer {
       const double energy = fold_lanes(s.class_energy[j][lane_of() % element::sum_lanes]);
       if (lane_of() == 0) sums.class_energy[j] = energy;
     }
-  }
-};
-
-/// The interleaved states of a block's entropy coder, one a lane, and the words they have emitted. A warp
-/// runs it.
-struct Coder {
-  const RansSymbol* symbols;
-  Spilling<uint16_t> out;  ///< in the order of emission, which is last to first
-  uint32_t lanes;
-  uint32_t state = element::rans_lower_bound;
-  uint32_t words = 0;
-
-  /// The symbols of one group; `active` lanes are below `lanes`. The last lane emits first.
-  __device__ void group(bool active, uint32_t id) { group_of(active, active ? symbols[id] : RansSymbol{}); }
-  /// The same from a table of which every lane holds the entry of its number: no lane waits for another's
-  /// bank.
-  __device__ void group_from(bool active, const RansSymbol& held, uint32_t symbol) {
-    const uint32_t interval =
-        __shfl_sync(all_lanes, uint32_t(held.start) | uint32_t(held.frequency) << 16, int(symbol));
-    const uint32_t reciprocal = __shfl_sync(all_lanes, held.reciprocal, int(symbol));
-    group_of(active, {uint16_t(interval), uint16_t(interval >> 16), reciprocal});
-  }
-  __device__ void group_of(bool active, const RansSymbol& symbol) {
-    const bool emits = active && element::rans_needs_word(state, symbol.frequency);
-    const uint32_t emitting = __ballot_sync(all_lanes, emits);
-    if (emits) {
-      out.set(words + __popc(emitting & ~(lanes_below() | 1u << lane_of())), uint16_t(state));
-      state >>= 16;
-    }
-    words += __popc(emitting);
-    if (active) state = element::rans_push(state, symbol);
   }
 };
 

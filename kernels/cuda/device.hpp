@@ -100,6 +100,8 @@ class PoolValues {
   virtual void refine(std::span<const element::KeyRange> ranges, std::span<uint64_t> counts) = 0;
   /// Elements with this key, by chunk as in summarise().
   virtual std::vector<uint32_t> count_key(uint32_t key) = 0;
+  /// Sums of (g - centres[t])^2 over elements of tensor t, by chunk as in summarise().
+  virtual std::vector<double> squares_about(std::span<const double> centres) = 0;
   /// All keys and how often each occurs, ascending.
   struct KeyCounts {
     std::vector<uint32_t> keys, counts;

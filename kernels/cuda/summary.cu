@@ -157,6 +157,23 @@ __global__ void __launch_bounds__(threads)
 }
 
 __global__ void __launch_bounds__(threads)
+    squares_of_chunks(const ChunkView* chunks, uint32_t count, const double* centres, double* squares) {
+  for (uint32_t c = blockIdx.x * warps + threadIdx.x / warp_size; c < count; c += gridDim.x * warps) {
+    const double centre = centres[c];
+    const bool first_half = lane_of() < element::sum_lanes;
+    double sum = 0;
+    for_elements(chunks[c], [&](uint32_t, float value, bool inside) {
+      const double off = double(value) - centre, square = inside ? off * off : 0.0;
+      const double late = __shfl_down_sync(0xffffffffu, square, int(element::sum_lanes));
+      sum += first_half ? square : 0.0;
+      sum += first_half ? late : 0.0;
+    });
+    sum = fold(sum);
+    if (lane_of() == 0) squares[c] = sum;
+  }
+}
+
+__global__ void __launch_bounds__(threads)
     keys_of_chunks(const ChunkView* chunks, uint32_t count, const uint64_t* first, uint32_t* keys) {
   for (uint32_t c = blockIdx.x * warps + threadIdx.x / warp_size; c < count; c += gridDim.x * warps)
     for_elements(chunks[c], [&](uint32_t i, float value, bool inside) {
@@ -204,6 +221,13 @@ void launch_count_key(const ChunkView* chunks, uint32_t count, uint32_t key, uin
   if (count == 0) return;
   count_chunks<<<4 * blocks_for(count), threads, 0, stream>>>(chunks, count, key, equal);
   check_launch("count_key");
+}
+
+void launch_squares_about(const ChunkView* chunks, uint32_t count, const double* centres, double* squares,
+                          const Stream& stream) {
+  if (count == 0) return;
+  squares_of_chunks<<<4 * blocks_for(count), threads, 0, stream>>>(chunks, count, centres, squares);
+  check_launch("squares_about");
 }
 
 void launch_keys(const ChunkView* chunks, uint32_t count, const uint64_t* first, uint32_t* keys,

@@ -22,6 +22,9 @@ void launch_refine(const ChunkView* chunks, uint32_t count, const element::KeyRa
 /// equal[i]: elements of chunk i with this key.
 void launch_count_key(const ChunkView* chunks, uint32_t count, uint32_t key, uint32_t* equal,
                       const Stream& stream);
+/// squares[i]: sum of (g - centres[i])^2 over chunk i.
+void launch_squares_about(const ChunkView* chunks, uint32_t count, const double* centres, double* squares,
+                          const Stream& stream);
 /// keys[first[i] + k]: the key of value k of chunk i.
 void launch_keys(const ChunkView* chunks, uint32_t count, const uint64_t* first, uint32_t* keys,
                  const Stream& stream);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/dither.hpp"
 #include "kernels/cpu/summary.hpp"
 #include "kernels/element/float_bits.hpp"
 #include "lib/core/device.hpp"
@@ -122,6 +123,23 @@ std::map<uint64_t, uint64_t> TensorPool::stretches_with(uint32_t key) const {
   return stretches;
 }
 
+std::vector<double> TensorPool::squares_about(std::span<const double> centres) const {
+  const std::vector<Stretch> stretches = stretches_of(tensors_, cpu::sum_chunk);
+  std::vector<double> squares(stretches.size());
+  if (device_) {
+    squares = on_device([&] { return device_->squares_about(centres); });
+  } else {
+    tbb::parallel_for(size_t(0), stretches.size(), [&](size_t i) {
+      static thread_local std::vector<float> scratch;
+      const auto& [t, first, count] = stretches[i];
+      squares[i] = cpu::squares_about(read(t, first, count, scratch), centres[t]);
+    });
+  }
+  std::vector<double> totals(tensors_.size());
+  for (size_t i = 0; i < stretches.size(); ++i) totals[stretches[i].tensor] += squares[i];
+  return totals;
+}
+
 TensorPool::TensorPool(std::vector<PoolTensor> tensors, HistogramPass pass, bool on_device_wanted) : tensors_(std::move(tensors)) {
   uint64_t first = 0;
   for (PoolTensor& tensor : tensors_) {
@@ -142,6 +160,9 @@ TensorPool::TensorPool(std::vector<PoolTensor> tensors, HistogramPass pass, bool
       statistics.positive_infinite += chunk.positive_infinite;
       statistics.negative_infinite += chunk.negative_infinite;
       statistics.energy += chunk.energy;
+      statistics.sum += chunk.sum;
+      statistics.sum_abs += chunk.sum_abs;
+      statistics.max_key = std::max(statistics.max_key, chunk.max_key);
       summary_.zeros += chunk.zeros;
       summary_.max_key = std::max(summary_.max_key, chunk.max_key);
       summary_.sum += chunk.sum;

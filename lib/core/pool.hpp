@@ -30,7 +30,8 @@ struct PoolTensor {
 struct TensorStatistics {
   uint64_t nan = 0, positive_infinite = 0, negative_infinite = 0;
   uint64_t first_nonfinite = UINT64_MAX;  ///< storage index
-  double energy = 0;
+  double energy = 0, sum = 0, sum_abs = 0;  ///< of finite elements; sums of chunks, left to right
+  uint32_t max_key = 0;                     ///< of finite elements
   uint64_t nonfinite() const { return nan + positive_infinite + negative_infinite; }
 };
 
@@ -58,6 +59,9 @@ class TensorPool final : public Population {
 
   std::vector<uint64_t> refine(std::span<const cpu::KeyRange> ranges) const override;
   std::vector<KeyCount> key_counts() const override;
+
+  /// Sums of (g - centres[t])^2 over every tensor t: of chunks, left to right.
+  std::vector<double> squares_about(std::span<const double> centres) const;
 
   /// The pool's values on the device; null when the processor does everything.
   cuda::PoolValues* device() const { return device_.get(); }

@@ -6,14 +6,17 @@
 #include <bit>
 #include <cfloat>
 #include <cmath>
+#include <deque>
 
 #include "jsq/error.hpp"
 #include "kernels/cpu/dither.hpp"
 #include "kernels/cpu/error_sums.hpp"
 #include "kernels/cpu/uniforms.hpp"
 #include "lib/core/bytes.hpp"
+#include "lib/core/device.hpp"
 #include "lib/methods/options.hpp"
 #include "lib/methods/passes.hpp"
+#include "lib/packers/level_device.hpp"
 
 namespace jsq {
 namespace {
@@ -106,6 +109,44 @@ struct Scratch {
   return buffers;
 }
 
+cuda::LevelTensor level_tensor(const Grid& grid, float scale) {
+  cuda::LevelTensor tensor;
+  tensor.rule = grid.rule();
+  tensor.low = grid.range().low;
+  tensor.symbols = uint32_t(grid.range().symbols());
+  tensor.scale = scale;
+  return tensor;
+}
+
+class DitherDeviceDecoder final : public DeviceBlockDecoder {
+ public:
+  explicit DitherDeviceDecoder(const StoredDither& stored)
+      : stored_(stored), decoder_(on_device([&] {
+          return cuda::make_level_decoder(level_tensor(stored.grid, stored.scale), uint32_t(stored.bucket));
+        })) {}
+  void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
+              std::span<uint8_t> sound) override {
+    std::vector<cuda::LevelDecoder::Block> wanted;
+    for (const Block& block : blocks) {
+      cuda::LevelDecoder::Block head;
+      head.offset = block.offset;
+      head.bytes = block.bytes;
+      head.first = block.first;
+      head.count = block.count;
+      head.zero = block.bytes == 0;
+      if (!head.zero)
+        read_level_head(bytes.substr(size_t(block.offset), size_t(block.bytes)), stored_.grid.range(),
+                        buckets_of(stored_.bucket, block.count), head);
+      wanted.push_back(head);
+    }
+    on_device([&] { decoder_->decode(bytes, wanted, values, sound); });
+  }
+
+ private:
+  StoredDither stored_;
+  std::unique_ptr<cuda::LevelDecoder> decoder_;
+};
+
 class DitherDecoder final : public MethodDecoder {
  public:
   DitherDecoder(std::string_view name, std::string_view parameters, std::string_view what)
@@ -126,6 +167,10 @@ class DitherDecoder final : public MethodDecoder {
       stored_.grid.dequantize(std::span<const int32_t>(s.levels).subspan(at, count), s.scales[b],
                               values.subspan(at, count));
     }
+  }
+
+  std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {
+    return std::make_unique<DitherDeviceDecoder>(stored_);
   }
 
   /// In the options of the method that the frame names.
@@ -179,9 +224,8 @@ Grid DitherScheme::grid_of(size_t) const {
   return plan_.grid;
 }
 
-std::span<const float> DitherScheme::prepared(size_t, std::span<const float> values,
-                                              std::vector<float>&) const {
-  return values;
+float DitherScheme::clipping_limit(size_t) const {
+  return HUGE_VALF;
 }
 
 float DitherScheme::tensor_scale(size_t t) const {
@@ -200,19 +244,39 @@ StoredSet DitherScheme::stored_set(size_t t) const {
           write_parameters({grid_of(t), plan_.bucket, plan_.bucket == 0 ? tensor_scales_[t] : 0.0f})};
 }
 
+double DitherScheme::scale_bits(uint64_t first, size_t n) const {
+  return plan_.nominal_scale_bits * double(plan_.bucket ? buckets_of(plan_.bucket, n) : size_t(first == 0));
+}
+
+void DitherScheme::add_nominal_bits(uint64_t first, size_t n, BlockSums& sums) const {
+  if (plan_.nominal_bits > 0)
+    sums.nominal_bits += uint64_t(std::ceil(plan_.nominal_bits * double(n) + scale_bits(first, n)));
+}
+
+void DitherScheme::add_packed_bits(uint64_t first, size_t n, size_t bytes, double entropy_bits,
+                                   BlockSums& sums) const {
+  const size_t scales = buckets_of(plan_.bucket, n);
+  sums.entropy_bits += entropy_bits + 32.0 * double(scales);
+  if (plan_.nominal_bits == 0)
+    sums.nominal_bits += 8 * (bytes - 1 - 4 * scales) + uint64_t(scale_bits(first, n));
+}
+
 void DitherScheme::encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
                           std::span<float> decoded, BlockSums& sums) const {
   Scratch& s = scratch();
   const size_t n = values.size();
-  const double scale_bits = plan_.nominal_scale_bits *
-                            double(plan_.bucket ? buckets_of(plan_.bucket, n) : size_t(place.first == 0));
-  if (plan_.nominal_bits > 0)
-    sums.nominal_bits += uint64_t(std::ceil(plan_.nominal_bits * double(n) + scale_bits));
+  add_nominal_bits(place.first, n, sums);
   if (cpu::max_magnitude(values) == 0) {
     std::fill(decoded.begin(), decoded.end(), 0.0f);
     return;
   }
-  const std::span<const float> coded = prepared(t, values, s.values);
+  const float limit = clipping_limit(t);
+  std::span<const float> coded = values;
+  if (!std::isinf(limit)) {
+    s.values.resize(n);
+    for (size_t i = 0; i < n; ++i) s.values[i] = std::clamp(values[i], -limit, limit);
+    coded = s.values;
+  }
   s.uniforms.resize(plan_.nearest ? 0 : n);
   if (!plan_.nearest)
     cpu::fill_uniforms(context_.stream, place.first, place.tensor, element::RandomPurpose::rounding,
@@ -238,10 +302,88 @@ void DitherScheme::encode(size_t t, const BlockPlace& place, std::span<const flo
   if (grid.has_zero() && std::all_of(levels.begin(), levels.end(), [](int32_t level) { return level == 0; }))
     return;
   const size_t before = out.size();
-  sums.entropy_bits +=
-      write_level_block(s.scales, levels, grid.range(), plan_.packer, out) + 32.0 * double(s.scales.size());
-  if (plan_.nominal_bits == 0)
-    sums.nominal_bits += 8 * (out.size() - before - 1 - 4 * s.scales.size()) + uint64_t(scale_bits);
+  const double entropy_bits = write_level_block(s.scales, levels, grid.range(), plan_.packer, out);
+  add_packed_bits(place.first, n, out.size() - before, entropy_bits, sums);
+}
+
+/// The pool's blocks from the device.
+class DitherDeviceBlocks final : public DeviceBlocks {
+ public:
+  DitherDeviceBlocks(const DitherScheme& scheme, const TensorPool& pool)
+      : scheme_(scheme), blocks_(pool_blocks(pool, 16)) {
+    const DitherPlan& plan = scheme.plan_;
+    cuda::LevelPlan on_device_plan;
+    for (size_t t = 0; t < pool.tensors().size(); ++t) {
+      const Grid grid = scheme.grid_of(t);
+      cuda::LevelTensor tensor = level_tensor(grid, plan.bucket ? 0.0f : scheme.tensor_scales_[t]);
+      tensor.limit = scheme.clipping_limit(t);
+      on_device_plan.tensors.push_back(tensor);
+      grids_.push_back(grid);
+    }
+    on_device_plan.bucket = uint32_t(plan.bucket);
+    on_device_plan.norm = plan.norm == ScaleNorm::l2 ? cuda::BucketNorm::l2 : cuda::BucketNorm::linf;
+    on_device_plan.nearest = plan.nearest;
+    on_device_plan.count_gaps = !plan.packer || plan.packer == LevelPacker::elias_sparse;
+    on_device_plan.stream = scheme.context_.stream;
+    std::vector<cuda::BlockRange> ranges;
+    for (const PoolBlock& block : blocks_) ranges.push_back({block.tensor, block.first, block.count});
+    const auto choose = [this](size_t block, const cuda::LevelSums& sums, std::span<const uint32_t> counts) {
+      return layout(block, sums, counts);
+    };
+    coded_ = on_device(
+        [&] { return cuda::encode_levels(*pool.device(), std::move(on_device_plan), ranges, choose); });
+  }
+
+  void next(std::string& out, BlockSums& sums) override {
+    const std::string_view bytes = on_device([&] { return coded_->next(); });
+    const Waiting& waiting = waiting_.front();
+    sums = waiting.sums;
+    const PoolBlock& block = blocks_[taken_++];
+    if (!bytes.empty())
+      scheme_.add_packed_bits(block.first, block.count, bytes.size(), waiting.entropy_bits, sums);
+    out.append(bytes);
+    waiting_.pop_front();
+  }
+
+ private:
+  struct Waiting {
+    BlockSums sums;
+    double entropy_bits = 0;
+  };
+
+  cuda::LevelLayout layout(size_t block, const cuda::LevelSums& found, std::span<const uint32_t> counts) {
+    const auto& [t, first, n] = blocks_[block];
+    Waiting& waiting = waiting_.emplace_back();
+    cuda::LevelLayout empty;
+    empty.empty = true;
+    if (found.max_key != 0) waiting.sums = error_block_sums(found);
+    scheme_.add_nominal_bits(first, n, waiting.sums);
+    if (found.max_key == 0) return empty;
+    if (scheme_.deterministic())
+      waiting.sums.expected_error = found.other_error;
+    else
+      waiting.sums.expected_error = std::isinf(scheme_.clipping_limit(t))
+                                        ? found.expected_error
+                                        : found.expected_error + found.other_error;
+    if (grids_[t].has_zero() && found.nonzeros == 0) return empty;
+    const LevelRange range = grids_[t].range();
+    histogram_.assign(range.low, counts);
+    waiting.entropy_bits = histogram_.entropy_bits();
+    return level_layout(histogram_, range, scheme_.plan_.packer, found.gap_bits,
+                        buckets_of(scheme_.plan_.bucket, n));
+  }
+
+  const DitherScheme& scheme_;
+  std::vector<PoolBlock> blocks_;
+  std::vector<Grid> grids_;
+  std::deque<Waiting> waiting_;
+  size_t taken_ = 0;
+  LevelHistogram histogram_;
+  std::unique_ptr<cuda::LevelBlocks> coded_;
+};
+
+std::unique_ptr<DeviceBlocks> DitherScheme::encode_on_device(const TensorPool& pool) const {
+  return std::make_unique<DitherDeviceBlocks>(*this, pool);
 }
 
 std::optional<LevelPacker> read_coder(const OptionReader& read, bool has_three_levels) {

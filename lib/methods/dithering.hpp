@@ -39,13 +39,14 @@ class DitherScheme : public Scheme {
   void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
               std::span<float> decoded, BlockSums& sums) const override;
   bool deterministic() const override { return plan_.nearest; }
+  std::unique_ptr<DeviceBlocks> encode_on_device(const TensorPool& pool) const override;
 
  protected:
   /// The grid of tensor t; the default is the plan's.
   virtual Grid grid_of(size_t t) const;
-  /// What is coded in place of the values (TernGrad clips); the default leaves them.
-  virtual std::span<const float> prepared(size_t t, std::span<const float> values,
-                                          std::vector<float>& scratch) const;
+  /// What magnitudes of tensor t are clipped to before they are coded (TernGrad does); the default is
+  /// infinite.
+  virtual float clipping_limit(size_t t) const;
   /// Scale of tensor t, for plans without buckets; the default is the plan's norm of the tensor.
   virtual float tensor_scale(size_t t) const;
 
@@ -57,6 +58,13 @@ class DitherScheme : public Scheme {
   EncoderContext context_;
 
  private:
+  friend class DitherDeviceBlocks;
+  /// Adds what the paper counts for a block of n elements beside its packed levels.
+  void add_nominal_bits(uint64_t first, size_t n, BlockSums& sums) const;
+  /// The same for the packed block, of this many bytes, and its entropy.
+  void add_packed_bits(uint64_t first, size_t n, size_t bytes, double entropy_bits, BlockSums& sums) const;
+  double scale_bits(uint64_t first, size_t n) const;
+
   uint32_t wire_id_;
   std::vector<float> tensor_scales_;
 };

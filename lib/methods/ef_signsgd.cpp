@@ -18,7 +18,7 @@ const MethodRow ef_signsgd_row = {
      .random_numbers = "none",
      .nominal_bits = "1 + 32 a tensor",
      .honest_bits = "nominal",
-     .backends = "cpu",
+     .backends = "cpu, cuda",
      .options = {},
      .feedback = Feedback::residual},
     [](const TensorPool& pool, const MethodSpec&, const EncoderContext&) -> std::unique_ptr<Scheme> {

@@ -45,11 +45,7 @@ double lane_sum(std::span<const float> values, Term term) {
 
 /// The largest magnitude of tensor t, 0 for none.
 inline float max_magnitude(const TensorPool& pool, size_t t) {
-  float largest = 0;
-  for (float block :
-       per_block(pool, t, [](uint64_t, std::span<const float> values) { return cpu::max_magnitude(values); }))
-    largest = std::max(largest, block);
-  return largest;
+  return element::magnitude_of_key(pool.statistics(t).max_key);
 }
 
 }  // namespace jsq

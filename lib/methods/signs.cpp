@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 
 #include "kernels/cpu/dither.hpp"
 #include "kernels/cpu/signs.hpp"
 #include "lib/core/bytes.hpp"
+#include "lib/core/device.hpp"
 #include "lib/methods/passes.hpp"
+#include "lib/packers/level_device.hpp"
 #include "lib/packers/levels.hpp"
 
 namespace jsq {
@@ -24,6 +27,40 @@ void apply_signs(std::span<const int32_t> signs, float magnitude, std::span<floa
   for (size_t i = 0; i < signs.size(); ++i) values[i] = of_sign[signs[i]];
 }
 
+/// Signs as levels 0 and 1.
+cuda::LevelTensor sign_tensor(float magnitude) {
+  cuda::LevelTensor tensor;
+  tensor.symbols = uint32_t(one_bit.symbols());
+  tensor.signs = true;
+  tensor.scale = magnitude;
+  tensor.negative = -magnitude;
+  return tensor;
+}
+
+class SignDeviceDecoder final : public DeviceBlockDecoder {
+ public:
+  explicit SignDeviceDecoder(float magnitude)
+      : decoder_(on_device([&] { return cuda::make_level_decoder(sign_tensor(magnitude), 0); })) {}
+  void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
+              std::span<uint8_t> sound) override {
+    std::vector<cuda::LevelDecoder::Block> wanted;
+    for (const Block& block : blocks) {
+      cuda::LevelDecoder::Block head;
+      head.offset = block.offset;
+      head.bytes = block.bytes;
+      head.first = block.first;
+      head.count = block.count;
+      head.zero = block.bytes == 0;
+      head.width = 1;
+      wanted.push_back(head);
+    }
+    on_device([&] { decoder_->decode(bytes, wanted, values, sound); });
+  }
+
+ private:
+  std::unique_ptr<cuda::LevelDecoder> decoder_;
+};
+
 class SignDecoder final : public MethodDecoder {
  public:
   SignDecoder(std::string_view name, std::string_view parameters, std::string_view what) : name_(name) {
@@ -38,6 +75,9 @@ class SignDecoder final : public MethodDecoder {
     read_signs(block, signs, what);
     apply_signs(signs, magnitude_, values);
   }
+  std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {
+    return std::make_unique<SignDeviceDecoder>(magnitude_);
+  }
   std::string describe() const override { return std::string(name_); }
 
  private:
@@ -47,11 +87,7 @@ class SignDecoder final : public MethodDecoder {
 
 float mean_magnitude(const TensorPool& pool, size_t t) {
   const uint64_t elements = pool.tensors()[t].info->elements();
-  double sum = 0;
-  for (double block : per_block(
-           pool, t, [](uint64_t, std::span<const float> values) { return cpu::sum_magnitudes(values); }))
-    sum += block;
-  return elements ? float(sum / double(elements)) : 0.0f;
+  return elements ? float(pool.statistics(t).sum_abs / double(elements)) : 0.0f;
 }
 
 }  // namespace
@@ -80,10 +116,20 @@ StoredSet SignScheme::stored_set(size_t t) const {
   return {wire_id_, out.take()};
 }
 
+void SignScheme::add_nominal_bits(uint64_t first, size_t n, BlockSums& sums) const {
+  sums.nominal_bits += n + (scale_ == SignScale::mean && first == 0 ? 32 : 0);
+}
+
+void SignScheme::add_entropy_bits(uint64_t first, size_t n, uint64_t negatives, BlockSums& sums) const {
+  const auto all = double(n);
+  for (const double count : {all - double(negatives), double(negatives)})
+    if (count > 0) sums.entropy_bits += count * std::log2(all / count);
+  sums.entropy_bits += scale_ == SignScale::mean && first == 0 ? 32 : 0;
+}
+
 void SignScheme::encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
                         std::span<float> decoded, BlockSums& sums) const {
-  const uint64_t scale_bits = scale_ == SignScale::mean && place.first == 0 ? 32 : 0;
-  sums.nominal_bits += values.size() + scale_bits;
+  add_nominal_bits(place.first, values.size(), sums);
   if (cpu::max_magnitude(values) == 0) {
     std::fill(decoded.begin(), decoded.end(), 0.0f);
     return;
@@ -93,10 +139,55 @@ void SignScheme::encode(size_t t, const BlockPlace& place, std::span<const float
   auto* bytes = reinterpret_cast<uint8_t*>(out.data() + at);
   const size_t negatives = cpu::pack_signs(values, bytes);
   cpu::values_of_signs(bytes, magnitudes_[t], decoded);
-  const auto n = double(values.size());
-  for (const double count : {n - double(negatives), double(negatives)})
-    if (count > 0) sums.entropy_bits += count * std::log2(n / count);
-  sums.entropy_bits += double(scale_bits);
+  add_entropy_bits(place.first, values.size(), negatives, sums);
+}
+
+/// The pool's blocks from the device.
+class SignDeviceBlocks final : public DeviceBlocks {
+ public:
+  SignDeviceBlocks(const SignScheme& scheme, const TensorPool& pool)
+      : scheme_(scheme), blocks_(pool_blocks(pool, 16)) {
+    cuda::LevelPlan plan;
+    for (size_t t = 0; t < pool.tensors().size(); ++t)
+      plan.tensors.push_back(sign_tensor(scheme.magnitudes_[t]));
+    plan.nearest = true;
+    std::vector<cuda::BlockRange> ranges;
+    for (const PoolBlock& block : blocks_) ranges.push_back({block.tensor, block.first, block.count});
+    const auto choose = [this](size_t block, const cuda::LevelSums& sums, std::span<const uint32_t> counts) {
+      return layout(block, sums, counts);
+    };
+    coded_ = on_device([&] { return cuda::encode_levels(*pool.device(), std::move(plan), ranges, choose); });
+  }
+  void next(std::string& out, BlockSums& sums) override {
+    out.append(on_device([&] { return coded_->next(); }));
+    sums = waiting_.front();
+    waiting_.pop_front();
+  }
+
+ private:
+  cuda::LevelLayout layout(size_t block, const cuda::LevelSums& found, std::span<const uint32_t> counts) {
+    const auto& [t, first, n] = blocks_[block];
+    cuda::LevelLayout layout;
+    layout.empty = found.max_key == 0;
+    layout.numbered = false;
+    layout.width = 1;
+    layout.most_bytes = (n + 7) / 8;
+    BlockSums& sums = waiting_.emplace_back(layout.empty ? BlockSums() : error_block_sums(found));
+    scheme_.add_nominal_bits(first, n, sums);
+    if (layout.empty) return layout;
+    sums.expected_error = found.other_error;
+    scheme_.add_entropy_bits(first, n, counts[1], sums);
+    return layout;
+  }
+
+  const SignScheme& scheme_;
+  std::vector<PoolBlock> blocks_;
+  std::deque<BlockSums> waiting_;
+  std::unique_ptr<cuda::LevelBlocks> coded_;
+};
+
+std::unique_ptr<DeviceBlocks> SignScheme::encode_on_device(const TensorPool& pool) const {
+  return std::make_unique<SignDeviceBlocks>(*this, pool);
 }
 
 std::unique_ptr<MethodDecoder> make_sign_decoder(std::string_view name, std::string_view parameters,

@@ -35,8 +35,15 @@ class SignScheme final : public Scheme {
   StoredSet stored_set(size_t t) const override;
   void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
               std::span<float> decoded, BlockSums& sums) const override;
+  std::unique_ptr<DeviceBlocks> encode_on_device(const TensorPool& pool) const override;
 
  private:
+  friend class SignDeviceBlocks;
+  /// Adds what the paper counts for a block of n elements, and unless all are zero the entropy of their
+  /// signs.
+  void add_nominal_bits(uint64_t first, size_t n, BlockSums& sums) const;
+  void add_entropy_bits(uint64_t first, size_t n, uint64_t negatives, BlockSums& sums) const;
+
   uint32_t wire_id_;
   SignScale scale_;
   std::vector<float> magnitudes_;  ///< of each tensor's signs

@@ -45,7 +45,7 @@ const MethodRow signsgd_row = {
      .random_numbers = "none",
      .nominal_bits = "1 (+ 32 a tensor with scale=mean)",
      .honest_bits = "nominal + 32 a tensor",
-     .backends = "cpu",
+     .backends = "cpu, cuda",
      .options = options,
      .feedback = Feedback::momentum,
      .sums = true},

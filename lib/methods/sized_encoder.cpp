@@ -19,13 +19,18 @@ namespace jsq {
 void Scheme::describe(PoolReport&) const {}
 void Scheme::save(State&) const {}
 void MethodEncoder::save(State&) const {}
-std::unique_ptr<DeviceBlocks> MethodEncoder::encode_on_device() const { return nullptr; }
-std::unique_ptr<DeviceBlocks> Scheme::encode_on_device(const TensorPool&) const { return nullptr; }
-std::unique_ptr<DeviceBlockDecoder> MethodDecoder::device_decoder() const { return nullptr; }
+std::unique_ptr<DeviceBlocks> MethodEncoder::encode_on_device() const {
+  return nullptr;
+}
+std::unique_ptr<DeviceBlocks> Scheme::encode_on_device(const TensorPool&) const {
+  return nullptr;
+}
+std::unique_ptr<DeviceBlockDecoder> MethodDecoder::device_decoder() const {
+  return nullptr;
+}
 std::optional<size_t> MethodEncoder::aim_tail(double, std::span<const TakenBlock>) {
   return std::nullopt;
 }
-
 bool MethodEncoder::learn(uint64_t) {
   return false;
 }
@@ -94,11 +99,29 @@ uint64_t SizedEncoder::stored_bytes() const {
   return bytes;
 }
 
+SizedEncoder::Measurement SizedEncoder::measure_on_device(DeviceBlocks& coded) const {
+  Measurement total;
+  std::string code;
+  for (size_t b = pool_blocks(pool_, scheme_->block_log2()).size(); b > 0; --b) {
+    BlockSums sums;
+    code.clear();
+    coded.next(code, sums);
+    total.bytes += double(code.size());
+    total.sums.add(sums);
+  }
+  total.bytes += double(stored_bytes());
+  total.energy = pool_.summary().energy;
+  return total;
+}
+
 const SizedEncoder::Measurement& SizedEncoder::measure(uint64_t size, bool draft) {
   if (whole_draft_) draft = false;
   const auto known = measured_.find({size, draft});
   if (known != measured_.end()) return known->second;
   scheme_->set_size(size, draft);
+  if (!draft && pool_.device() != nullptr)
+    if (const std::unique_ptr<DeviceBlocks> coded = scheme_->encode_on_device(pool_))
+      return measured_.emplace(std::pair(size, draft), measure_on_device(*coded)).first->second;
   const std::vector<PoolBlock> blocks =
       pool_blocks(pool_, scheme_->block_log2(), draft ? Scheme::draft_elements : UINT64_MAX);
   struct Part {

@@ -40,6 +40,8 @@ class SizedEncoder final : public MethodEncoder {
     double cosine() const;
   };
   const Measurement& measure(uint64_t size, bool draft);
+  /// Of the whole pool.
+  Measurement measure_on_device(DeviceBlocks& coded) const;
   void set(uint64_t size);
   uint64_t stored_bytes() const;
   /// The largest size of which `amount` is at most `wanted`, or the least size; `amount` does not fall with

@@ -22,30 +22,33 @@ constexpr MethodOption options[] = {
      "smallest in each block"},
 };
 
-/// Population standard deviation of tensor t about its mean, in double.
-double deviation(const TensorPool& pool, size_t t) {
-  const double elements = double(pool.tensors()[t].info->elements());
-  if (elements == 0) return 0;
-  const auto sum_of = [&](auto term) {
-    double total = 0;
-    for (double block : per_block(pool, t, [&](uint64_t, std::span<const float> values) {
-           return lane_sum(values, [&](float g) { return term(double(g)); });
-         }))
-      total += block;
-    return total;
-  };
-  const double mean = sum_of([](double g) { return g; }) / elements;
-  return std::sqrt(sum_of([mean](double g) { return (g - mean) * (g - mean); }) / elements);
+/// Population standard deviations of the tensors about their means, in double.
+std::vector<double> deviations(const TensorPool& pool) {
+  std::vector<double> means, result;
+  for (size_t t = 0; t < pool.tensors().size(); ++t) {
+    const uint64_t elements = pool.tensors()[t].info->elements();
+    means.push_back(elements ? pool.statistics(t).sum / double(elements) : 0.0);
+  }
+  const std::vector<double> squares = pool.squares_about(means);
+  for (size_t t = 0; t < pool.tensors().size(); ++t) {
+    const uint64_t elements = pool.tensors()[t].info->elements();
+    result.push_back(elements ? std::sqrt(squares[t] / double(elements)) : 0.0);
+  }
+  return result;
 }
 
 double read_clip(const OptionReader& read) {
   return read.number("clip", 0, 1000, "a number of 0..1000");
 }
 
-/// The largest magnitude that clipping leaves; infinite where nothing is clipped.
-float clipping_limit(double clip, const TensorPool& pool, size_t t) {
-  const float limit = clip > 0 ? stored_scale(clip * deviation(pool, t)) : 0.0f;
-  return limit > 0 ? limit : HUGE_VALF;
+/// The largest magnitudes that clipping leaves in each tensor; infinite where nothing is clipped.
+std::vector<float> clipping_limits(double clip, const TensorPool& pool) {
+  std::vector<float> limits(pool.tensors().size(), HUGE_VALF);
+  if (clip == 0) return limits;
+  const std::vector<double> spread = deviations(pool);
+  for (size_t t = 0; t < limits.size(); ++t)
+    if (const float limit = stored_scale(clip * spread[t]); limit > 0) limits[t] = limit;
+  return limits;
 }
 
 class TernGradScheme final : public DitherScheme {
@@ -53,8 +56,7 @@ class TernGradScheme final : public DitherScheme {
   TernGradScheme(const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
       : DitherScheme(pool, context, terngrad_row.info.wire_id) {
     const OptionReader read(spec);
-    const double clip = read_clip(read);
-    for (size_t t = 0; t < pool.tensors().size(); ++t) limits_.push_back(clipping_limit(clip, pool, t));
+    limits_ = clipping_limits(read_clip(read), pool);
     plan_.grid = {.kind = GridKind::uniform, .steps = 1};
     plan_.bucket = 0;
     plan_.packer = read_coder(read, true);
@@ -67,14 +69,7 @@ class TernGradScheme final : public DitherScheme {
   void set_size(uint64_t, bool) override {}
 
  protected:
-  std::span<const float> prepared(size_t t, std::span<const float> values,
-                                  std::vector<float>& scratch) const override {
-    const float limit = limits_[t];
-    if (std::isinf(limit)) return values;
-    scratch.resize(values.size());
-    for (size_t i = 0; i < values.size(); ++i) scratch[i] = std::clamp(values[i], -limit, limit);
-    return scratch;
-  }
+  float clipping_limit(size_t t) const override { return limits_[t]; }
   float tensor_scale(size_t t) const override { return std::min(max_magnitude(pool_, t), limits_[t]); }
 
  private:
@@ -86,7 +81,7 @@ class TernGradScheme final : public DitherScheme {
 std::unique_ptr<Endpoint> terngrad_endpoint(const MethodSpec& spec, const EndpointContext& context,
                                             std::span<const float> values) {
   const TensorPool pool(*context.info, values);
-  const float limit = clipping_limit(read_clip(OptionReader(spec)), pool, 0);
+  const float limit = clipping_limits(read_clip(OptionReader(spec)), pool)[0];
   std::vector<float> clipped(values.begin(), values.end());
   for (float& value : clipped) value = std::clamp(value, -limit, limit);
   Grid grid;
@@ -109,7 +104,7 @@ const MethodRow terngrad_row = {
      .random_numbers = "one an element",
      .nominal_bits = "log2 3 + 32 a tensor",
      .honest_bits = "2 (1.6 with base243) + one byte a block + 32 a tensor",
-     .backends = "cpu",
+     .backends = "cpu, cuda",
      .options = options,
      .sums = true},
     [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)

@@ -11,24 +11,12 @@
 #include <string_view>
 
 #include "kernels/cpu/bit_io.hpp"
+#include "kernels/element/level_layout.hpp"
 
 namespace jsq {
 
-/// A code in the low `length` bits of `bits`, to be sent most significant bit first.
-struct OmegaCode {
-  uint64_t bits;
-  uint32_t length;
-};
-
-/// The code of `value`, at most 43 bits.  \pre value >= 1
-constexpr OmegaCode omega_code(uint32_t value) {
-  OmegaCode code{0, 1};
-  for (uint32_t n = value; n > 1; n = uint32_t(std::bit_width(n)) - 1) {
-    code.bits |= uint64_t(n) << code.length;
-    code.length += uint32_t(std::bit_width(n));
-  }
-  return code;
-}
+using element::omega_code;
+using element::OmegaCode;
 
 namespace elias_tables {
 

@@ -33,19 +33,8 @@ struct Scratch {
   return buffers;
 }
 
-/// How magnitudes become tokens: those below `direct` are their own, the others are offset + their binary
-/// length.
-struct TokenScheme {
-  uint32_t direct;
-  uint32_t offset;
-  uint32_t token(uint32_t magnitude) const {
-    return cpu::magnitude_token(magnitude, direct, offset);
-  }
-  /// Bits of the magnitude below the token.
-  uint32_t raw_bits(uint32_t token) const { return token < direct ? 0 : token - offset - 1; }
-  uint32_t first_magnitude(uint32_t token) const { return token < direct ? token : 1u << raw_bits(token); }
-};
-constexpr TokenScheme token_schemes[] = {{16, 11}, {8, 4}, {4, 1}};
+using element::token_schemes;
+using element::TokenScheme;
 constexpr uint32_t schemes = 3;
 
 uint32_t scheme_for(uint32_t largest) {
@@ -107,21 +96,14 @@ uint64_t raw_bits(const SymbolCounts& counts, uint32_t scheme, LevelRange range)
   return bits;
 }
 
-void write_tokens(std::span<const uint16_t> tokens, const TokenModel& model, std::string& out) {
-  std::array<element::RansSymbol, max_symbols> symbols;
-  uint32_t start = 0;
-  for (uint32_t s = 0; s < max_symbols; ++s) {
-    symbols[s] = element::make_rans_symbol(start, model.frequencies[s]);
-    start += model.frequencies[s];
-  }
-  const uint32_t lanes = 1u << model.log2_lanes;
-  cpu::RansEncoder encoder(lanes, tokens.size());
-  encoder.encode_section(tokens, symbols);
+void write_tokens(std::span<const uint16_t> tokens, const EntropyLevelPlan& plan, std::string& out) {
+  cpu::RansEncoder encoder(plan.lanes, tokens.size());
+  encoder.encode_section(tokens, plan.symbols);
   std::string& stream = scratch().block;
   stream.clear();
   encoder.finish(stream);
   ByteWriter words;
-  words.uvarint((stream.size() - lanes * sizeof(uint32_t)) / sizeof(uint16_t));
+  words.uvarint((stream.size() - plan.lanes * sizeof(uint32_t)) / sizeof(uint16_t));
   out.append(words.bytes());
   out.append(stream);
 }
@@ -234,15 +216,15 @@ size_t read_head(std::string_view bytes, TokenModel& model, std::string_view wha
 }
 
 /// Decodes the tokens of all levels.
-void read_tokens(std::string_view stream, const TokenModel& model, size_t n, uint8_t* tokens,
+void read_tokens(std::string_view stream, const EntropyLevelHead& head, size_t n, uint8_t* tokens,
                  std::string_view what) {
   std::vector<element::RansSlot>& slots = scratch().slots;
   slots.resize(element::rans_total);
   uint32_t slot = 0;
   for (uint32_t s = 0; s < max_symbols; ++s)
-    for (uint32_t i = 0; i < model.frequencies[s]; ++i)
-      slots[slot++] = element::make_rans_slot(s, model.frequencies[s], i);
-  cpu::RansDecoder decoder(stream, 1u << model.log2_lanes);
+    for (uint32_t i = 0; i < head.frequencies[s]; ++i)
+      slots[slot++] = element::make_rans_slot(s, head.frequencies[s], i);
+  cpu::RansDecoder decoder(stream, head.lanes);
   decoder.begin_section();
   const uint32_t table = 0;
   const size_t whole = n / 8 * 8;
@@ -252,10 +234,9 @@ void read_tokens(std::string_view stream, const TokenModel& model, size_t n, uin
 }
 
 /// Levels from their tokens, signs and low bits.
-void read_raw(std::string_view bytes, const TokenModel& model, const uint8_t* tokens, LevelRange range,
+void read_raw(std::string_view bytes, TokenScheme scheme, const uint8_t* tokens, LevelRange range,
               std::span<int32_t> levels, std::string_view what) {
   std::array<uint32_t, max_symbols> first{}, low_bits{}, count{};
-  const TokenScheme scheme = token_schemes[model.scheme];
   const bool signs = has_sign_bits(range);
   for (uint32_t s = 1; s < max_symbols; ++s) {
     low_bits[s] = scheme.raw_bits(s);
@@ -284,31 +265,47 @@ void read_raw(std::string_view bytes, const TokenModel& model, const uint8_t* to
 
 }  // namespace
 
-uint64_t pack_entropy_levels(std::span<const int32_t> levels, const LevelHistogram& histogram,
-                             LevelRange range, std::string& out) {
-  const uint32_t scheme_number = scheme_for(histogram.largest_magnitude());
-  const TokenScheme scheme = token_schemes[scheme_number];
-  const SymbolCounts counts = count_tokens(histogram, scheme);
-  const TokenModel model = fit_tokens(counts, scheme_number);
-  std::vector<uint16_t>& tokens = scratch().tokens;
-  if (tokens.size() < levels.size()) tokens.resize(levels.size());
-  cpu::magnitude_tokens(levels, scheme.direct, scheme.offset, tokens.data());
-
-  BitWriter head(out);
+EntropyLevelPlan plan_entropy_levels(const LevelHistogram& histogram, LevelRange range) {
+  const uint32_t number = scheme_for(histogram.largest_magnitude());
+  const SymbolCounts counts = count_tokens(histogram, token_schemes[number]);
+  const TokenModel model = fit_tokens(counts, number);
+  EntropyLevelPlan plan;
+  plan.scheme = token_schemes[number];
+  plan.raw_bits = raw_bits(counts, number, range);
+  BitWriter head(plan.head);
   head.put(model.scheme, 2);
   head.put(model.log2_lanes, 2);
   head.put(model.symbols - 1, 4);
   write_symbol_table(head, model.weights, model.symbols);
   head.align();
-  if (!model.single()) write_tokens({tokens.data(), levels.size()}, model, out);
+  if (model.single()) return plan;
+  plan.lanes = 1u << model.log2_lanes;
+  uint32_t start = 0;
+  for (uint32_t s = 0; s < max_symbols; ++s) {
+    plan.symbols[s] = element::make_rans_symbol(start, model.frequencies[s]);
+    start += model.frequencies[s];
+  }
+  // States are at least 16 times a symbol's frequency, so that a step's division loses log2(17 / 16) bit at
+  // most.
+  const uint64_t bits = token_bits(counts, model.frequencies) + histogram.levels() / 10;
+  plan.most_words = bits / 16 + 2 * plan.lanes + 2;
+  return plan;
+}
 
-  const uint64_t total = raw_bits(counts, scheme_number, range);
-  if (total == 0) return 0;
-  if (histogram.largest_magnitude() < scheme.direct)
-    write_signs(levels, total, out);
+uint64_t pack_entropy_levels(std::span<const int32_t> levels, const LevelHistogram& histogram,
+                             LevelRange range, std::string& out) {
+  const EntropyLevelPlan plan = plan_entropy_levels(histogram, range);
+  std::vector<uint16_t>& tokens = scratch().tokens;
+  if (tokens.size() < levels.size()) tokens.resize(levels.size());
+  cpu::magnitude_tokens(levels, plan.scheme.direct, plan.scheme.offset, tokens.data());
+  out.append(plan.head);
+  if (plan.lanes > 0) write_tokens({tokens.data(), levels.size()}, plan, out);
+  if (plan.raw_bits == 0) return 0;
+  if (histogram.largest_magnitude() < plan.scheme.direct)
+    write_signs(levels, plan.raw_bits, out);
   else
-    write_raw(levels, tokens.data(), scheme, has_sign_bits(range), total, out);
-  return total;
+    write_raw(levels, tokens.data(), plan.scheme, has_sign_bits(range), plan.raw_bits, out);
+  return plan.raw_bits;
 }
 
 uint64_t entropy_level_bytes(const LevelHistogram& histogram, LevelRange range) {
@@ -322,24 +319,36 @@ uint64_t entropy_level_bytes(const LevelHistogram& histogram, LevelRange range) 
   return outside + 4 * lanes + 2 * words + (words < 128 ? 1 : words < 16384 ? 2 : 3);
 }
 
-void unpack_entropy_levels(std::string_view bytes, LevelRange range, std::span<int32_t> levels,
-                           std::string_view what) {
+EntropyLevelHead read_entropy_level_head(std::string_view bytes, std::string_view what) {
   TokenModel model;
-  size_t at = read_head(bytes, model, what);
-  std::vector<uint8_t>& tokens = scratch().decoded_tokens;
-  if (tokens.size() < levels.size()) tokens.resize(levels.size());
+  EntropyLevelHead head;
+  head.stream_at = read_head(bytes, model, what);
+  head.scheme = token_schemes[model.scheme];
+  head.frequencies = model.frequencies;
   if (model.single()) {
     const auto only =
         std::find_if(model.weights.begin(), model.weights.end(), [](uint32_t w) { return w != 0; });
-    std::memset(tokens.data(), int(only - model.weights.begin()), levels.size());
-  } else {
-    ByteReader in(bytes.substr(at), what);
-    const uint64_t words = in.uvarint(in.remaining());
-    read_tokens(in.raw((sizeof(uint32_t) << model.log2_lanes) + words * sizeof(uint16_t)), model,
-                levels.size(), tokens.data(), what);
-    at += in.position();
+    head.token = uint32_t(only - model.weights.begin());
+    return head;
   }
-  read_raw(bytes.substr(at), model, tokens.data(), range, levels, what);
+  head.lanes = 1u << model.log2_lanes;
+  ByteReader in(bytes.substr(head.stream_at), what);
+  const uint64_t words = in.uvarint(in.remaining());
+  head.stream_at += in.position();
+  head.stream_bytes = in.raw(head.lanes * sizeof(uint32_t) + words * sizeof(uint16_t)).size();
+  return head;
+}
+
+void unpack_entropy_levels(std::string_view bytes, LevelRange range, std::span<int32_t> levels,
+                           std::string_view what) {
+  const EntropyLevelHead head = read_entropy_level_head(bytes, what);
+  std::vector<uint8_t>& tokens = scratch().decoded_tokens;
+  if (tokens.size() < levels.size()) tokens.resize(levels.size());
+  if (head.lanes == 0)
+    std::memset(tokens.data(), int(head.token), levels.size());
+  else
+    read_tokens(bytes.substr(head.stream_at, head.stream_bytes), head, levels.size(), tokens.data(), what);
+  read_raw(bytes.substr(head.stream_at + head.stream_bytes), head.scheme, tokens.data(), range, levels, what);
 }
 
 }  // namespace jsq

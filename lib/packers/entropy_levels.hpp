@@ -17,11 +17,13 @@
 //      that of the range); the raw bits of its token; aligned.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include "lib/packers/entropy_model.hpp"
 #include "lib/packers/level_histogram.hpp"
 #include "lib/packers/levels.hpp"
 
@@ -38,6 +40,29 @@ uint64_t pack_entropy_levels(std::span<const int32_t> levels, const LevelHistogr
 /// tokens (what is left, half of 16 bits on average, stays in its state), and the coder's divisions lose next
 /// to nothing. \pre not empty
 uint64_t entropy_level_bytes(const LevelHistogram& histogram, LevelRange range);
+
+/// What coding the levels of a histogram takes, before a level is coded.
+struct EntropyLevelPlan {
+  std::string head;  ///< the first part
+  element::TokenScheme scheme{1, 0};
+  uint32_t lanes = 0;  ///< 0: all tokens are the same, and there is no second part
+  std::array<element::RansSymbol, element::rans_max_symbols> symbols{};
+  uint64_t most_words = 0;  ///< of the stream: a step loses at most a tenth of a bit
+  uint64_t raw_bits = 0;    ///< of the third part
+};
+/// \pre not empty
+EntropyLevelPlan plan_entropy_levels(const LevelHistogram& histogram, LevelRange range);
+
+/// What the head of a block says, and where its parts lie.
+struct EntropyLevelHead {
+  element::TokenScheme scheme{1, 0};
+  uint32_t lanes = 0;  ///< 0: all tokens are `token`
+  uint32_t token = 0;
+  SymbolFrequencies frequencies{};
+  size_t stream_at = 0, stream_bytes = 0;  ///< the states and words; the third part follows
+};
+/// \throws Error damaged, naming `what`.
+EntropyLevelHead read_entropy_level_head(std::string_view bytes, std::string_view what);
 
 /// \throws Error damaged, naming `what`.
 void unpack_entropy_levels(std::string_view bytes, LevelRange range, std::span<int32_t> levels,

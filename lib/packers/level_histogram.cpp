@@ -39,6 +39,21 @@ void LevelHistogram::count(std::span<const int32_t> levels) {
     for (size_t s = 0; s < dense_; ++s) counts_[s] += counts_[k * dense_ + s];
 }
 
+void LevelHistogram::assign(int32_t low, std::span<const uint32_t> counts) {
+  levels_ = 0;
+  bounds_ = {};
+  scattered_.clear();
+  dense_ = 0;
+  size_t first = 0, last = counts.size();
+  while (first < last && counts[first] == 0) ++first;
+  while (last > first && counts[last - 1] == 0) --last;
+  if (first == last) return;
+  bounds_ = {int32_t(low + int64_t(first)), int32_t(low + int64_t(last) - 1)};
+  dense_ = last - first;
+  counts_.assign(counts.begin() + std::ptrdiff_t(first), counts.begin() + std::ptrdiff_t(last));
+  for (uint32_t count : counts_) levels_ += count;
+}
+
 uint32_t LevelHistogram::largest_magnitude() const {
   return uint32_t(std::max(std::abs(int64_t(bounds_.least)), std::abs(int64_t(bounds_.greatest))));
 }

@@ -19,6 +19,8 @@ class LevelHistogram {
   /// Forgets what was counted and counts `levels`; memory is kept. O(n + range), O(n log n) where the range
   /// is wide against n.
   void count(std::span<const int32_t> levels);
+  /// The same from counts: counts[k] levels low + k.
+  void assign(int32_t low, std::span<const uint32_t> counts);
 
   uint64_t levels() const { return levels_; }
   /// Both 0 of no levels.

@@ -277,14 +277,20 @@ void unpack_dense(std::string_view bytes, LevelRange range, std::span<int32_t> l
 
 // ---- the choice
 
-/// Bits of the sparse layout; what is above `enough` is not counted to its end.
-uint64_t sparse_bits(std::span<const int32_t> levels, const LevelHistogram& histogram,
-                     uint64_t enough = UINT64_MAX) {
-  const uint64_t nonzeros = levels.size() - histogram.zeros();
-  uint64_t bits = omega_length(uint32_t(nonzeros) + 1) + nonzeros;  // a gap takes a bit at least
+/// Bits of the sparse layout but for the gaps.
+uint64_t sparse_level_bits(const LevelHistogram& histogram) {
+  uint64_t bits = omega_length(uint32_t(histogram.levels() - histogram.zeros()) + 1);
   histogram.each([&](int32_t level, uint64_t count) {
     bits += level == 0 ? 0 : count * (omega_length(magnitude_of(level)) + 1);
   });
+  return bits;
+}
+
+/// Bits of the sparse layout; what is above `enough` is not counted to its end.
+uint64_t sparse_bits(std::span<const int32_t> levels, const LevelHistogram& histogram,
+                     uint64_t enough = UINT64_MAX) {
+  uint64_t bits =
+      sparse_level_bits(histogram) + histogram.levels() - histogram.zeros();  // a gap takes a bit at least
   uint32_t next = 0;
   each_nonzero(levels, [&](uint32_t at) {
     bits += omega_length(at - next + 1) - 1;
@@ -372,25 +378,64 @@ uint64_t packed_level_bits(LevelPacker packer, std::span<const int32_t> levels, 
   return 8 * (block.size() - (last_part + 7) / 8) + last_part;
 }
 
-LevelPacker smallest_packer(std::span<const int32_t> levels, const LevelHistogram& histogram,
-                            LevelRange range) {
+namespace {
+
+/// sparse_bits_within(enough): the bits of the sparse layout, counted at least until they exceed `enough`.
+template <class SparseBits>
+LevelPacker choose_packer(const LevelHistogram& histogram, LevelRange range, SparseBits sparse_bits_within) {
   require_in_range(LevelPacker::fixed, histogram, range);
   LevelPacker best = LevelPacker::fixed;
-  if (levels.empty()) return best;
-  uint64_t least = (fixed_bits(levels.size(), range) + 7) / 8;
+  const auto n = size_t(histogram.levels());
+  if (n == 0) return best;
+  uint64_t least = (fixed_bits(n, range) + 7) / 8;
   auto offer = [&](LevelPacker packer, uint64_t bytes) {
     if (bytes > least || (bytes == least && packer > best)) return;
     least = bytes;
     best = packer;
   };
-  if (packer_allows(LevelPacker::base243, range)) offer(LevelPacker::base243, base243_bytes(levels.size()));
+  if (packer_allows(LevelPacker::base243, range)) offer(LevelPacker::base243, base243_bytes(n));
   if (!packer_allows(LevelPacker::elias_sparse, range)) return best;
   offer(LevelPacker::elias_dense, (dense_bits(histogram) + 7) / 8);
   if (packer_allows(LevelPacker::entropy, range))
     offer(LevelPacker::entropy, entropy_level_bytes(histogram, range));
   // The only one that needs another look at the levels, and only until it cannot win.
-  offer(LevelPacker::elias_sparse, (sparse_bits(levels, histogram, 8 * least) + 7) / 8);
+  offer(LevelPacker::elias_sparse, (sparse_bits_within(8 * least) + 7) / 8);
   return best;
+}
+
+}  // namespace
+
+LevelPacker smallest_packer(std::span<const int32_t> levels, const LevelHistogram& histogram,
+                            LevelRange range) {
+  return choose_packer(histogram, range,
+                       [&](uint64_t enough) { return sparse_bits(levels, histogram, enough); });
+}
+
+LevelPacker smallest_packer(const LevelHistogram& histogram, LevelRange range, uint64_t gap_bits) {
+  return choose_packer(histogram, range, [&](uint64_t) { return sparse_level_bits(histogram) + gap_bits; });
+}
+
+uint64_t packed_level_bytes(LevelPacker packer, const LevelHistogram& histogram, LevelRange range,
+                            uint64_t gap_bits) {
+  const auto n = size_t(histogram.levels());
+  switch (packer) {
+    case LevelPacker::fixed:
+      return (fixed_bits(n, range) + 7) / 8;
+    case LevelPacker::base243:
+      return base243_bytes(n);
+    case LevelPacker::elias_sparse:
+      return (sparse_level_bits(histogram) + gap_bits + 7) / 8;
+    case LevelPacker::elias_dense:
+      return (dense_bits(histogram) + 7) / 8;
+    case LevelPacker::entropy:
+      break;
+  }
+  throw Error(Errc::internal,
+              "the size of entropy-coded levels was asked of their histogram; this is a bug in jsq");
+}
+
+uint32_t fixed_level_bits(LevelRange range) {
+  return fixed_width(range);
 }
 
 LevelPacker smallest_packer(std::span<const int32_t> levels, LevelRange range) {

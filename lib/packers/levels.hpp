@@ -9,19 +9,14 @@
 #include <string>
 #include <string_view>
 
+#include "kernels/element/level_layout.hpp"
+
 namespace jsq {
 
 class LevelHistogram;
 
-/// The numbers are those of the wire format.
-enum class LevelPacker : uint8_t {
-  fixed = 0,         ///< ceil(log2 A) bits a level
-  base243 = 1,       ///< five levels of three in a byte
-  elias_sparse = 2,  ///< gap, sign and magnitude of each level that is not zero (QSGD for few levels)
-  elias_dense = 3,   ///< magnitude and sign of every level (QSGD for many levels)
-  entropy = 4,       ///< rANS-coded magnitude tokens, then signs and low bits
-};
-constexpr uint32_t level_packers = 5;
+using element::level_packers;
+using element::LevelPacker;
 
 /// The levels that may occur: A = high - low + 1 of them.  \pre low <= high
 struct LevelRange {
@@ -51,7 +46,17 @@ uint64_t packed_level_bits(LevelPacker packer, std::span<const int32_t> levels, 
 /// gaps between those that are not zero, without coding. The size of entropy is estimated, within one part in
 /// 256 and 8 bytes: where two packers are as close as that, the other one may be the smaller.
 LevelPacker smallest_packer(std::span<const int32_t> levels, LevelRange range);
-LevelPacker smallest_packer(std::span<const int32_t> levels, const LevelHistogram& histogram, LevelRange range);
+LevelPacker smallest_packer(std::span<const int32_t> levels, const LevelHistogram& histogram,
+                            LevelRange range);
+
+/// The same by the histogram alone; `gap_bits`: the omega codes of the distances between levels that are not
+/// 0.
+LevelPacker smallest_packer(const LevelHistogram& histogram, LevelRange range, uint64_t gap_bits);
+/// Bytes that pack_levels appends, by the same.  \pre not entropy
+uint64_t packed_level_bytes(LevelPacker packer, const LevelHistogram& histogram, LevelRange range,
+                            uint64_t gap_bits);
+/// Bits of a level in the fixed layout.
+uint32_t fixed_level_bits(LevelRange range);
 
 /// Reads exactly levels.size() levels from exactly `bytes`.
 /// \throws Error damaged, naming `what`, for anything that is not a whole block of levels in range with zero

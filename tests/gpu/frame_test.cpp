@@ -1,8 +1,10 @@
 // Whole frames: what --backend cuda writes is what the processor writes, to the byte, and each reads what the
 // other wrote; the reports say the same.
 #include <bit>
+#include <cstring>
 #include <fstream>
 
+#include "formats/wire/directory.hpp"
 #include "jsq/compress.hpp"
 #include "jsq/error.hpp"
 #include "jsq/frame.hpp"
@@ -26,7 +28,7 @@ struct Coded {
 
 Coded coded(const std::vector<std::vector<float>>& tensors, Backend backend, const std::string& method,
             const std::string& target, NonFinitePolicy nonfinite = NonFinitePolicy::error,
-            DType dtype = DType::f32) {
+            DType dtype = DType::f32, Rounding rounding = Rounding::automatic) {
   std::vector<InputDump> inputs;
   for (size_t t = 0; t < tensors.size(); ++t) {
     TensorInfo info;
@@ -39,6 +41,7 @@ Coded coded(const std::vector<std::vector<float>>& tensors, Backend backend, con
   options.method = parse_method(method);
   options.target = target.empty() ? default_target(options.method) : parse_target(target);
   options.backend = backend;
+  options.rounding = rounding;
   options.nonfinite = nonfinite;
   options.seed = 7;
   MemorySink sink;
@@ -56,12 +59,23 @@ std::vector<float> decoded(const std::string& bytes, Backend backend, size_t t, 
   return values;
 }
 
+/// The frame with one byte of its first block changed, and a checksum that hides it.
+std::string damaged_block(std::string frame, uint64_t at, uint8_t flip) {
+  constexpr size_t header = 8;
+  const auto size = size_t(FrameReader::from_bytes(frame).tensors()[0].block_bytes[0]);
+  frame[header + sizeof(uint32_t) + at % size] ^= char(flip);
+  const uint32_t checksum =
+      wire::block_checksum(std::string_view(frame).substr(header + sizeof(uint32_t), size), 0, 0);
+  std::memcpy(frame.data() + header, &checksum, sizeof checksum);
+  return frame;
+}
+
 void expect_parity(const std::vector<std::vector<float>>& tensors, const std::string& method,
                    const std::string& target, NonFinitePolicy nonfinite = NonFinitePolicy::error,
-                   DType dtype = DType::f32) {
+                   DType dtype = DType::f32, Rounding rounding = Rounding::automatic) {
   SCOPED_TRACE(method + " at " + target);
-  const Coded cpu = coded(tensors, Backend::cpu, method, target, nonfinite, dtype),
-              cuda = coded(tensors, Backend::cuda, method, target, nonfinite, dtype);
+  const Coded cpu = coded(tensors, Backend::cpu, method, target, nonfinite, dtype, rounding),
+              cuda = coded(tensors, Backend::cuda, method, target, nonfinite, dtype, rounding);
   ASSERT_TRUE(cpu.bytes == cuda.bytes)
       << cpu.bytes.size() << " bytes by the processor, " << cuda.bytes.size() << " by the device";
   const auto same = [](double a, double b) {
@@ -75,6 +89,8 @@ void expect_parity(const std::vector<std::vector<float>>& tensors, const std::st
   EXPECT_TRUE(same(cpu.report.hprime(), cuda.report.hprime()));
   EXPECT_TRUE(same(cpu.report.pools[0].expected_squared_error, cuda.report.pools[0].expected_squared_error));
   EXPECT_EQ(cpu.report.pools[0].members, cuda.report.pools[0].members);
+  EXPECT_EQ(cpu.report.pools[0].payload_bits, cuda.report.pools[0].payload_bits);
+  EXPECT_TRUE(same(cpu.report.pools[0].entropy_bits, cuda.report.pools[0].entropy_bits));
   for (size_t t = 0; t < tensors.size(); ++t) {
     const std::vector<float> by_cpu = decoded(cuda.bytes, Backend::cpu, t, tensors[t].size());
     const std::vector<float> by_cuda = decoded(cpu.bytes, Backend::cuda, t, tensors[t].size());
@@ -117,6 +133,88 @@ TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForDenseMethods) {
       expect_parity(tensors, method, "", NonFinitePolicy::error, dtype);
 }
 
+/// Every grid, packer, norm and kind of bucket of the methods that store levels.
+const std::vector<std::string> level_methods = {"qsgd",
+                                                "qsgd:coder=fixed,bits=4",
+                                                "qsgd:coder=elias-sparse,levels=1",
+                                                "qsgd:coder=elias-dense,levels=40",
+                                                "qsgd:coder=entropy,levels=7",
+                                                "qsgd:coder=entropy,levels=100,bucket=1000",
+                                                "qsgd:coder=entropy,levels=5000,norm=l2,bucket=0",
+                                                "qsgd:bits=16,bucket=1",
+                                                "qsgd:levels=1,norm=l2,bucket=65536",
+                                                "nuqsgd",
+                                                "nuqsgd:zero=off,levels=5,bucket=37",
+                                                "nuqsgd:norm=linf,bucket=0,coder=elias-sparse",
+                                                "natural",
+                                                "natural:bits=3,coder=auto",
+                                                "terngrad",
+                                                "terngrad:coder=base243,clip=0",
+                                                "terngrad:coder=auto",
+                                                "gqsgd-std:workers=8",
+                                                "gqsgd-std:variant=code,workers=3,bucket=300,coder=auto",
+                                                "gqsgd-exp",
+                                                "gqsgd-exp:bits=3,bucket=512,coder=entropy",
+                                                "signsgd",
+                                                "signsgd:scale=mean",
+                                                "ef-signsgd"};
+
+TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForSeveralTensorsOfLevels) {
+  const std::vector<std::vector<float>> tensors = {
+      make_data(Kind::heavy, 66001),    {},
+      make_data(Kind::zeros, 5000),     make_data(Kind::near_max, 33),
+      make_data(Kind::subnormal, 2000), make_data(Kind::negative_zeros, 31),
+      make_data(Kind::one_nonzero, 700)};
+  for (size_t i = 0; i < level_methods.size(); i += test::every())
+    expect_parity(tensors, level_methods[i], "");
+}
+
+TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForLevelsOfEveryLength) {
+  for (size_t n : {0, 1, 31, 32, 33, 1000, 65535, 65536, 65537})
+    for (const char* method : {"qsgd", "terngrad:coder=base243", "natural:coder=elias-dense", "signsgd"})
+      expect_parity({make_data(Kind::heavy, n)}, method, "");
+}
+
+TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForLevelsRoundedToTheNearest) {
+  for (const char* method : {"qsgd:norm=l2", "nuqsgd:zero=off", "natural", "terngrad", "gqsgd-exp"})
+    for (DType dtype : {DType::f32, DType::f16})
+      expect_parity({make_data(Kind::f16_grid, 5000)}, method, "", NonFinitePolicy::error, dtype,
+                    Rounding::nearest);
+}
+
+TEST_F(FrameOnDevice, MeetsTargetsOfLevelsWithTheSameBytes) {
+  const std::vector<std::vector<float>> tensors = {make_data(Kind::heavy, 70001),
+                                                   make_data(Kind::gauss, 3000)};
+  for (const char* target : {"ratio=9", "nmse=0.02", "bpw=3.5"}) expect_parity(tensors, "qsgd", target);
+  expect_parity(tensors, "natural", "nmse=0.3");
+}
+
+TEST_F(FrameOnDevice, DecodesDamagedLevelsOnlyWhereTheProcessorDoes) {
+  for (const char* method :
+       {"qsgd:coder=fixed,levels=5", "terngrad:coder=base243", "qsgd:coder=elias-sparse,levels=2",
+        "qsgd:coder=elias-dense,levels=9", "qsgd:coder=entropy,levels=20"}) {
+    const std::vector<float> values = make_data(Kind::heavy, 3000);
+    const std::string sound = coded({values}, Backend::cpu, method, "").bytes;
+    test::Random random(11);
+    for (size_t round = 0; round < 40; round += test::every()) {
+      const std::string damaged =
+          damaged_block(sound, random.below(1u << 20), uint8_t(1 + random.below(255)));
+      FrameReader cpu = FrameReader::from_bytes(damaged), cuda = FrameReader::from_bytes(damaged);
+      cuda.use(Backend::cuda);
+      const auto expected = cpu.test(false), found = cuda.test(false);
+      ASSERT_EQ(found.size(), expected.size()) << method << " round " << round;
+      if (!expected.empty()) {
+        EXPECT_EQ(found[0].message, expected[0].message);
+        continue;
+      }
+      const auto by_cpu = decoded(damaged, Backend::cpu, 0, values.size()),
+                 by_cuda = decoded(damaged, Backend::cuda, 0, values.size());
+      for (size_t i = 0; i < by_cpu.size(); ++i)
+        ASSERT_EQ(std::bit_cast<uint32_t>(by_cpu[i]), std::bit_cast<uint32_t>(by_cuda[i])) << method;
+    }
+  }
+}
+
 TEST_F(FrameOnDevice, MeetsErrorTargetsWithTheSameBytes) {
   expect_parity({make_data(Kind::heavy, 90000)}, "jointsq", "nmse=0.05");
   expect_parity({make_data(Kind::gauss, 20000)}, "jointsq:quant=offmag", "maxabs=0.5");
@@ -138,6 +236,7 @@ TEST_F(FrameOnDevice, IsTheProcessorsToTheByteOnARealDump) {
   const auto values = source->read(0, 0, size_t(source->tensors()[0].elements()), scratch);
   const std::vector<std::vector<float>> tensors = {{values.begin(), values.end()}};
   for (const char* target : {"ratio=8", "ratio=32", "ratio=100"}) expect_parity(tensors, "jointsq", target);
+  for (const char* method : {"qsgd", "terngrad", "signsgd"}) expect_parity(tensors, method, "");
 }
 
 TEST_F(FrameOnDevice, TellsOfDamageInTheWordsOfTheProcessor) {

@@ -1,0 +1,297 @@
+// One thread block packs the levels of one level block. The entropy coder, one chain of steps, runs first, in
+// one warp; then everything is one stream of bits: each round the threads' bits are counted, placed side by
+// side in shared memory, and stored as whole words.
+#include "kernels/cuda/level_kernels.hpp"
+#include "kernels/cuda/rans_warp.cuh"
+
+namespace jsq::cuda {
+namespace {
+
+using element::LevelPacker;
+
+constexpr uint32_t warps = 8, threads = warps * warp_size;
+constexpr uint32_t each = 8;  ///< neighbouring levels of a thread in a round
+constexpr uint32_t round_levels = threads * each;
+constexpr uint32_t trits = 5;  ///< in a byte of base243
+/// No packer takes more than 32 bits a level of a round, whatever is before it: an omega code of a level has
+/// 24, and gaps within a round little more than one a level.
+constexpr uint32_t room_words = round_levels + 64;
+
+struct Shared {
+  uint32_t room[room_words];
+  uint32_t warp_total[warps], warp_last[warps];
+  uint32_t states[warp_size];
+  uint32_t words;
+};
+
+/// Puts words where decoders meet them first to last.
+struct WordsFromTheBack {
+  uint16_t* data;
+  uint32_t most;
+  __device__ void set(uint32_t i, uint16_t word) const {
+    if (i < most) data[most - 1 - i] = word;
+  }
+};
+
+__device__ uint32_t bytes_reversed(uint32_t word) {
+  return __byte_perm(word, 0, 0x0123);
+}
+__device__ uint32_t magnitude_of(int32_t level) {
+  return uint32_t(level < 0 ? -level : level);
+}
+
+/// Counts bits.
+struct BitCount {
+  uint32_t bits = 0;
+  __device__ void operator()(uint32_t, uint32_t count) { bits += count; }
+};
+/// Puts bits side by side from `position` on.
+struct BitPut {
+  uint32_t* words;
+  uint32_t position;
+  uint64_t window = 0;
+  uint32_t filled = 0;
+  __device__ void operator()(uint32_t value, uint32_t count) {
+    window = window << count | value;
+    filled += count;
+    if (filled < 32) return;
+    put_bits(words, position, uint32_t(window >> (filled - 32)), 32);
+    position += 32;
+    filled -= 32;
+  }
+  __device__ void finish() { put_bits(words, position, uint32_t(window & ((1ull << filled) - 1)), filled); }
+};
+
+template <class Put>
+__device__ void put_omega(Put& put, uint32_t value) {
+  const element::OmegaCode code = element::omega_code(value);
+  if (code.length > 16) put(uint32_t(code.bits >> 16), code.length - 16);
+  const uint32_t low = code.length < 16 ? code.length : 16;
+  put(uint32_t(code.bits & ((1u << low) - 1)), low);
+}
+
+/// The bits of one level; `gap` is the distance from the last one that is not 0.
+template <class Put>
+__device__ void put_level(const PackView& view, int32_t level, uint32_t gap, Put& put) {
+  const uint32_t magnitude = magnitude_of(level), sign = level < 0;
+  switch (view.packer) {
+    case LevelPacker::fixed:
+      return put(uint32_t(level - view.low), view.width);
+    case LevelPacker::elias_sparse:
+      if (level == 0) return;
+      put_omega(put, gap);
+      put(sign, 1);
+      return put_omega(put, magnitude);
+    case LevelPacker::elias_dense:
+      put_omega(put, magnitude + 1);
+      if (level != 0) put(sign, 1);
+      return;
+    case LevelPacker::entropy: {
+      if (level == 0) return;
+      const uint32_t low = view.scheme.raw_bits(view.scheme.token(magnitude));
+      const uint32_t signs = view.signs ? 1 : 0;
+      return put((sign & signs) << low | (magnitude & ((1u << low) - 1)), low + signs);
+    }
+    case LevelPacker::base243:
+      return;
+  }
+}
+
+/// The stream of bits of a block; every member is called by all threads.
+struct BitStream {
+  Shared& s;
+  uint32_t* out;
+  uint32_t most_words;
+  uint32_t position = 0, stored = 0;  ///< bits; words
+
+  /// code(put) of every thread, in order of the threads; it is called twice, with the same result.
+  template <class Code>
+  __device__ void round(Code code) {
+    BitCount count;
+    code(count);
+    uint32_t warp_total = 0, before = sum_before(count.bits, warp_total), total = 0;
+    if (lane_of() == 0) s.warp_total[warp_of()] = warp_total;
+    __syncthreads();
+    for (uint32_t w = 0; w < warps; ++w) {
+      if (w < warp_of()) before += s.warp_total[w];
+      total += s.warp_total[w];
+    }
+    BitPut put{s.room, position - 32 * stored + before};
+    code(put);
+    put.finish();
+    position += total;
+    __syncthreads();
+    const uint32_t full = position / 32 - stored, rest = s.room[full];
+    __syncthreads();
+    for (uint32_t w = threadIdx.x; w <= full; w += threads) {
+      if (w < full && stored + w < most_words) out[stored + w] = bytes_reversed(s.room[w]);
+      s.room[w] = w == 0 ? rest : 0;
+    }
+    stored += full;
+    __syncthreads();
+  }
+  /// The last bits, with zeros behind them. Returns all bytes.
+  __device__ uint32_t finish() {
+    if (threadIdx.x == 0 && position % 32 != 0 && stored < most_words)
+      out[stored] = bytes_reversed(s.room[0]);
+    return (position + 7) / 8;
+  }
+};
+
+/// Tokens of all levels, last to first. Warp 0 runs it.
+__device__ void code_tokens(const PackView& view, Shared& s) {
+  const uint32_t lane = lane_of(), n = view.count;
+  const element::RansSymbol held = view.symbols[lane % element::rans_max_symbols];
+  RansCoder<WordsFromTheBack> coder{nullptr, {view.words, view.most_words}, view.lanes};
+  const auto token_at = [&](uint32_t i) {
+    return i < n ? view.scheme.token(magnitude_of(view.levels[i])) : 0u;
+  };
+  uint32_t chunk = (n - 1) / warp_size, token = token_at(chunk * warp_size + lane);
+  for (;; --chunk) {
+    const uint32_t next = chunk > 0 ? token_at((chunk - 1) * warp_size + lane) : 0;
+    for (uint32_t at = warp_size; at > 0;) {
+      at -= view.lanes;
+      const uint32_t mine = __shfl_sync(all_lanes, token, int((at + lane) % warp_size));
+      const bool active = lane < view.lanes && chunk * warp_size + at + lane < n;
+      coder.group_from(active, held, mine);
+    }
+    token = next;
+    if (chunk == 0) break;
+  }
+  if (lane < view.lanes) s.states[lane] = coder.state;
+  if (lane == 0) s.words = coder.words;
+}
+
+/// The stream of tokens: how many words, the states, the words.
+__device__ void put_tokens(const PackView& view, Shared& s, BitStream& bits) {
+  const uint32_t words = s.words;
+  bits.round([&](auto& put) {
+    if (threadIdx.x == 0) {
+      uint32_t rest = words;
+      for (; rest >= 128; rest >>= 7) put((rest & 127) | 128, 8);
+      put(rest, 8);
+    }
+    if (threadIdx.x < view.lanes) put(bytes_reversed(s.states[threadIdx.x]), 32);
+  });
+  const uint16_t* first = view.words + (view.most_words - words);
+  for (uint32_t at = 0; at < words; at += round_levels)
+    bits.round([&](auto& put) {
+      for (uint32_t k = 0; k < each; ++k) {
+        const uint32_t i = at + each * threadIdx.x + k;
+        if (i < words) put(bytes_reversed(first[i]) >> 16, 16);
+      }
+    });
+}
+
+__device__ void put_trits(const PackView& view, BitStream& bits) {
+  for (uint32_t at = 0; at < view.count; at += threads * trits)
+    bits.round([&](auto& put) {
+      const uint32_t first = at + trits * threadIdx.x;
+      if (first >= view.count) return;
+      uint32_t byte = 0;
+      for (uint32_t k = 0; k < trits; ++k)
+        byte = 3 * byte + (first + k < view.count ? uint32_t(view.levels[first + k] - view.low) : 0);
+      put(byte, 8);
+    });
+}
+
+/// The last level of a thread before this one that is not 0, as 1 + its index; 0 for none. `carried` is that
+/// of the rounds before and becomes that of this round too.
+__device__ uint32_t last_before(Shared& s, uint32_t mine, uint32_t& carried) {
+  uint32_t reached = mine;
+  for (uint32_t distance = 1; distance < warp_size; distance *= 2) {
+    const uint32_t other = __shfl_up_sync(all_lanes, reached, distance);
+    if (lane_of() >= distance && other > reached) reached = other;
+  }
+  uint32_t before = __shfl_up_sync(all_lanes, reached, 1);
+  if (lane_of() == 0) before = 0;
+  if (lane_of() == warp_size - 1) s.warp_last[warp_of()] = reached;
+  __syncthreads();
+  uint32_t all = carried;
+  if (before == 0) before = carried;
+  for (uint32_t w = 0; w < warps; ++w) {
+    if (w < warp_of() && s.warp_last[w] > before) before = s.warp_last[w];
+    if (s.warp_last[w] > all) all = s.warp_last[w];
+  }
+  carried = all;
+  return before;
+}
+
+__device__ void put_levels(const PackView& view, Shared& s, BitStream& bits) {
+  uint32_t carried = 0;
+  if (view.packer == LevelPacker::elias_sparse)
+    bits.round([&](auto& put) {
+      if (threadIdx.x == 0) put_omega(put, view.nonzeros + 1);
+    });
+  for (uint32_t at = 0; at < view.count; at += round_levels) {
+    const uint32_t first = at + each * threadIdx.x;
+    uint4 packed{};
+    if (first < view.count) packed = *reinterpret_cast<const uint4*>(view.levels + first);
+    const uint32_t pairs[] = {packed.x, packed.y, packed.z, packed.w};
+    const auto level_at = [&](uint32_t k) { return int32_t(int16_t(pairs[k / 2] >> 16 * (k % 2))); };
+    uint32_t before = 0;
+    if (view.packer == LevelPacker::elias_sparse) {
+      uint32_t last = 0;
+#pragma unroll
+      for (uint32_t k = 0; k < each; ++k)
+        if (first + k < view.count && level_at(k) != 0) last = first + k + 1;
+      before = last_before(s, last, carried);
+    }
+    bits.round([&](auto& put) {
+      uint32_t last = before;
+#pragma unroll
+      for (uint32_t k = 0; k < each; ++k) {
+        if (first + k >= view.count) continue;
+        put_level(view, level_at(k), first + k + 1 - last, put);
+        if (level_at(k) != 0) last = first + k + 1;
+      }
+    });
+  }
+}
+
+__global__ void __launch_bounds__(threads) pack_blocks(const PackView* blocks, uint32_t* bytes) {
+  __shared__ Shared s;
+  const PackView& view = blocks[blockIdx.x];
+  for (uint32_t w = threadIdx.x; w < room_words; w += threads) s.room[w] = 0;
+  if (threadIdx.x == 0) s.words = 0;
+  __syncthreads();
+  BitStream bits{s, view.out, view.most_bytes / 4};
+  if (view.numbered) {
+    bits.round([&](auto& put) {
+      if (threadIdx.x == 0) put(uint32_t(view.packer), 8);
+    });
+    for (uint32_t at = 0; at < view.scale_count; at += threads)
+      bits.round([&](auto& put) {
+        const uint32_t i = at + threadIdx.x;
+        if (i < view.scale_count) put(bytes_reversed(element::bits_as<uint32_t>(view.scales[i])), 32);
+      });
+  }
+  if (view.packer == LevelPacker::base243) {
+    put_trits(view, bits);
+  } else {
+    if (view.packer == LevelPacker::entropy) {
+      for (uint32_t at = 0; at < view.head_bytes; at += threads)
+        bits.round([&](auto& put) {
+          if (at + threadIdx.x < view.head_bytes) put(view.head[at + threadIdx.x], 8);
+        });
+      if (view.lanes > 0) {
+        if (warp_of() == 0) code_tokens(view, s);
+        __syncthreads();
+        put_tokens(view, s, bits);
+      }
+    }
+    put_levels(view, s, bits);
+  }
+  const uint32_t total = bits.finish();
+  if (threadIdx.x == 0) bytes[blockIdx.x] = total;
+}
+
+}  // namespace
+
+void launch_pack(const PackView* blocks, uint32_t count, uint32_t* bytes, const Stream& stream) {
+  if (count == 0) return;
+  pack_blocks<<<count, threads, 0, stream>>>(blocks, bytes);
+  check_launch("packing levels");
+}
+
+}  // namespace jsq::cuda

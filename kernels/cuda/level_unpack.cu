@@ -1,0 +1,307 @@
+// One thread block decodes one level block whose head the host has read. Levels are put in the place of the
+// values that they become. The entropy coder and the Elias codes are chains of steps, the one undone by a
+// warp, the other by a thread; all else is taken by all threads. Whatever is damaged is noticed, and the
+// block reported as not sound.
+#include <algorithm>
+
+#include "kernels/cuda/levels.hpp"
+#include "kernels/cuda/memory.hpp"
+#include "kernels/cuda/rans_warp.cuh"
+
+namespace jsq::cuda {
+namespace {
+
+using element::LevelPacker;
+
+constexpr uint32_t warps = 8, threads = warps * warp_size;
+constexpr uint32_t each = 8;  ///< neighbouring levels of a thread where bits are of different number
+constexpr uint32_t trits = 5, trit_bytes = 243;
+
+struct UnpackView {
+  const uint8_t* data = nullptr;
+  float* values = nullptr;
+  uint32_t bytes = 0, count = 0;
+  uint32_t width = 0, scales_at = 0, levels_at = 0;
+  element::TokenScheme scheme{1, 0};
+  uint32_t lanes = 0, stream_bytes = 0, token = 0;
+  LevelPacker packer = LevelPacker::fixed;
+  bool zero = false, sound = true;
+  Starts starts;
+};
+
+struct Arguments {
+  LevelTensor tensor;
+  uint32_t bucket;
+  const UnpackView* blocks;
+  uint8_t* sound;
+};
+
+struct Shared {
+  Starts starts;
+  uint32_t warp_total[warps];
+};
+
+/// Levels where their values will be.
+struct Levels {
+  uint32_t* place;
+  __device__ int32_t get(uint32_t i) const { return int32_t(place[i]); }
+  __device__ void set(uint32_t i, int32_t level) const { place[i] = uint32_t(level); }
+};
+
+__device__ int32_t signed_level(uint32_t magnitude, uint32_t negative) {
+  return negative ? -int32_t(magnitude) : int32_t(magnitude);
+}
+
+/// Omega codes and bits, one after the other; zeros beyond the end.
+struct CodeReader {
+  Bytes bytes;
+  uint32_t position;
+  __device__ uint32_t take(uint32_t count) {
+    const uint32_t bits = bytes.bits(position, count);
+    position += count;
+    return bits;
+  }
+  /// 0 if it does not fit 32 bits.
+  __device__ uint32_t omega() {
+    uint32_t value = 1;
+    while (bytes.bits(position, 1)) {
+      if (value > 31) return 0;
+      value = take(value + 1);
+    }
+    ++position;
+    return value;
+  }
+  __device__ bool finished() const { return (position + 7) / 8 == bytes.size && bytes.padded(position); }
+};
+
+/// Whether a level of this magnitude and sign is in the range.
+__device__ bool allowed(const LevelTensor& tensor, uint32_t magnitude, uint32_t negative) {
+  const int32_t high = tensor.low + int32_t(tensor.symbols) - 1;
+  return magnitude <= uint32_t(negative ? -tensor.low : high);
+}
+
+/// One thread.
+__device__ bool read_elias(const UnpackView& view, const LevelTensor& tensor, const Bytes& bytes,
+                           Levels levels) {
+  CodeReader in{bytes, 8 * view.levels_at};
+  if (view.packer == LevelPacker::elias_dense) {
+    for (uint32_t i = 0; i < view.count; ++i) {
+      const uint32_t magnitude = in.omega() - 1;  // of a code that is too long: beyond every limit
+      const uint32_t negative = magnitude != 0 ? in.take(1) : 0;
+      if (!allowed(tensor, magnitude, negative)) return false;
+      levels.set(i, signed_level(magnitude, negative));
+    }
+    return in.finished();
+  }
+  const uint32_t nonzeros = in.omega() - 1;
+  if (nonzeros > view.count) return false;
+  uint32_t next = 0;
+  for (uint32_t k = 0; k < nonzeros; ++k) {
+    const uint32_t gap = in.omega(), negative = in.take(1), magnitude = in.omega();
+    if (gap == 0 || gap > view.count - next || magnitude == 0 || !allowed(tensor, magnitude, negative))
+      return false;
+    next += gap;
+    levels.set(next - 1, signed_level(magnitude, negative));
+  }
+  return in.finished();
+}
+
+/// Tokens of all levels to the levels' place. Warp 0.
+__device__ bool read_tokens(const UnpackView& view, const Shared& s, const Bytes& bytes, Levels levels) {
+  const uint32_t lane = lane_of();
+  RansDecoder decoder{&s.starts, {bytes.data + view.levels_at, view.stream_bytes}, view.lanes};
+  decoder.begin();
+  for (uint32_t chunk = 0; chunk < view.count; chunk += warp_size) {
+    uint32_t token = 0;
+    for (uint32_t at = 0; at < warp_size; at += view.lanes) {
+      const uint32_t symbol = decoder.step(lane < view.lanes && chunk + at + lane < view.count, 0);
+      const uint32_t mine = __shfl_sync(all_lanes, symbol, int(lane % view.lanes));
+      if (lane / view.lanes == at / view.lanes) token = mine;
+    }
+    if (chunk + lane < view.count) levels.set(chunk + lane, int32_t(token));
+  }
+  return decoder.finished();
+}
+
+/// Signs and low bits of tokens: all threads.
+__device__ bool read_low_bits(const UnpackView& view, const LevelTensor& tensor, Shared& s,
+                              const Bytes& bytes, Levels levels) {
+  const int32_t high = tensor.low + int32_t(tensor.symbols) - 1;
+  const uint32_t signs = tensor.low < 0 && high > 0 ? 1 : 0, always_negative = high == 0 ? 1 : 0;
+  uint32_t position = 8 * (view.levels_at + view.stream_bytes);
+  bool sound = true;
+  for (uint32_t round = 0; round < view.count; round += threads * each) {
+    const uint32_t first = round + each * threadIdx.x;
+    uint32_t bits = 0, token[each];
+#pragma unroll
+    for (uint32_t k = 0; k < each; ++k) {
+      token[k] = first + k >= view.count ? 0 : view.lanes == 0 ? view.token : uint32_t(levels.get(first + k));
+      bits += token[k] == 0 ? 0 : view.scheme.raw_bits(token[k]) + signs;
+    }
+    uint32_t warp_total = 0, at = position + sum_before(bits, warp_total);
+    if (lane_of() == 0) s.warp_total[warp_of()] = warp_total;
+    __syncthreads();
+    for (uint32_t w = 0; w < warps; ++w) {
+      if (w < warp_of()) at += s.warp_total[w];
+      position += s.warp_total[w];
+    }
+#pragma unroll
+    for (uint32_t k = 0; k < each; ++k) {
+      if (first + k >= view.count) continue;
+      uint32_t magnitude = 0, negative = 0;
+      if (token[k] != 0) {
+        const uint32_t low = view.scheme.raw_bits(token[k]), word = bytes.bits(at, low + signs);
+        at += low + signs;
+        magnitude = view.scheme.first_magnitude(token[k]) | (word & ((1u << low) - 1));
+        negative = (word >> low | always_negative) & 1;
+      }
+      sound = sound && allowed(tensor, magnitude, negative);
+      levels.set(first + k, signed_level(magnitude, negative));
+    }
+    __syncthreads();
+  }
+  return sound && (position + 7) / 8 == bytes.size && bytes.padded(position);
+}
+
+/// Levels of fixed width, or five in a byte: all threads.
+__device__ bool read_fixed(const UnpackView& view, const LevelTensor& tensor, const Bytes& bytes,
+                           Levels levels) {
+  bool sound = true;
+  if (view.packer == LevelPacker::fixed) {
+    const uint32_t begin = 8 * view.levels_at;
+    for (uint32_t i = threadIdx.x; i < view.count; i += threads) {
+      const uint32_t code = bytes.bits(begin + i * view.width, view.width);
+      sound = sound && code < tensor.symbols;
+      levels.set(i, int32_t(code) + tensor.low);
+    }
+    const uint32_t end = begin + view.count * view.width;
+    return sound && (end + 7) / 8 == bytes.size && bytes.padded(end);
+  }
+  for (uint32_t first = trits * threadIdx.x; first < view.count; first += trits * threads) {
+    uint32_t rest = bytes.byte(view.levels_at + first / trits);
+    sound = sound && rest < trit_bytes;
+    for (uint32_t k = trits; k-- > 0; rest /= 3) {
+      if (first + k < view.count)
+        levels.set(first + k, int32_t(rest % 3) + tensor.low);
+      else
+        sound = sound && rest % 3 == 0;
+    }
+  }
+  return sound && view.levels_at + (view.count + trits - 1) / trits == bytes.size;
+}
+
+__device__ float scale_at(const UnpackView& view, const Bytes& bytes, uint32_t bucket) {
+  return element::bits_as<float>(__byte_perm(bytes.bits(8 * (view.scales_at + 4 * bucket), 32), 0, 0x0123));
+}
+
+__global__ void __launch_bounds__(threads) unpack_blocks(const __grid_constant__ Arguments a) {
+  __shared__ Shared s;
+  const UnpackView& view = a.blocks[blockIdx.x];
+  const uint32_t n = view.count;
+  if (view.zero || !view.sound) {
+    for (uint32_t i = threadIdx.x; i < n; i += threads) view.values[i] = 0;
+    if (threadIdx.x == 0) a.sound[blockIdx.x] = view.sound;
+    return;
+  }
+  const Bytes bytes{view.data, view.bytes};
+  const Levels levels{reinterpret_cast<uint32_t*>(view.values)};
+  if (threadIdx.x < element::rans_max_symbols) s.starts.start[threadIdx.x] = view.starts.start[threadIdx.x];
+  if (view.packer == LevelPacker::elias_sparse)
+    for (uint32_t i = threadIdx.x; i < n; i += threads) levels.set(i, 0);
+  __syncthreads();
+  bool sound = true;
+  switch (view.packer) {
+    case LevelPacker::fixed:
+    case LevelPacker::base243:
+      sound = read_fixed(view, a.tensor, bytes, levels);
+      break;
+    case LevelPacker::elias_sparse:
+    case LevelPacker::elias_dense:
+      if (threadIdx.x == 0) sound = read_elias(view, a.tensor, bytes, levels);
+      break;
+    case LevelPacker::entropy:
+      if (view.lanes > 0 && warp_of() == 0) sound = read_tokens(view, s, bytes, levels);
+      __syncthreads();
+      sound = read_low_bits(view, a.tensor, s, bytes, levels) && sound;
+      break;
+  }
+  const uint32_t buckets = a.bucket ? (n + a.bucket - 1) / a.bucket : 0;
+  for (uint32_t b = threadIdx.x; b < buckets; b += threads)
+    sound = sound && element::bits_as<uint32_t>(scale_at(view, bytes, b)) < element::first_nonfinite_key;
+  sound = __syncthreads_and(sound) != 0;
+  if (threadIdx.x == 0) a.sound[blockIdx.x] = sound;
+  if (!sound) return;
+  for (uint32_t i = threadIdx.x; i < n; i += threads) {
+    const int32_t level = levels.get(i);
+    const float scale = a.bucket ? scale_at(view, bytes, i / a.bucket) : a.tensor.scale;
+    view.values[i] = a.tensor.signs ? (level ? a.tensor.negative : a.tensor.scale)
+                                    : element::grid_value(a.tensor.rule, level, scale);
+  }
+}
+
+class UnpackRun final : public LevelDecoder {
+ public:
+  UnpackRun(const LevelTensor& tensor, uint32_t bucket) : tensor_(tensor), bucket_(bucket) {}
+
+  void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
+              std::span<uint8_t> sound) override {
+    if (blocks.empty()) return;
+    bytes_.reserve(bytes.size() + 1);
+    room_.reserve(bytes.size() + 1);
+    values_.reserve(values.size());
+    views_.reserve(blocks.size());
+    sound_.reserve(blocks.size());
+    std::copy(bytes.begin(), bytes.end(), room_.data());
+    copy_to_device(bytes_.data(), room_.data(), bytes.size(), stream_);
+    host_views_.clear();
+    for (const Block& block : blocks) {
+      UnpackView view;
+      view.data = reinterpret_cast<const uint8_t*>(bytes_.data()) + block.offset;
+      view.values = values_.data() + block.first;
+      view.bytes = uint32_t(block.bytes);
+      view.count = uint32_t(block.count);
+      view.width = block.width;
+      view.scales_at = block.scales_at;
+      view.levels_at = block.levels_at;
+      view.scheme = block.scheme;
+      view.lanes = block.lanes;
+      view.stream_bytes = block.stream_bytes;
+      view.token = block.token;
+      view.packer = block.packer;
+      view.zero = block.zero;
+      view.sound = block.sound;
+      view.starts = starts_of(block.frequencies)[0];
+      host_views_.push_back(view);
+    }
+    copy_to_device(views_.data(), host_views_.data(), host_views_.size(), stream_);
+    Arguments a{};
+    a.tensor = tensor_;
+    a.bucket = bucket_;
+    a.blocks = views_.data();
+    a.sound = sound_.data();
+    unpack_blocks<<<uint32_t(blocks.size()), threads, 0, stream_>>>(a);
+    check_launch("unpacking levels");
+    copy_to_host(sound.data(), sound_.data(), blocks.size(), stream_);
+    copy_to_host(values.data(), values_.data(), values.size(), stream_);
+    stream_.synchronize();
+  }
+
+ private:
+  LevelTensor tensor_;
+  uint32_t bucket_;
+  Stream stream_;
+  DeviceBuffer<char> bytes_;
+  DeviceBuffer<float> values_;
+  DeviceBuffer<UnpackView> views_;
+  DeviceBuffer<uint8_t> sound_;
+  PinnedBuffer<char> room_;
+  std::vector<UnpackView> host_views_;
+};
+
+}  // namespace
+
+std::unique_ptr<LevelDecoder> make_level_decoder(const LevelTensor& tensor, uint32_t bucket) {
+  return std::make_unique<UnpackRun>(tensor, bucket);
+}
+
+}  // namespace jsq::cuda

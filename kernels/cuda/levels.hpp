@@ -1,0 +1,115 @@
+// Level blocks on the device: every element rounded to a grid, the levels packed. Beside device.hpp, so that
+// only methods that dither see it.
+#pragma once
+
+#include <cmath>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/cuda/device.hpp"
+#include "kernels/element/grid.hpp"
+#include "kernels/element/level_layout.hpp"
+
+namespace jsq::cuda {
+
+/// What the scale of a bucket is.
+enum class BucketNorm : uint8_t { linf, l2 };
+
+/// How the elements of one tensor become levels, and levels values.
+struct LevelTensor {
+  element::GridRule rule;
+  int32_t low = 0;          ///< the least level
+  uint32_t symbols = 1;     ///< levels low..low + symbols - 1; as many counters a block
+  float scale = 0;          ///< of the tensor, where there are no buckets
+  float limit = HUGE_VALF;  ///< magnitudes are clipped to it
+  /// Instead of a grid: level 1 for negative elements, which stands for `negative`, and 0 for `scale`.
+  bool signs = false;
+  float negative = 0;
+};
+
+struct LevelPlan {
+  std::vector<LevelTensor> tensors;  ///< of the pool
+  uint32_t bucket = 0;  ///< elements that share a scale, counted from the start of each block; 0: the tensor
+  BucketNorm norm = BucketNorm::linf;
+  bool nearest = false;
+  bool count_gaps = false;  ///< LevelSums::gap_bits is wanted
+  uint64_t stream = 0;      ///< of the uniform numbers
+};
+
+/// What rounding a block gives beside its levels. Sums have the order of cpu::error_sums.
+struct LevelSums {
+  double squared_error = 0, dot = 0, decoded_energy = 0, error_sum = 0,
+         max_error = 0;       ///< of values as the dump stores them
+  double expected_error = 0;  ///< of stochastic rounding, buckets left to right
+  double other_error = 0;     ///< nearest: before the stored type rounds; else: of clipping
+  uint64_t gap_bits = 0;      ///< omega codes of the distances between levels that are not 0
+  uint32_t nonzeros = 0;
+  uint32_t max_key = 0;  ///< 0: all elements are zero
+};
+
+/// How a block's levels are stored.
+struct LevelLayout {
+  bool empty = false;    ///< no bytes at all
+  bool numbered = true;  ///< the packer's number and the scales precede the levels
+  element::LevelPacker packer = element::LevelPacker::fixed;
+  uint32_t width = 0;       ///< of fixed
+  uint64_t most_bytes = 0;  ///< never more than these
+  // of entropy
+  std::string head;  ///< scheme and table
+  element::TokenScheme scheme{1, 0};
+  uint32_t lanes = 0;  ///< 0: all tokens are the same, nothing is coded
+  uint64_t most_words = 0;
+  bool signs = false;  ///< both signs occur
+  element::RansSymbol symbols[element::rans_max_symbols];
+};
+
+/// Decides the layout of block `block` by its sums and counts.
+using ChooseLayout =
+    std::function<LevelLayout(size_t block, const LevelSums& sums, std::span<const uint32_t> counts)>;
+
+/// Coded level blocks, handed out in order.
+class LevelBlocks {
+ public:
+  virtual ~LevelBlocks() = default;
+  /// The next block; its bytes are valid until the next call. `choose` was called for it before.  \throws
+  /// DeviceError.
+  virtual std::string_view next() = 0;
+};
+/// Codes `blocks` of at most sum_chunk elements.  \pre the pool was made by make_pool_values and outlives the
+/// result.
+std::unique_ptr<LevelBlocks> encode_levels(PoolValues& pool, LevelPlan plan,
+                                           std::span<const BlockRange> blocks, ChooseLayout choose);
+
+/// Decodes level blocks of one tensor plan (limit is not used).
+class LevelDecoder {
+ public:
+  /// A block whose head is read: where its parts lie, in bytes from the beginning of all.
+  struct Block {
+    uint64_t offset = 0;  ///< of its first byte
+    uint64_t bytes = 0;
+    size_t first = 0;  ///< of its values
+    size_t count = 0;
+    bool zero = false;  ///< it has no bytes
+    bool sound = true;  ///< otherwise it is passed by
+    element::LevelPacker packer = element::LevelPacker::fixed;
+    uint32_t width = 0;
+    uint32_t scales_at = 0, levels_at = 0;  ///< from its first byte
+    // of entropy
+    element::TokenScheme scheme{1, 0};
+    uint32_t lanes = 0;         ///< 0: all tokens are `token`
+    uint32_t stream_bytes = 0;  ///< at levels_at; signs and low bits follow
+    uint32_t token = 0;
+    uint32_t frequencies[element::rans_max_symbols] = {};
+  };
+  virtual ~LevelDecoder() = default;
+  /// sound[i]: whether the values of block i may be used. Not thread-safe.
+  virtual void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
+                      std::span<uint8_t> sound) = 0;
+};
+std::unique_ptr<LevelDecoder> make_level_decoder(const LevelTensor& tensor, uint32_t bucket);
+
+}  // namespace jsq::cuda

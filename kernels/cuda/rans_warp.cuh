@@ -1,0 +1,131 @@
+// The entropy coder on the device: one warp holds the interleaved states of a block, one a lane, and takes a
+// symbol of each in a step. Class blocks and level blocks share it.
+#pragma once
+
+#include "kernels/cuda/class_block.cuh"
+
+namespace jsq::cuda {
+
+/// Symbols' intervals as their starts, so that a table takes 32 bytes and not 16 KiB.
+struct alignas(16) Starts {
+  uint16_t start[element::rans_max_symbols];
+};
+/// Of tables of rans_max_symbols frequencies each.
+inline std::vector<Starts> starts_of(std::span<const uint32_t> frequencies) {
+  std::vector<Starts> starts(frequencies.size() / element::rans_max_symbols);
+  for (size_t table = 0; table < starts.size(); ++table) {
+    const auto row = frequencies.subspan(table * element::rans_max_symbols, element::rans_max_symbols);
+    uint32_t start = 0;
+    for (uint32_t symbol = 0; symbol < element::rans_max_symbols; ++symbol) {
+      starts[table].start[symbol] = uint16_t(start);
+      start += row[symbol];
+    }
+    // A table that the model lacks: symbol 0 has all slots, and leaves the states as they are.
+    for (uint32_t symbol = 1; start == 0 && symbol < element::rans_max_symbols; ++symbol)
+      starts[table].start[symbol] = uint16_t(element::rans_total);
+  }
+  return starts;
+}
+
+/// The bytes of a block. Bits beyond the end are zeros.
+struct Bytes {
+  const uint8_t* data = nullptr;
+  uint32_t size = 0;
+  __device__ uint32_t byte(uint32_t at) const { return at < size ? data[at] : 0u; }
+  /// `count` <= 32 bits at bit `position`.
+  __device__ uint32_t bits(uint32_t position, uint32_t count) const {
+    const uint32_t first = position >> 3;
+    uint64_t window = 0;
+    for (uint32_t k = 0; k < 5; ++k) window = window << 8 | byte(first + k);
+    return uint32_t(window >> (40 - (position & 7) - count)) & uint32_t((1ull << count) - 1);
+  }
+  /// Whether the bits from `position` to the next byte are zeros.
+  __device__ bool padded(uint32_t position) const {
+    return (position & 7) == 0 || bits(position, 8 - (position & 7)) == 0;
+  }
+};
+
+/// The interleaved states of a block's entropy coder, one a lane, and the words they have emitted. A warp
+/// runs it.
+template <class Words>
+struct RansCoder {
+  const element::RansSymbol* symbols;
+  Words out;  ///< set(i, word), in the order of emission, which is last to first
+  uint32_t lanes;
+  uint32_t state = element::rans_lower_bound;
+  uint32_t words = 0;
+
+  /// The symbols of one group; `active` lanes are below `lanes`. The last lane emits first.
+  __device__ void group(bool active, uint32_t id) {
+    group_of(active, active ? symbols[id] : element::RansSymbol{});
+  }
+  /// The same from a table of which every lane holds the entry of its number: no lane waits for another's
+  /// bank.
+  __device__ void group_from(bool active, const element::RansSymbol& held, uint32_t symbol) {
+    const uint32_t interval =
+        __shfl_sync(all_lanes, uint32_t(held.start) | uint32_t(held.frequency) << 16, int(symbol));
+    const uint32_t reciprocal = __shfl_sync(all_lanes, held.reciprocal, int(symbol));
+    group_of(active, {uint16_t(interval), uint16_t(interval >> 16), reciprocal});
+  }
+  __device__ void group_of(bool active, const element::RansSymbol& symbol) {
+    const bool emits = active && element::rans_needs_word(state, symbol.frequency);
+    const uint32_t emitting = __ballot_sync(all_lanes, emits);
+    if (emits) {
+      out.set(words + __popc(emitting & ~(lanes_below() | 1u << lane_of())), uint16_t(state));
+      state >>= 16;
+    }
+    words += __popc(emitting);
+    if (active) state = element::rans_push(state, symbol);
+  }
+};
+
+/// Undoes the interleaved coder: one state a lane. A warp runs it.
+struct RansDecoder {
+  const Starts* starts;
+  Bytes stream;
+  uint32_t lanes;
+  uint32_t state = element::rans_lower_bound;
+  uint32_t at = 0;  ///< of the next word
+
+  __device__ void begin() {
+    const uint32_t lane = lane_of();
+    if (lane < lanes)
+      state = stream.byte(4 * lane) | stream.byte(4 * lane + 1) << 8 | stream.byte(4 * lane + 2) << 16 |
+              stream.byte(4 * lane + 3) << 24;
+    at = 4 * lanes;
+  }
+  /// The next symbol of each active lane, the lowest lane first.
+  __device__ uint32_t step(bool active, uint32_t table) {
+    uint32_t symbol = 0, next = state;
+    if (active) {
+      const uint32_t slot = state & (element::rans_total - 1);
+      const uint4* words = reinterpret_cast<const uint4*>(&starts[table]);
+      const uint4 low = words[0], high = words[1];
+      // Bit 15 of a half word stays where its start is not above the slot.
+      const uint32_t probe = 0x80008000u + slot * 0x10001u;
+      const auto within = [&](uint32_t pair) { return __popc((probe - pair) & 0x80008000u); };
+      symbol = within(low.x) + within(low.y) + within(low.z) + within(low.w) + within(high.x) +
+               within(high.y) + within(high.z) + within(high.w) - 1;
+      const uint32_t start = starts[table].start[symbol];
+      const uint32_t end =
+          symbol + 1 < element::rans_max_symbols ? starts[table].start[symbol + 1] : element::rans_total;
+      next = (end - start) * (state >> element::rans_precision_bits) + (slot - start);
+    }
+    const bool needs = active && next < element::rans_lower_bound;
+    const uint32_t needing = __ballot_sync(all_lanes, needs);
+    if (needs) {
+      const uint32_t from = at + 2 * __popc(needing & lanes_below());
+      const uint32_t word = from + 2 <= stream.size ? stream.byte(from) | stream.byte(from + 1) << 8 : 0u;
+      next = next << 16 | word;
+    }
+    at += 2 * __popc(needing);
+    if (active) state = next;
+    return symbol;
+  }
+  __device__ bool finished() const {
+    const bool home = lane_of() >= lanes || state == element::rans_lower_bound;
+    return __all_sync(all_lanes, home) && at == stream.size;
+  }
+};
+
+}  // namespace jsq::cuda
