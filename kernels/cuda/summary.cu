@@ -1,5 +1,5 @@
 // A warp takes a chunk of 65,536 elements, so that its sums have the order of the contract (16 lanes, folded
-// by halving) without any other warp. Integers go through counters in shared memory, in any order.
+// by halving) without any other warp. Integers may be added in any order.
 #include "kernels/cuda/summary.hpp"
 
 namespace jsq::cuda {
@@ -9,7 +9,7 @@ using element::ChunkSums;
 using element::KeyRange;
 
 constexpr uint32_t warps = 8, warp_size = 32, threads = warps * warp_size;
-constexpr uint32_t unroll = 8;  // loads of a warp that are under way together
+constexpr uint32_t unroll = 16;  // loads of a warp that are under way together
 
 __device__ uint32_t lane_of() {
   return threadIdx.x % warp_size;
@@ -46,7 +46,7 @@ __device__ uint32_t sum_of_warp(uint32_t value) {
   return __reduce_add_sync(0xffffffffu, value);
 }
 
-/// Summary of one chunk by one warp. `Count`: adds an element to the histogram's bin.
+/// Summary of one chunk by one warp. `Count`: adds an element that is not zero to the histogram's bin.
 template <class Count>
 __device__ void summarise_chunk(const ChunkView chunk, ChunkSums& result, Count count_bin) {
   const uint32_t lane = lane_of();
@@ -68,8 +68,7 @@ __device__ void summarise_chunk(const ChunkView chunk, ChunkSums& result, Count 
       zeros += key == 0;
       max_key = max_key > key ? max_key : key;
     }
-    // Zeros are many and would queue up at one counter: they are added to bin 0 at the end.
-    if (inside && key != 0 && key != 0xffffffffu) count_bin(key >> element::summary_bin_shift, 1);
+    if (inside && key != 0 && key != 0xffffffffu) count_bin(key >> element::summary_bin_shift);
     const float other = __shfl_xor_sync(0xffffffffu, value, int(element::sum_lanes));
     const double early = first_half ? value : other, late = first_half ? other : value;
     // Zeros behind the chunk's end change no sum: sums start at +0 and never become -0.
@@ -88,7 +87,6 @@ __device__ void summarise_chunk(const ChunkView chunk, ChunkSums& result, Count 
   max_key = __reduce_max_sync(0xffffffffu, max_key);
   first_nonfinite = __reduce_min_sync(0xffffffffu, first_nonfinite);
   if (lane != 0) return;
-  if (zeros) count_bin(0, zeros);
   result.sum = sum;
   result.sum_abs = sum_abs;
   result.energy = energy;
@@ -100,25 +98,78 @@ __device__ void summarise_chunk(const ChunkView chunk, ChunkSums& result, Count 
   result.max_key = max_key;
 }
 
-/// Counters of a block in shared memory, where they fit: a stretch of 2^32 elements a block at most.
-__global__ void __launch_bounds__(threads)
-    summary_shared(const ChunkView* chunks, uint32_t count, ChunkSums* sums, unsigned long long* histogram) {
-  extern __shared__ uint32_t bins[];
-  for (uint32_t b = threadIdx.x; b < element::summary_bins; b += threads) bins[b] = 0;
+/// Counters of neighbouring bins in shared memory. Every lane has its own, so that no lane of a warp waits
+/// for another's bank: a row of 32 words, each with the counters of two bins. Bins outside the window are
+/// counted in global memory, at once.
+struct Window {
+  uint32_t* words;
+  uint32_t low, bins;
+  unsigned long long* histogram;
+
+  __device__ void count(uint32_t bin) const {
+    const uint32_t place = bin - low;
+    if (place < bins)
+      atomicAdd(&words[place / 2 * warp_size + lane_of()], place % 2 ? 0x10000u : 1u);
+    else
+      atomicAdd(&histogram[bin], 1ull);
+  }
+  /// Adds the counters to the histogram and clears them. All threads.
+  __device__ void flush() const {
+    for (uint32_t row = threadIdx.x / warp_size; row < bins / 2; row += warps) {
+      const uint32_t word = words[row * warp_size + lane_of()];
+      words[row * warp_size + lane_of()] = 0;
+      const uint32_t even = sum_of_warp(word & 0xffffu), odd = sum_of_warp(word >> 16);
+      const uint32_t mine = lane_of() == 0 ? even : odd;
+      if (lane_of() < 2 && mine != 0)
+        atomicAdd(&histogram[low + 2 * row + lane_of()], static_cast<unsigned long long>(mine));
+    }
+  }
+};
+
+constexpr uint32_t bins_of_octave = 1u << (23 - element::summary_bin_shift);
+constexpr uint32_t octaves_above = 2;  ///< the window's, above the largest magnitude of a sample
+/// A lane meets 2,048 elements of a chunk: as many rounds of all warps leave its counters of 16 bits room.
+constexpr uint32_t rounds_to_flush = 65535 / (warps * uint32_t(element::sum_chunk) / warp_size);
+
+/// The first bin of a window that ends a little above the largest of some elements of the block's first
+/// chunk.
+__device__ uint32_t place_window(const ChunkView chunk, uint32_t bins, uint32_t& shared_key) {
+  if (threadIdx.x == 0) shared_key = 0;
   __syncthreads();
-  for (uint32_t c = blockIdx.x * warps + threadIdx.x / warp_size; c < count; c += gridDim.x * warps)
-    summarise_chunk(chunks[c], sums[c], [&](uint32_t bin, uint32_t n) { atomicAdd(&bins[bin], n); });
+  const uint32_t i = threadIdx.x / warp_size * (chunk.count / warps) + lane_of();
+  const uint32_t key = i < chunk.count ? element::magnitude_key(chunk.values[i]) : 0;
+  if (key != 0 && key < element::first_nonfinite_key) atomicMax(&shared_key, key);
   __syncthreads();
-  for (uint32_t b = threadIdx.x; b < element::summary_bins; b += threads)
-    if (bins[b]) atomicAdd(&histogram[b], static_cast<unsigned long long>(bins[b]));
+  const uint32_t largest = shared_key != 0 ? shared_key : element::bits_as<uint32_t>(1.0f);
+  const uint32_t wanted = (largest >> element::summary_bin_shift) + octaves_above * bins_of_octave;
+  const uint32_t end = wanted < element::summary_bins ? wanted : element::summary_bins;
+  return end > bins ? (end - bins) & ~1u : 0;
 }
 
 __global__ void __launch_bounds__(threads)
-    summary_global(const ChunkView* chunks, uint32_t count, ChunkSums* sums, unsigned long long* histogram) {
-  for (uint32_t c = blockIdx.x * warps + threadIdx.x / warp_size; c < count; c += gridDim.x * warps)
-    summarise_chunk(chunks[c], sums[c], [&](uint32_t bin, uint32_t n) {
-      atomicAdd(&histogram[bin], static_cast<unsigned long long>(n));
-    });
+    summarise_chunks(const ChunkView* chunks, uint32_t count, uint32_t bins, ChunkSums* sums,
+                     unsigned long long* histogram) {
+  extern __shared__ uint32_t words[];
+  __shared__ uint32_t sampled_key;
+  for (uint32_t w = threadIdx.x; w < bins / 2 * warp_size; w += threads) words[w] = 0;
+  const Window window{words, place_window(chunks[blockIdx.x], bins, sampled_key), bins, histogram};
+  const uint32_t each_round = gridDim.x * warps;
+  uint32_t round = 0;
+  for (uint32_t first = 0; first < count; first += each_round) {
+    // Neighbouring chunks go to different processors.
+    const uint32_t c = first + threadIdx.x / warp_size * gridDim.x + blockIdx.x;
+    if (c < count) {
+      summarise_chunk(chunks[c], sums[c], [&](uint32_t bin) { window.count(bin); });
+      if (lane_of() == 0 && sums[c].zeros != 0)
+        atomicAdd(&histogram[0], static_cast<unsigned long long>(sums[c].zeros));
+    }
+    if (++round % rounds_to_flush != 0) continue;
+    __syncthreads();
+    window.flush();
+    __syncthreads();
+  }
+  __syncthreads();
+  window.flush();
 }
 
 __global__ void __launch_bounds__(threads)
@@ -194,18 +245,19 @@ uint32_t blocks_for(uint32_t chunks) {
 void launch_summary(const ChunkView* chunks, uint32_t count, ChunkSums* sums, unsigned long long* histogram,
                     const Stream& stream) {
   if (count == 0) return;
-  constexpr int bytes = int(element::summary_bins * sizeof(uint32_t));
-  int device = 0, most = 0;
+  int device = 0, most = 0, processors = 1;
   check(cudaGetDevice(&device), "asking for the device");
   check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
         "asking for shared memory");
-  if (most >= bytes) {
-    check(cudaFuncSetAttribute(summary_shared, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-          "asking for shared memory");
-    summary_shared<<<blocks_for(count), threads, bytes, stream>>>(chunks, count, sums, histogram);
-  } else {
-    summary_global<<<blocks_for(count), threads, 0, stream>>>(chunks, count, sums, histogram);
-  }
+  check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "asking for the device");
+  constexpr int row_bytes = warp_size * sizeof(uint32_t),
+                other_bytes = 1024;  // the runtime's, and the sample's
+  const uint32_t bins = uint32_t((most - other_bytes) / row_bytes) * 2;
+  const int bytes = int(bins / 2) * row_bytes;
+  check(cudaFuncSetAttribute(summarise_chunks, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+        "asking for shared memory");
+  const uint32_t blocks = count < uint32_t(processors) ? count : uint32_t(processors);
+  summarise_chunks<<<blocks, threads, bytes, stream>>>(chunks, count, bins, sums, histogram);
   check_launch("summary");
 }
 
