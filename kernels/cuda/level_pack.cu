@@ -63,7 +63,7 @@ struct BitPut {
 };
 
 template <class Put>
-__device__ void put_omega(Put& put, uint32_t value) {
+__device__ __forceinline__ void put_omega(Put& put, uint32_t value) {
   const element::OmegaCode code = element::omega_code(value);
   if (code.length > 16) put(uint32_t(code.bits >> 16), code.length - 16);
   const uint32_t low = code.length < 16 ? code.length : 16;
@@ -72,7 +72,7 @@ __device__ void put_omega(Put& put, uint32_t value) {
 
 /// The bits of one level; `gap` is the distance from the last one that is not 0.
 template <class Put>
-__device__ void put_level(const PackView& view, int32_t level, uint32_t gap, Put& put) {
+__device__ __forceinline__ void put_level(const PackView& view, int32_t level, uint32_t gap, Put& put) {
   const uint32_t magnitude = magnitude_of(level), sign = level < 0;
   switch (view.packer) {
     case LevelPacker::fixed:
@@ -217,6 +217,17 @@ __device__ uint32_t last_before(Shared& s, uint32_t mine, uint32_t& carried) {
   return before;
 }
 
+/// Eight neighbouring levels, handed out one after the other.
+struct alignas(16) Eight {
+  uint64_t low = 0, high = 0;
+  __device__ int32_t next() {
+    const auto level = int32_t(int16_t(low));
+    low = low >> 16 | high << 48;
+    high >>= 16;
+    return level;
+  }
+};
+
 __device__ void put_levels(const PackView& view, Shared& s, BitStream& bits) {
   uint32_t carried = 0;
   if (view.packer == LevelPacker::elias_sparse)
@@ -225,25 +236,23 @@ __device__ void put_levels(const PackView& view, Shared& s, BitStream& bits) {
     });
   for (uint32_t at = 0; at < view.count; at += round_levels) {
     const uint32_t first = at + each * threadIdx.x;
-    uint4 packed{};
-    if (first < view.count) packed = *reinterpret_cast<const uint4*>(view.levels + first);
-    const uint32_t pairs[] = {packed.x, packed.y, packed.z, packed.w};
-    const auto level_at = [&](uint32_t k) { return int32_t(int16_t(pairs[k / 2] >> 16 * (k % 2))); };
+    Eight levels{};
+    if (first < view.count) levels = *reinterpret_cast<const Eight*>(view.levels + first);
     uint32_t before = 0;
     if (view.packer == LevelPacker::elias_sparse) {
       uint32_t last = 0;
-#pragma unroll
-      for (uint32_t k = 0; k < each; ++k)
-        if (first + k < view.count && level_at(k) != 0) last = first + k + 1;
+      Eight rest = levels;
+      for (uint32_t i = first; i < first + each && i < view.count; ++i)
+        if (rest.next() != 0) last = i + 1;
       before = last_before(s, last, carried);
     }
     bits.round([&](auto& put) {
       uint32_t last = before;
-#pragma unroll
-      for (uint32_t k = 0; k < each; ++k) {
-        if (first + k >= view.count) continue;
-        put_level(view, level_at(k), first + k + 1 - last, put);
-        if (level_at(k) != 0) last = first + k + 1;
+      Eight rest = levels;
+      for (uint32_t i = first; i < first + each && i < view.count; ++i) {
+        const int32_t level = rest.next();
+        put_level(view, level, i + 1 - last, put);
+        if (level != 0) last = i + 1;
       }
     });
   }
