@@ -2,6 +2,7 @@
 #include "kernels/cuda/dense.hpp"
 #include "kernels/cuda/device.hpp"
 #include "kernels/cuda/levels.hpp"
+#include "kernels/cuda/user_memory.hpp"
 
 namespace jsq::cuda {
 namespace {
@@ -33,6 +34,30 @@ std::unique_ptr<DenseDecoder> make_dense_decoder(DenseFormat) {
 
 std::unique_ptr<LevelBlocks> encode_levels(PoolValues&, LevelPlan, std::span<const BlockRange>,
                                            ChooseLayout) {
+  throw DeviceError(reason);
+}
+
+void wait_for(void*) {
+  throw DeviceError(reason);
+}
+
+void copy_from_user(void*, const void*, size_t) {
+  throw DeviceError(reason);
+}
+
+void copy_to_user(void*, const void*, size_t, void*) {
+  throw DeviceError(reason);
+}
+
+std::shared_ptr<void> allocate_for_user(size_t) {
+  throw DeviceError(reason);
+}
+
+void use_in_place(PoolValues&, size_t, const float*) {
+  throw DeviceError(reason);
+}
+
+std::unique_ptr<Clock> make_clock() {
   throw DeviceError(reason);
 }
 

@@ -24,6 +24,7 @@ struct Piece {
   uint64_t first = 0;
   size_t count = 0;
   uint64_t place = 0;
+  const float* in_place = nullptr;  ///< where the values lie instead, in memory of the library's user
 };
 
 /// Pieces that are on the device together.
@@ -35,31 +36,28 @@ struct Batch {
 class ResidentValues final : public PoolValues {
  public:
   ResidentValues(std::vector<Tensor> tensors, Read read, uint64_t most_resident)
-      : tensors_(std::move(tensors)), read_(std::move(read)) {
-    uint64_t total = 0, first = 0;
+      : tensors_(std::move(tensors)),
+        read_(std::move(read)),
+        in_place_(tensors_.size()),
+        most_resident_(most_resident) {
+    uint64_t first = 0;
     for (const Tensor& tensor : tensors_) {
       pool_first_.push_back(first);
       first += tensor.elements;
-      total += padded(tensor.elements);
     }
-    if (most_resident == 0) {
+    if (most_resident_ == 0) {
       size_t free = 0, all = 0;
       check(cudaMemGetInfo(&free, &all), "asking for free device memory");
-      most_resident = uint64_t(free) / 2 / sizeof(float);  // the rest is for scratch and output
+      most_resident_ = uint64_t(free) / 2 / sizeof(float);  // the rest is for scratch and output
     }
-    most_resident = std::max(most_resident / piece_elements, uint64_t(1)) * piece_elements;
-    batches_.emplace_back();
-    for (size_t t = 0; t < tensors_.size(); ++t)
-      for (uint64_t at = 0; at < tensors_[t].elements; at += piece_elements) {
-        const auto count = size_t(std::min(piece_elements, tensors_[t].elements - at));
-        if (batches_.back().elements + padded(count) > most_resident) batches_.emplace_back();
-        Batch& batch = batches_.back();
-        batch.pieces.push_back({t, at, count, batch.elements});
-        batch.elements += padded(count);
-      }
-    uint64_t largest = 0;
-    for (const Batch& batch : batches_) largest = std::max(largest, batch.elements);
-    values_.reserve(largest);
+    most_resident_ = std::max(most_resident_ / piece_elements, uint64_t(1)) * piece_elements;
+    make_batches();
+  }
+
+  /// Tensor t is in device memory already.
+  void use_in_place(size_t t, const float* values) {
+    in_place_[t] = values;
+    make_batches();
   }
 
   std::vector<element::ChunkSums> summarise(std::span<uint64_t> histogram) override {
@@ -218,6 +216,25 @@ class ResidentValues final : public PoolValues {
   friend class DenseRun;
   friend class LevelRun;
 
+  void make_batches() {
+    batches_.assign(1, {});
+    for (size_t t = 0; t < tensors_.size(); ++t)
+      for (uint64_t at = 0; at < tensors_[t].elements; at += piece_elements) {
+        const auto count = size_t(std::min(piece_elements, tensors_[t].elements - at));
+        if (in_place_[t] != nullptr) {
+          batches_.back().pieces.push_back({t, at, count, 0, in_place_[t] + at});
+          continue;
+        }
+        if (batches_.back().elements + padded(count) > most_resident_) batches_.emplace_back();
+        Batch& batch = batches_.back();
+        batch.pieces.push_back({t, at, count, batch.elements, nullptr});
+        batch.elements += padded(count);
+      }
+  }
+  const float* values_of(const Piece& piece) const {
+    return piece.in_place != nullptr ? piece.in_place : values_.data() + piece.place;
+  }
+
   static uint64_t padded(uint64_t elements) { return (elements + alignment - 1) / alignment * alignment; }
 
   /// Calls use(batch) for every batch, in order, when its values are on the device. Kernels go to compute_.
@@ -236,8 +253,10 @@ class ResidentValues final : public PoolValues {
     compute_.synchronize();  // nobody looks at the values that go
     resident_ = SIZE_MAX;
     size_t turn = 0;
+    values_.reserve(batches_[b].elements);
     std::vector<float> scratch;
     for (const Piece& piece : batches_[b].pieces) {
+      if (piece.in_place != nullptr) continue;
       Staging& staging = staging_[turn ^= 1];
       staging.copied.synchronize();
       staging.values.reserve(piece_elements);
@@ -254,8 +273,8 @@ class ResidentValues final : public PoolValues {
     std::vector<ChunkView> views;
     for (const Piece& piece : batch.pieces)
       for (uint64_t at = 0; at < piece.count; at += element::sum_chunk)
-        views.push_back({values_.data() + piece.place + at,
-                         uint32_t(std::min<uint64_t>(element::sum_chunk, piece.count - at))});
+        views.push_back(
+            {values_of(piece) + at, uint32_t(std::min<uint64_t>(element::sum_chunk, piece.count - at))});
     chunks_.reserve(views.size());
     copy_to_device(chunks_.data(), views.data(), views.size(), compute_);
     compute_.synchronize();  // `views` goes
@@ -278,7 +297,7 @@ class ResidentValues final : public PoolValues {
     const Piece& piece = *piece_of(batch, block);
     const Tensor& tensor = tensors_[block.tensor];
     BlockView view;
-    view.values = values_.data() + piece.place + (block.first - piece.first);
+    view.values = values_of(piece) + (block.first - piece.first);
     view.count = uint32_t(block.count);
     view.tensor = tensor.number;
     view.first_pool_index = pool_first_[block.tensor] + block.first;
@@ -301,6 +320,8 @@ class ResidentValues final : public PoolValues {
   std::vector<Tensor> tensors_;
   Read read_;
   std::vector<uint64_t> pool_first_;
+  std::vector<const float*> in_place_;  ///< by tensor; null: brought over
+  uint64_t most_resident_ = 0;
   std::vector<Batch> batches_;
   size_t resident_ = SIZE_MAX;
   Stream copy_, compute_;

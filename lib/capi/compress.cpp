@@ -6,9 +6,12 @@
 #include <cstddef>
 #include <cstdlib>
 
+#include "kernels/cuda/user_memory.hpp"
 #include "lib/capi/arrays.hpp"
 #include "lib/capi/guard.hpp"
 #include "lib/capi/malloc_sink.hpp"
+#include "lib/core/device.hpp"
+#include "lib/core/device_source.hpp"
 #include "lib/core/replaced_file.hpp"
 
 namespace jsq::capi {
@@ -35,6 +38,20 @@ void run(const jsq_array* arrays, size_t count, const jsq_options* options, jsq_
   if (report != nullptr) give_members(*report, report_of(result));
 }
 
+/// The arrays, whose data are device pointers, as the dump that they would be in host memory.
+InputDump device_input_of(const jsq_array* arrays, size_t count, const jsq_options* options, void* stream,
+                          const char* function) {
+  InputDump input = input_of(arrays, count, options, function);
+  std::vector<DeviceTensor> tensors;
+  for (size_t i = 0; i < count; ++i)
+    tensors.push_back({input.source->tensors()[i], static_cast<const float*>(arrays[i].data)});
+  require_backend("cuda");
+  auto source = std::make_shared<DeviceSource>(std::move(tensors), input.source->dump());
+  on_device([&] { cuda::wait_for(stream); });
+  input.source = std::move(source);
+  return input;
+}
+
 }  // namespace
 }  // namespace jsq::capi
 
@@ -59,6 +76,38 @@ int jsq_compress_file(const jsq_array* arrays, size_t count, const jsq_options* 
     jsq::ReplacedFile file(path);
     jsq::FileSink sink(file.descriptor(), path);
     jsq::capi::run(arrays, count, options, report, "jsq_compress_file", sink, [&] { file.commit(); });
+  });
+}
+
+int jsq_compress_device(const jsq_array* arrays, size_t count, const jsq_options* options, void* stream,
+                        void** frame, size_t* size, jsq_report* report) {
+  return jsq::capi::guarded([&] {
+    constexpr const char* function = "jsq_compress_device";
+    jsq::capi::require(frame, function, "frame");
+    jsq::capi::require(size, function, "size");
+    if (report != nullptr) jsq::capi::check_room(*report, jsq::capi::first_report_size, function, "report");
+    jsq::CompressOptions how = jsq::capi::compress_options(options, function);
+    how.backend = jsq::Backend::cuda;
+    if (how.state != nullptr)
+      throw jsq::Error(jsq::Errc::usage, std::string(function) +
+                                             ": options->state is set; expected NULL, since feedback "
+                                             "is kept in host memory: use jsq_compress");
+    const jsq::InputDump input = jsq::capi::device_input_of(arrays, count, options, stream, function);
+    jsq::capi::MallocSink sink;
+    const jsq::CompressReport result = jsq::compress({input}, how, sink);
+    if (report != nullptr) jsq::capi::give_members(*report, jsq::capi::report_of(result));
+    *size = sink.size();
+    *frame = sink.release();
+  });
+}
+
+int jsq_copy_to_device(const void* bytes, size_t size, void* device, void* stream) {
+  return jsq::capi::guarded([&] {
+    if (size == 0) return;
+    jsq::capi::require(bytes, "jsq_copy_to_device", "bytes");
+    jsq::capi::require(device, "jsq_copy_to_device", "device");
+    jsq::require_backend("cuda");
+    jsq::copy_to_device({static_cast<const char*>(bytes), size}, device, stream);
   });
 }
 

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "jsq/device.hpp"
 #include "lib/capi/guard.hpp"
 
 /// C's name for an open FrameReader, and the texts that C needs to stay where they are.
@@ -165,6 +166,18 @@ int jsq_read(const jsq_frame* frame, size_t index, uint64_t first, uint64_t coun
     if (count == 0) return;
     jsq::capi::require(values, "jsq_read", "values");
     frame->reader.read(index, first, {values, size_t(count)}, frame->threads);
+  });
+}
+
+int jsq_read_device(const jsq_frame* frame, size_t index, uint64_t first, uint64_t count, float* device,
+                    void* stream) {
+  return jsq::capi::guarded([&] {
+    jsq::capi::require(frame, "jsq_read_device", "frame");
+    jsq::capi::tensor_with_range(*frame, index, first, count, "jsq_read_device");
+    if (count == 0) return;
+    jsq::capi::require(device, "jsq_read_device", "device");
+    jsq::require_backend("cuda");
+    jsq::read_to_device(frame->reader, index, first, count, device, stream);
   });
 }
 

@@ -7,8 +7,10 @@
 
 #include "kernels/cpu/dither.hpp"
 #include "kernels/cpu/summary.hpp"
+#include "kernels/cuda/user_memory.hpp"
 #include "kernels/element/float_bits.hpp"
 #include "lib/core/device.hpp"
+#include "lib/core/device_source.hpp"
 #include "lib/core/stored_values.hpp"
 
 namespace jsq {
@@ -86,6 +88,11 @@ TensorPool::TaskSums TensorPool::summarise_tasks_on_device() {
     device_ = cuda::make_pool_values(std::move(tensors), [this](size_t t, uint64_t first, size_t count, std::vector<float>& scratch) {
       return read(t, first, count, scratch);
     });
+    for (size_t t = 0; t < tensors_.size(); ++t) {
+      const auto* there = dynamic_cast<const DeviceSource*>(tensors_[t].source);
+      if (there != nullptr && !tensors_[t].drop_nonfinite && tensors_[t].info->elements() > 0)
+        cuda::use_in_place(*device_, t, there->values(tensors_[t].tensor));
+    }
     const std::vector<element::ChunkSums> chunks = device_->summarise(summary_.histogram);
     TaskSums sums;
     auto next = chunks.begin();

@@ -1,0 +1,60 @@
+#include "kernels/cuda/user_memory.hpp"
+
+#include "kernels/cuda/resident_values.hpp"
+
+namespace jsq::cuda {
+namespace {
+
+class EventClock final : public Clock {
+ public:
+  void start() override {
+    check(cudaDeviceSynchronize(), "waiting for the device");
+    begin_.record(stream_);
+  }
+  double seconds() override {
+    check(cudaDeviceSynchronize(), "waiting for the device");
+    end_.record(stream_);
+    end_.synchronize();
+    float milliseconds = 0;
+    check(cudaEventElapsedTime(&milliseconds, begin_, end_), "reading the device's clock");
+    return double(milliseconds) / 1000;
+  }
+
+ private:
+  Stream stream_;
+  Event begin_, end_;
+};
+
+}  // namespace
+
+void wait_for(void* stream) {
+  check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), "waiting for the user's stream");
+}
+
+void copy_from_user(void* host, const void* device, size_t bytes) {
+  if (bytes > 0)
+    check(cudaMemcpy(host, device, bytes, cudaMemcpyDeviceToHost), "copying from the user's memory");
+}
+
+void copy_to_user(void* device, const void* host, size_t bytes, void* stream) {
+  if (bytes == 0) return;
+  check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, static_cast<cudaStream_t>(stream)),
+        "copying to the user's memory");
+  wait_for(stream);
+}
+
+std::shared_ptr<void> allocate_for_user(size_t bytes) {
+  void* memory = nullptr;
+  check(cudaMalloc(&memory, bytes), "allocating device memory");
+  return {memory, [](void* freed) { (void)cudaFree(freed); }};
+}
+
+void use_in_place(PoolValues& pool, size_t t, const float* values) {
+  static_cast<ResidentValues&>(pool).use_in_place(t, values);
+}
+
+std::unique_ptr<Clock> make_clock() {
+  return std::make_unique<EventClock>();
+}
+
+}  // namespace jsq::cuda

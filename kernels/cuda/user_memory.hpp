@@ -1,0 +1,39 @@
+// Device memory and streams that belong to the library's user, and the device's clock. Beside device.hpp, so
+// that only what hands them on sees it. Pointers are opaque here: a stream is a cudaStream_t, null the
+// default one.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "kernels/cuda/device.hpp"
+
+namespace jsq::cuda {
+
+/// Returns when what was put on the user's stream is done.  \throws DeviceError.
+void wait_for(void* stream);
+/// Copies and waits.  \throws DeviceError.
+void copy_from_user(void* host, const void* device, size_t bytes);
+/// Copies behind what is on `stream`, and waits.  \throws DeviceError.
+void copy_to_user(void* device, const void* host, size_t bytes, void* stream);
+
+/// Device memory that is freed with its last owner, for programs without CUDA's headers.  \throws
+/// DeviceError.
+std::shared_ptr<void> allocate_for_user(size_t bytes);
+
+/// The values of pool tensor t are there already and are used where they lie. They must outlive the pool.
+/// \pre the pool was made by make_pool_values and has not been used.
+void use_in_place(PoolValues& pool, size_t t, const float* values);
+
+/// Time between two points as the device takes it.
+class Clock {
+ public:
+  virtual ~Clock() = default;
+  virtual void start() = 0;
+  /// Since start(), in seconds, when all the device was given is done.
+  virtual double seconds() = 0;
+};
+/// \throws DeviceError without a usable device.
+std::unique_ptr<Clock> make_clock();
+
+}  // namespace jsq::cuda

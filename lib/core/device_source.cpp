@@ -1,0 +1,72 @@
+#include "lib/core/device_source.hpp"
+
+#include <string>
+
+#include "jsq/error.hpp"
+#include "kernels/cuda/user_memory.hpp"
+#include "lib/core/device.hpp"
+
+namespace jsq {
+
+DeviceSource::DeviceSource(std::vector<DeviceTensor> tensors, DumpInfo dump)
+    : tensors_(std::move(tensors)), dump_(std::move(dump)) {
+  for (const DeviceTensor& tensor : tensors_) {
+    if (tensor.info.dtype != DType::f32 || tensor.info.big_endian)
+      throw Error(Errc::unsupported_dtype,
+                  "tensor '" + tensor.info.name +
+                      "' in device memory: expected f32 of this machine; convert it there");
+    if (tensor.data == nullptr && tensor.info.elements() > 0)
+      throw Error(Errc::usage, "tensor '" + tensor.info.name +
+                                   "' in device memory: the pointer is null and " +
+                                   std::to_string(tensor.info.elements()) + " elements are expected");
+    infos_.push_back(tensor.info);
+  }
+}
+
+std::span<const float> DeviceSource::read(size_t tensor, uint64_t first, size_t count,
+                                          std::vector<float>& scratch) const {
+  scratch.resize(count);
+  on_device(
+      [&] { cuda::copy_from_user(scratch.data(), tensors_[tensor].data + first, count * sizeof(float)); });
+  return scratch;
+}
+
+void DeviceSource::read_stored(size_t tensor, uint64_t first, size_t count, std::byte* out) const {
+  on_device([&] { cuda::copy_from_user(out, tensors_[tensor].data + first, count * sizeof(float)); });
+}
+
+std::shared_ptr<const GradientSource> device_source(std::vector<DeviceTensor> tensors, DeviceStream stream) {
+  require_backend("cuda");
+  DumpInfo dump;
+  dump.format = tensors.size() == 1 ? DumpFormat::npy : DumpFormat::npz;
+  auto source = std::make_shared<DeviceSource>(std::move(tensors), std::move(dump));
+  on_device([&] { cuda::wait_for(stream); });
+  return source;
+}
+
+void copy_to_device(std::string_view bytes, void* device, DeviceStream stream) {
+  on_device([&] { cuda::copy_to_user(device, bytes.data(), bytes.size(), stream); });
+}
+
+void read_to_device(const FrameReader& reader, size_t tensor, uint64_t first, uint64_t count, float* device,
+                    DeviceStream stream) {
+  std::vector<float> values(count);
+  reader.read(tensor, first, values);
+  on_device([&] { cuda::copy_to_user(device, values.data(), values.size() * sizeof(float), stream); });
+}
+
+struct DeviceClock::Events {
+  std::unique_ptr<cuda::Clock> clock;
+};
+DeviceClock::DeviceClock() : events_(std::make_unique<Events>()) {
+  events_->clock = on_device([] { return cuda::make_clock(); });
+}
+DeviceClock::~DeviceClock() = default;
+void DeviceClock::start() {
+  on_device([&] { events_->clock->start(); });
+}
+double DeviceClock::seconds() {
+  return on_device([&] { return events_->clock->seconds(); });
+}
+
+}  // namespace jsq

@@ -1,0 +1,179 @@
+// Tensors in the memory of the device, through the C++ and the C interface: the frames are those of the same
+// values in host memory, and values and bytes come back to the device.
+#include <bit>
+#include <cstring>
+
+#include "jsq/compress.hpp"
+#include "jsq/device.hpp"
+#include "jsq/error.hpp"
+#include "jsq/jsq.h"
+#include "jsq/method.hpp"
+#include "kernels/cuda/user_memory.hpp"
+#include "tests/gpu/device.hpp"
+#include "tests/kernels/data.hpp"
+
+namespace jsq {
+namespace {
+
+using test::Kind;
+using test::make_data;
+
+class DeviceMemory : public test::OnDevice {};
+
+/// Floats on the device, `shift` of them behind the beginning of an allocation.
+struct OnTheDevice {
+  explicit OnTheDevice(const std::vector<float>& values, size_t shift = 0)
+      : memory(cuda::allocate_for_user((values.size() + shift + 1) * sizeof(float))),
+        data(static_cast<float*>(memory.get()) + shift),
+        count(values.size()) {
+    cuda::copy_to_user(data, values.data(), count * sizeof(float), nullptr);
+  }
+  std::vector<float> values() const {
+    std::vector<float> result(count);
+    cuda::copy_from_user(result.data(), data, count * sizeof(float));
+    return result;
+  }
+  std::shared_ptr<void> memory;
+  float* data;
+  size_t count;
+};
+
+TensorInfo info_of(const std::string& name, size_t elements) {
+  TensorInfo info;
+  info.name = name;
+  info.shape = {elements};
+  return info;
+}
+
+std::string frame_of(const std::vector<InputDump>& inputs, const std::string& method,
+                     const std::string& target, Backend backend,
+                     NonFinitePolicy nonfinite = NonFinitePolicy::error) {
+  CompressOptions options;
+  options.method = parse_method(method);
+  options.target = target.empty() ? default_target(options.method) : parse_target(target);
+  options.backend = backend;
+  options.nonfinite = nonfinite;
+  options.seed = 3;
+  MemorySink sink;
+  compress(inputs, options, sink);
+  return sink.bytes;
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+TEST_F(DeviceMemory, GivesTheFramesOfHostMemoryForSeveralTensors) {
+  const std::vector<std::vector<float>> tensors = {
+      make_data(Kind::heavy, 70001), make_data(Kind::gauss, 3000), {}};
+  for (size_t shift : {0, 1}) {
+    std::vector<InputDump> there, here;
+    std::vector<OnTheDevice> kept;
+    for (size_t t = 0; t < tensors.size(); ++t) {
+      const TensorInfo info = info_of("t" + std::to_string(t), tensors[t].size());
+      kept.emplace_back(tensors[t], shift);
+      there.push_back({info.name + ".npy", device_source({{info, kept.back().data}}, nullptr), {}, true});
+      here.push_back({info.name + ".npy", source_of(info, tensors[t]), {}, true});
+    }
+    for (const char* method : {"jointsq", "qsgd", "fp16", "signsgd"}) {
+      SCOPED_TRACE(method);
+      const std::string expected = frame_of(here, method, "", Backend::cpu);
+      EXPECT_TRUE(frame_of(there, method, "", Backend::cuda) == expected);
+      EXPECT_TRUE(frame_of(there, method, "", Backend::cpu) == expected) << "read by the processor";
+    }
+    for (size_t t = 0; t < tensors.size(); ++t) EXPECT_TRUE(same_bits(kept[t].values(), tensors[t]));
+  }
+}
+
+TEST_F(DeviceMemory, LeavesWhatIsNotFiniteToThePolicyAsHostMemoryDoes) {
+  std::vector<float> values = make_data(Kind::heavy, 5000);
+  values[77] = HUGE_VALF;
+  const OnTheDevice there(values);
+  const TensorInfo info = info_of("g", values.size());
+  const std::vector<InputDump> on_device =
+                                   {{"g.npy", device_source({{info, there.data}}, nullptr), {}, true}},
+                               on_host = {{"g.npy", source_of(info, values), {}, true}};
+  EXPECT_THROW(frame_of(on_device, "qsgd", "", Backend::cuda), Error);
+  EXPECT_TRUE(frame_of(on_device, "qsgd", "", Backend::cuda, NonFinitePolicy::keep) ==
+              frame_of(on_host, "qsgd", "", Backend::cpu, NonFinitePolicy::keep));
+}
+
+TEST_F(DeviceMemory, TakesFramesAndValuesBack) {
+  const std::vector<float> values = make_data(Kind::heavy, 66000);
+  const TensorInfo info = info_of("g", values.size());
+  const std::string frame =
+      frame_of({{"g.npy", source_of(info, values), {}, true}}, "qsgd", "", Backend::cpu);
+  FrameReader reader = FrameReader::from_bytes(frame);
+  std::vector<float> expected(1000);
+  reader.read(0, 65000, expected);
+  reader.use(Backend::cuda);
+  const OnTheDevice room(std::vector<float>(1000, 42.0f));
+  read_to_device(reader, 0, 65000, 1000, room.data, nullptr);
+  EXPECT_TRUE(same_bits(room.values(), expected));
+  const std::shared_ptr<void> bytes = cuda::allocate_for_user(frame.size());
+  copy_to_device(frame, bytes.get(), nullptr);
+  std::string back(frame.size(), ' ');
+  cuda::copy_from_user(back.data(), bytes.get(), back.size());
+  EXPECT_EQ(back, frame);
+}
+
+TEST_F(DeviceMemory, RefusesOtherTypesAndNullPointers) {
+  TensorInfo info = info_of("g", 10);
+  EXPECT_THROW(device_source({{info, nullptr}}, nullptr), Error);
+  info.dtype = DType::f16;
+  const OnTheDevice there(std::vector<float>(10));
+  try {
+    device_source({{info, there.data}}, nullptr);
+    FAIL() << "f16 was taken";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Errc::unsupported_dtype);
+  }
+}
+
+TEST_F(DeviceMemory, GivesTheSameFramesThroughC) {
+  const std::vector<float> values = make_data(Kind::heavy, 40000);
+  const OnTheDevice there(values);
+  const uint64_t shape[] = {values.size()};
+  jsq_array array = {values.data(), JSQ_F32, 1, shape, "g", 0, 0};
+  jsq_options options = {};
+  options.size = sizeof options;
+  options.method = "qsgd:bits=5";
+  options.seed = 9;
+  void *expected = nullptr, *found = nullptr;
+  size_t expected_size = 0, found_size = 0;
+  ASSERT_EQ(jsq_compress(&array, 1, &options, &expected, &expected_size, nullptr), JSQ_OK);
+  array.data = there.data;
+  jsq_report report = {};
+  report.size = sizeof report;
+  ASSERT_EQ(jsq_compress_device(&array, 1, &options, nullptr, &found, &found_size, &report), JSQ_OK)
+      << jsq_last_error();
+  EXPECT_EQ(report.file_bytes, found_size);
+  ASSERT_EQ(found_size, expected_size);
+  EXPECT_EQ(std::memcmp(found, expected, found_size), 0);
+
+  jsq_frame* frame = nullptr;
+  ASSERT_EQ(jsq_open_memory(found, found_size, &frame), JSQ_OK);
+  std::vector<float> decoded(values.size());
+  ASSERT_EQ(jsq_read(frame, 0, 0, values.size(), decoded.data()), JSQ_OK);
+  const OnTheDevice room(std::vector<float>(values.size(), 1.0f));
+  ASSERT_EQ(jsq_read_device(frame, 0, 0, values.size(), room.data, nullptr), JSQ_OK) << jsq_last_error();
+  EXPECT_TRUE(same_bits(room.values(), decoded));
+  ASSERT_EQ(jsq_copy_to_device(decoded.data(), 40, there.data, nullptr), JSQ_OK);
+  EXPECT_EQ(std::bit_cast<uint32_t>(there.values()[9]), std::bit_cast<uint32_t>(decoded[9]));
+  options.method = "powersgd";
+  EXPECT_EQ(jsq_compress_device(&array, 1, &options, nullptr, &found, &found_size, nullptr),
+            JSQ_BACKEND_UNAVAILABLE);
+  jsq_close(frame);
+  jsq_free(expected);
+  jsq_free(found);
+}
+
+TEST_F(DeviceMemory, HasAClockThatRunsForward) {
+  DeviceClock clock;
+  clock.start();
+  const OnTheDevice there(make_data(Kind::gauss, 1000));
+  EXPECT_GE(clock.seconds(), 0.0);
+}
+
+}  // namespace
+}  // namespace jsq
