@@ -10,6 +10,7 @@
 #include "command.hpp"
 #include "inputs.hpp"
 #include "jsq/backend.hpp"
+#include "jsq/device.hpp"
 #include "jsq/frame.hpp"
 #include "parallel.hpp"
 #include "report.hpp"
@@ -107,7 +108,14 @@ void in_pieces(uint64_t elements, uint64_t unit, unsigned threads,
 struct Timing {
   std::vector<double> seconds;
 
-  void measure(const std::function<void()>& work) {
+  /// By the device's clock, or the machine's where there is none.
+  void measure(const std::function<void()>& work, DeviceClock* clock = nullptr) {
+    if (clock != nullptr) {
+      clock->start();
+      work();
+      seconds.push_back(clock->seconds());
+      return;
+    }
     const auto start = std::chrono::steady_clock::now();
     work();
     seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
@@ -143,6 +151,8 @@ BenchResult measure(const std::vector<float>& values, const CompressOptions& opt
   std::vector<float> destination(values.size(),
                                  1.0f);  // written once, so that no measurement meets untouched pages
 
+  std::unique_ptr<DeviceClock> clock;
+  if (options.backend == Backend::cuda) clock = std::make_unique<DeviceClock>();
   MemorySink frame;  // its memory is reused, as a program would
   constexpr size_t most_repetitions = 1000;
   const auto enough = [&](const Timing& timing) {
@@ -156,23 +166,32 @@ BenchResult measure(const std::vector<float>& values, const CompressOptions& opt
       result.copy.measure([&] {
         // One call a thread: large copies bypass the cache, which is the speed that counts here.
         const uint64_t piece = (values.size() + options.threads - 1) / options.threads;
-        in_pieces(values.size(), std::max<uint64_t>(1, piece), options.threads, [&](uint64_t first, uint64_t count) {
-          std::memcpy(destination.data() + first, values.data() + first, count * sizeof(float));
-        });
+        in_pieces(values.size(), std::max<uint64_t>(1, piece), options.threads,
+                  [&](uint64_t first, uint64_t count) {
+                    std::memcpy(destination.data() + first, values.data() + first, count * sizeof(float));
+                  });
       });
     frame.bytes.clear();
-    result.compress.measure([&] { result.report = compress(inputs, options, frame); });
-    result.decompress.measure([&] {
+    result.compress.measure([&] { result.report = compress(inputs, options, frame); }, clock.get());
+    const auto decompress = [&] {
       FrameReader reader = FrameReader::from_bytes(frame.bytes);
       reader.use(options.backend);
       const uint64_t block = uint64_t(1) << reader.tensors()[0].block_log2;
       in_pieces(values.size(), block, options.threads, [&](uint64_t first, uint64_t count) {
         reader.read(0, first, std::span(destination).subspan(first, count));
       });
-    });
+    };
+    result.decompress.measure(decompress, clock.get());
   }
   result.nmse = distortion(values, destination).nmse();
   return result;
+}
+
+/// What the CUDA backend says of its device.
+std::string device_name() {
+  for (const BackendInfo& backend : backends())
+    if (backend.name == "cuda") return backend.detail;
+  return "";
 }
 
 int run_bench(const BenchOptions& options, const GlobalOptions& global) {
@@ -193,6 +212,7 @@ int run_bench(const BenchOptions& options, const GlobalOptions& global) {
                     options.size, elements * bytes_per_element, global.memory_limit_bytes));
   const BenchResult result = measure(bench_values(options, elements), coding, options.min_time_seconds);
 
+  const std::string device = coding.backend == Backend::cuda ? device_name() : "";
   const std::pair<const char*, const Timing*> operations[] = {
       {"memcpy", &result.copy}, {"compress", &result.compress}, {"decompress", &result.decompress}};
   if (global.json()) {
@@ -203,6 +223,8 @@ int run_bench(const BenchOptions& options, const GlobalOptions& global) {
                      {"elements", result.elements},
                      {"bytes", result.elements * sizeof(float)},
                      {"threads", result.threads},
+                     {"device", device.empty() ? Json(nullptr) : Json(device)},
+                     {"clock", device.empty() ? "host" : "device"},
                      {"file_ratio", json_number(result.report.file_ratio())},
                      {"nmse", json_number(result.nmse)}};
     for (const auto& [name, timing] : operations)
@@ -225,11 +247,12 @@ int run_bench(const BenchOptions& options, const GlobalOptions& global) {
                    count_cell(timing->seconds.size())});
   }
   if (global.text())
-    print(Stream::out, fmt::format("{} at {}: {} elements ({}) from {}, {} thread{}, {}, nmse {}\n",
+    print(Stream::out, fmt::format("{} at {}: {} elements ({}) from {}, {} thread{}{}, {}, nmse {}\n",
                                    to_string(coding.method), to_string(coding.target),
                                    count_text(result.elements), size_text(result.elements * sizeof(float)),
                                    options.input.empty() ? "the synthetic dump" : printable(options.input),
                                    result.threads, result.threads == 1 ? "" : "s",
+                                   device.empty() ? "" : fmt::format(", {}, by its clock", printable(device)),
                                    ratio_text(result.report.file_ratio()), number_text(result.nmse)));
   print(Stream::out, table.render(global.format));
   return 0;
@@ -250,7 +273,10 @@ void add_bench(CLI::App& app, const GlobalOptions& global, std::function<int()>&
       ->type_name("");
   command->add_option("-m,--method", options->method, "Method to measure (default: jointsq)")
       ->type_name("METHOD");
-  command->add_option("-t,--target", options->target, "Size or error to code to, or native (default: ratio=32, native for methods with sizes of their own)")
+  command
+      ->add_option("-t,--target", options->target,
+                   "Size or error to code to, or native (default: ratio=32, native for methods with sizes of "
+                   "their own)")
       ->type_name("TARGET");
   command
       ->add_option("--size", options->size, "Elements to code; suffixes K, M, G, Ki, Mi, Gi (default: 64Mi)")

@@ -5,12 +5,13 @@
 namespace jsq {
 
 bool runs_on_device(Backend backend, std::string_view method, std::string_view backends, uint64_t elements) {
-  const bool has_path = backends.find("cuda") != std::string_view::npos;
+  const bool has_path = backends.substr(0, backends.find(':')).find("cuda") != std::string_view::npos;
   if (backend == Backend::cuda) {
     require_backend("cuda");
     if (!has_path)
       throw Error(Errc::backend_unavailable, "backend 'cuda' cannot be used: " + std::string(method) +
-                                                 " runs on the cpu only; use --backend cpu or auto");
+                                                 " is " + std::string(backends) +
+                                                 "; use --backend cpu or auto");
     return true;
   }
   return backend == Backend::automatic && has_path && elements >= device_pays_from &&

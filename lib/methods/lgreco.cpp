@@ -414,7 +414,7 @@ const MethodRow lgreco_row = {
      .random_numbers = "those of the base",
      .nominal_bits = "those of the base",
      .honest_bits = "those of the base, with its parameters for each tensor",
-     .backends = "cpu",
+     .backends = "cpu only: it measures other methods, tensor by tensor",
      .options = options,
      .sizing = Sizing::stepped},
     nullptr,

@@ -318,7 +318,7 @@ const MethodRow onebit_row = {
      .random_numbers = "none",
      .nominal_bits = "1 + 64 a group",
      .honest_bits = "nominal",
-     .backends = "cpu",
+     .backends = "cpu only: means of signs are summed one element after the other",
      .options = options,
      .feedback = Feedback::residual},
     [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext&) -> std::unique_ptr<Scheme> {

@@ -898,7 +898,7 @@ const MethodRow rdoq_row = {
      "none",
      "all bits of the blocks",
      "nominal + step, tables and column scales, a few hundred bytes a frame",
-     "cpu",
+     "cpu only: its context coder is one chain of steps",
      options,
      Sizing::continuous,
      {},

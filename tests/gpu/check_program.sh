@@ -18,6 +18,13 @@ fail() {
 "$jsq" doctor --json | grep -q '"name": *"cuda"' || fail "doctor does not tell of cuda"
 "$jsq" --backend cuda bench --size 4Ki --min-time 0 >/dev/null 2>doctor.txt || fail "no device: $(cat doctor.txt)"
 
+"$jsq" --backend cuda --json bench --size 4Ki --min-time 0 >bench.json
+python3 - <<'PYTHON' || fail "bench does not tell of the device and its clock"
+import json
+report = json.load(open("bench.json"))
+assert report["clock"] == "device" and report["device"] and report["compress"]["seconds"] > 0, report
+PYTHON
+
 for target in ratio=8 ratio=32 nmse=0.2; do
   "$jsq" -q compress --backend cpu -t "$target" -o cpu.jsq "$dump"
   "$jsq" -q compress --backend cuda -t "$target" -o cuda.jsq "$dump"
@@ -42,6 +49,6 @@ cmp cpu.txt cuda.txt || fail "the backends tell differently of damage"
 status=0
 "$jsq" compress --backend cuda -m powersgd -o other.jsq "$dump" 2>refused.txt || status=$?
 [ "$status" = 10 ] || fail "a method without a path on the device: exit $status, expected 10"
-grep -q "cpu only" refused.txt || fail "the refusal does not tell why"
+grep -q "cpu only: ." refused.txt || fail "the refusal does not tell why"
 [ ! -e other.jsq ] || fail "a refused method left a file"
 echo "same bytes and values"
