@@ -107,13 +107,14 @@ class RdoqEncoder final : public MethodEncoder {
       choose_transforms([&] { return step_for(wanted, 0.13); },
                         [&](const CodingCost& cost, double) { return cost.bits / (8 * wanted); },
                         [&](const Trained& trained) { return coded_->expected_bytes(trained) / wanted; },
-                        [&](const Trained& trained) { return trained.squared_error; });
+                        [&](const Trained& trained) { return trained.squared_error; }, 13);
       adapt(wanted);
     }
     aimed_ = wanted;
     std::optional<Measured> best = fullest(wanted);
-    if (coded_ != &plain_ && (!best || best->outcome.squared_error > 0.9 * plain_expected_)) {
-      // Too near for estimates to tell.
+    if (coded_ != &plain_ && (!best || best->outcome.squared_error > 0.9 * plain_expected_ ||
+                              best->outcome.bytes < 0.97 * wanted)) {
+      // Too near for estimates to tell, or bytes that transforms leave and others may use.
       const Adapted with = adapted_;
       RdoqPool* const transformed = std::exchange(coded_, &plain_);
       adapt(wanted);
@@ -305,13 +306,15 @@ class RdoqEncoder final : public MethodEncoder {
       found.outcome = coded_->measure(found.plan);
       const double off = found.outcome.bytes / wanted;
       // Bytes jump where the step passes a half octave: then another weight of a bit has to fill the gap.
-      const double near = attempt < 2 ? 0.015 : 0.3;
+      // Where next to nothing is coded at one step and too much at the next, from the latter.
+      const bool jumped = off > 1 && best && best->outcome.bytes < 0.7 * wanted;
+      const double near = jumped ? 1.5 : attempt < 2 ? 0.015 : 0.3;
       if (!dither_ && std::abs(off - 1) < near && !(off > enough && off <= 1))
         found = trim(std::move(found), wanted);
       if (found.outcome.bytes <= wanted && (!best || found.outcome.bytes > best->outcome.bytes))
         best = std::move(found);
       if (best && best->outcome.bytes > enough * wanted - near_bytes) break;
-      adapted_.correction = std::clamp(adapted_.correction * 0.9993 / off, 0.1, 10.0);
+      adapted_.correction = std::clamp(adapted_.correction * std::min(0.9993 / off, 1.4), 0.1, 10.0);
     }
     return best;
   }
@@ -405,9 +408,10 @@ class RdoqEncoder final : public MethodEncoder {
 
   /// For every part the transform with the least error + lambda bits. `find` trains for the target on what is
   /// coded; `excess` tells by how much bytes, or the error that is left to lose, are too many: of an estimate
-  /// at a step, and as trained. `expected`: what is compared at the end.
+  /// at a step, and as trained. `expected`: what is compared at the end. `coarsest`: kappa of factors.
   template <class Find, class Excess, class TrainedExcess, class Expected>
-  void choose_transforms(Find find, Excess excess, TrainedExcess trained_excess, Expected expected) {
+  void choose_transforms(Find find, Excess excess, TrainedExcess trained_excess, Expected expected,
+                         uint32_t coarsest) {
     coded_ = &plain_;
     transformed_.reset();
     if (transforming_ == Transforming::none) return;
@@ -431,7 +435,8 @@ class RdoqEncoder final : public MethodEncoder {
     TransformSearch search(pool_, sites,
                            {transforming_ == Transforming::automatic,
                             {.rank = 64, .iterations = best ? 2u : 1u, .first = coded_->whole() ? 64u : 16u},
-                            uint64_t(1) << (best ? 16 : 14)},
+                            uint64_t(1) << (best ? 16 : 14),
+                            coarsest},
                            step, trained.lambda);
     bool near = false;
     for (int round = 0; round < 3; ++round) {
@@ -673,7 +678,7 @@ class RdoqEncoder final : public MethodEncoder {
           return wanted / std::max(cost.error * step * step, 1e-300);
         },
         [&](const Trained& trained) { return wanted / std::max(trained.squared_error, 1e-300); },
-        [&](const Trained& trained) { return coded_->expected_bytes(trained); });
+        [&](const Trained& trained) { return coded_->expected_bytes(trained); }, 11);
     std::optional<Measured> best = cheapest(target, wanted, step_within, at_step);
     if (coded_ != &plain_ && (!best || best->outcome.bytes > 0.95 * plain_expected_)) {
       RdoqPool* const transformed = std::exchange(coded_, &plain_);
@@ -712,6 +717,7 @@ class RdoqEncoder final : public MethodEncoder {
         adapted_.trained = at_step(low);
         found.plan = plan_of(*adapted_.trained);
       }
+      if (!found.plan.possible) break;
       found.outcome = coded_->measure_errors(found.plan);
       const double error = loss_of(target, found.outcome);
       if (error <= wanted && (!best || found.outcome.bytes < best->outcome.bytes))

@@ -228,7 +228,8 @@ CodingCost TransformSearch::choose(const CodingCosts& costs, Part& part, double 
   double least_with = HUGE_VAL;
   RankChoice nearest;
   const auto consider = [&](uint32_t rank, int kappa) {
-    const RankChoice choice{std::clamp(rank, 1u, most), uint32_t(std::clamp(kappa, 0, 13))};
+    const RankChoice choice{std::clamp(rank, 1u, most),
+                            std::min(uint32_t(std::max(kappa, 0)), options_.coarsest)};
     if (seen.contains(choice)) return;
     if (!near) layout_with.reset();
     const CodingCost cost = with_factors(costs, part, choice, step, layout_with);

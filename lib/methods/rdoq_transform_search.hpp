@@ -18,6 +18,7 @@ struct TransformSearchOptions {
   bool dct_alone = true;  ///< whether kernels may take the cosine transform without factors
   SubspaceOptions subspace;
   uint64_t sample = uint64_t(1) << 13;  ///< elements of a part that estimates look at
+  uint32_t coarsest = 13;               ///< kappa of factors; the step may become finer by what is left to 15
 };
 
 class TransformSearch {
