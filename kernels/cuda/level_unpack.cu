@@ -41,11 +41,66 @@ struct Shared {
   uint32_t warp_total[warps];
 };
 
+/// The bytes of a block, read as aligned words. Bits beyond the end are anything, and reading them moves
+/// beyond the end, which nobody takes for sound; no word without a byte of the block is touched.
+struct BlockBits {
+  const uint32_t* words;
+  uint32_t offset;  ///< bits of the first word before the block
+  uint32_t last;    ///< word
+  uint32_t size;    ///< bytes
+
+  __device__ BlockBits(const uint8_t* data, uint32_t bytes)
+      : words(reinterpret_cast<const uint32_t*>(reinterpret_cast<uint64_t>(data) & ~uint64_t(3))),
+        offset(8 * uint32_t(reinterpret_cast<uint64_t>(data) & 3)),
+        last((offset + 8 * bytes - 1) / 32),
+        size(bytes) {}
+  __device__ uint32_t word(uint32_t at) const { return at <= last ? __byte_perm(words[at], 0, 0x0123) : 0u; }
+  /// `count` <= 32 bits at bit `position`.
+  __device__ uint32_t bits(uint32_t position, uint32_t count) const {
+    const uint32_t at = (position + offset) / 32, shift = (position + offset) % 32;
+    uint64_t window = uint64_t(word(at)) << 32;
+    if (shift + count > 32) window |= word(at + 1);
+    return count == 0 ? 0u : uint32_t(window << shift >> (64 - count));
+  }
+  /// Whether the bits from `position` to the next byte are zeros.
+  __device__ bool padded(uint32_t position) const {
+    return (position & 7) == 0 || bits(position, 8 - (position & 7)) == 0;
+  }
+};
+
 /// Levels where their values will be.
 struct Levels {
   uint32_t* place;
-  __device__ int32_t get(uint32_t i) const { return int32_t(place[i]); }
-  __device__ void set(uint32_t i, int32_t level) const { place[i] = uint32_t(level); }
+  __device__ bool aligned() const { return reinterpret_cast<uint64_t>(place) % sizeof(uint4) == 0; }
+  /// Eight neighbours, the first a multiple of eight, of which `count` are there.
+  __device__ void get_eight(uint32_t first, uint32_t count, uint32_t* level) const {
+    if (aligned() && first + 8 <= count) {
+      const auto* four = reinterpret_cast<const uint4*>(place + first);
+      const uint4 a = four[0], b = four[1];
+      level[0] = a.x, level[1] = a.y, level[2] = a.z, level[3] = a.w;
+      level[4] = b.x, level[5] = b.y, level[6] = b.z, level[7] = b.w;
+      return;
+    }
+#pragma unroll
+    for (uint32_t k = 0; k < 8; ++k) level[k] = first + k < count ? place[first + k] : 0;
+  }
+  __device__ void set_eight(uint32_t first, uint32_t count, const uint32_t* level) const {
+    if (aligned() && first + 8 <= count) {
+      auto* four = reinterpret_cast<uint4*>(place + first);
+      four[0] = {level[0], level[1], level[2], level[3]};
+      four[1] = {level[4], level[5], level[6], level[7]};
+      return;
+    }
+#pragma unroll
+    for (uint32_t k = 0; k < 8; ++k)
+      if (first + k < count) place[first + k] = level[k];
+  }
+  __device__ int32_t get(uint32_t i) const {
+    return int32_t(place[i]);
+  }
+  __device__ void set(uint32_t i, int32_t level) const {
+    place[i] = uint32_t(level);
+  }
 };
 
 __device__ int32_t signed_level(uint32_t magnitude, uint32_t negative) {
@@ -54,7 +109,7 @@ __device__ int32_t signed_level(uint32_t magnitude, uint32_t negative) {
 
 /// Omega codes and bits, one after the other; zeros beyond the end.
 struct CodeReader {
-  Bytes bytes;
+  BlockBits bytes;
   uint32_t position;
   __device__ uint32_t take(uint32_t count) {
     const uint32_t bits = bytes.bits(position, count);
@@ -81,7 +136,7 @@ __device__ bool allowed(const LevelTensor& tensor, uint32_t magnitude, uint32_t 
 }
 
 /// One thread.
-__device__ bool read_elias(const UnpackView& view, const LevelTensor& tensor, const Bytes& bytes,
+__device__ bool read_elias(const UnpackView& view, const LevelTensor& tensor, const BlockBits& bytes,
                            Levels levels) {
   CodeReader in{bytes, 8 * view.levels_at};
   if (view.packer == LevelPacker::elias_dense) {
@@ -107,9 +162,9 @@ __device__ bool read_elias(const UnpackView& view, const LevelTensor& tensor, co
 }
 
 /// Tokens of all levels to the levels' place. Warp 0.
-__device__ bool read_tokens(const UnpackView& view, const Shared& s, const Bytes& bytes, Levels levels) {
+__device__ bool read_tokens(const UnpackView& view, const Shared& s, const BlockBits& bytes, Levels levels) {
   const uint32_t lane = lane_of();
-  RansDecoder decoder{&s.starts, {bytes.data + view.levels_at, view.stream_bytes}, view.lanes};
+  RansDecoder decoder{&s.starts, {view.data + view.levels_at, view.stream_bytes}, view.lanes};
   decoder.begin();
   for (uint32_t chunk = 0; chunk < view.count; chunk += warp_size) {
     uint32_t token = 0;
@@ -125,7 +180,7 @@ __device__ bool read_tokens(const UnpackView& view, const Shared& s, const Bytes
 
 /// Signs and low bits of tokens: all threads.
 __device__ bool read_low_bits(const UnpackView& view, const LevelTensor& tensor, Shared& s,
-                              const Bytes& bytes, Levels levels) {
+                              const BlockBits& bytes, Levels levels) {
   const int32_t high = tensor.low + int32_t(tensor.symbols) - 1;
   const uint32_t signs = tensor.low < 0 && high > 0 ? 1 : 0, always_negative = high == 0 ? 1 : 0;
   uint32_t position = 8 * (view.levels_at + view.stream_bytes);
@@ -133,9 +188,10 @@ __device__ bool read_low_bits(const UnpackView& view, const LevelTensor& tensor,
   for (uint32_t round = 0; round < view.count; round += threads * each) {
     const uint32_t first = round + each * threadIdx.x;
     uint32_t bits = 0, token[each];
+    if (view.lanes > 0) levels.get_eight(first, view.count, token);
 #pragma unroll
     for (uint32_t k = 0; k < each; ++k) {
-      token[k] = first + k >= view.count ? 0 : view.lanes == 0 ? view.token : uint32_t(levels.get(first + k));
+      if (view.lanes == 0) token[k] = first + k < view.count ? view.token : 0;
       bits += token[k] == 0 ? 0 : view.scheme.raw_bits(token[k]) + signs;
     }
     uint32_t warp_total = 0, at = position + sum_before(bits, warp_total);
@@ -147,7 +203,6 @@ __device__ bool read_low_bits(const UnpackView& view, const LevelTensor& tensor,
     }
 #pragma unroll
     for (uint32_t k = 0; k < each; ++k) {
-      if (first + k >= view.count) continue;
       uint32_t magnitude = 0, negative = 0;
       if (token[k] != 0) {
         const uint32_t low = view.scheme.raw_bits(token[k]), word = bytes.bits(at, low + signs);
@@ -156,29 +211,30 @@ __device__ bool read_low_bits(const UnpackView& view, const LevelTensor& tensor,
         negative = (word >> low | always_negative) & 1;
       }
       sound = sound && allowed(tensor, magnitude, negative);
-      levels.set(first + k, signed_level(magnitude, negative));
+      token[k] = uint32_t(signed_level(magnitude, negative));
     }
+    levels.set_eight(first, view.count, token);
     __syncthreads();
   }
   return sound && (position + 7) / 8 == bytes.size && bytes.padded(position);
 }
 
 /// Levels of fixed width, or five in a byte: all threads.
-__device__ bool read_fixed(const UnpackView& view, const LevelTensor& tensor, const Bytes& bytes,
+__device__ bool read_fixed(const UnpackView& view, const LevelTensor& tensor, const BlockBits& bytes,
                            Levels levels) {
   bool sound = true;
   if (view.packer == LevelPacker::fixed) {
-    const uint32_t begin = 8 * view.levels_at;
+    const uint32_t begin = 8 * view.levels_at, end = begin + view.count * view.width;
+    if ((end + 7) / 8 != bytes.size) return false;
     for (uint32_t i = threadIdx.x; i < view.count; i += threads) {
       const uint32_t code = bytes.bits(begin + i * view.width, view.width);
       sound = sound && code < tensor.symbols;
       levels.set(i, int32_t(code) + tensor.low);
     }
-    const uint32_t end = begin + view.count * view.width;
-    return sound && (end + 7) / 8 == bytes.size && bytes.padded(end);
+    return sound && bytes.padded(end);
   }
   for (uint32_t first = trits * threadIdx.x; first < view.count; first += trits * threads) {
-    uint32_t rest = bytes.byte(view.levels_at + first / trits);
+    uint32_t rest = bytes.bits(8 * (view.levels_at + first / trits), 8);
     sound = sound && rest < trit_bytes;
     for (uint32_t k = trits; k-- > 0; rest /= 3) {
       if (first + k < view.count)
@@ -190,7 +246,7 @@ __device__ bool read_fixed(const UnpackView& view, const LevelTensor& tensor, co
   return sound && view.levels_at + (view.count + trits - 1) / trits == bytes.size;
 }
 
-__device__ float scale_at(const UnpackView& view, const Bytes& bytes, uint32_t bucket) {
+__device__ float scale_at(const UnpackView& view, const BlockBits& bytes, uint32_t bucket) {
   return element::bits_as<float>(__byte_perm(bytes.bits(8 * (view.scales_at + 4 * bucket), 32), 0, 0x0123));
 }
 
@@ -203,7 +259,7 @@ __global__ void __launch_bounds__(threads) unpack_blocks(const __grid_constant__
     if (threadIdx.x == 0) a.sound[blockIdx.x] = view.sound;
     return;
   }
-  const Bytes bytes{view.data, view.bytes};
+  const BlockBits bytes(view.data, view.bytes);
   const Levels levels{reinterpret_cast<uint32_t*>(view.values)};
   if (threadIdx.x < element::rans_max_symbols) s.starts.start[threadIdx.x] = view.starts.start[threadIdx.x];
   if (view.packer == LevelPacker::elias_sparse)
@@ -246,7 +302,7 @@ class UnpackRun final : public LevelDecoder {
   void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
               std::span<uint8_t> sound) override {
     if (blocks.empty()) return;
-    bytes_.reserve(bytes.size() + 1);
+    bytes_.reserve((bytes.size() / sizeof(uint32_t) + 1) * sizeof(uint32_t));  // whole words
     room_.reserve(bytes.size() + 1);
     values_.reserve(values.size());
     views_.reserve(blocks.size());
