@@ -144,7 +144,6 @@ std::string write_entries(const Directory& directory, bool parameters_apart) {
   return out.take();
 }
 
-/// Names and lengths repay effort; a large directory is mostly factors of matrices, which do not shrink.
 /// Whether bytes of the directory are worth a microsecond each: not where it takes longer than the elements do, as
 /// that of a thousand tensors of a thousand elements.
 bool worth_time(const Directory& directory, size_t bytes) {
@@ -153,13 +152,26 @@ bool worth_time(const Directory& directory, size_t bytes) {
   return bytes <= 4096 || bytes <= elements / 64;
 }
 
-std::optional<std::string> zstd_frame(const std::string& raw, bool worth_time) {
+std::optional<std::string> zstd_frame(const std::string& raw, int level) {
   std::string packed(ZSTD_compressBound(raw.size()), '\0');
-  const int level = raw.size() > (size_t(64) << 10) ? 3 : worth_time ? 19 : 9;
   const size_t size = ZSTD_compress(packed.data(), packed.size(), raw.data(), raw.size(), level);
   if (ZSTD_isError(size)) return {};
   packed.resize(size);
   return packed;
+}
+
+/// Names and lengths repay effort; a large directory is mostly factors of matrices, which hardly shrink: patience with
+/// 18 KiB of them took as long as the products with 2 million elements.
+std::optional<std::string> zstd_frame(const std::string& raw, bool worth_time) {
+  constexpr int quick = 1, fair = 3, thorough = 9, patient = 19;
+  constexpr size_t few = 4096, many = size_t(64) << 10;
+  if (raw.size() > many) return zstd_frame(raw, fair);
+  if (raw.size() > few) {
+    std::optional<std::string> tried = zstd_frame(raw, quick);
+    if (tried && tried->size() > raw.size() / 16 * 15) return tried;
+    if (tried && tried->size() > raw.size() / 8 * 7) return zstd_frame(raw, thorough);
+  }
+  return zstd_frame(raw, worth_time ? patient : thorough);
 }
 
 }  // namespace
