@@ -214,7 +214,8 @@ TEST(Compress, SharesOneBudgetInAnArchiveAndGivesEachTensorItsOwnOnRequest) {
   ASSERT_GT(source->tensors().size(), 3u);
   uint64_t input = 0;
   for (const TensorInfo& info : source->tensors()) input += info.stored_bytes();
-  for (double ratio : {8.0, 32.0}) {
+  // At 8 and less the least error of these dumps takes fewer bytes than allowed.
+  for (double ratio : {12.0, 32.0}) {
     CompressOptions options = options_for({TargetKind::ratio, ratio});
     const Compressed archive = compressed(source, options);
     EXPECT_EQ(archive.report.input_bytes, input);
