@@ -1,0 +1,73 @@
+"""What the emulator counts while jsq bench codes 2 Mi elements with jointsq at ratio 32: every kernel that touches all
+values reads them once and whole sectors at a time, the coder writes little more than the frame, the decoder writes the
+values once, and no shared-memory access waits for more than a tenth of another.
+
+    check_traffic.py JSQ
+
+Run in the emulator's environment, which becomes a device of capability 9.0: its shared memory holds the lists of kept
+elements. Prints a line for each limit; exits 1 where one is passed.
+"""
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+ELEMENTS, RUNS, RATIO = 2 << 20, 3, 32
+INPUT = 4 * ELEMENTS * RUNS  # bytes, of all runs
+
+# Of a kernel: bytes read and written at most, and of which kind coalescing is asked for.
+LIMITS = {
+    "summarise_chunks": {"loads": 1.05 * INPUT, "coalesced": ["loads"]},
+    "class_blocks, coding": {"loads": 1.1 * INPUT, "stores": 1.2 * INPUT / RATIO + 65536, "coalesced": ["loads", "stores"]},
+    "decode_blocks": {"stores": 1.01 * INPUT, "coalesced": ["loads", "stores"]},
+}
+
+
+def kernels(text):
+    """Name -> counts; class_blocks counts and codes."""
+    found = {}
+    for part in re.split(r"^kernel ", text, flags=re.MULTILINE)[1:]:
+        head = part.splitlines()[0]
+        name = next((known for known in ("summarise_chunks", "decode_blocks") if known in head), head)
+        if "class_blocks" in head:
+            name = "class_blocks, coding" if "Work)1" in head else "class_blocks, counting"
+        counts = {}
+        for kind in ("loads", "stores"):
+            numbers = re.search(rf"global {kind}\s*: (\d+) bytes\s+\d+ warp requests\s+(\d+) sectors", part)
+            counts[kind], counts[kind + "_sectors"] = int(numbers[1]), int(numbers[2])
+        shared = re.search(r"shared: (\d+) warp requests\s+(\d+) wavefronts\s+(\d+) bank conflicts", part)
+        counts["wavefronts"], counts["conflicts"] = int(shared[2]), int(shared[3])
+        found[name] = counts
+    return found
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        report = pathlib.Path(folder) / "stats"
+        subprocess.run([sys.argv[1], "--backend", "cuda", "bench", "--size", "2Mi", "--min-time", "0", "-t", f"ratio={RATIO}"],
+                       env={**os.environ, "GPUEMU_STATS_FILE": str(report), "GPUEMU_CHECK": "0", "GPUEMU_ARCH": "90"}, check=True,
+                       stdout=subprocess.DEVNULL)
+        counted = kernels(report.read_text())
+    failures = 0
+
+    def expect(holds, what):
+        nonlocal failures
+        print(("ok   " if holds else "FAIL ") + what)
+        failures += not holds
+
+    for name, limits in LIMITS.items():
+        counts = counted[name]
+        for kind in ("loads", "stores"):
+            if kind in limits:
+                expect(counts[kind] <= limits[kind], f"{name}: {kind} {counts[kind]} bytes of {limits[kind]:.0f}")
+        for kind in limits["coalesced"]:
+            share = counts[kind] / (32 * counts[kind + "_sectors"])
+            expect(share >= 0.9, f"{name}: {kind} are {share:.3f} of their sectors")
+        per_access = counts["wavefronts"] / max(1, counts["wavefronts"] - counts["conflicts"])
+        expect(per_access <= 1.1, f"{name}: {per_access:.3f} wavefronts an access")
+    sys.exit(failures > 0)
+
+
+main()
