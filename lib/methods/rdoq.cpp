@@ -104,14 +104,27 @@ class RdoqEncoder final : public MethodEncoder {
       }
     }
     if (!adapted_.trained || std::abs(wanted - aimed_) > 0.05 * aimed_) {
-      choose_transforms([&] { return step_for(wanted, 0.13); },
-                        [&](const CodingCost& cost, double) { return cost.bits / (8 * wanted); },
-                        [&](const Trained& trained) { return coded_->expected_bytes(trained) / wanted; },
-                        [&](const Trained& trained) { return trained.squared_error; }, 13);
+      choose_for_bytes(wanted, false);
       adapt(wanted);
     }
     aimed_ = wanted;
     std::optional<Measured> best = fullest(wanted);
+    const bool sparse = 8 * wanted < 0.05 * double(pool_.summary().elements);
+    if (coded_ != &plain_ && best && (sparse || best->outcome.bytes < 0.8 * wanted)) {
+      // At low rates what blocks and scales take apart from levels may be too much: all for factors then.
+      const Adapted before = adapted_;
+      std::unique_ptr<RdoqPool> pool = std::move(transformed_);
+      choose_for_bytes(wanted, true);
+      adapt(wanted);
+      std::optional<Measured> alone = fullest(wanted);
+      if (coded_ != &plain_ && alone && alone->outcome.squared_error < best->outcome.squared_error) {
+        best = std::move(alone);
+      } else {
+        adapted_ = before;
+        transformed_ = std::move(pool);
+        coded_ = transformed_.get();
+      }
+    }
     if (coded_ != &plain_ && (!best || best->outcome.squared_error > 0.9 * plain_expected_ ||
                               best->outcome.bytes < 0.97 * wanted)) {
       // Too near for estimates to tell, or bytes that transforms leave and others may use.
@@ -270,6 +283,13 @@ class RdoqEncoder final : public MethodEncoder {
     }
   }
 
+  void choose_for_bytes(double wanted, bool factors_alone) {
+    choose_transforms([&] { return step_for(wanted, 0.13); },
+                      [&](const CodingCost& cost, double) { return cost.bits / (8 * wanted); },
+                      [&](const Trained& trained) { return coded_->expected_bytes(trained) / wanted; },
+                      [&](const Trained& trained) { return trained.squared_error; }, 13, factors_alone);
+  }
+
   /// The plan that comes closest to `wanted` from below.
   std::optional<Measured> fullest(double wanted) {
     std::optional<Measured> best = best_within(wanted);
@@ -408,10 +428,11 @@ class RdoqEncoder final : public MethodEncoder {
 
   /// For every part the transform with the least error + lambda bits. `find` trains for the target on what is
   /// coded; `excess` tells by how much bytes, or the error that is left to lose, are too many: of an estimate
-  /// at a step, and as trained. `expected`: what is compared at the end. `coarsest`: kappa of factors.
+  /// at a step, and as trained. `expected`: what is compared at the end. `coarsest`: kappa of factors;
+  /// `factors_alone`: for a residual of which nothing is coded.
   template <class Find, class Excess, class TrainedExcess, class Expected>
   void choose_transforms(Find find, Excess excess, TrainedExcess trained_excess, Expected expected,
-                         uint32_t coarsest) {
+                         uint32_t coarsest, bool factors_alone = false) {
     coded_ = &plain_;
     transformed_.reset();
     if (transforming_ == Transforming::none) return;
@@ -439,12 +460,12 @@ class RdoqEncoder final : public MethodEncoder {
                             coarsest},
                            step, trained.lambda);
     bool near = false;
+    double found = trained_excess(trained);
     for (int round = 0; round < 3; ++round) {
       const ContextCoder coder(trained.model, trained.values);
       const CodingCosts costs(coder, RdQuantizer(coder, trained.lambda));
       const double calibration =
-          trained_excess(trained) /
-          excess(round == 0 ? search.plain_cost(costs, step) : search.cost(costs, step), step);
+          found / excess(round == 0 ? search.plain_cost(costs, step) : search.cost(costs, step), step);
       // Choices follow the step: bytes fall faster than they would with those of another step.
       step = search_step(step, [&](double tried) {
         if (search.look_further(tried, trained.lambda)) near = false;
@@ -453,9 +474,12 @@ class RdoqEncoder final : public MethodEncoder {
       });
       take_choices(sites, search.choices(), stored_step(step));
       coded_->gather();
-      trained = train(coded_->atoms(), stored_step(step), training_options(trained.lambda));
-      const double found = trained_excess(trained);
-      if (std::abs(found - 1) < 0.05 || coded_ == &plain_ || trained.model.tables.empty()) break;
+      const TrainingOptions options = training_options(trained.lambda);
+      trained = train(coded_->atoms(), stored_step(step), options);
+      if (coded_ == &plain_ || trained.model.tables.empty()) break;
+      found = trained_excess(factors_alone ? train(coded_->atoms(), stored_step(2 * largest()), options)
+                                           : trained);
+      if (std::abs(found - 1) < 0.05) break;
     }
   }
 
