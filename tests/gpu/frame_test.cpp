@@ -110,6 +110,8 @@ TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForEveryLength) {
 TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForAMebielementAndMore) {
   expect_parity({make_data(Kind::heavy, 1u << 20)}, "jointsq", "ratio=32");
   expect_parity({make_data(Kind::heavy, (1u << 20) + 1)}, "jointsq", "ratio=400");
+  for (const char* method : {"qsgd", "terngrad", "signsgd"})
+    expect_parity({make_data(Kind::heavy, (1u << 20) + 1)}, method, "");
 }
 
 TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForSeveralTensorsOfOnePool) {
