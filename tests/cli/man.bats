@@ -6,7 +6,7 @@ load helper.bash
 render_pages() {
   mkdir pages
   for source in "$JSQ_SOURCE"/man/*.scd; do
-    sed 's/@PROJECT_VERSION@/0.0.0/; s,@CMAKE_INSTALL_FULL_DOCDIR@,/usr/share/doc/jsq,' "$source" | scdoc >"pages/$(basename "$source" .scd)"
+    sed 's/@PROJECT_VERSION@/0.0.0/; s,@CMAKE_INSTALL_FULL_DOCDIR@,/usr/share/doc/jsq,; s,@CMAKE_INSTALL_FULL_LIBDIR@,/usr/lib,' "$source" | scdoc >"pages/$(basename "$source" .scd)"
   done
 }
 
