@@ -272,6 +272,8 @@ class Compressor {
     double largest_body = HUGE_VAL;
     for (int attempt = 0; attempt < attempts || !best; ++attempt) {
       const double expected = aim(body);
+      // Then the smallest frame tells what does, and learning helps no more.
+      const bool nothing_fits = expected > 1.05 * body + 8;
       Encoded encoded = encode();
       improve_tail(encoded, budget);
       const uint64_t total = encoded.total();
@@ -292,11 +294,11 @@ class Compressor {
         body = std::max(0.0, body - surplus * (1.02 + 0.1 * attempt) - 2);
         // A method of a few sizes gives the same frame for many bodies: leave its step.
         if (total == stuck_at) body = std::min(body, 0.999 * expected - 1);
-        if (attempt >= 20) body = 0;
+        if (attempt >= 20 || nothing_fits) body = 0;
         body = std::max(0.0, body);
         stuck_at = total;
       }
-      if (learned) body = net * (1 - 0.2 * (1 - enough) * (1 + attempt));
+      if (learned && !(nothing_fits && !best)) body = net * (1 - 0.2 * (1 - enough) * (1 + attempt));
     }
     return *std::move(best);
   }

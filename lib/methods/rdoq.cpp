@@ -761,11 +761,17 @@ class RdoqEncoder final : public MethodEncoder {
   /// Without transforms: errors of coefficients add up in an element.
   void aim_largest_error(const Target& target) {
     coded_ = &plain_;
+    if (largest() <= target.value) {
+      drop_all();
+      return;
+    }
     coded_->gather();
     TrainingOptions training = training_options(0);
     training.uniform = true;
     double step = dither_ ? target.value : 2 * target.value, nearest = HUGE_VAL;
-    for (int attempt = 0; attempt < 10; ++attempt) {
+    double holds = 0, fails = HUGE_VAL;  // steps
+    std::optional<Measured> best;
+    for (int attempt = 0; attempt < 12; ++attempt) {
       adapted_.trained = train(coded_->atoms(), stored_step(step), training);
       Measured found{plan_of(*adapted_.trained), {}};
       if (attempt == 0 && coded_->improve_layouts(found.plan)) {
@@ -774,11 +780,21 @@ class RdoqEncoder final : public MethodEncoder {
       }
       found.outcome = coded_->measure_errors(found.plan);
       nearest = std::min(nearest, found.outcome.max_error);
-      if (found.outcome.max_error <= target.value) {
-        use(std::move(found.plan));
-        return;
+      const double off = target.value / found.outcome.max_error;
+      if (off >= 1) {
+        holds = step;
+        best = std::move(found);
+        if (off < 1.02) break;
+      } else {
+        fails = step;
       }
-      step *= std::clamp(0.9995 * target.value / found.outcome.max_error, 0.25, 0.9995);
+      // Rows far below a step are dropped, and errors jump: between steps that hold and fail.
+      if (best && (fails == HUGE_VAL || fails < 1.02 * holds)) break;
+      step = best ? std::sqrt(holds * fails) : step * std::clamp(0.9995 * off, 0.25, 0.9995);
+    }
+    if (best) {
+      use(std::move(best->plan));
+      return;
     }
     throw UnreachableTarget::below(nearest, target, "rdoq");
   }

@@ -75,7 +75,7 @@ def levels_by_zstd(flat, budget, dead):
     near = least_within(budget, top * 1e-7, 2 * top, lambda step: size_of(step, 1))
     if near is None:
         return None
-    step = least_within(budget, near / 2, near * 1.1, lambda step: size_of(step, 19 if flat.size <= 1 << 20 else 6)) or near
+    step = least_within(budget, near / 2, near * 1.1, lambda step: size_of(step, 19 if flat.size <= 1 << 19 else 6)) or near
     found = levels(step)
     count = np.bincount(np.minimum(found, 15), minlength=16)
     centre = np.bincount(np.minimum(found, 15), magnitude / step - found, 16) / np.maximum(count, 1)

@@ -268,8 +268,29 @@ TEST_P(ErrorTarget, AsANoiseModelIsMetByClassMethodsAndRefusedByAllOthers) {
     EXPECT_NE(std::string_view(error.what()).find(part), std::string_view::npos) << error.what();
 }
 
+class OutOfReach : public EveryMethod {};
+
+TEST_P(OutOfReach, IsKnownAfterAFewFrames) {
+  // Many layers, whose parameters stand in the directory, as the factors of low rank do.
+  const std::vector<float> values = make_data(Kind::heavy, 24 * 30, 5);
+  auto source = std::make_shared<test::StoredSource>();
+  for (int layer = 0; layer < 8; ++layer)
+    source->add("layer" + std::to_string(layer), DType::f32, {24, 30}, values);
+  for (const double bytes : {60.0, 400.0, 900.0}) {
+    CompressOptions options = this->options({TargetKind::bytes, bytes});
+    int frames = 0;
+    options.progress = [&](uint64_t done, uint64_t total) { frames += done == total; };
+    try {
+      coded(source, options);
+    } catch (const UnreachableTarget&) {
+    }
+    EXPECT_LE(frames, 25) << bytes;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Registry, Budget, testing::ValuesIn(methods()), test::row_name);
 INSTANTIATE_TEST_SUITE_P(Registry, ErrorTarget, testing::ValuesIn(methods()), test::row_name);
+INSTANTIATE_TEST_SUITE_P(Registry, OutOfReach, testing::ValuesIn(methods()), test::row_name);
 
 }  // namespace
 }  // namespace jsq
