@@ -77,6 +77,11 @@ struct Encoded {
   std::string stored_directory;
   std::vector<uint64_t> tensor_bytes;
   std::vector<BlockSums> tensor_sums;
+  double squared_error() const {
+    double sum = 0;
+    for (const BlockSums& sums : tensor_sums) sum += sums.squared_error;
+    return sum;
+  }
   uint64_t total() const { return wire::header_bytes + blocks.size() + stored_directory.size() + wire::footer_bytes; }
 };
 
@@ -272,15 +277,19 @@ class Compressor {
     double largest_body = HUGE_VAL;
     for (int attempt = 0; attempt < attempts || !best; ++attempt) {
       const double expected = aim(body);
-      // Then the smallest frame tells what does, and learning helps no more.
-      const bool nothing_fits = expected > 1.05 * body + 8;
       Encoded encoded = encode();
       improve_tail(encoded, budget);
       const uint64_t total = encoded.total();
       const bool learned = pools_.size() == 1 && pools_[0].encoder->learn(total - std::min(total, overhead));
+      // What learned from frames knows when nothing fits: then the smallest frame tells what does.
+      const bool nothing_fits = learned && expected > 1.05 * body + 8;
       smallest = std::min(smallest, total);
       if (total <= budget) {
-        const bool first = !best, better = first || total > best->total();
+        // The fullest is best, unless another way to code, which the aim found meanwhile, loses less in fewer bytes.
+        const bool first = !best;
+        const bool other_way = !first && !learned && double(total) < 0.95 * double(best->total()) &&
+                               encoded.squared_error() < 0.98 * best->squared_error();
+        const bool better = first || total > best->total() || other_way;
         const uint64_t before = first ? 0 : best->total();
         if (better) best = std::move(encoded);
         if (double(total) >= enough * double(budget)) break;
