@@ -474,10 +474,10 @@ class RdoqEncoder final : public MethodEncoder {
       });
       take_choices(sites, search.choices(), stored_step(step));
       coded_->gather();
-      const TrainingOptions options = training_options(trained.lambda);
-      trained = train(coded_->atoms(), stored_step(step), options);
+      const TrainingOptions training = training_options(trained.lambda);
+      trained = train(coded_->atoms(), stored_step(step), training);
       if (coded_ == &plain_ || trained.model.tables.empty()) break;
-      found = trained_excess(factors_alone ? train(coded_->atoms(), stored_step(2 * largest()), options)
+      found = trained_excess(factors_alone ? train(coded_->atoms(), stored_step(2 * largest()), training)
                                            : trained);
       if (std::abs(found - 1) < 0.05) break;
     }
