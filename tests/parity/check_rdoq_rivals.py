@@ -85,7 +85,7 @@ def levels_by_zstd(flat, budget, dead):
 
 def by_zfp(tensors, budget):
     """NMSE of zfp with one tolerance for all tensors, headers not counted."""
-    arrays = [np.ascontiguousarray(t if 1 <= t.ndim <= 4 else t.ravel(), np.float32) for t in tensors if t.size]
+    arrays = [np.ascontiguousarray(t if 1 <= t.ndim <= 4 and max(t.shape) < 1 << 48 // t.ndim else t.ravel(), np.float32) for t in tensors if t.size]
     top = max(float(np.abs(a).max()) for a in arrays)
     code = lambda a, tolerance: zfpy.compress_numpy(a, tolerance=tolerance, write_header=False)
     tolerance = least_within(budget, top * 1e-7, 4 * top, lambda t: sum(len(code(a, t)) for a in arrays))
