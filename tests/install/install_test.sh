@@ -84,7 +84,7 @@ h5py.File(sys.argv[1], "w")["grad"] = numpy.load(sys.argv[2])' "$scratch/flat.h5
 HDF5_PLUGIN_PATH="$h5" h5repack -l CHUNK=269722 -f UD=405,0,1,100 "$scratch/flat.h5" "$scratch/small.h5"
 HDF5_PLUGIN_PATH="$h5" h5repack -f NONE "$scratch/small.h5" "$scratch/back.h5"
 [ "$(stat -c %s "$scratch/small.h5")" -lt 20000 ] || fail "h5repack did not compress"
-"$prefix/bin/jsq" -q list "$scratch/back.h5" >/dev/null
+"$prefix/bin/jsq" -q compress -m fp32 "$scratch/back.h5" -o "$scratch/back.jsq"
 
 step "the manual"
 pages=0
