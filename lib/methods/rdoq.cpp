@@ -599,8 +599,15 @@ class RdoqEncoder final : public MethodEncoder {
     adapted_.step_guess = 0;
     adapted_.correction = 1;
     adapted_.trained = step_for(wanted, 0.13);
-    for (int round = 0; round < 2; ++round) {
-      if (!coded_->improve_layouts(coded_->make_plan(*adapted_.trained, adapted_.trained->lambda))) break;
+    for (int round = 0; round < 4; ++round) {
+      // Where scales alone take more than there is, nothing is coded, and no layout is better than another: they are chosen for
+      // the step at which something is.
+      const bool nothing = coded_->expected_bytes(*adapted_.trained) < 0.5 * wanted;
+      if (round >= 2 && !nothing) break;
+      const Trained chosen_for =
+          nothing ? train(coded_->atoms(), stored_step(0.97 * adapted_.step_guess), training_options(0.13))
+                  : *adapted_.trained;
+      if (!coded_->improve_layouts(coded_->make_plan(chosen_for, chosen_for.lambda))) break;
       coded_->gather();
       adapted_.trained = step_for(wanted, 0.13);
     }
@@ -621,7 +628,7 @@ class RdoqEncoder final : public MethodEncoder {
 
   /// Moves the weight of a bit until the bytes meet the budget: tables and step stay. The best that fits, or
   /// what was given.
-  Measured trim(Measured given, double wanted) const {
+  Measured trim(const Measured& given, double wanted) const {
     Measured best = given;
     double fits = 0, exceeds = 0, lambda = given.plan.lambda(), reach = 1.05;
     (given.outcome.bytes <= wanted ? fits : exceeds) = lambda;

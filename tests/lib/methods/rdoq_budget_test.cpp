@@ -59,6 +59,43 @@ std::shared_ptr<StoredSource> large_pool() {
   return source;
 }
 
+/// A small net whose scales of rows and columns would take more than a thousandth of it.
+std::shared_ptr<StoredSource> small_net() {
+  auto source = std::make_shared<StoredSource>();
+  test::Random random(9);
+  const auto add = [&](const char* name, std::vector<uint64_t> shape) {
+    uint64_t n = 1;
+    for (uint64_t extent : shape) n *= extent;
+    std::vector<float> values(n);
+    for (float& value : values) {  // Student's t of three degrees of freedom
+      double squares = 0;
+      for (int i = 0; i < 3; ++i) squares += std::pow(random.normal(), 2);
+      value = float(1e-3 * random.normal() / std::sqrt(squares / 3));
+    }
+    source->add(name, DType::f32, std::move(shape), values);
+  };
+  add("0.weight", {32, 1, 3, 3});
+  add("0.bias", {32});
+  add("2.weight", {32, 32, 3, 3});
+  add("5.weight", {64, 32, 3, 3});
+  add("8.weight", {64, 1024});
+  add("8.bias", {64});
+  add("10.weight", {10, 64});
+  return source;
+}
+
+TEST(RdoqBudget, OfAFewHundredBytesIsSpentOnValuesAndNotLeftBecauseScalesTakeMore) {
+  const auto source = small_net();
+  for (const char* method : {"rdoq:preset=fast", "rdoq:transform=none", "rdoq"})
+    for (const double ratio : {600.0, 1000.0, 1500.0}) {
+      const Coded result = coded(source, options_of({method}, {TargetKind::ratio, ratio}));
+      const double budget = std::floor(double(result.report.input_bytes) / ratio);
+      EXPECT_LE(double(result.bytes.size()), budget) << method << ' ' << ratio;
+      EXPECT_GE(double(result.bytes.size()), 0.97 * budget) << method << ' ' << ratio;
+      EXPECT_LT(result.report.distortion.nmse(), 0.95) << method << ' ' << ratio;
+    }
+}
+
 TEST(RdoqBudget, IsUsedByLargePoolsTo998InAThousandAndNeverExceeded) {
   const auto source = large_pool();
   uint64_t elements = 0;
