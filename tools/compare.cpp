@@ -194,7 +194,7 @@ class RowPrinter {
  public:
   RowPrinter(const GlobalOptions& global, RowForm form, bool at_once)
       : global_(global),
-        form_(std::move(form)),
+        form_(form),
         at_once_(at_once && global.format != "json"),
         name_inputs_(global.text() && at_once && form_.inputs) {
     if (name_inputs_) form_.inputs = false;

@@ -87,7 +87,7 @@ bool is_dump_name(const std::string& name) {
 std::string file_target(const Options& options, const std::string& frame, const ExtractedDump& dump) {
   if (!options.output.empty()) return options.output;
   if (options.to_stdout || frame == "-") return "-";
-  const std::string stem = stem_of(frame);
+  std::string stem = stem_of(frame);
   return is_dump_name(stem) ? with_ending_of(stem, dump.info.format) : base_name(dump.path);
 }
 

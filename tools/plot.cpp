@@ -20,8 +20,6 @@
 #include "jsq/compress.hpp"
 #include "report.hpp"
 
-extern char** environ;
-
 namespace jsq::tools {
 namespace {
 
@@ -467,7 +465,7 @@ std::string find_gnuplot() {
   for (size_t at = 0; at <= folders.size();) {
     const size_t end = std::min(folders.find(':', at), folders.size());
     const std::string folder = folders.substr(at, end - at);
-    const std::string file = (folder.empty() ? "." : folder) + "/" + program;
+    std::string file = (folder.empty() ? "." : folder) + "/" + program;
     if (::access(file.c_str(), X_OK) == 0) return file;
     at = end + 1;
   }

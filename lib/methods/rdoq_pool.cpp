@@ -36,7 +36,7 @@ LevelSigns signs_of(const TensorPool& pool) {
 
 RdoqPool::RdoqPool(const TensorPool& pool, bool choose_scales) : RdoqPool(pool, choose_scales, nullptr) {}
 
-RdoqPool::RdoqPool(std::shared_ptr<const TransformStage> stage, bool choose_scales)
+RdoqPool::RdoqPool(const std::shared_ptr<const TransformStage>& stage, bool choose_scales)
     : RdoqPool(stage->original(), choose_scales, stage) {}
 
 RdoqPool::RdoqPool(const TensorPool& pool, bool choose_scales, std::shared_ptr<const TransformStage> stage)

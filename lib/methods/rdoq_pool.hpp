@@ -63,7 +63,7 @@ class RdoqPool {
   /// `choose_scales`: scales of rows are chosen by cost, not by their means alone.
   RdoqPool(const TensorPool& pool, bool choose_scales);
   /// The pool as it is after the stage's transforms.
-  RdoqPool(std::shared_ptr<const TransformStage> stage, bool choose_scales);
+  RdoqPool(const std::shared_ptr<const TransformStage>& stage, bool choose_scales);
 
   /// For plans that drop nothing: columns far below the others would lift the scales of whole rows.  \pre
   /// before prepare
