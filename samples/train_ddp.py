@@ -33,7 +33,7 @@ from torch import nn
 
 import jsq
 
-METHODS = ["sgd", "jointsq", "rdoq:preset=fast", "topk", "qsgd", "dgc", "powersgd"]
+METHODS = ["sgd", "jointsq", "rdoq", "topk", "qsgd", "dgc", "powersgd"]
 RATIOS = [20, 100, 1000]
 
 
