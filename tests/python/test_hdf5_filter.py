@@ -4,34 +4,21 @@ Run by ctest with HDF5_PLUGIN_PATH (the built plugin), JSQ_LIBRARY, JSQ_BIN and 
 compared with the frames of the module; what comes back with what these decode to, and with numpy.
 """
 import os
-import pathlib
 import subprocess
-import tempfile
 import unittest
 
 import h5py
 import numpy as np
 
 import jsq
+from fixtures import InFolder, gradient, nmse
 
 PROGRAM = os.environ["JSQ_BIN"]
 
 
-def gradient(*shape, seed=1, dtype=np.float32):
-    values = np.random.default_rng(seed).standard_t(3, size=shape) * 1e-3
-    return values.astype(dtype)
-
-
-def nmse(original, decoded):
-    original, decoded = np.asarray(original, np.float64), np.asarray(decoded, np.float64)
-    return ((decoded - original) ** 2).sum() / (original**2).sum()
-
-
-class InFile(unittest.TestCase):
+class InFile(InFolder):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
+        super().setUp()
         self.path = self.folder / "dump.h5"
 
     def written(self, values, chunks, *options, **keywords):

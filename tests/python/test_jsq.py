@@ -11,34 +11,19 @@ import pickle
 import re
 import subprocess
 import sys
-import tempfile
 import threading
 import unittest
 
 import numpy as np
 
+import fixtures
 import jsq
+from fixtures import gradient, nmse
 
 PROGRAM = os.environ["JSQ_BIN"]
 
 
-def gradient(*shape, seed=1, dtype=np.float32):
-    """Heavy-tailed, like a gradient."""
-    values = np.random.default_rng(seed).standard_t(3, size=shape) * 1e-3
-    return values.astype(dtype)
-
-
-def nmse(original, decoded):
-    original, decoded = np.asarray(original, np.float64), np.asarray(decoded, np.float64)
-    return ((decoded - original) ** 2).sum() / (original**2).sum()
-
-
-class InFolder(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
-
+class InFolder(fixtures.InFolder):
     def program(self, *arguments):
         """Runs jsq in the folder."""
         subprocess.run([PROGRAM, "-q", *arguments], cwd=self.folder, check=True)
