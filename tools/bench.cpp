@@ -159,29 +159,34 @@ BenchResult measure(const std::vector<float>& values, const CompressOptions& opt
     return timing.seconds.size() >= 3 &&
            (timing.total() >= min_time_seconds || timing.seconds.size() >= most_repetitions);
   };
-  while (!(enough(result.copy) && enough(result.compress) && enough(result.decompress))) {
-    // memcpy is far faster than the rest: several copies a round bring its median to rest without longer
-    // rounds.
-    for (int i = 0; i < 4; ++i)
-      result.copy.measure([&] {
-        // One call a thread: large copies bypass the cache, which is the speed that counts here.
-        const uint64_t piece = (values.size() + options.threads - 1) / options.threads;
-        in_pieces(values.size(), std::max<uint64_t>(1, piece), options.threads,
-                  [&](uint64_t first, uint64_t count) {
-                    std::memcpy(destination.data() + first, values.data() + first, count * sizeof(float));
-                  });
-      });
+  const auto copy = [&] {
+    // One call a thread: large copies bypass the cache, which is the speed that counts here.
+    const uint64_t piece = (values.size() + options.threads - 1) / options.threads;
+    in_pieces(values.size(), std::max<uint64_t>(1, piece), options.threads,
+              [&](uint64_t first, uint64_t count) {
+                std::memcpy(destination.data() + first, values.data() + first, count * sizeof(float));
+              });
+  };
+  const auto encode = [&] {
     frame.bytes.clear();
-    result.compress.measure([&] { result.report = compress(inputs, options, frame); }, clock.get());
-    const auto decompress = [&] {
-      FrameReader reader = FrameReader::from_bytes(frame.bytes);
-      reader.use(options.backend);
-      const uint64_t block = uint64_t(1) << reader.tensors()[0].block_log2;
-      in_pieces(values.size(), block, options.threads, [&](uint64_t first, uint64_t count) {
-        reader.read(0, first, std::span(destination).subspan(first, count));
-      });
-    };
-    result.decompress.measure(decompress, clock.get());
+    result.report = compress(inputs, options, frame);
+  };
+  const auto decode = [&] {
+    FrameReader reader = FrameReader::from_bytes(frame.bytes);
+    reader.use(options.backend);
+    const uint64_t block = uint64_t(1) << reader.tensors()[0].block_log2;
+    in_pieces(values.size(), block, options.threads, [&](uint64_t first, uint64_t count) {
+      reader.read(0, first, std::span(destination).subspan(first, count));
+    });
+  };
+  // In turns, so that all meet the same machine. Decompression is repeated until it has taken as long as
+  // compression, which need not run as often as what is faster.
+  while (!(enough(result.compress) && enough(result.decompress))) {
+    // memcpy is far faster than the rest: several copies bring its median to rest without more turns.
+    for (int i = 0; i < 4; ++i) result.copy.measure(copy);
+    result.compress.measure(encode, clock.get());
+    do result.decompress.measure(decode, clock.get());
+    while (!enough(result.decompress) && result.decompress.total() < result.compress.total());
   }
   result.nmse = distortion(values, destination).nmse();
   return result;
@@ -283,7 +288,7 @@ void add_bench(CLI::App& app, const GlobalOptions& global, std::function<int()>&
       ->type_name("COUNT");
   command
       ->add_option("--min-time", options->min_time_seconds,
-                   "Seconds to spend on each operation at least, and three repetitions (default: 1)")
+                   "Seconds to compress and to decompress at least, and three repetitions (default: 1)")
       ->type_name("SECONDS")
       ->check(CLI::Range(0.0, 3600.0));
   command->callback(
