@@ -753,9 +753,11 @@ void ClassWorkspace::prepare(const ClassComposition& composition, uint32_t eleme
   bits_.reserve(layout_.grid * layout_.bits_far);
 }
 
-void launch_tally(const ClassComposition& composition, const BlockView* blocks, uint32_t count,
-                  ClassCounts* tallied, ClassCounts* counted, BlockResult* results, ClassWorkspace& workspace,
-                  const Stream& stream) {
+namespace {
+
+/// What tallies and encodes have alike.
+Arguments common_arguments(const ClassComposition& composition, const BlockView* blocks, uint32_t count,
+                           BlockResult* results, ClassWorkspace& workspace) {
   Arguments a{};
   a.composition = composition;
   a.layout = workspace.layout();
@@ -765,6 +767,15 @@ void launch_tally(const ClassComposition& composition, const BlockView* blocks, 
   a.kept_far = workspace.kept();
   a.words_far = workspace.words();
   a.bits_far = workspace.bits();
+  return a;
+}
+
+}  // namespace
+
+void launch_tally(const ClassComposition& composition, const BlockView* blocks, uint32_t count,
+                  ClassCounts* tallied, ClassCounts* counted, BlockResult* results, ClassWorkspace& workspace,
+                  const Stream& stream) {
+  Arguments a = common_arguments(composition, blocks, count, results, workspace);
   a.tallied = tallied;
   a.counted = counted;
   launch<Work::tally>(a, stream);
@@ -773,15 +784,7 @@ void launch_tally(const ClassComposition& composition, const BlockView* blocks, 
 void launch_encode(const ClassComposition& composition, const RansSymbol* symbols, const BlockView* blocks,
                    uint32_t count, uint32_t* out, uint64_t capacity, unsigned long long* used,
                    BlockResult* results, ClassWorkspace& workspace, const Stream& stream) {
-  Arguments a{};
-  a.composition = composition;
-  a.layout = workspace.layout();
-  a.blocks = blocks;
-  a.count = count;
-  a.results = results;
-  a.kept_far = workspace.kept();
-  a.words_far = workspace.words();
-  a.bits_far = workspace.bits();
+  Arguments a = common_arguments(composition, blocks, count, results, workspace);
   a.symbols = symbols;
   a.out = out;
   a.capacity = capacity;

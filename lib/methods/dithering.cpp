@@ -14,6 +14,7 @@
 #include "kernels/cpu/uniforms.hpp"
 #include "lib/core/bytes.hpp"
 #include "lib/core/device.hpp"
+#include "lib/methods/level_device_decoder.hpp"
 #include "lib/methods/options.hpp"
 #include "lib/methods/passes.hpp"
 #include "lib/packers/level_device.hpp"
@@ -118,35 +119,6 @@ cuda::LevelTensor level_tensor(const Grid& grid, float scale) {
   return tensor;
 }
 
-class DitherDeviceDecoder final : public DeviceBlockDecoder {
- public:
-  explicit DitherDeviceDecoder(const StoredDither& stored)
-      : stored_(stored), decoder_(on_device([&] {
-          return cuda::make_level_decoder(level_tensor(stored.grid, stored.scale), uint32_t(stored.bucket));
-        })) {}
-  void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
-              std::span<uint8_t> sound) override {
-    std::vector<cuda::LevelDecoder::Block> wanted;
-    for (const Block& block : blocks) {
-      cuda::LevelDecoder::Block head;
-      head.offset = block.offset;
-      head.bytes = block.bytes;
-      head.first = block.first;
-      head.count = block.count;
-      head.zero = block.bytes == 0;
-      if (!head.zero)
-        read_level_head(bytes.substr(size_t(block.offset), size_t(block.bytes)), stored_.grid.range(),
-                        buckets_of(stored_.bucket, block.count), head);
-      wanted.push_back(head);
-    }
-    on_device([&] { decoder_->decode(bytes, wanted, values, sound); });
-  }
-
- private:
-  StoredDither stored_;
-  std::unique_ptr<cuda::LevelDecoder> decoder_;
-};
-
 class DitherDecoder final : public MethodDecoder {
  public:
   DitherDecoder(std::string_view name, std::string_view parameters, std::string_view what)
@@ -170,7 +142,11 @@ class DitherDecoder final : public MethodDecoder {
   }
 
   std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {
-    return std::make_unique<DitherDeviceDecoder>(stored_);
+    return std::make_unique<LevelDeviceDecoder>(
+        level_tensor(stored_.grid, stored_.scale), uint32_t(stored_.bucket),
+        [stored = stored_](std::string_view block, cuda::LevelDecoder::Block& head) {
+          read_level_head(block, stored.grid.range(), buckets_of(stored.bucket, head.count), head);
+        });
   }
 
   /// In the options of the method that the frame names.

@@ -8,6 +8,7 @@
 #include "kernels/cpu/signs.hpp"
 #include "lib/core/bytes.hpp"
 #include "lib/core/device.hpp"
+#include "lib/methods/level_device_decoder.hpp"
 #include "lib/methods/passes.hpp"
 #include "lib/packers/level_device.hpp"
 #include "lib/packers/levels.hpp"
@@ -37,30 +38,6 @@ cuda::LevelTensor sign_tensor(float magnitude) {
   return tensor;
 }
 
-class SignDeviceDecoder final : public DeviceBlockDecoder {
- public:
-  explicit SignDeviceDecoder(float magnitude)
-      : decoder_(on_device([&] { return cuda::make_level_decoder(sign_tensor(magnitude), 0); })) {}
-  void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
-              std::span<uint8_t> sound) override {
-    std::vector<cuda::LevelDecoder::Block> wanted;
-    for (const Block& block : blocks) {
-      cuda::LevelDecoder::Block head;
-      head.offset = block.offset;
-      head.bytes = block.bytes;
-      head.first = block.first;
-      head.count = block.count;
-      head.zero = block.bytes == 0;
-      head.width = 1;
-      wanted.push_back(head);
-    }
-    on_device([&] { decoder_->decode(bytes, wanted, values, sound); });
-  }
-
- private:
-  std::unique_ptr<cuda::LevelDecoder> decoder_;
-};
-
 class SignDecoder final : public MethodDecoder {
  public:
   SignDecoder(std::string_view name, std::string_view parameters, std::string_view what) : name_(name) {
@@ -76,7 +53,9 @@ class SignDecoder final : public MethodDecoder {
     apply_signs(signs, magnitude_, values);
   }
   std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {
-    return std::make_unique<SignDeviceDecoder>(magnitude_);
+    return std::make_unique<LevelDeviceDecoder>(
+        sign_tensor(magnitude_), 0,
+        [](std::string_view, cuda::LevelDecoder::Block& head) { head.width = 1; });
   }
   std::string describe() const override { return std::string(name_); }
 
