@@ -13,8 +13,8 @@
 
 #include "formats/wire/directory.hpp"
 #include "jsq/error.hpp"
+#include "jsq/method.hpp"
 #include "lib/core/bytes.hpp"
-#include "lib/methods/method.hpp"
 
 namespace {
 
@@ -28,10 +28,11 @@ void save(const std::string& target, const std::string& name, std::string_view b
   std::ofstream(out_folder / target / name, std::ios::binary).write(bytes.data(), std::streamsize(bytes.size()));
 }
 
-/// What block.cpp reads: the tensor, the block's place in it, the parameter set, the block.
-std::string block_input(const TensorInfo& info, uint32_t tensor, size_t block, std::string_view parameters,
+/// What block.cpp reads: the method, the tensor, the block's place in it, the parameter set, the block.
+std::string block_input(const TensorInfo& info, uint32_t tensor, size_t block, const wire::ParameterSet& set,
                         std::string_view payload) {
   ByteWriter out;
+  out.u8(uint8_t(set.method_id));
   out.u8(uint8_t(int(info.dtype) - 1));
   std::vector<uint64_t> shape = info.shape;
   if (shape.size() > 4 || std::any_of(shape.begin(), shape.end(), [](uint64_t extent) { return extent > 65535; }))
@@ -40,8 +41,8 @@ std::string block_input(const TensorInfo& info, uint32_t tensor, size_t block, s
   for (uint64_t extent : shape) out.u16(uint16_t(extent));
   out.u8(uint8_t(block));
   out.u8(uint8_t(tensor));
-  out.u16(uint16_t(parameters.size()));
-  out.raw(parameters);
+  out.u16(uint16_t(set.bytes.size()));
+  out.raw(set.bytes);
   out.raw(payload);
   return out.take();
 }
@@ -74,13 +75,12 @@ void take_apart(const std::string& name, std::string_view bytes) {
     const std::string place = name + "." + std::to_string(t);
     if (!tensor.info.attachment.empty()) save("attachments", place, std::string(1, '\0') + tensor.info.attachment);
     const wire::ParameterSet& set = directory.sets[tensor.parameter_set];
-    const std::string method(method_with_id(set.method_id).info.name);
     uint64_t at = tensor.first_byte;
     for (size_t b = 0; b < tensor.block_bytes.size() && b < 4; ++b) {
       const uint64_t length = tensor.block_bytes[b];
       const std::string_view payload = length == 0 ? "" : bytes.substr(size_t(at) + wire::checksum_bytes, size_t(length));
       if (set.bytes.size() <= 65535 && payload.size() < 65536)
-        save("block." + method, place + "." + std::to_string(b), block_input(tensor.info, uint32_t(t), b, set.bytes, payload));
+        save("block", place + "." + std::to_string(b), block_input(tensor.info, uint32_t(t), b, set, payload));
       if (length != 0) at += length + wire::checksum_bytes;
     }
     if (tensor.exception_bytes != 0 && tensor.block_bytes.size() == 1 && tensor.info.elements() < 65536) {
