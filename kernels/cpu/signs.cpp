@@ -13,6 +13,7 @@ namespace jsq::cpu::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
+#if HWY_CAP_GE256
 constexpr auto reversed_bits = [] {
   std::array<uint8_t, 256> table{};
   for (uint32_t byte = 0; byte < 256; ++byte)
@@ -20,6 +21,7 @@ constexpr auto reversed_bits = [] {
       table[byte] = uint8_t(table[byte] | (byte >> bit & 1) << (7 - bit));
   return table;
 }();
+#endif
 
 HWY_INLINE uint8_t signs_of_eight(const float* values, size_t count) {
   uint32_t byte = 0;

@@ -31,7 +31,7 @@ constexpr double profit[4] = {0, 15.0 / 16, 15.0 / 256, 255.0 / 65536};
 class Reallocator {
  public:
   Reallocator(const MagnitudeIndex& index, const WidthSet& widths, ClassCounts state)
-      : index_(index), state_(std::move(state)), add_{EnergyOfRank(index), EnergyOfRank(index), EnergyOfRank(index), EnergyOfRank(index)},
+      : state_(std::move(state)), add_{EnergyOfRank(index), EnergyOfRank(index), EnergyOfRank(index), EnergyOfRank(index)},
         drop_(add_) {
     for (const MagnitudeIndex::Cell& cell : index.cells()) total_ += double(cell.count) * cell.energy();
     noise_ = modelled_noise(widths, state_, index);
@@ -76,7 +76,6 @@ class Reallocator {
     return -fall / total_;
   }
 
-  const MagnitudeIndex& index_;
   ClassCounts state_;
   std::array<EnergyOfRank, 4> add_;
   std::array<EnergyOfRank, 4> drop_;

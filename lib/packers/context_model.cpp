@@ -310,11 +310,8 @@ void fit_shifted(ContextModel& model, std::span<const MagnitudeCounts> counts, b
 void fit_escapes(ContextModel& model, const EscapeCounts& counts, bool open) {
   model.has_escapes = false;
   uint32_t seen = 0;
-  uint64_t total = 0;
-  for (uint32_t k = 0; k < 32; ++k) {
-    total += counts[k];
+  for (uint32_t k = 0; k < 32; ++k)
     if (counts[k]) seen = k;
-  }
   for (const Ladder& ladder : model.tables) model.has_escapes = model.has_escapes || !ladder.closed;
   for (const Ladder& ladder : model.shifted) model.has_escapes = model.has_escapes || !ladder.closed;
   if (!model.has_escapes) return;
