@@ -32,72 +32,120 @@ struct RoundKeys {
   }
 };
 
+/// How a word becomes an element of the output.
+template <class Number>
+struct Numbers;
+template <>
+struct Numbers<uint32_t> {
+  static uint32_t of_word(uint32_t word) { return word; }
+};
+template <>
+struct Numbers<float> {
+  static float of_word(uint32_t word) { return float(int32_t(word >> 8)) * 0x1p-24f; }  // as uniform_of_word
+};
+
 #if HWY_TARGET == HWY_SCALAR
 
 constexpr size_t counters = 1;
 
-void random_batch(const Stream& stream, const RoundKeys&, uint64_t quad, uint32_t* HWY_RESTRICT words) {
+template <class Number>
+void random_batch(const Stream& stream, const RoundKeys&, uint64_t quad, Number* HWY_RESTRICT out) {
   const element::PhiloxBlock block =
       element::philox4x32_10({{uint32_t(quad), uint32_t(quad >> 32), stream.tensor, stream.purpose}},
                              uint32_t(stream.seed), uint32_t(stream.seed >> 32));
-  for (size_t i = 0; i < 4; ++i) words[i] = block.word[i];
+  for (size_t i = 0; i < 4; ++i) out[i] = Numbers<Number>::of_word(block.word[i]);
 }
 
 #else
 
-constexpr size_t counters = 16;
+using Wide = hn::CappedTag<uint64_t, 8>;
+constexpr size_t vector_counters = hn::MaxLanes(Wide());
+/// Four vectors of counters side by side: a round has five cycles of latency and a fraction of that in work,
+/// more than a processor looks ahead by itself.
+constexpr size_t counters = 4 * vector_counters;
 
-/// The words of `counters` consecutive blocks from `quad` on, in the order of their elements. A 64-bit lane
-/// holds a word of one counter in its lower half; the upper half holds anything, and the multiplication
-/// ignores it.
-void random_batch(const Stream& stream, const RoundKeys& keys, uint64_t quad, uint32_t* HWY_RESTRICT words) {
-  const hn::CappedTag<uint64_t, counters> d64;
-  const hn::Repartition<uint32_t, decltype(d64)> d32;
-  const auto product = [&](auto a, auto b)
-                           HWY_ATTR { return hn::MulEven(hn::BitCast(d32, a), hn::BitCast(d32, b)); };
-  const auto multiplier0 = hn::Set(d64, 0xD2511F53u), multiplier1 = hn::Set(d64, 0xCD9E8D57u);
-  for (size_t l = 0; l < counters; l += hn::Lanes(d64)) {
-    auto c0 = hn::Add(hn::Set(d64, quad + l), hn::Iota(d64, 0));
-    auto c1 = hn::ShiftRight<32>(c0);
-    auto c2 = hn::Set(d64, stream.tensor), c3 = hn::Set(d64, stream.purpose);
-    for (int round = 0; round < rounds; ++round) {
-      const auto product0 = product(multiplier0, c0), product1 = product(multiplier1, c2);
-      c0 = hn::Xor3(hn::ShiftRight<32>(product1), c1, hn::Set(d64, keys.first[round]));
-      c1 = product1;
-      c2 = hn::Xor3(hn::ShiftRight<32>(product0), c3, hn::Set(d64, keys.second[round]));
-      c3 = product0;
-    }
-    const auto lower = hn::Set(d64, 0xffffffffu);
-    const auto first_two = hn::Or(hn::And(c0, lower), hn::ShiftLeft<32>(c1));
-    const auto last_two = hn::Or(hn::And(c2, lower), hn::ShiftLeft<32>(c3));
-    hn::StoreInterleaved2(first_two, last_two, d64, reinterpret_cast<uint64_t*>(words + 4 * l));
+HWY_INLINE void store_words(hn::Vec<Wide> first_two, hn::Vec<Wide> last_two, uint32_t* out) {
+  hn::StoreInterleaved2(first_two, last_two, Wide(), reinterpret_cast<uint64_t*>(out));
+}
+HWY_INLINE void store_words(hn::Vec<Wide> first_two, hn::Vec<Wide> last_two, float* out) {
+  const hn::Repartition<uint32_t, Wide> d32;
+  const hn::Repartition<int32_t, Wide> di;
+  const hn::Repartition<float, Wide> df;
+  const auto uniform = [&](auto words) HWY_ATTR {
+    const auto upper = hn::BitCast(di, hn::ShiftRight<8>(hn::BitCast(d32, words)));
+    return hn::BitCast(Wide(), hn::Mul(hn::ConvertTo(df, upper), hn::Set(df, 0x1p-24f)));
+  };
+  hn::StoreInterleaved2(uniform(first_two), uniform(last_two), Wide(), reinterpret_cast<uint64_t*>(out));
+}
+
+/// The four words of each counter of a vector, in the lower halves of 64-bit lanes. The upper halves hold
+/// anything, and the multiplication ignores them.
+struct CounterWords {
+  hn::Vec<Wide> w0, w1, w2, w3;
+
+  HWY_INLINE CounterWords(const Stream& stream, uint64_t quad) {
+    const Wide d64;
+    w0 = hn::Add(hn::Set(d64, quad), hn::Iota(d64, 0));
+    w1 = hn::ShiftRight<32>(w0);
+    w2 = hn::Set(d64, stream.tensor);
+    w3 = hn::Set(d64, stream.purpose);
   }
+  HWY_INLINE void next_round(hn::Vec<Wide> key0, hn::Vec<Wide> key1) {
+    const Wide d64;
+    const hn::Repartition<uint32_t, Wide> d32;
+    const auto product0 = hn::MulEven(hn::Set(d32, 0xD2511F53u), hn::BitCast(d32, w0)),
+               product1 = hn::MulEven(hn::Set(d32, 0xCD9E8D57u), hn::BitCast(d32, w2));
+    w0 = hn::Xor3(hn::ShiftRight<32>(product1), w1, key0);
+    w1 = product1;
+    w2 = hn::Xor3(hn::ShiftRight<32>(product0), w3, key1);
+    w3 = product0;
+  }
+  template <class Number>
+  HWY_INLINE void store(Number* out) const {
+    const auto lower = hn::Set(Wide(), 0xffffffffu);
+    store_words(hn::Or(hn::And(w0, lower), hn::ShiftLeft<32>(w1)),
+                hn::Or(hn::And(w2, lower), hn::ShiftLeft<32>(w3)), out);
+  }
+};
+
+/// The numbers of `counters` consecutive blocks from `quad` on, in the order of their elements.
+template <class Number>
+void random_batch(const Stream& stream, const RoundKeys& keys, uint64_t quad, Number* HWY_RESTRICT out) {
+  const Wide d64;
+  constexpr size_t n = vector_counters;
+  CounterWords a(stream, quad), b(stream, quad + n), c(stream, quad + 2 * n), d(stream, quad + 3 * n);
+  for (int round = 0; round < rounds; ++round) {
+    const auto key0 = hn::Set(d64, keys.first[round]), key1 = hn::Set(d64, keys.second[round]);
+    a.next_round(key0, key1);
+    b.next_round(key0, key1);
+    c.next_round(key0, key1);
+    d.next_round(key0, key1);
+  }
+  a.store(out);
+  b.store(out + 4 * n);
+  c.store(out + 8 * n);
+  d.store(out + 12 * n);
 }
 
 #endif
 
 constexpr size_t words_of_batch = 4 * counters;
 
-void store(const uint32_t* words, size_t count, uint32_t* out) {
-  for (size_t i = 0; i < count; ++i) out[i] = words[i];
-}
-void store(const uint32_t* words, size_t count, float* out) {
-  for (size_t i = 0; i < count; ++i) out[i] = float(int32_t(words[i] >> 8)) * 0x1p-24f;  // as uniform_of_word
-}
-
 template <class Number>
 void fill(const Stream& stream, uint64_t first_element, Number* out, size_t count) {
-  HWY_ALIGN uint32_t words[words_of_batch];
+  HWY_ALIGN Number part[words_of_batch];
   const RoundKeys keys(stream.seed);
   uint64_t quad = first_element / 4;
   size_t skipped = size_t(first_element % 4), done = 0;
   for (; done < count; quad += counters) {
-    random_batch(stream, keys, quad, words);
+    if (skipped == 0 && count - done >= words_of_batch) {
+      random_batch(stream, keys, quad, out + done);
+      done += words_of_batch;
+      continue;
+    }
+    random_batch(stream, keys, quad, part);
     const size_t n = count - done < words_of_batch - skipped ? count - done : words_of_batch - skipped;
-    if (n == words_of_batch)
-      store(words, words_of_batch, out + done);
-    else
-      store(words + skipped, n, out + done);
+    for (size_t i = 0; i < n; ++i) out[done + i] = part[skipped + i];
     done += n;
     skipped = 0;
   }
