@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/cpu/bit_io.hpp"
+#include "kernels/cpu/level_signs.hpp"
 #include "kernels/cpu/levels.hpp"
 #include "kernels/cpu/rans_stream.hpp"
 #include "lib/core/bytes.hpp"
@@ -145,50 +146,11 @@ void write_raw(std::span<const int32_t> levels, const uint16_t* tokens, TokenSch
   out.resize(at + bytes);
 }
 
-/// The sign bits of the levels in four, the first one the most significant, by which of them are not zero and
-/// which are negative.
-struct FourSigns {
-  uint8_t bits, count;
-};
-constexpr auto four_signs = [] {
-  std::array<FourSigns, 256> table{};
-  for (uint32_t nonzero = 0; nonzero < 16; ++nonzero)
-    for (uint32_t negative = 0; negative < 16; ++negative)
-      for (uint32_t k = 0; k < 4; ++k) {
-        if (!(nonzero >> k & 1)) continue;
-        FourSigns& signs = table[nonzero << 4 | negative];
-        signs.bits = uint8_t(signs.bits << 1 | (negative >> k & 1));
-        ++signs.count;
-      }
-  return table;
-}();
-
 /// The third part where no token has raw bits: a sign for each level that is not zero, `total` in all.
 void write_signs(std::span<const int32_t> levels, uint64_t total, std::string& out) {
-  constexpr size_t batch = 4096;
   const size_t at = out.size(), bytes = size_t((total + 7) / 8);
   out.resize(at + bytes + sizeof(uint64_t));
-  char* next = out.data() + at;
-  uint64_t window = 0, nonzero[batch / 64], negative[batch / 64];
-  uint32_t filled = 0;
-  for (size_t first = 0; first < levels.size(); first += batch) {
-    const auto part = levels.subspan(first, std::min(batch, levels.size() - first));
-    cpu::level_masks(part, nonzero, negative);
-    for (size_t w = 0; w < (part.size() + 63) / 64; ++w)
-      for (uint32_t half = 0; half < 64; half += 32) {
-        auto any = uint32_t(nonzero[w] >> half), minus = uint32_t(negative[w] >> half);
-        for (uint32_t k = 0; k < 8; ++k, any >>= 4, minus >>= 4) {
-          const FourSigns signs = four_signs[(any & 15) << 4 | (minus & 15)];
-          filled += signs.count;
-          window |= uint64_t(signs.bits) << (64 - filled) % 64;  // nothing yet and nothing to put: 0 << 0
-        }
-        const uint64_t word = __builtin_bswap64(window);
-        std::memcpy(next, &word, sizeof(word));
-        next += filled / 8;
-        window <<= filled / 8 * 8;
-        filled %= 8;
-      }
-  }
+  cpu::pack_level_signs(levels, out.data() + at);
   out.resize(at + bytes);
 }
 
@@ -231,6 +193,21 @@ void read_tokens(std::string_view stream, const EntropyLevelHead& head, size_t n
   decoder.next_groups(slots.data(), {&table, 1}, whole, tokens);
   for (size_t i = whole; i < n; ++i) tokens[i] = uint8_t(decoder.next(slots.data()));
   if (!decoder.finished()) damaged_levels(what, "the entropy-coded tokens do not end where they should");
+}
+
+/// Levels from tokens without raw bits, and their signs.
+void read_signs(std::string_view bytes, std::span<const uint8_t> tokens, LevelRange range,
+                std::span<int32_t> levels, std::string_view what) {
+  uint64_t bits = 0;
+  if (has_sign_bits(range))
+    bits = cpu::restore_level_signs(tokens, bytes, levels);
+  else
+    for (size_t i = 0; i < levels.size(); ++i) levels[i] = signed_level(tokens[i], range.high == 0);
+  const bool padded = bits % 8 != 0 && bytes.size() == bits / 8 + 1 &&
+                      (uint8_t(bytes[size_t(bits / 8)]) & (0xffu >> bits % 8)) == 0;
+  if (!padded && (bits % 8 != 0 || bytes.size() != bits / 8))
+    damaged_levels(what, "the sign bits do not end where they should, or their padding is not zero");
+  check_levels(levels, range, what);
 }
 
 /// Levels from their tokens, signs and low bits.
@@ -348,7 +325,13 @@ void unpack_entropy_levels(std::string_view bytes, LevelRange range, std::span<i
     std::memset(tokens.data(), int(head.token), levels.size());
   else
     read_tokens(bytes.substr(head.stream_at, head.stream_bytes), head, levels.size(), tokens.data(), what);
-  read_raw(bytes.substr(head.stream_at + head.stream_bytes), head.scheme, tokens.data(), range, levels, what);
+  const std::string_view rest = bytes.substr(head.stream_at + head.stream_bytes);
+  const bool plain = std::all_of(head.frequencies.begin() + std::ptrdiff_t(head.scheme.direct),
+                                 head.frequencies.end(), [](uint32_t f) { return f == 0; });
+  if (plain)
+    read_signs(rest, std::span(tokens).first(levels.size()), range, levels, what);
+  else
+    read_raw(rest, head.scheme, tokens.data(), range, levels, what);
 }
 
 }  // namespace jsq
