@@ -95,6 +95,28 @@ struct SparseScheme::Block {
     sent.resize(coded);
     codes.resize(coded);
   }
+  /// Sends the signs and magnitudes of the kept whose levels are not zero, without a branch that would depend
+  /// on what was drawn.
+  void send_levels() {
+    sent.resize(kept.size());
+    codes.resize(kept.size());
+    magnitudes.resize(kept.size());
+    const uint32_t* from = kept.data();
+    uint32_t* to = sent.data();
+    uint8_t* signs = codes.data();
+    int32_t* sizes = magnitudes.data();
+    size_t next = 0;
+    for (const int32_t level : levels) {
+      to[next] = *from++;
+      signs[next] = level < 0;
+      sizes[next] = std::abs(level) - 1;
+      next += level != 0;
+    }
+    coded = next;
+    sent.resize(next);
+    codes.resize(next);
+    magnitudes.resize(next);
+  }
   /// Not inlined: the compiler would otherwise look the thread's copy up again inside the loops.
   [[gnu::noinline]] static Block& of_thread() {
     static thread_local Block block;
@@ -608,16 +630,9 @@ void SparseScheme::code_levels(size_t t, const BlockPlace& place, std::span<cons
       list->drawn = true;
     }
   }
-  block.magnitudes.clear();
-  for (size_t k = 0; k < kept; ++k) {
-    const int32_t level = block.levels[k];
-    if (level == 0) continue;
-    if (!decoded.empty()) decoded[block.kept[k]] = block.level_values[k];
-    ++block.coded;
-    if (!stores_map()) continue;
-    block.send(block.kept[k], level < 0);
-    block.magnitudes.push_back(std::abs(level) - 1);
-  }
+  if (!decoded.empty())
+    for (size_t k = 0; k < kept; ++k) decoded[block.kept[k]] = block.level_values[k];
+  block.send_levels();
   block.value_entropy_bits = 32 + (stores_map() ? double(block.coded) + level_entropy_bits(block.magnitudes)
                                                 : level_entropy_bits(block.levels));
 }
