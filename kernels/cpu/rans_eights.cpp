@@ -147,15 +147,18 @@ uint16_t* encode(const uint16_t* ids, size_t groups, const RansSymbol* table, ui
 #if HWY_TARGET <= HWY_AVX3
 
 /// States are the lower halves of 64-bit lanes, so that neither products nor quotients have to be put
-/// together, and a state waits for two multiplications alone.
+/// together. Of a 64-bit lane that is looked up, the lower half belongs to one step and the upper half to the
+/// next: shuffles, of which there are few units, are shared by two.
 uint16_t* encode_small(const uint16_t* ids, size_t groups, const RansSymbol* table, size_t symbols,
                        uint32_t* states, uint16_t* out) {
   constexpr size_t most = element::rans_max_symbols;
-  alignas(64) uint32_t intervals[most] = {}, multipliers[most] = {}, addends[most] = {}, shifts[most] = {};
+  alignas(64) uint32_t intervals[most] = {}, longest[most] = {}, multipliers[most] = {}, addends[most] = {},
+                       shifts[most] = {};
   for (size_t s = 0; s < symbols; ++s) {
     if (table[s].frequency == 0) continue;
     const ExactDivision division = exact_division(table[s].frequency);
-    intervals[s] = table[s].start | uint32_t(table[s].frequency) << 16;
+    intervals[s] = uint32_t(element::rans_total - table[s].frequency) | uint32_t(table[s].start) << 16;
+    longest[s] = uint32_t((uint64_t(table[s].frequency) << 20) - 1);
     multipliers[s] = division.multiplier;
     addends[s] = division.addend;
     shifts[s] = division.shift;
@@ -164,47 +167,47 @@ uint16_t* encode_small(const uint16_t* ids, size_t groups, const RansSymbol* tab
   const hn::FixedTag<uint32_t, 8> d32;
   const hn::FixedTag<uint64_t, 8> d64;
   const hn::FixedTag<int64_t, 8> di;
-  const hn::FixedTag<uint16_t, 16> d16;
   const hn::FixedTag<uint16_t, 8> dw;
   const hn::FixedTag<uint8_t, 16> d8;
-  const auto all_intervals = hn::Load(du, intervals), all_multipliers = hn::Load(du, multipliers),
-             all_addends = hn::Load(du, addends), all_shifts = hn::Load(du, shifts);
-  const auto low_half = hn::Set(d64, 0xffffu), frequency_bits = hn::Set(d64, 0xffff0000u),
-             total = hn::Set(d64, element::rans_total);
+  const auto all_intervals = hn::Load(du, intervals), all_longest = hn::Load(du, longest),
+             all_multipliers = hn::Load(du, multipliers), all_addends = hn::Load(du, addends),
+             all_shifts = hn::Load(du, shifts);
+  const auto low_half = hn::Set(d64, 0xffffu), low = hn::Set(d64, 0xffffffffu);
   auto x = hn::PromoteTo(d64, hn::LoadU(d32, states));
   const auto product = [](auto a, auto b) HWY_ATTR {
     return hn::MulEven(hn::BitCast(hn::FixedTag<uint32_t, 16>(), a),
                        hn::BitCast(hn::FixedTag<uint32_t, 16>(), b));
   };
-  const auto step = [&](auto interval32, auto multiplier32, auto addend32, auto shift32) HWY_ATTR {
-    const auto interval = hn::PromoteTo(d64, interval32);
-    const auto frequency = hn::ShiftRight<16>(interval);
-    const auto stays =
-        hn::Gt(hn::BitCast(di, hn::ShiftLeft<4>(hn::And(interval, frequency_bits))), hn::BitCast(di, x));
+  // Upper halves of the multiplier hold anything.
+  const auto step = [&](auto interval, auto most_kept, auto multiplier, auto addend, auto shift) HWY_ATTR {
+    const auto emits = hn::Gt(hn::BitCast(di, x), hn::BitCast(di, most_kept));
     uint8_t bits[8];
-    hn::StoreMaskBits(di, stays, bits);
-    const auto emits = uint8_t(~bits[0]);
+    hn::StoreMaskBits(di, emits, bits);
     const auto words = hn::BitCast(d8, hn::TruncateTo(dw, x));
-    hn::StoreU(hn::BitCast(dw, hn::TableLookupBytes(words, hn::LoadU(d8, shuffles[emits].data()))), dw,
+    hn::StoreU(hn::BitCast(dw, hn::TableLookupBytes(words, hn::LoadU(d8, shuffles[bits[0]].data()))), dw,
                out - 8);
-    out -= unsigned(__builtin_popcount(emits));
-    x = hn::IfThenElse(hn::RebindMask(d64, stays), x, hn::ShiftRight<16>(x));
-    const auto quotient =
-        hn::Shr(hn::Add(product(x, hn::PromoteTo(d64, multiplier32)), hn::PromoteTo(d64, addend32)),
-                hn::PromoteTo(d64, shift32));
+    out -= unsigned(__builtin_popcount(bits[0]));
+    // Quotients of both states that are possible: waiting for the comparison would take longer.
+    const auto divided =
+        [&](auto state) HWY_ATTR { return hn::Shr(hn::Add(product(state, multiplier), addend), shift); };
+    const auto shorter = hn::ShiftRight<16>(x);
+    const auto quotient = hn::IfThenElse(hn::RebindMask(d64, emits), divided(shorter), divided(x));
+    x = hn::IfThenElse(hn::RebindMask(d64, emits), shorter, x);
     // 4096 q + r + start, where r = x - q f.
-    x = hn::Add(hn::Add(x, hn::And(interval, low_half)), product(quotient, hn::Sub(total, frequency)));
+    x = hn::Add(hn::Add(x, hn::ShiftRight<16>(interval)), product(quotient, hn::And(interval, low_half)));
   };
   size_t g = groups;
   for (; g >= 2; g -= 2) {
-    const auto at = hn::IndicesFromVec(du, hn::PromoteTo(du, hn::LoadU(d16, ids + 8 * (g - 2))));
-    const auto interval = hn::TableLookupLanes(all_intervals, at),
-               multiplier = hn::TableLookupLanes(all_multipliers, at),
-               addend = hn::TableLookupLanes(all_addends, at), shift = hn::TableLookupLanes(all_shifts, at);
-    step(hn::UpperHalf(d32, interval), hn::UpperHalf(d32, multiplier), hn::UpperHalf(d32, addend),
-         hn::UpperHalf(d32, shift));
-    step(hn::LowerHalf(d32, interval), hn::LowerHalf(d32, multiplier), hn::LowerHalf(d32, addend),
-         hn::LowerHalf(d32, shift));
+    const auto first = hn::PromoteTo(d64, hn::PromoteTo(d32, hn::LoadU(dw, ids + 8 * (g - 1)))),
+               second = hn::PromoteTo(d64, hn::PromoteTo(d32, hn::LoadU(dw, ids + 8 * (g - 2))));
+    const auto at = hn::IndicesFromVec(du, hn::BitCast(du, hn::Or(first, hn::ShiftLeft<32>(second))));
+    const auto of = [&](auto all) HWY_ATTR { return hn::BitCast(d64, hn::TableLookupLanes(all, at)); };
+    const auto interval = of(all_intervals), most_kept = of(all_longest), multiplier = of(all_multipliers),
+               addend = of(all_addends), shift = of(all_shifts);
+    step(hn::And(interval, low), hn::And(most_kept, low), multiplier, hn::And(addend, low),
+         hn::And(shift, low));
+    step(hn::ShiftRight<32>(interval), hn::ShiftRight<32>(most_kept), hn::ShiftRight<32>(multiplier),
+         hn::ShiftRight<32>(addend), hn::ShiftRight<32>(shift));
   }
   hn::StoreU(hn::TruncateTo(d32, x), d32, states);
   return g == 0 ? out : encode(ids, g, table, states, out);
