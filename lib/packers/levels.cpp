@@ -202,7 +202,7 @@ void unpack_base243(std::string_view bytes, LevelRange range, std::span<int32_t>
 
 // ---- Elias layouts
 
-/// Calls f(index) for every level that is not zero, in order, until it returns false.
+/// Calls f(index) for every level that is not zero, in order.
 template <class F>
 void each_nonzero(std::span<const int32_t> levels, F f) {
   constexpr size_t batch = 4096;
@@ -212,7 +212,7 @@ void each_nonzero(std::span<const int32_t> levels, F f) {
     cpu::level_masks(part, nonzero, negative);
     for (size_t w = 0; w < (part.size() + 63) / 64; ++w)
       for (uint64_t rest = nonzero[w]; rest != 0; rest &= rest - 1)
-        if (!f(uint32_t(first + 64 * w) + uint32_t(std::countr_zero(rest)))) return;
+        f(uint32_t(first + 64 * w) + uint32_t(std::countr_zero(rest)));
   }
 }
 
@@ -224,7 +224,6 @@ void pack_sparse(std::span<const int32_t> levels, uint64_t nonzeros, std::string
     put_omega(bits, at - next + 1, sign_bit(levels[at]), 1);
     put_omega(bits, magnitude_of(levels[at]));
     next = at + 1;
-    return true;
   });
   bits.align();
 }
@@ -286,18 +285,75 @@ uint64_t sparse_level_bits(const LevelHistogram& histogram) {
   return bits;
 }
 
+/// What the codes of gaps take beyond a bit each, counted for all levels of a word at once. A gap of g zeros
+/// is coded as g + 1, whose length depends on its binary length alone: it grows where g reaches 1, 3, 7, 15,
+/// 31 and 63, and longer gaps are rare enough to be taken one by one.
+class GapBits {
+ public:
+  uint64_t bits() const { return bits_; }
+  /// The next 64 levels; bits of `nonzero` behind the last level are 0.
+  void add(uint64_t nonzero) {
+    // Run r of a position: as many levels before it are zeros. The runs of the word before reach into this
+    // one.
+    Runs now;
+    now.one = behind(~nonzero, ~last_nonzero_, 1);
+    const uint64_t two = now.one & behind(now.one, last_.one, 1);
+    now.two = two;
+    now.three = two & behind(now.one, last_.one, 2);
+    now.four = two & behind(two, last_.two, 2);
+    now.seven = now.four & behind(now.three, last_.three, 4);
+    now.eight = now.four & behind(now.four, last_.four, 4);
+    now.fifteen = now.eight & behind(now.seven, last_.seven, 8);
+    now.sixteen = now.eight & behind(now.eight, last_.eight, 8);
+    now.thirty_one = now.sixteen & behind(now.fifteen, last_.fifteen, 16);
+    now.thirty_two = now.sixteen & behind(now.sixteen, last_.sixteen, 16);
+    const uint64_t long_gap = nonzero & now.thirty_two & behind(now.thirty_one, last_.thirty_one, 32);
+    bits_ += count(nonzero & now.one) * growth(2) + count(nonzero & now.three) * growth(4) +
+             count(nonzero & now.seven) * growth(8) + count(nonzero & now.fifteen) * growth(16) +
+             count(nonzero & now.thirty_one) * growth(32);
+    if (long_gap != 0) {  // before the first level of this word that is not zero
+      const uint64_t gap = at_ + uint64_t(std::countr_zero(long_gap)) - next_;
+      bits_ += omega_length(uint32_t(gap) + 1) - omega_length(63);
+    }
+    if (nonzero != 0) next_ = at_ + 64 - uint64_t(std::countl_zero(nonzero));
+    at_ += 64;
+    last_ = now;
+    last_nonzero_ = nonzero;
+  }
+
+ private:
+  struct Runs {
+    uint64_t one = 0, two = 0, three = 0, four = 0, seven = 0, eight = 0, fifteen = 0, sixteen = 0,
+             thirty_one = 0, thirty_two = 0;
+  };
+  /// What lies `distance` positions before, `last` in front of `word`.
+  static uint64_t behind(uint64_t word, uint64_t last, uint32_t distance) {
+    return word << distance | last >> (64 - distance);
+  }
+  static uint64_t count(uint64_t word) { return uint64_t(std::popcount(word)); }
+  /// By how much codes of `value` are longer than those of the binary length below.
+  static constexpr uint64_t growth(uint32_t value) { return omega_length(value) - omega_length(value - 1); }
+
+  Runs last_;                           ///< nothing lies before the first level, not even zeros
+  uint64_t last_nonzero_ = UINT64_MAX;  ///< so that no run reaches beyond it
+  uint64_t at_ = 0, next_ = 0;          ///< levels so far, and behind the last one that is not zero
+  uint64_t bits_ = 0;
+};
+
 /// Bits of the sparse layout; what is above `enough` is not counted to its end.
 uint64_t sparse_bits(std::span<const int32_t> levels, const LevelHistogram& histogram,
                      uint64_t enough = UINT64_MAX) {
-  uint64_t bits =
+  const uint64_t known =
       sparse_level_bits(histogram) + histogram.levels() - histogram.zeros();  // a gap takes a bit at least
-  uint32_t next = 0;
-  each_nonzero(levels, [&](uint32_t at) {
-    bits += omega_length(at - next + 1) - 1;
-    next = at + 1;
-    return bits <= enough;
-  });
-  return bits;
+  constexpr size_t batch = 4096;
+  uint64_t nonzero[batch / 64], negative[batch / 64];
+  GapBits gaps;
+  for (size_t first = 0; first < levels.size() && known + gaps.bits() <= enough; first += batch) {
+    const auto part = levels.subspan(first, std::min(batch, levels.size() - first));
+    cpu::level_masks(part, nonzero, negative);
+    for (size_t w = 0; w < (part.size() + 63) / 64; ++w) gaps.add(nonzero[w]);
+  }
+  return known + gaps.bits();
 }
 
 uint64_t dense_bits(const LevelHistogram& histogram) {
