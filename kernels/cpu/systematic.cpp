@@ -17,16 +17,55 @@ HWY_INLINE double magnitude(float g) {
   return double(element::magnitude_of_key(element::magnitude_key(g)));
 }
 
+/// The sum of up to three elements that no whole group has.
+HWY_INLINE double sum_last(const float* values, size_t n) {
+  const auto at = [&](size_t i) { return i < n ? magnitude(values[i]) : 0.0; };
+  return (at(0) + at(1)) + at(2);
+}
+
+#if HWY_CAP_GE256
+
+using Doubles = hn::CappedTag<double, lanes>;
+
+HWY_INLINE hn::Vec<Doubles> magnitudes_of(const float* values) {
+  return hn::PromoteTo(Doubles(), hn::Abs(hn::LoadU(hn::Rebind<float, Doubles>(), values)));
+}
+
+/// The sums of neighbours in two vectors, in order.
+HWY_INLINE hn::Vec<Doubles> sum_neighbours(hn::Vec<Doubles> low, hn::Vec<Doubles> high) {
+  return hn::Add(hn::ConcatEven(Doubles(), high, low), hn::ConcatOdd(Doubles(), high, low));
+}
+
+/// Adds the whole groups from the front to `sum`; returns how many elements they have.
+size_t add_groups(const float* values, size_t n, double& sum) {
+  constexpr size_t v = hn::MaxLanes(Doubles());
+  size_t i = 0;
+  for (; i + 4 * v <= n; i += 4 * v) {
+    const float* from = values + i;
+    HWY_ALIGN double groups[v];
+    const auto low = sum_neighbours(magnitudes_of(from), magnitudes_of(from + v));
+    const auto high = sum_neighbours(magnitudes_of(from + 2 * v), magnitudes_of(from + 3 * v));
+    hn::Store(sum_neighbours(low, high), Doubles(), groups);
+    for (double group : groups) sum += group;
+  }
+  return i;
+}
+
+#else
+
+size_t add_groups(const float*, size_t, double&) {
+  return 0;
+}
+
+#endif
+
 double sum_fours(const float* values, size_t n) {
   double sum = 0;
-  size_t i = 0;
+  size_t i = add_groups(values, n, sum);
   for (; i + 4 <= n; i += 4)
     sum += (magnitude(values[i]) + magnitude(values[i + 1])) +
            (magnitude(values[i + 2]) + magnitude(values[i + 3]));
-  if (i < n)
-    sum += (magnitude(values[i]) + (i + 1 < n ? magnitude(values[i + 1]) : 0.0)) +
-           (i + 2 < n ? magnitude(values[i + 2]) : 0.0);
-  return sum;
+  return i < n ? sum + sum_last(values + i, n - i) : sum;
 }
 
 /// Samples below the positions, as doubles without a fraction.
