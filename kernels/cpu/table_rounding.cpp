@@ -6,6 +6,7 @@
 #include <cfloat>
 
 #include "kernels/cpu/table_rounding.hpp"
+#include "kernels/element/hadamard.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace jsq::cpu::HWY_NAMESPACE {
@@ -13,6 +14,7 @@ namespace jsq::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 constexpr size_t lanes = 16;
+constexpr int32_t most_entry = 47;
 
 void place(const TablePlacer& p, float* HWY_RESTRICT coordinates, float* HWY_RESTRICT positions,
            size_t count) {
@@ -26,10 +28,26 @@ void place(const TablePlacer& p, float* HWY_RESTRICT coordinates, float* HWY_RES
   }
 }
 
-/// The cells of sixteen positions. Comparing with every entry is faster than looking cells up.
+/// The cell of every whole part of a position.
+struct WholeCells {
+  int32_t cell[most_entry + 1] = {};
+  int32_t parts = 0;  ///< of sixteen whole parts, that positions may have
+
+  explicit WholeCells(const RoundingTable& t) {
+    if (!t.has_entries) return;
+    const auto last = int32_t(t.entries[lanes - 1]);
+    for (int32_t e = 0, whole = 0; e < int32_t(lanes) - 1; ++e)
+      for (; whole < int32_t(t.entries[size_t(e) + 1]); ++whole) cell[whole] = e;
+    for (int32_t whole = last; whole <= most_entry; ++whole) cell[whole] = int32_t(lanes) - 2;
+    parts = last / int32_t(lanes) + 1;
+  }
+};
+
+/// The cells of sixteen positions.
 template <bool has_entries>
-HWY_INLINE void find_cells(const RoundingTable& t, const float* HWY_RESTRICT positions,
-                           int32_t* HWY_RESTRICT index, float* HWY_RESTRICT low, float* HWY_RESTRICT high) {
+HWY_INLINE void find_cells(const RoundingTable& t, [[maybe_unused]] const WholeCells& cells,
+                           const float* HWY_RESTRICT positions, int32_t* HWY_RESTRICT index,
+                           float* HWY_RESTRICT low, float* HWY_RESTRICT high) {
   const hn::CappedTag<float, lanes> d;
   const hn::RebindToSigned<decltype(d)> di;
   for (size_t l = 0; l < lanes; l += hn::Lanes(d)) {
@@ -37,14 +55,15 @@ HWY_INLINE void find_cells(const RoundingTable& t, const float* HWY_RESTRICT pos
     if constexpr (has_entries) {
       auto cell = hn::Zero(di);
 #if HWY_TARGET <= HWY_AVX3
-      // A register holds the table, so that four steps of halving find the cell.
+      // Entries are whole numbers, so that the whole part of a position tells its cell.
       const auto entries = hn::LoadU(d, t.entries.data());
-      for (int32_t step : {8, 4, 2, 1}) {
-        const auto next = hn::Add(cell, hn::Set(di, step));
-        const auto reached = hn::Ge(position, hn::TableLookupLanes(entries, hn::IndicesFromVec(d, next)));
-        cell = hn::IfThenElse(hn::RebindMask(di, reached), next, cell);
+      const auto whole = hn::ConvertTo(di, position);
+      const auto at = hn::IndicesFromVec(di, hn::And(whole, hn::Set(di, int32_t(lanes) - 1)));
+      for (int32_t part = 0; part < cells.parts; ++part) {
+        const int32_t first = part * int32_t(lanes);
+        const auto found = hn::TableLookupLanes(hn::LoadU(di, cells.cell + first), at);
+        cell = hn::IfThenElse(hn::Lt(whole, hn::Set(di, first)), cell, found);
       }
-      cell = hn::Min(cell, hn::Set(di, int32_t(lanes) - 2));
       hn::StoreU(cell, di, index + l);
       hn::StoreU(hn::TableLookupLanes(entries, hn::IndicesFromVec(d, cell)), d, low + l);
       hn::StoreU(hn::TableLookupLanes(entries, hn::IndicesFromVec(d, hn::Add(cell, hn::Set(di, 1)))), d,
@@ -72,12 +91,12 @@ HWY_INLINE void find_cells(const RoundingTable& t, const float* HWY_RESTRICT pos
 }
 
 template <bool has_entries, bool stochastic>
-HWY_INLINE void round_sixteen(const RoundingTable& t, const float* HWY_RESTRICT positions,
-                              const float* HWY_RESTRICT uniforms, int32_t* HWY_RESTRICT levels,
-                              double* HWY_RESTRICT errors) {
+HWY_INLINE void round_sixteen(const RoundingTable& t, const WholeCells& cells,
+                              const float* HWY_RESTRICT positions, const float* HWY_RESTRICT uniforms,
+                              int32_t* HWY_RESTRICT levels, double* HWY_RESTRICT errors) {
   int32_t index[lanes];
   float low[lanes], high[lanes];
-  find_cells<has_entries>(t, positions, index, low, high);
+  find_cells<has_entries>(t, cells, positions, index, low, high);
   for (size_t l = 0; l < lanes; ++l) {
     const float way = (positions[l] - low[l]) / (high[l] - low[l]);
     if constexpr (stochastic) {
@@ -89,7 +108,9 @@ HWY_INLINE void round_sixteen(const RoundingTable& t, const float* HWY_RESTRICT 
   for (size_t l = 0; l < lanes; ++l) {
     const double position = double(positions[l]);
     if constexpr (stochastic) {
-      errors[l] += (double(high[l]) - position) * (position - double(low[l]));
+      // The way from the lower entry is exact, since a position is at most twice an entry that is not 0.
+      const double way = double(positions[l] - low[l]);
+      errors[l] += (double(high[l] - low[l]) - way) * way;
     } else {
       const double off = double(levels[l] + t.middle > index[l] ? high[l] : low[l]) - position;
       errors[l] += off * off;
@@ -100,18 +121,19 @@ HWY_INLINE void round_sixteen(const RoundingTable& t, const float* HWY_RESTRICT 
 template <bool has_entries, bool stochastic>
 double round_all(const RoundingTable& t, const float* positions, const float* uniforms, int32_t* levels,
                  size_t count) {
+  const WholeCells cells(t);
   double errors[lanes] = {};
   size_t i = 0;
   for (; i + lanes <= count; i += lanes)
-    round_sixteen<has_entries, stochastic>(t, positions + i, stochastic ? uniforms + i : nullptr, levels + i,
-                                           errors);
+    round_sixteen<has_entries, stochastic>(t, cells, positions + i, stochastic ? uniforms + i : nullptr,
+                                           levels + i, errors);
   if (i < count) {
     // A position of 0 lies on an entry: its error is 0.
     float last_positions[lanes] = {}, last_uniforms[lanes] = {};
     int32_t last_levels[lanes];
     for (size_t l = 0; i + l < count; ++l) last_positions[l] = positions[i + l];
     for (size_t l = 0; stochastic && i + l < count; ++l) last_uniforms[l] = uniforms[i + l];
-    round_sixteen<has_entries, stochastic>(t, last_positions, last_uniforms, last_levels, errors);
+    round_sixteen<has_entries, stochastic>(t, cells, last_positions, last_uniforms, last_levels, errors);
     for (size_t l = 0; i + l < count; ++l) levels[i + l] = last_levels[l];
   }
   for (size_t half = lanes / 2; half > 0; half /= 2)
@@ -173,6 +195,17 @@ void scale(const float* in, double unit, float* out, size_t count) {
   for (; i < count; ++i) out[i] = scaled(in[i], unit);
 }
 
+void scale_signs(const float* HWY_RESTRICT in, float unit, const uint32_t* HWY_RESTRICT words,
+                 float* HWY_RESTRICT out, size_t count) {
+  for (size_t i = 0; i < count; ++i) out[i] = element::with_random_sign(in[i] * unit, words[i]);
+}
+
+void scale_bounded(const float* HWY_RESTRICT in, double unit, const uint32_t* HWY_RESTRICT words,
+                   float* HWY_RESTRICT out, size_t count) {
+  for (size_t i = 0; i < count; ++i)
+    out[i] = element::with_random_sign(float(double(in[i]) * unit), words[i]);
+}
+
 }  // namespace jsq::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -183,6 +216,8 @@ HWY_EXPORT(place);
 HWY_EXPORT(round_positions);
 HWY_EXPORT(centred);
 HWY_EXPORT(scale);
+HWY_EXPORT(scale_signs);
+HWY_EXPORT(scale_bounded);
 
 void place_in_table(const TablePlacer& placer, std::span<float> coordinates, std::span<float> positions) {
   HWY_DYNAMIC_DISPATCH(place)(placer, coordinates.data(), positions.data(), coordinates.size());
@@ -201,6 +236,16 @@ void centred_entries(const RoundingTable& table, int32_t g, std::span<const int3
 
 void scale_finite(std::span<const float> in, double unit, std::span<float> out) {
   HWY_DYNAMIC_DISPATCH(scale)(in.data(), unit, out.data(), in.size());
+}
+
+void scale_with_signs(std::span<const float> in, float unit, std::span<const uint32_t> words,
+                      std::span<float> out) {
+  HWY_DYNAMIC_DISPATCH(scale_signs)(in.data(), unit, words.data(), out.data(), in.size());
+}
+
+void scale_bounded_with_signs(std::span<const float> in, double unit, std::span<const uint32_t> words,
+                              std::span<float> out) {
+  HWY_DYNAMIC_DISPATCH(scale_bounded)(in.data(), unit, words.data(), out.data(), out.size());
 }
 
 }  // namespace jsq::cpu

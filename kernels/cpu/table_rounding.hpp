@@ -20,7 +20,8 @@ struct TablePlacer {
 /// positions[i] of coordinates[i], which becomes what clamping added to it.
 void place_in_table(const TablePlacer& placer, std::span<float> coordinates, std::span<float> positions);
 
-/// Ascending whole numbers from 0; none: every whole number of 0..last.
+/// Ascending whole numbers from 0, below 48, none of them more than the one before it and that again but for
+/// the second; none: every whole number of 0..last.
 struct RoundingTable {
   std::array<float, 16> entries{};
   bool has_entries = false;  ///< sixteen of them
@@ -40,5 +41,14 @@ void centred_entries(const RoundingTable& table, int32_t g, std::span<const int3
 
 /// out[i] <- in[i] unit in double, limited to finite floats. `out` may be `in`.
 void scale_finite(std::span<const float> in, double unit, std::span<float> out);
+
+/// out[i] <- in[i] unit, with the sign that words[i] gives it. `out` may be longer, and is not `in`.
+void scale_with_signs(std::span<const float> in, float unit, std::span<const uint32_t> words,
+                      std::span<float> out);
+
+/// out[i] <- in[i] unit in double, with the sign that words[i] gives it. \pre |in[i] unit| < FLT_MAX; `in`
+/// may be longer, and is not `out`
+void scale_bounded_with_signs(std::span<const float> in, double unit, std::span<const uint32_t> words,
+                              std::span<float> out);
 
 }  // namespace jsq::cpu

@@ -145,7 +145,19 @@ void for_each_rotation(const ThcPlan& plan, size_t elements, Visit visit) {
   }
 }
 
-/// Buffers of one block, reused by a thread.
+/// visit(place, first, count) of the tiles of a frame's block, whole Hadamard blocks whose buffers stay in
+/// cache.
+template <class Visit>
+void for_each_tile(const ThcPlan& plan, const BlockPlace& place, size_t elements, Visit visit) {
+  const size_t length = std::max<size_t>(plan.block(), 2048);
+  for (size_t first = 0; first < elements; first += length) {
+    BlockPlace at = place;
+    at.first += first;
+    visit(at, first, std::min(length, elements - first));
+  }
+}
+
+/// Buffers of a thread: `levels` and `norms` of one block, the others of a tile of it.
 struct Scratch {
   std::vector<float> rotated, position, uniforms, norms;
   std::vector<uint32_t> signs;  ///< random words of a block that is encoded
@@ -156,32 +168,36 @@ struct Scratch {
   return buffers;
 }
 
-/// Values of one block from 2 T - g of its rotated coordinates, which are overwritten. `signs` may be empty.
+/// Values of a tile from 2 T - g of its rotated coordinates, which are overwritten. `signs` are the random
+/// words of its elements.
 void rotate_back(const ThcPlan& plan, const BlockPlace& place, std::span<const float> norms,
-                 std::span<float> rotated, std::span<float> values, std::span<const uint32_t> signs = {}) {
+                 std::span<float> rotated, std::span<const uint32_t> signs, std::span<float> values) {
   const int32_t g = int32_t(plan.granularity());
   const double length = double(plan.padded(place.info->elements()));
   for_each_rotation(plan, values.size(), [&](size_t first, size_t count, size_t padded, size_t number) {
-    const std::span<float> part = rotated.subspan(first, padded);
+    const std::span<float> part = rotated.subspan(first, padded), out = values.subspan(first, count);
+    const std::span<const uint32_t> words = signs.subspan(first, count);
     cpu::walsh_hadamard(part);
     const double norm = plan.norm_of_block ? norms[number] : plan.norm;
     const double size = double(padded), spread = plan.norm_of_block ? size : length;
     const double unit = plan.clamp() / double(g) * norm / std::sqrt(spread * size);
-    cpu::scale_finite(part.first(count), unit, values.subspan(first, count));
+    if (unit < FLT_MAX / 0x1p24) return cpu::scale_bounded_with_signs(part, unit, words, out);
+    cpu::scale_finite(part.first(count), unit, out);
+    cpu::apply_random_signs(out, words);
   });
-  if (signs.empty())
-    cpu::apply_random_signs(values, place.seed, place.first, place.tensor);
-  else
-    cpu::apply_random_signs(values, signs);
 }
 
-/// What the indices of one block decode to. `rotated` is a buffer for all of them.
+void draw_signs(const BlockPlace& place, size_t count, std::vector<uint32_t>& signs) {
+  signs.resize(count);
+  cpu::fill_words(place.seed, place.first, place.tensor, element::RandomPurpose::signs, signs);
+}
+
+/// What the indices of a tile decode to. `s` has the random words of its elements.
 void restore(const ThcPlan& plan, const BlockPlace& place, std::span<const int32_t> levels,
-             std::span<const float> norms, std::vector<float>& rotated, std::span<float> values,
-             std::span<const uint32_t> signs = {}) {
-  rotated.resize(levels.size());
-  cpu::centred_entries(plan.rounding_table(), int32_t(plan.granularity()), levels, rotated);
-  rotate_back(plan, place, norms, rotated, values, signs);
+             std::span<const float> norms, Scratch& s, std::span<float> values) {
+  s.rotated.resize(levels.size());
+  cpu::centred_entries(plan.rounding_table(), int32_t(plan.granularity()), levels, s.rotated);
+  rotate_back(plan, place, norms, s.rotated, s.signs, values);
 }
 
 class ThcDecoder final : public MethodDecoder {
@@ -194,7 +210,12 @@ class ThcDecoder final : public MethodDecoder {
     s.norms.resize(plan_.norm_of_block ? (values.size() + plan_.block() - 1) / plan_.block() : 0);
     s.levels.resize(size_t(plan_.padded(values.size())));
     read_level_block(block, plan_.levels(), s.norms, s.levels, what);
-    restore(plan_, place, s.levels, s.norms, s.rotated, values);
+    for_each_tile(plan_, place, values.size(), [&](const BlockPlace& at, size_t first, size_t count) {
+      const size_t norm = plan_.norm_of_block ? first / plan_.block() : 0;
+      draw_signs(at, count, s.signs);
+      restore(plan_, at, std::span(s.levels).subspan(first, size_t(plan_.padded(count))),
+              std::span(s.norms).subspan(norm), s, values.subspan(first, count));
+    });
   }
 
   std::string describe() const override {
@@ -258,18 +279,18 @@ class ThcScheme final : public Scheme {
     const size_t padded = size_t(plan.padded(values.size()));
     sums.nominal_bits += plan.bits * padded +
                          (plan.norm_of_block ? 32 * rotations(values.size()) : (place.first == 0 ? 32 : 0));
-    if (cpu::max_magnitude(values) == 0) return;
+    if (std::all_of(values.begin(), values.end(), [](float g) { return g == 0; })) return;
     Scratch& s = scratch();
-    rotate(plan, place, values, s);
-    s.uniforms.resize(context_.rounding == Rounding::nearest ? 0 : padded);
-    if (!s.uniforms.empty())
-      cpu::fill_uniforms(context_.stream, place.first, place.tensor, element::RandomPurpose::rounding,
-                         s.uniforms);
+    s.norms.clear();
     s.levels.resize(padded);
-    quantize(plan, place, values.size(), s, sums);
+    for_each_tile(plan, place, values.size(), [&](const BlockPlace& at, size_t first, size_t count) {
+      const std::span<int32_t> levels = std::span(s.levels).subspan(first, size_t(plan.padded(count)));
+      const size_t norm = s.norms.size();
+      code_tile(plan, at, values.subspan(first, count), context_.rounding, context_.stream, s, levels, sums);
+      restore(plan, at, levels, std::span(s.norms).subspan(norm), s, decoded.subspan(first, count));
+    });
     sums.entropy_bits +=
         write_level_block(s.norms, s.levels, plan.levels(), packer_, out) + 32.0 * double(s.norms.size());
-    restore(plan, place, s.levels, s.norms, s.rotated, decoded, s.signs);
   }
 
  private:
@@ -289,34 +310,46 @@ class ThcScheme final : public Scheme {
     return plan;
   }
 
+  /// The levels of a tile; the norms of its Hadamard blocks are appended to s.norms, where each has its own.
+  static void code_tile(const ThcPlan& plan, const BlockPlace& place, std::span<const float> values,
+                        Rounding rounding, uint64_t stream, Scratch& s, std::span<int32_t> levels,
+                        BlockSums& sums) {
+    const size_t norm = s.norms.size();
+    rotate(plan, place, values, s);
+    s.uniforms.resize(rounding == Rounding::nearest ? 0 : levels.size());
+    cpu::fill_uniforms(stream, place.first, place.tensor, element::RandomPurpose::rounding, s.uniforms);
+    quantize(plan, place, values.size(), std::span<const float>(s.norms).subspan(norm), s, levels, sums);
+  }
+
   /// s.rotated <- H D x of every Hadamard block, divided by the power of two in its norm so that nothing
-  /// overflows; s.norms <- the norms of the blocks, where each has its own.
+  /// overflows; the norms of the blocks are appended to s.norms, where each has its own.
   static void rotate(const ThcPlan& plan, const BlockPlace& place, std::span<const float> values,
                      Scratch& s) {
     s.rotated.resize(size_t(plan.padded(values.size())));
-    std::fill(std::copy(values.begin(), values.end(), s.rotated.begin()), s.rotated.end(), 0.0f);
-    s.signs.resize(values.size());
-    cpu::fill_words(place.seed, place.first, place.tensor, element::RandomPurpose::signs, s.signs);
-    cpu::apply_random_signs(std::span(s.rotated).first(values.size()), s.signs);
-    s.norms.clear();
+    draw_signs(place, values.size(), s.signs);
     for_each_rotation(plan, values.size(), [&](size_t first, size_t count, size_t padded, size_t) {
+      const std::span<const float> part = values.subspan(first, count);
+      const std::span<float> rotated = std::span(s.rotated).subspan(first, padded);
       float norm = plan.norm;
       if (plan.norm_of_block) {
-        norm = stored_norm(std::sqrt(cpu::sum_squares(values.subspan(first, count))));
+        norm = stored_norm(std::sqrt(cpu::sum_squares(part)));
         s.norms.push_back(norm);
       }
-      const std::span<float> part = std::span(s.rotated).subspan(first, padded);
       const double down = norm > 0 ? std::ldexp(1.0, -std::ilogb(norm)) : 0.0;
-      if (std::abs(std::ilogb(norm)) <= 120)
-        cpu::scale_all(part, float(down));  // by a power of two, so as exact as in double
-      else
-        cpu::scale_finite(part, down, part);
-      cpu::walsh_hadamard(part);
+      if (std::abs(std::ilogb(norm)) <= 120) {  // by a power of two, so as exact as in double
+        cpu::scale_with_signs(part, float(down), std::span(s.signs).subspan(first, count), rotated);
+      } else {
+        cpu::scale_finite(part, down, rotated);
+        cpu::apply_random_signs(rotated.first(count), std::span(s.signs).subspan(first, count));
+      }
+      std::fill(rotated.begin() + std::ptrdiff_t(count), rotated.end(), 0.0f);
+      cpu::walsh_hadamard(rotated);
     });
   }
 
-  /// Rotated coordinates of s to s.levels, with their expected error.
-  static void quantize(const ThcPlan& plan, const BlockPlace& place, size_t elements, Scratch& s,
+  /// Rotated coordinates of s to levels, with their expected error.
+  static void quantize(const ThcPlan& plan, const BlockPlace& place, size_t elements,
+                       std::span<const float> norms, Scratch& s, std::span<int32_t> all_levels,
                        BlockSums& sums) {
     cpu::TablePlacer placer;
     placer.clamp = float(plan.clamp());
@@ -326,10 +359,10 @@ class ThcScheme final : public Scheme {
     const double length = double(plan.padded(place.info->elements()));
     s.position.resize(s.rotated.size());
     for_each_rotation(plan, elements, [&](size_t first, size_t count, size_t padded, size_t number) {
-      const float norm = plan.norm_of_block ? s.norms[number] : plan.norm;
+      const float norm = plan.norm_of_block ? norms[number] : plan.norm;
       const std::span<float> rotated = std::span(s.rotated).subspan(first, padded),
                              position = std::span(s.position).subspan(first, padded);
-      const std::span<int32_t> levels = std::span(s.levels).subspan(first, padded);
+      const std::span<int32_t> levels = all_levels.subspan(first, padded);
       if (norm == 0) {
         std::fill(levels.begin(), levels.end(), 0);
         return;
@@ -380,15 +413,13 @@ class ThcEndpoint final : public Endpoint {
     Scratch& s = scratch();
     for_blocks([&](const BlockPlace& place, size_t count, size_t padded) {
       s.levels.assign(padded, 0);
-      if (plan_.norm > 0) {
-        ThcScheme::rotate(plan_, place, std::span<const float>(values_).subspan(size_t(place.first), count),
-                          s);
-        s.uniforms.resize(context_.rounding == Rounding::nearest ? 0 : padded);
-        cpu::fill_uniforms(context_.stream, place.first, place.tensor, element::RandomPurpose::rounding,
-                           s.uniforms);
-        BlockSums unused;
-        ThcScheme::quantize(plan_, place, count, s, unused);
-      }
+      BlockSums unused;
+      if (plan_.norm > 0)
+        for_each_tile(plan_, place, count, [&](const BlockPlace& at, size_t first, size_t elements) {
+          ThcScheme::code_tile(plan_, at, std::span<const float>(values_).subspan(size_t(at.first), elements),
+                               context_.rounding, context_.stream, s,
+                               std::span(s.levels).subspan(first, size_t(plan_.padded(elements))), unused);
+        });
       for (int32_t level : s.levels) entries_.push_back(plan_.entry(uint32_t(level - plan_.levels().low)));
     });
     return pack_message(entries_, range());
@@ -429,7 +460,8 @@ class ThcEndpoint final : public Endpoint {
       for (size_t j = 0; j < padded; ++j)
         rotated.push_back(float(2 * double(sums[at + j]) / workers - double(plan_.granularity())));
       at += padded;
-      rotate_back(plan_, place, {}, rotated, out.subspan(size_t(place.first), count));
+      draw_signs(place, count, scratch().signs);
+      rotate_back(plan_, place, {}, rotated, scratch().signs, out.subspan(size_t(place.first), count));
     });
     if (plan_.norm == 0) std::fill(out.begin(), out.end(), 0.0f);
   }
