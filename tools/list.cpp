@@ -1,11 +1,14 @@
-// jsq list: what a frame holds and what its bytes are for, from its header and directory alone.
+// jsq list: what a frame holds and what its bytes are for, from its header and directory alone; with -v what
+// the bits of each tensor are for, which takes decoding it.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,6 +31,7 @@ struct Row {
   std::string dump, name, method;
   const FrameTensor* tensor = nullptr;
   uint64_t bytes = 0;  ///< blocks and kept non-finite elements
+  std::optional<TensorCoding> coding;
 
   double ratio() const { return double(tensor->info.stored_bytes()) / double(bytes); }
 };
@@ -56,18 +60,32 @@ void sort_rows(std::vector<Row>& rows, const std::string& key) {
     std::stable_sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.name < b.name; });
 }
 
-Listing list_frame(const std::string& path, const Options& options) {
+/// What the tensor's bits are for; nothing where the method does not tell, or with a warning where it is
+/// damaged.
+std::optional<TensorCoding> coding_of(const GlobalOptions& global, const FrameReader& frame, size_t tensor) {
+  try {
+    return frame.coding_of(tensor);
+  } catch (const Error& error) {
+    if (error.code() != Errc::damaged) throw;
+    warn(global, fmt::format("{}; what its bits are for is left out", error.what()));
+    return {};
+  }
+}
+
+Listing list_frame(const GlobalOptions& global, const std::string& path, const Options& options) {
   Listing listing{.path = path, .frame = FrameReader::open(path)};
   const std::vector<FrameTensor>& tensors = listing.frame.tensors();
   for (size_t i = 0; i < tensors.size(); ++i) {
     const uint64_t blocks =
         std::accumulate(tensors[i].block_bytes.begin(), tensors[i].block_bytes.end(), uint64_t(0));
-    listing.rows.push_back({.index = i,
-                            .dump = listing.frame.dumps()[tensors[i].dump].path,
-                            .name = tensors[i].info.name,
-                            .method = listing.frame.method_of(i),
-                            .tensor = &tensors[i],
-                            .bytes = blocks + tensors[i].exception_bytes});
+    listing.rows.push_back(
+        {.index = i,
+         .dump = listing.frame.dumps()[tensors[i].dump].path,
+         .name = tensors[i].info.name,
+         .method = listing.frame.method_of(i),
+         .tensor = &tensors[i],
+         .bytes = blocks + tensors[i].exception_bytes,
+         .coding = global.verbosity > 0 ? coding_of(global, listing.frame, i) : std::nullopt});
   }
   sort_rows(listing.rows, options.sort);
   return listing;
@@ -84,7 +102,65 @@ std::string blocks_text(const std::vector<uint64_t>& bytes) {
   return fmt::format("{}{}", fmt::join(first, " "), bytes.size() > shown ? " ..." : "");
 }
 
-std::vector<Column> tensor_columns(bool several_frames, bool several_dumps, bool blocks) {
+std::string transform_name(const LayerCoding& layer) {
+  if (layer.rank > 0) return layer.cosine ? "dct+lowrank" : "lowrank";
+  return layer.cosine ? "dct" : "none";
+}
+
+/// "dct", or of a tensor of several layers how many have which: "12 none, 7 dct".
+std::string transforms_text(const TensorCoding& coding) {
+  if (coding.layers.size() == 1) return transform_name(coding.layers.front());
+  std::map<std::string, size_t> counts;
+  for (const LayerCoding& layer : coding.layers) ++counts[transform_name(layer)];
+  std::vector<std::string> parts;
+  for (const auto& [name, count] : counts) parts.push_back(fmt::format("{} {}", count, name));
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+/// All layers as one: the sums, and the largest rank.
+LayerCoding sum_of(const TensorCoding& coding) {
+  LayerCoding sum;
+  for (const LayerCoding& layer : coding.layers) {
+    sum.rank = std::max(sum.rank, layer.rank);
+    sum.factor_bits += layer.factor_bits;
+    sum.scale_bits += layer.scale_bits;
+    sum.residual_bits += layer.residual_bits;
+  }
+  return sum;
+}
+
+const std::vector<Column> coding_columns = {{"transform", "transform", Align::left},
+                                            {"rank", "rank"},
+                                            {"factor_bits", "factor bits"},
+                                            {"scale_bits", "scale bits"},
+                                            {"residual_bits", "residual bits"}};
+
+Cell bits_cell(double bits) {
+  return {fmt::format("{:.0f}", bits), json_number(bits)};
+}
+void add_coding_cells(std::vector<Cell>& cells, const std::string& transform, const LayerCoding& layer) {
+  cells.insert(cells.end(), {Cell(transform), count_cell(layer.rank), bits_cell(layer.factor_bits),
+                             bits_cell(layer.scale_bits), bits_cell(layer.residual_bits)});
+}
+
+bool any_coding(const Listing& listing) {
+  return std::any_of(listing.rows.begin(), listing.rows.end(),
+                     [](const Row& row) { return row.coding.has_value(); });
+}
+
+Json coding_json(const TensorCoding& coding) {
+  Json layers = Json::array();
+  for (const LayerCoding& layer : coding.layers)
+    layers.push_back({{"shape", json_shape(layer.shape)},
+                      {"transform", transform_name(layer)},
+                      {"rank", layer.rank},
+                      {"factor_bits", json_number(layer.factor_bits)},
+                      {"scale_bits", json_number(layer.scale_bits)},
+                      {"residual_bits", json_number(layer.residual_bits)}});
+  return {{"layers", std::move(layers)}, {"table_bits", json_number(coding.table_bits)}};
+}
+
+std::vector<Column> tensor_columns(bool several_frames, bool several_dumps, bool blocks, bool coding) {
   std::vector<Column> columns;
   if (several_frames) columns.push_back({"path", "frame", Align::left});
   if (several_dumps) columns.push_back({"dump", "dump", Align::left});
@@ -95,6 +171,7 @@ std::vector<Column> tensor_columns(bool several_frames, bool several_dumps, bool
                                  {"blocks", "blocks"},
                                  {"bytes", "bytes"},
                                  {"ratio", "ratio"}});
+  if (coding) columns.insert(columns.end(), coding_columns.begin(), coding_columns.end());
   if (blocks) columns.push_back({"block_bytes", "bytes of each block", Align::left});
   return columns;
 }
@@ -109,7 +186,28 @@ std::string shown_method(const Row& row, bool verbose) {
   return verbose ? row.method : row.method.substr(0, row.method.find(':'));
 }
 
-void add_rows(Table& table, const Listing& listing, bool several_frames, bool several_dumps, bool blocks) {
+/// The layers of tensors that have several.
+Table layer_table(const Listing& listing, bool several_dumps) {
+  std::vector<Column> columns = {
+      {"name", "layers of", Align::left}, {"layer", "layer"}, {"shape", "shape", Align::left}};
+  columns.insert(columns.end(), coding_columns.begin(), coding_columns.end());
+  Table table(columns);
+  for (const Row& row : listing.rows) {
+    if (!row.coding || row.coding->layers.size() < 2) continue;
+    for (size_t l = 0; l < row.coding->layers.size(); ++l) {
+      const LayerCoding& layer = row.coding->layers[l];
+      std::vector<Cell> cells = {
+          Cell(several_dumps && row.name.empty() ? row.dump : shown_name(row, several_dumps)), count_cell(l),
+          shape_cell(layer.shape)};
+      add_coding_cells(cells, transform_name(layer), layer);
+      table.add_row(std::move(cells));
+    }
+  }
+  return table;
+}
+
+void add_rows(Table& table, const Listing& listing, bool several_frames, bool several_dumps, bool blocks,
+              bool coding) {
   for (const Row& row : listing.rows) {
     const FrameTensor& tensor = *row.tensor;
     std::vector<Cell> cells;
@@ -119,6 +217,10 @@ void add_rows(Table& table, const Listing& listing, bool several_frames, bool se
                  {Cell(shown_name(row, several_dumps), row.name), std::string(dtype_name(tensor.info.dtype)),
                   shape_cell(tensor.info.shape), Cell(shown_method(row, blocks), row.method),
                   count_cell(tensor.block_bytes.size()), count_cell(row.bytes), ratio_cell(row.ratio())});
+    if (coding && row.coding)
+      add_coding_cells(cells, transforms_text(*row.coding), sum_of(*row.coding));
+    else if (coding)
+      cells.resize(cells.size() + coding_columns.size());
     if (blocks) cells.emplace_back(blocks_text(tensor.block_bytes), tensor.block_bytes);
     table.add_row(std::move(cells));
   }
@@ -140,6 +242,7 @@ Json tensor_json(const Row& row, bool blocks) {
                {"ratio", json_number(row.ratio())},
                {"nonfinite", tensor.nonfinite_count}};
   if (blocks) json["block_bytes"] = tensor.block_bytes;
+  if (blocks) json["coding"] = row.coding ? coding_json(*row.coding) : Json();
   return json;
 }
 
@@ -199,21 +302,39 @@ std::string heading(const Listing& listing) {
                      ratio_text(double(input_bytes(frame)) / double(bytes)));
 }
 
+/// What tensors with one parameter set share.
+std::string tables_text(const Listing& listing) {
+  std::map<uint32_t, std::pair<size_t, double>> sets;  // tensors and bits
+  for (const Row& row : listing.rows) {
+    if (!row.coding) continue;
+    auto& [tensors, bits] = sets[row.tensor->parameter_set];
+    ++tensors;
+    bits = row.coding->table_bits;
+  }
+  std::string text;
+  for (const auto& [set, of_set] : sets)
+    text += fmt::format("  tables of {} tensor{}: {:.0f} bits\n", of_set.first, of_set.first == 1 ? "" : "s",
+                        of_set.second);
+  return text;
+}
+
 void print_text(const GlobalOptions& global, const Listing& listing, const Options& options) {
   std::string text = heading(listing);
   if (global.verbosity > 0) {
     text += fmt::format("  seed {}\n", listing.frame.seed());
     for (const auto& [key, value] : listing.frame.metadata())
       text += fmt::format("  {} = {}\n", printable(key), printable(value));
+    text += tables_text(listing);
   }
   const bool several_dumps = listing.frame.dumps().size() > 1;
   if (options.explain_size) {
     text += size_table(listing).text();
   } else {
     const bool blocks = global.verbosity > 0;
-    Table table(tensor_columns(false, several_dumps, blocks));
-    add_rows(table, listing, false, several_dumps, blocks);
+    Table table(tensor_columns(false, several_dumps, blocks, any_coding(listing)));
+    add_rows(table, listing, false, several_dumps, blocks, any_coding(listing));
     text += table.text();
+    if (const Table layers = layer_table(listing, several_dumps); layers.rows() > 0) text += layers.text();
   }
   print(Stream::out, text);
 }
@@ -243,8 +364,9 @@ Json frame_json(const GlobalOptions& global, const Listing& listing) {
 Table one_table(const std::vector<Listing>& listings, const GlobalOptions& global, const Options& options) {
   if (!options.explain_size) {
     const bool blocks = global.verbosity > 0;
-    Table table(tensor_columns(true, true, blocks));
-    for (const Listing& listing : listings) add_rows(table, listing, true, true, blocks);
+    const bool coding = std::any_of(listings.begin(), listings.end(), any_coding);
+    Table table(tensor_columns(true, true, blocks, coding));
+    for (const Listing& listing : listings) add_rows(table, listing, true, true, blocks, coding);
     return table;
   }
   Table table({{"path", "frame", Align::left},
@@ -267,7 +389,7 @@ int run_list(const GlobalOptions& global, const Options& options) {
   std::vector<Listing> listings;
   for (const std::string& path : options.frames) {
     failures.attempt([&] {
-      Listing listing = list_frame(path, options);
+      Listing listing = list_frame(global, path, options);
       if (global.text()) print_text(global, listing, options);
       listings.push_back(std::move(listing));
     });
@@ -286,9 +408,10 @@ int run_list(const GlobalOptions& global, const Options& options) {
 
 void add_list(CLI::App& app, const GlobalOptions& global, std::function<int()>& run) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("list",
-                                         "List the tensors of frames, from header and directory alone; -v: "
-                                         "methods' options, bytes of each block, seed, metadata");
+  CLI::App* command =
+      app.add_subcommand("list",
+                         "List the tensors of frames, from header and directory alone; -v: "
+                         "methods' options, bytes of each block, what bits are for, seed, metadata");
   command->fallthrough();
   command->add_option("FRAME", options->frames, "Frames; '-' for standard input")->required()->type_name("");
   command->add_flag("--explain-size", options->explain_size,

@@ -267,6 +267,21 @@ size_t FrameReader::find(std::string_view wanted) const {
 
 std::string FrameReader::method_of(size_t tensor) const { return state_->decoders->of(tensors()[tensor].parameter_set).describe(); }
 
+std::optional<TensorCoding> FrameReader::coding_of(size_t t) const {
+  const FrameTensor& tensor = tensors()[t];
+  const MethodDecoder& decoder = state_->decoders->of(tensor.parameter_set);
+  if (!decoder.tells_coding()) return {};
+  std::vector<std::string_view> blocks;
+  uint64_t offset = tensor.first_byte;
+  for (size_t b = 0; b < tensor.block_bytes.size(); ++b) {
+    const uint64_t size = tensor.block_bytes[b];
+    blocks.push_back(size ? state_->payload(offset, size, t, b, state_->block_name(t, b)) : std::string_view());
+    if (size) offset += size + wire::checksum_bytes;
+  }
+  const std::string what = state_->name + ": tensor " + std::to_string(t) + " '" + tensor.info.name + "'";
+  return decoder.coding({uint32_t(t), 0, &tensor.info, seed()}, tensor.block_log2, blocks, what);
+}
+
 void FrameReader::read(size_t t, uint64_t first, std::span<float> values, unsigned threads) const {
   const State& state = *state_;
   state.for_blocks(t, first, values.size(), threads, [&](uint64_t start, size_t count, const auto& fetch) {

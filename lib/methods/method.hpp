@@ -21,6 +21,7 @@ class Endpoint;
 class Scheme;
 class State;
 struct EndpointContext;
+struct TensorCoding;
 
 /// Beside the method's own options.
 struct EncoderContext {
@@ -128,6 +129,11 @@ class MethodDecoder {
   virtual void decode_empty(const BlockPlace& place, std::span<float> values) const;
   /// "jointsq:alloc=exact,quant=cell": the method and the options that its parameters record.
   virtual std::string describe() const = 0;
+  /// Whether coding() tells what bits are for.
+  virtual bool tells_coding() const { return false; }
+  /// What the bits of a whole tensor are for, from all of its blocks. Thread-safe.  \throws Error damaged, naming `what`.
+  virtual TensorCoding coding(const BlockPlace& tensor, uint8_t block_log2, std::span<const std::string_view> blocks,
+                              std::string_view what) const;
 };
 
 /// One row of the registry. A row has make_scheme or, when it is no such method, its own make_encoder.

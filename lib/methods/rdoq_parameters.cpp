@@ -4,6 +4,7 @@
 #include <tbb/task_arena.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "jsq/error.hpp"
 #include "lib/core/bytes.hpp"
@@ -210,7 +211,9 @@ void read_columns(ByteReader& in, RdoqParameters& parameters, std::string_view w
   for (const auto& [place, count] : sizes) {
     auto& scales = parameters.columns[place];
     scales.resize(size_t(count));
+    const double before = reader.bits_read();
     codec.read(reader, scales, true);
+    parameters.column_bits[place] = reader.bits_read() - before;
   }
   reader.elements({}, {});
 }
@@ -278,7 +281,8 @@ RdoqParameters read_rdoq_parameters(std::string_view bytes, std::string_view wha
   model.signs = flags & is_positive   ? LevelSigns::positive
                 : flags & is_negative ? LevelSigns::negative
                                       : LevelSigns::both;
-  in.raw(bits.consumed());
+  parameters.table_bytes = bits.consumed();
+  in.raw(parameters.table_bytes);
   parameters.values = values;
   parameters.has_transforms = flags & has_transforms;
   parameters.coder =
@@ -318,7 +322,8 @@ TensorParts checked_parts(const RdoqParameters& parameters, const TensorRange& r
 }
 
 void decode_rdoq_stream(const RdoqParameters& parameters, std::span<const TensorRange> ranges,
-                        std::string_view stream, std::span<float> values, std::string_view what) {
+                        std::string_view stream, std::span<float> values, std::string_view what,
+                        std::vector<PieceBits>* bits) {
   const auto damaged = [&](const char* found) {
     throw Error(Errc::damaged, std::string(what) + " is damaged: " + found);
   };
@@ -335,6 +340,7 @@ void decode_rdoq_stream(const RdoqParameters& parameters, std::span<const Tensor
     begins.push_back(uint32_t(at));
     const TensorParts parts = checked_parts(parameters, range, what);
     for (const PartPiece& place : pieces_of(parts, range.first, range.count)) {
+      const double side_before = bits ? in.bits_read() : 0;
       const auto layout = ScaleLayout(in.nibble());
       std::span<const int16_t> columns;
       if (layout == row_and_column_scales && place.piece.whole()) {
@@ -349,6 +355,9 @@ void decode_rdoq_stream(const RdoqParameters& parameters, std::span<const Tensor
       }
       rows.resize(stretches_of(place.piece, layout).number);
       codec.read(in, rows, false);
+      if (bits)
+        bits->push_back(
+            {{range.tensor, uint32_t(place.part)}, in.bits_read() - side_before, double(place.piece.count)});
       const PartTransform* transform = parameters.transforms.find(range.tensor, place.part);
       const std::span<const int16_t> frequencies =
           transform ? transform->frequencies() : std::span<const int16_t>();
@@ -357,7 +366,16 @@ void decode_rdoq_stream(const RdoqParameters& parameters, std::span<const Tensor
       at += place.piece.count;
     }
   }
-  in.elements(classes, values, begins);
+  std::vector<float> code_lengths(bits ? values.size() : 0);
+  in.elements(classes, values, begins, code_lengths);
+  if (bits) {
+    auto length = code_lengths.begin();
+    for (PieceBits& piece : *bits) {  // which have their numbers of elements so far
+      const auto end = length + std::ptrdiff_t(piece.elements);
+      piece.elements = std::accumulate(length, end, 0.0);
+      length = end;
+    }
+  }
   if (!parameters.has_transforms) return;
   // On its own: a thread that waits takes up no other stream, whose buffers are the thread's.
   tbb::this_task_arena::isolate([&] {

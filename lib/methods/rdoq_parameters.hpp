@@ -38,10 +38,12 @@ std::vector<PartPiece> pieces_of(const TensorParts& parts, uint64_t first, uint6
 using ColumnScales = std::map<std::pair<uint32_t, uint32_t>, std::vector<int16_t>>;
 
 struct RdoqParameters {
-  ContextCoder coder;     ///< its model is the tables; values in 1/256 step with transforms
-  Reconstruction values;  ///< in the unit of the gradient
+  uint64_t table_bytes = 0;  ///< that tables and points took, once they were read
+  ContextCoder coder;        ///< its model is the tables; values in 1/256 step with transforms
+  Reconstruction values;     ///< in the unit of the gradient
   std::map<uint32_t, std::vector<Shape>> layers;  ///< by tensor number: shapes within a flat tensor
   ColumnScales columns;
+  std::map<PartPlace, double> column_bits;  ///< that these took, once they were read
   uint64_t packed_elements = 0;  ///< tensors of at most so many elements are in the pack; 0: there is none
   std::string pack;              ///< one context stream
   bool has_transforms = false;
@@ -85,8 +87,15 @@ struct TensorRange {
 /// it.
 TensorParts checked_parts(const RdoqParameters& parameters, const TensorRange& range, std::string_view what);
 
-/// Decodes one stream: the ranges' elements one after the other.  \throws Error damaged.
+/// Ideal code lengths of a part's elements in one stream.
+struct PieceBits {
+  PartPlace place;
+  double scales = 0, elements = 0;
+};
+/// Decodes one stream: the ranges' elements one after the other. `bits`, where given, receives what its
+/// pieces took.  \throws Error damaged.
 void decode_rdoq_stream(const RdoqParameters& parameters, std::span<const TensorRange> ranges,
-                        std::string_view stream, std::span<float> values, std::string_view what);
+                        std::string_view stream, std::span<float> values, std::string_view what,
+                        std::vector<PieceBits>* bits = nullptr);
 
 }  // namespace jsq

@@ -252,9 +252,12 @@ double factor_bits(const StoredFactors& stored) {
   return double(side.bits_q16()) / 65536;
 }
 
-std::string write_transforms(const ContextCoder& coder, std::span<const TransformSite> sites,
-                             const Transforms& transforms) {
-  SideWriter side;
+namespace {
+
+/// Calls note(TransformBits) after each site.
+template <class Note>
+void write_sites(std::span<const TransformSite> sites, const Transforms& transforms, SideWriter& side,
+                 Note note) {
   AdaptiveTable modes[2];
   ScaleCodec codec;
   FactorCodec factors;
@@ -265,8 +268,10 @@ std::string write_transforms(const ContextCoder& coder, std::span<const Transfor
     AdaptiveTable& table = modes[site.takes_dct()];
     if (transform == nullptr || !transform->any()) {
       side.adaptive(table, 0);
+      note(TransformBits{});
       continue;
     }
+    TransformBits bits;
     const std::span<const int16_t> frequencies = transform->frequencies();
     std::span<const int16_t>& before = last[site.view.inner];
     const bool same =
@@ -274,11 +279,12 @@ std::string write_transforms(const ContextCoder& coder, std::span<const Transfor
     side.adaptive(table, (transform->dct() ? mode_dct : 0) | (transform->factors() ? mode_factors : 0) |
                              (same ? mode_same_frequencies : 0));
     if (transform->dct()) {
+      const uint64_t begin = side.bits_q16();
       if (!same) codec.write(side, frequencies, true);
       before = frequencies;
+      bits.frequencies = double(side.bits_q16() - begin) / 65536;
     }
-    if (!transform->factors()) continue;
-    if (!has_unit) {
+    if (transform->factors() && !has_unit) {
       for (const uint32_t half :
            {uint32_t(transforms.unit_mantissa), uint32_t(uint16_t(transforms.unit_exponent))}) {
         side.raw(half >> 8, 8);
@@ -286,11 +292,32 @@ std::string write_transforms(const ContextCoder& coder, std::span<const Transfor
       }
       has_unit = true;
     }
-    factors.write(side, *transform->factors());
+    if (transform->factors()) {
+      const uint64_t begin = side.bits_q16();
+      factors.write(side, *transform->factors());
+      bits.factors = double(side.bits_q16() - begin) / 65536;
+    }
+    note(bits);
   }
+}
+
+}  // namespace
+
+std::string write_transforms(const ContextCoder& coder, std::span<const TransformSite> sites,
+                             const Transforms& transforms) {
+  SideWriter side;
+  write_sites(sites, transforms, side, [](const TransformBits&) {});
   std::string stream;
   coder.encode(side.symbols(), {}, {}, stream);
   return stream;
+}
+
+std::vector<TransformBits> transform_bits(std::span<const TransformSite> sites,
+                                          const Transforms& transforms) {
+  SideWriter side;
+  std::vector<TransformBits> bits;
+  write_sites(sites, transforms, side, [&](const TransformBits& of_site) { bits.push_back(of_site); });
+  return bits;
 }
 
 Transforms read_transforms(const ContextCoder& coder, std::span<const TransformSite> sites,

@@ -101,9 +101,15 @@ std::pair<size_t, size_t> whole_kernels(const Piece& piece);
 /// Bits of one part's factors, coded alone.
 double factor_bits(const StoredFactors& stored);
 
+/// Ideal code lengths of one part's transform.
+struct TransformBits {
+  double frequencies = 0, factors = 0;  ///< the choice and the unit of factors are in neither
+};
 /// The transforms of the sites, as one context stream without elements.
 std::string write_transforms(const ContextCoder& coder, std::span<const TransformSite> sites,
                              const Transforms& transforms);
+/// What each site's part takes of it.
+std::vector<TransformBits> transform_bits(std::span<const TransformSite> sites, const Transforms& transforms);
 /// Not prepared.  \throws Error damaged.
 Transforms read_transforms(const ContextCoder& coder, std::span<const TransformSite> sites,
                            std::string_view stream, std::string_view what);

@@ -11,6 +11,7 @@
 
 #include "jsq/compress.hpp"
 #include "jsq/error.hpp"
+#include "jsq/frame.hpp"
 #include "kernels/cpu/dither.hpp"
 #include "kernels/cpu/error_sums.hpp"
 #include "lib/core/stored_values.hpp"
@@ -35,6 +36,10 @@ bool MethodEncoder::learn(uint64_t) {
   return false;
 }
 void MethodDecoder::bind(std::span<const BlockPlace>) {}
+TensorCoding MethodDecoder::coding(const BlockPlace&, uint8_t, std::span<const std::string_view>,
+                                   std::string_view) const {
+  return {};
+}
 void MethodDecoder::decode_empty(const BlockPlace&, std::span<float> values) const {
   std::fill(values.begin(), values.end(), 0.0f);
 }

@@ -179,6 +179,19 @@ void ContextCoder::prepare_decoding() {
   if (model_.has_escapes) append_slots(plain_frequencies(model_.escapes), escape_slots_);
 }
 
+double ContextCoder::bits_of(ContextClass k, uint32_t quantizer, uint32_t symbol,
+                             uint32_t escape_length) const {
+  const auto length_of = [](const RansSymbol& own) {
+    return double(rans_precision_bits) - std::log2(double(own.frequency));
+  };
+  const uint32_t raw = uses_[k].raw_bits, sign = model_.signs == LevelSigns::both;
+  const double bits =
+      length_of(symbols_[(quantizer * context_classes + k) * context_symbols + symbol]) + double(raw);
+  if (symbol == escape_symbol)
+    return bits + length_of(escape_symbols_[escape_length]) + double(escape_length + sign);
+  return symbol == 0 && raw > 0 ? bits + double(sign) : bits;
+}
+
 namespace {
 
 /// Whether eight neighbours are of the class without a table.
@@ -322,9 +335,16 @@ uint32_t ContextReader::next_slot(const uint32_t* slots) {
   return symbol;
 }
 
+double ContextReader::bits_read() const {
+  // What was read, less what the states hold of it.
+  double bits = 8 * double(at_);
+  for (uint32_t l = 0; l < lanes_; ++l) bits -= std::log2(double(states_[l]));
+  return bits;
+}
+
 void ContextReader::elements(std::span<const ContextClass> classes, std::span<float> values,
-                             std::span<const uint32_t> begins) {
-  if (coder_.model_.dependent()) return dependent_elements(classes, values, begins);
+                             std::span<const uint32_t> begins, std::span<float> code_lengths) {
+  if (coder_.model_.dependent()) return dependent_elements(classes, values, begins, code_lengths);
   static thread_local std::vector<uint8_t> symbols_of_thread, lengths_of_thread;
   static thread_local std::vector<uint32_t> special_of_thread;
   std::vector<uint8_t>&symbols = symbols_of_thread, &lengths = lengths_of_thread;
@@ -376,6 +396,8 @@ void ContextReader::elements(std::span<const ContextClass> classes, std::span<fl
   const auto read_sign = [&] {
     return signs == LevelSigns::both ? bits.bit() : signs == LevelSigns::negative;
   };
+  for (size_t j = 0; j < code_lengths.size(); ++j)
+    if (symbol[j] != escape_symbol) code_lengths[j] = float(coder_.bits_of(classes[j], 0, symbol[j], 0));
   size_t next_length = 0;
   for (uint32_t j : special) {
     const ContextUse use = coder_.uses_[classes[j]];
@@ -384,6 +406,8 @@ void ContextReader::elements(std::span<const ContextClass> classes, std::span<fl
     if (symbol[j] == escape_symbol) {
       negative = read_sign();
       const uint32_t length = lengths[next_length++];
+      if (!code_lengths.empty())
+        code_lengths[j] = float(coder_.bits_of(classes[j], 0, escape_symbol, length));
       magnitude = (uint64_t(1) << length | (length ? bits.get(length) : 0)) - 1 +
                   coder_.model_.tables[use.table].rungs;
     } else {

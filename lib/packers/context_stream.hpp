@@ -119,6 +119,8 @@ class ContextCoder {
 
  private:
   friend class ContextReader;
+  /// Ideal code length of an element, raw bits with it. `escape_length`: of a symbol that escapes.
+  double bits_of(ContextClass k, uint32_t quantizer, uint32_t symbol, uint32_t escape_length) const;
   void encode_dependent(std::span<const element::RansSymbol> side, std::span<const ContextClass> classes,
                         const ActiveLevels& active, std::string& out) const;
   void reconstruct_dependent(std::span<const ContextClass> classes, const ActiveLevels& active,
@@ -141,14 +143,17 @@ class ContextReader {
   uint32_t adaptive(AdaptiveTable& table);
   uint32_t raw(uint32_t bits);
   uint32_t nibble() { return raw(4); }
-  /// Decodes as many elements as there are classes, once. `begins` as in ActiveLevels.  \throws Error
-  /// damaged.
+  /// Decodes as many elements as there are classes, once. `begins` as in ActiveLevels. `code_lengths`, empty
+  /// or one for each element, receives their ideal bits.  \throws Error damaged.
   void elements(std::span<const ContextClass> classes, std::span<float> values,
-                std::span<const uint32_t> begins = {});
+                std::span<const uint32_t> begins = {}, std::span<float> code_lengths = {});
+  /// Bits of information that side symbols took so far, from a start that differences do not know. For
+  /// reports.
+  double bits_read() const;
 
  private:
   void dependent_elements(std::span<const ContextClass> classes, std::span<float> values,
-                          std::span<const uint32_t> begins);
+                          std::span<const uint32_t> begins, std::span<float> code_lengths);
   static constexpr uint32_t most_lanes = 8;
   uint32_t step(uint32_t lane, uint32_t start, uint32_t frequency);
   uint32_t next_slot(const uint32_t* slots);

@@ -115,7 +115,11 @@ void ContextCoder::reconstruct_dependent(std::span<const ContextClass> classes, 
 }
 
 void ContextReader::dependent_elements(std::span<const ContextClass> classes, std::span<float> values,
-                                       std::span<const uint32_t> begins) {
+                                       std::span<const uint32_t> begins, std::span<float> code_lengths) {
+  const auto note = [&](size_t i, uint32_t quantizer, uint32_t symbol, uint32_t escape_length) {
+    if (!code_lengths.empty())
+      code_lengths[i] = float(coder_.bits_of(classes[i], quantizer, symbol, escape_length));
+  };
   // Raw bits stand at the end, the last byte first.
   const std::string backwards(stream_.rbegin(), stream_.rend());
   cpu::BitReader bits(backwards);
@@ -129,6 +133,7 @@ void ContextReader::dependent_elements(std::span<const ContextClass> classes, st
     const ContextClass k = classes[i];
     if (k == 0) {
       values[i] = 0;
+      note(i, 0, 0, 0);
       continue;
     }
     const ContextUse use = coder_.uses_[k];
@@ -139,19 +144,22 @@ void ContextReader::dependent_elements(std::span<const ContextClass> classes, st
     if (symbol != escape_symbol && use.raw_bits == 0) {
       values[i] = coder_.symbol_values_[(quantizer * context_classes + k) * context_symbols + symbol];
       walk.take((symbol + 1) / 2 & 1);
+      note(i, quantizer, symbol, 0);
       continue;
     }
     uint64_t magnitude = (symbol + 1) / 2;
+    uint32_t length = 0;
     bool negative = symbol % 2 == 0;
     if (symbol == escape_symbol) {
       lane_ = uint32_t(i) & (lanes_ - 1);
-      const uint32_t length = next_slot(coder_.escape_slots_.data());
+      length = next_slot(coder_.escape_slots_.data());
       negative = read_sign();
       magnitude = (uint64_t(1) << length | (length ? bits.get(length) : 0)) - 1 +
                   coder_.model_.tables_of(quantizer)[use.table].rungs;
     } else if (symbol == 0) {
       negative = read_sign();
     }
+    note(i, quantizer, symbol, length);
     if (use.raw_bits > 0) magnitude = magnitude << use.raw_bits | bits.get(use.raw_bits);
     if (magnitude > uint64_t(largest_level)) damaged("a level beyond its limit");
     values[i] = coder_.values_.value(use, negative ? -int32_t(magnitude) : int32_t(magnitude), quantizer);

@@ -67,6 +67,55 @@ load helper.bash
   [ "$(jq '.frames[0].tensors[0] | (.block_bytes | length) == .blocks and (.block_bytes | add) == .bytes' <<<"$output")" = true ]
 }
 
+@test "-v tells what the bits of rdoq's layers are for, and they are nearly all of the frame's" {
+  python - <<'PY'
+import h5py, numpy as np
+rng = np.random.default_rng(5)
+with h5py.File("parts.h5", "w") as file:
+    file["factored"] = (rng.standard_normal((200, 1)) * rng.standard_normal((1, 300))).astype("f4")
+    file["noise"] = rng.standard_normal((200, 300)).astype("f4")
+    smooth = np.outer(np.cos(np.linspace(0, 1, 5)), np.cos(np.linspace(0, 1, 5)))
+    file["kernels"] = (rng.standard_normal((60, 50, 1, 1)) * smooth).astype("f4")
+PY
+  for levels in independent dependent; do
+    jsq compress -q -f -r 8 -m "rdoq:levels=$levels" parts.h5
+    expect 0 jsq list -v --json parts.h5.jsq
+    [ "$(jq -c '[.frames[0].tensors[] | [.name, .coding.layers[0].transform]]' <<<"$output")" = '[["factored","lowrank"],["kernels","dct"],["noise","none"]]' ]
+    [ "$(jq '.frames[0].tensors[0].coding.layers[0].rank' <<<"$output")" = 1 ]
+    # The rest is what streams begin and end with, and how the tensors of the frame are told apart.
+    holds "0.98 < $(jq '.frames[0] | ((.tensors[0].coding.table_bits + ([.tensors[].coding.layers[] | .factor_bits + .scale_bits + .residual_bits] | add)) / 8) / (.sizes.blocks + .sizes.parameters)' <<<"$output") < 1.0005"
+  done
+  expect 0 jsq list -v parts.h5.jsq
+  contains "$output" "tables of 3 tensors: "
+  contains "$output" "transform  rank  factor bits  scale bits  residual bits"
+  expect 0 jsq list parts.h5.jsq
+  lacks "$output" "residual"
+}
+
+@test "-v tells it of every layer of a flat dump" {
+  jsq compress -q -r 32 -m rdoq -o r.jsq "$samples/resnet20_mid.npy"
+  expect 0 jsq list -v --json r.jsq
+  layers=$(jq -c '.frames[0].tensors[0].coding.layers' <<<"$output")
+  [ "$(jq -c '[.[].shape]' <<<"$layers")" = "$(jq -c '[.layers[].shape]' "$samples/resnet20_mid.layers.json")" ]
+  [ "$(jq '[.[] | select((.transform | test("lowrank")) != (.rank > 0 and .factor_bits > 0))] | length' <<<"$layers")" = 0 ]
+  expect 0 jsq list -v r.jsq
+  contains "$output" "layers of"
+  contains "$output" "[16,3,3,3]"
+}
+
+@test "-v has nothing to tell of methods that do not, and a warning for damaged blocks" {
+  dumps make small a.npy
+  jsq compress -q -r 8 -m qsgd a.npy
+  expect 0 jsq list -v --json a.npy.jsq
+  [ "$(jq '.frames[0].tensors[0].coding' <<<"$output")" = null ]
+  dumps make npy grad.npy
+  jsq compress -q -m rdoq grad.npy
+  frames flip grad.npy.jsq bad.npy.jsq 300
+  expect 0 jsq list -v bad.npy.jsq
+  contains "$stderr" "checksum mismatch"
+  contains "$output" "grad.npy"
+}
+
 @test "names that would steer a terminal are shown escaped, and whole in JSON" {
   dumps make hostile-names names.h5
   jsq compress -q -r 4 names.h5

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -42,6 +43,21 @@ struct FrameSizes {
   uint64_t file = 0, header = 0, blocks = 0, checksums = 0, exceptions = 0, directory = 0, parameters = 0, footer = 0;
 };
 
+/// What the bits of one layer are for, as ideal code lengths.
+struct LayerCoding {
+  std::vector<uint64_t> shape;
+  bool cosine = false;       ///< kernels are in the cosine domain
+  uint32_t rank = 0;         ///< of its low-rank prediction; 0: there is none
+  double factor_bits = 0;
+  double scale_bits = 0;     ///< of rows, columns, runs and places in a kernel
+  double residual_bits = 0;  ///< of the levels: what transforms leave
+};
+/// What a tensor's bits are for, of methods that tell.
+struct TensorCoding {
+  std::vector<LayerCoding> layers;  ///< of a flat tensor, or the tensor itself
+  double table_bits = 0;            ///< of its parameter set, whose tensors share them
+};
+
 struct BlockDamage {
   size_t tensor = 0;
   size_t block = 0;          ///< number of blocks for the exception record
@@ -73,6 +89,9 @@ class JSQ_API FrameReader {
   size_t find(std::string_view name) const;
   /// Name of a tensor's method and the options its parameters record ("jointsq:alloc=exact,quant=cell").
   std::string method_of(size_t tensor) const;
+  /// What the tensor's bits are for, found by decoding it; nothing where its method does not tell. O(elements).
+  /// \throws Error damaged.
+  std::optional<TensorCoding> coding_of(size_t tensor) const;
 
   /// Values [first, first + values.size()) of a tensor, storage order, decoded from the blocks that hold them.
   /// Non-finite elements that were kept are restored. `threads`: at most that many, 0 for all cores. O(blocks touched).
