@@ -119,14 +119,15 @@ SizedEncoder::Measurement SizedEncoder::measure_on_device(DeviceBlocks& coded) c
   return total;
 }
 
-const SizedEncoder::Measurement& SizedEncoder::measure(uint64_t size, bool draft) {
+const SizedEncoder::Measurement& SizedEncoder::measure(uint64_t size, bool draft, Asked asked) {
   if (whole_draft_) draft = false;
+  const bool with_errors = asked == Asked::errors;
   const auto known = measured_.find({size, draft});
-  if (known != measured_.end()) return known->second;
+  if (known != measured_.end() && (known->second.with_errors || !with_errors)) return known->second;
   scheme_->set_size(size, draft);
   if (!draft && pool_.device() != nullptr)
     if (const std::unique_ptr<DeviceBlocks> coded = scheme_->encode_on_device(pool_))
-      return measured_.emplace(std::pair(size, draft), measure_on_device(*coded)).first->second;
+      return measured_.insert_or_assign(std::pair(size, draft), measure_on_device(*coded)).first->second;
   const std::vector<PoolBlock> blocks =
       pool_blocks(pool_, scheme_->block_log2(), draft ? Scheme::draft_elements : UINT64_MAX);
   struct Part {
@@ -140,11 +141,12 @@ const SizedEncoder::Measurement& SizedEncoder::measure(uint64_t size, bool draft
     std::string code;
     const std::span<const float> values =
         pool_.read(blocks[b].tensor, blocks[b].first, blocks[b].count, scratch);
-    encode_block(blocks[b].tensor, blocks[b].first, values, code, parts[b].sums);
+    code_block(blocks[b].tensor, blocks[b].first, values, code, parts[b].sums, with_errors);
     parts[b].bytes = code.size();
-    parts[b].energy = cpu::sum_squares(values);
+    if (with_errors) parts[b].energy = cpu::sum_squares(values);
   });
   Measurement total;
+  total.with_errors = with_errors;
   uint64_t elements = 0;
   for (size_t b = 0; b < parts.size(); ++b) {
     total.bytes += double(parts[b].bytes);
@@ -157,14 +159,14 @@ const SizedEncoder::Measurement& SizedEncoder::measure(uint64_t size, bool draft
   total.bytes = total.bytes * code_scale + double(stored_bytes());
   if (draft) total.bytes += scheme_->fixed_bytes(false) - scale * scheme_->fixed_bytes(true);
   total.sums.nominal_bits = uint64_t(double(total.sums.nominal_bits) * code_scale);
-  return measured_.emplace(std::pair(size, draft), total).first->second;
+  return measured_.insert_or_assign(std::pair(size, draft), total).first->second;
 }
 
 template <class Amount>
 uint64_t SizedEncoder::largest_within(double wanted, bool draft, Amount amount) {
   const auto [least, most, native] = scheme_->sizes();
   if (least == most) return least;
-  const auto at = [&](uint64_t size) { return std::max(amount(measure(size, draft)), 1.0); };
+  const auto at = [&](uint64_t size) { return std::max(amount(measure(size, draft, Asked::size)), 1.0); };
   uint64_t low = least, high = most;
   std::optional<double> fits, exceeds;  // amounts at low and high, once they are known
   struct Point {
@@ -211,7 +213,7 @@ uint64_t SizedEncoder::largest_within(double wanted, bool draft, Amount amount) 
 template <class ErrorOf>
 uint64_t SizedEncoder::smallest_within(double target, bool draft, uint64_t low, uint64_t high,
                                        ErrorOf error) {
-  const auto meets = [&](uint64_t size) { return error(measure(size, draft)) <= target; };
+  const auto meets = [&](uint64_t size) { return error(measure(size, draft, Asked::errors)) <= target; };
   if (low == high || meets(low)) return low;
   if (!meets(high)) return high;
   while (high - low > std::max<uint64_t>(1, high / 2048)) {
@@ -264,7 +266,7 @@ uint64_t SizedEncoder::aim_bytes(uint64_t body_bytes) {
   const auto bytes = [](const Measurement& m) { return m.bytes; };
   const uint64_t size = largest_within(double(body_bytes), true, bytes);
   guess_ = size;
-  const double expected = measure(size, true).bytes;
+  const double expected = measure(size, true, Asked::size).bytes;
   set(size);
   return uint64_t(std::ceil(expected));
 }
@@ -274,22 +276,23 @@ void SizedEncoder::aim_payload_bits(uint64_t payload_bits) {
   uint64_t size = largest_within(double(payload_bits), true, bits);
   const uint64_t least = scheme_->sizes().least;
   // A draft may have been a little off: back until the whole pool fits, then forth while it does.
-  for (int round = 0; round < 64 && size > least && bits(measure(size, false)) > double(payload_bits);
-       ++round)
+  for (int round = 0;
+       round < 64 && size > least && bits(measure(size, false, Asked::size)) > double(payload_bits); ++round)
     size = std::max(least, size - std::max<uint64_t>(1, size / 512));
   for (int round = 0; round < 16 && size < scheme_->sizes().most; ++round) {
-    const double taken = std::max(bits(measure(size, false)), 1.0);
+    const double taken = std::max(bits(measure(size, false, Asked::size)), 1.0);
     if (taken > 0.995 * double(payload_bits)) break;
     const double wanted = std::clamp(double(size) * (1 + 0.9 * (double(payload_bits) / taken - 1)),
                                      double(size) + 1, double(scheme_->sizes().most));
-    if (bits(measure(uint64_t(wanted), false)) > double(payload_bits)) break;
+    if (bits(measure(uint64_t(wanted), false, Asked::size)) > double(payload_bits)) break;
     size = uint64_t(wanted);
   }
-  if (bits(measure(size, false)) > double(payload_bits))
-    throw Error(Errc::unreachable_target,
-                fmt::format("a payload of {} bits is below the {:.0f} that {} needs at least for {} "
-                            "elements; ask for less compression",
-                            payload_bits, bits(measure(size, false)), name_, pool_.summary().elements));
+  if (bits(measure(size, false, Asked::size)) > double(payload_bits))
+    throw Error(
+        Errc::unreachable_target,
+        fmt::format("a payload of {} bits is below the {:.0f} that {} needs at least for {} "
+                    "elements; ask for less compression",
+                    payload_bits, bits(measure(size, false, Asked::size)), name_, pool_.summary().elements));
   set(size);
 }
 
@@ -310,18 +313,18 @@ void SizedEncoder::aim_error(const Target& target) {
   uint64_t low = high;
   // The draft's answer, moved until the whole pool meets the target, then back as far as it goes.
   uint64_t step = std::max<uint64_t>(1, high / 256);
-  while (error(measure(high, false)) > allowed && high < most) {
+  while (error(measure(high, false, Asked::errors)) > allowed && high < most) {
     low = high;
     high = most - high > step ? high + step : most;
     step *= 4;
   }
-  if (const double least_error = error(measure(high, false)); least_error > allowed)
+  if (const double least_error = error(measure(high, false, Asked::errors)); least_error > allowed)
     throw UnreachableTarget::below(target.kind == TargetKind::cosine ? 1 - least_error : least_error, target,
                                    name_);
   if (low == high && high > least) {
     step = std::max<uint64_t>(1, high / 256);
     low = high - std::min(step, high - least);
-    while (low > least && error(measure(low, false)) <= allowed) {
+    while (low > least && error(measure(low, false, Asked::errors)) <= allowed) {
       high = low;
       step *= 4;
       low = low - std::min(step, low - least);
@@ -332,12 +335,18 @@ void SizedEncoder::aim_error(const Target& target) {
 
 void SizedEncoder::encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out,
                                 BlockSums& sums) const {
+  code_block(t, first, values, out, sums, true);
+}
+
+void SizedEncoder::code_block(size_t t, uint64_t first, std::span<const float> values, std::string& out,
+                              BlockSums& sums, bool with_errors) const {
   static thread_local std::vector<float> decoded;
   decoded.resize(values.size());
   const PoolTensor& tensor = pool_.tensors()[t];
   const BlockPlace place{tensor.number, first, tensor.info, context_.seed};
   const size_t before = out.size();
   scheme_->encode(t, place, values, out, decoded, sums);
+  if (!with_errors) return;
   if (out.size() == before) std::fill(decoded.begin(), decoded.end(), 0.0f);
   const bool deterministic = scheme_->deterministic(), rounded = tensor.info->dtype != DType::f32;
   if (deterministic && rounded) sums.expected_error += cpu::error_sums(values, decoded).squared_error;

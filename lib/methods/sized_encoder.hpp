@@ -34,12 +34,16 @@ class SizedEncoder final : public MethodEncoder {
   /// What coding at a size takes and loses; of a draft, scaled to the whole pool.
   struct Measurement {
     double bytes = 0;  ///< blocks and parameter sets
-    BlockSums sums;
+    BlockSums sums;    ///< of errors, and the energy, only if they were asked for
     double energy = 0;
+    bool with_errors = true;
     double nmse() const;
     double cosine() const;
   };
-  const Measurement& measure(uint64_t size, bool draft);
+  enum class Asked : uint8_t { size, errors };
+  const Measurement& measure(uint64_t size, bool draft, Asked asked);
+  void code_block(size_t t, uint64_t first, std::span<const float> values, std::string& out, BlockSums& sums,
+                  bool with_errors) const;
   /// Of the whole pool.
   Measurement measure_on_device(DeviceBlocks& coded) const;
   void set(uint64_t size);

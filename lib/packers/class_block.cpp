@@ -361,6 +361,7 @@ void ClassCoder::write_block(size_t n, std::string& out) const {
     s.token_ids.clear();
     if (model.map_coded) {
       const uint32_t joined = classes_per_token(plan.classes);
+      const auto joined_log2 = uint32_t(std::countr_zero(joined));  // a division takes as long as the rest of a run
       const size_t runs = runs_of(n);
       uint32_t previous = 0;
       for (size_t r = 0; r < runs; ++r) {
@@ -371,7 +372,7 @@ void ClassCoder::write_block(size_t n, std::string& out) const {
         const size_t in_run = std::min<size_t>(run_length, n - r * run_length);
         const uint8_t* run = classes + r * run_length;
         const uint32_t base = symbol_id(token_table_offset + bucket, 0);
-        const size_t tokens = (in_run + joined - 1) / joined;
+        const size_t tokens = (in_run + joined - 1) >> joined_log2;
         const size_t at = s.token_ids.size();
         s.token_ids.resize(at + tokens);
         uint16_t* ids = s.token_ids.data() + at;
