@@ -1,54 +1,11 @@
 // Damaged frames of every method: each truncation and each flipped bit is found by the checksums; and behind
 // the checksums, where a hostile file has made them right, decoders refuse or decode, but never crash, never
 // ask for memory that the tensor does not justify, and remember nothing.
-#include <cstdlib>
-#include <new>
-
 #include "lib/core/pool.hpp"
 #include "lib/methods/method.hpp"
+#include "tests/hostile_fields.hpp"
+#include "tests/largest_allocation.hpp"
 #include "tests/lib/methods/registry_suite.hpp"
-
-namespace {
-
-/// The largest allocation since the last reset.
-thread_local size_t largest_allocation = 0;
-
-void* allocate(size_t bytes, size_t alignment) {
-  largest_allocation = std::max(largest_allocation, bytes);
-  // More than any test here justifies fails at once, as it would on a small machine.
-  void* memory = bytes > (size_t(1) << 30)
-                     ? nullptr
-                     : std::aligned_alloc(alignment, (bytes + alignment) / alignment * alignment);
-  if (!memory) throw std::bad_alloc();
-  return memory;
-}
-
-}  // namespace
-
-// Not inlined: a compiler that sees into one side of a pair calls it mismatched.
-[[gnu::noinline]] void* operator new(size_t bytes) {
-  return allocate(bytes, alignof(std::max_align_t));
-}
-[[gnu::noinline]] void* operator new(size_t bytes, const std::nothrow_t&) noexcept try {
-  return allocate(bytes, alignof(std::max_align_t));
-} catch (const std::bad_alloc&) {
-  return nullptr;
-}
-[[gnu::noinline]] void* operator new(size_t bytes, std::align_val_t alignment) {
-  return allocate(bytes, size_t(alignment));
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::align_val_t) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, size_t, std::align_val_t) noexcept {
-  std::free(memory);
-}
 
 namespace jsq {
 namespace {
@@ -94,7 +51,7 @@ TEST_P(DamagedFrame, IsRefusedWhereverItIsTruncatedAndWithBytesAfterIt) {
   EXPECT_FALSE(found_damaged(frame));
   for (size_t size = 0; size < frame.size(); ++size)
     ASSERT_TRUE(found_damaged(frame.substr(0, size))) << size << " of " << frame.size();
-  EXPECT_TRUE(found_damaged(frame + '\0'));
+  for (size_t more = 1; more <= 64; ++more) EXPECT_TRUE(found_damaged(frame + std::string(more, '\0'))) << more;
   EXPECT_TRUE(found_damaged(frame + frame));
 }
 
@@ -148,7 +105,7 @@ class HostileBytes : public EveryMethod {
     // Exact copies on the heap, so that a sanitizer sees a read beyond them.
     const std::vector<char> exact_parameters(parameters.begin(), parameters.end()),
         exact_block(block.begin(), block.end());
-    largest_allocation = 0;
+    test::largest_allocation = 0;
     bool refused = false;
     try {
       const auto decoder =
@@ -164,7 +121,7 @@ class HostileBytes : public EveryMethod {
       ADD_FAILURE() << "not an Error: " << error.what();
       refused = true;
     }
-    EXPECT_LE(largest_allocation, justified(elements));
+    EXPECT_LE(test::largest_allocation, justified(elements));
     if (refused) return std::nullopt;
     return values;
   }
@@ -214,6 +171,23 @@ TEST_P(HostileBytes, FlippedAnywhereAreRefusedOrDecodeToSomething) {
       decoded(stored, parameters, block, n);
       flip(block, bit);
     }
+    expect_unmoved(stored, *expected);
+  }
+}
+
+TEST_P(HostileBytes, WithAnyIntegerSetToAnExtremeAreRefusedOrDecodeToSomething) {
+  for (const auto& shape : shapes) {
+    const Stored stored = this->stored(shape);
+    if (stored.block.empty()) continue;
+    const size_t n = stored.info.elements();
+    const auto expected = decoded(stored, stored.set.parameters, stored.block, n);
+    ASSERT_TRUE(expected);
+    test::for_each_hostile_field(stored.set.parameters, [&](const std::string& parameters) {
+      if (!HasFailure()) decoded(stored, parameters, stored.block, n);
+    });
+    test::for_each_hostile_field(stored.block, [&](const std::string& block) {
+      if (!HasFailure()) decoded(stored, stored.set.parameters, block, n);
+    });
     expect_unmoved(stored, *expected);
   }
 }

@@ -31,7 +31,7 @@ TEST_P(Determinism, WritesTheSameBytesForEveryThreadCountAndEveryRun) {
   for (CompressOptions options : {this->options(default_target(spec())), sized(350000)}) {
     options.threads = 1;
     const Coded alone = coded(source, options);
-    for (unsigned threads : {2u, 3u, 7u, 1u}) {
+    for (unsigned threads : {2u, 3u, 7u, 16u, 1u}) {
       options.threads = threads;
       const Coded result = coded(source, options);
       ASSERT_EQ(result.bytes == alone.bytes, true) << threads << " threads";
@@ -48,7 +48,7 @@ TEST_P(Determinism, DecodesToTheSameBitsForEveryThreadCount) {
   const FrameReader reader = FrameReader::from_bytes(result.bytes);
   for (size_t t = 0; t < reader.tensors().size(); ++t) {
     const std::vector<float> alone = test::values_of(reader, t, 1);
-    for (unsigned threads : {2u, 3u, 7u})
+    for (unsigned threads : {2u, 3u, 7u, 16u})
       EXPECT_TRUE(test::same_bits(test::values_of(reader, t, threads), alone)) << t << ' ' << threads;
   }
 }
