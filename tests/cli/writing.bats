@@ -65,6 +65,55 @@ kill_at_calls() {
   [ "$moments" -ge 5 ]
 }
 
+# stop_while_writing TARGET MOMENTS SIGNAL STATUS COMMAND...: SIGNAL arrives at MOMENTS calls of COMMAND that write, spread evenly over all of
+# them. The file TARGET is `old` or equal to `new`, the exit STATUS or that of a command that was done.
+stop_while_writing() {
+  local out=$1 moments=$2 signal=$3 wanted=$4 calls=write,pwrite64,fsync,rename,renameat2,unlink,ftruncate count i n status
+  shift 4
+  cp old "$out"
+  strace -f -qq -o trace -e "trace=$calls" "$@"
+  count=$(wc -l <trace)
+  [ "$count" -ge "$moments" ] || { echo "only $count calls write" >&2; return 1; }
+  for ((i = 0; i < moments; i++)); do
+    n=$((1 + i * count / moments))
+    cp old "$out"
+    status=$(at_call "$n" "$calls" "signal=$signal" "$@")
+    [ "$status" -eq "$wanted" ] || [ "$status" -eq 0 ] || { echo "call $n: status $status" >&2; cat stderr.txt >&2; return 1; }
+    cmp -s "$out" new || { [ "$status" -ne 0 ] && cmp -s "$out" old; } || {
+      echo "$signal at call $n: $out is neither the old nor the complete file" >&2
+      return 1
+    }
+    if [ "$signal" = KILL ]; then find . -name '.*.tmp' -delete; fi  # nobody else can
+    no_temporaries
+  done
+}
+
+# moments_of FEW ALL: how many of them this run takes.
+moments_of() { if [ "${JSQ_KILL_STEP-5}" -eq 1 ]; then echo "$2"; else echo "$1"; fi; }
+
+@test "stopped at any moment of writing many blocks, compress leaves the old file or the new one, and no temporary" {
+  require_tracing
+  local command=("$JSQ_BIN" compress -q -f --threads 1 -m signsgd -o out.jsq grad.npy)
+  echo old >old
+  python -c "import numpy as np; np.save('grad.npy', np.arange(7_000_000, dtype='<f4') - 3e6)"
+  "${command[@]}"
+  mv out.jsq new
+  stop_while_writing out.jsq "$(moments_of 10 200)" KILL 137 "${command[@]}"
+  stop_while_writing out.jsq "$(moments_of 5 50)" INT 130 "${command[@]}"
+  stop_while_writing out.jsq "$(moments_of 5 50)" TERM 143 "${command[@]}"
+}
+
+@test "stopped at any moment of writing, decompress leaves the old file or the new one, and no temporary" {
+  require_tracing
+  local command=("$JSQ_BIN" decompress -q -f --threads 1 -o back.npy in.jsq)
+  echo old >old
+  python -c "import numpy as np; np.save('new', np.ones(15_000_000, '<f4'))" && mv new.npy new
+  jsq compress -q -m signsgd -o in.jsq new
+  stop_while_writing back.npy "$(moments_of 5 50)" KILL 137 "${command[@]}"
+  stop_while_writing back.npy "$(moments_of 3 50)" INT 130 "${command[@]}"
+  stop_while_writing back.npy "$(moments_of 3 50)" TERM 143 "${command[@]}"
+}
+
 @test "a disk that is full or fails at any call is exit 7, the old file or the new one whole, nothing left behind" {
   require_tracing
   local calls error n status failures=0
