@@ -502,8 +502,20 @@ void print_statistics(Printer& printer, const ReportParts& parts, const std::vec
       [&](const Subject& subject) { return again ? heading_of(subject) : std::string(); }, nullptr);
 }
 
+void print_transforms(Printer& printer, const ReportParts& parts, const std::vector<TransformLine>& lines) {
+  printer.table(savings_table(lines, parts.several_inputs), {}, {});
+  if (!printer.global.text()) return printer.table(layers_table(lines, true), {}, {});
+  for (const TransformLine& line : lines) {
+    if (line.study.layers.empty()) continue;
+    if (lines.size() > 1) printer.heading(line.input + ", " + line.study.target);
+    printer.table(layers_table({line}, false), {},
+                  &line == &lines.back() ? transform_legend : std::string_view());
+  }
+}
+
 void print_tables(const GlobalOptions& global, const ReportParts& parts, const std::vector<Subject>& subjects,
-                  const std::vector<ResultLine>& lines, const std::vector<CurvePoint>& points) {
+                  const std::vector<ResultLine>& lines, const std::vector<CurvePoint>& points,
+                  const std::vector<TransformLine>& transforms) {
   Printer printer{global};
   print_statistics(printer, parts, subjects);
   const ResultForm form{parts.several_inputs, parts.per_tensor};
@@ -511,6 +523,7 @@ void print_tables(const GlobalOptions& global, const ReportParts& parts, const s
   if (parts.results) print_results(printer, form, lines, coded_keys, coded_legend, any_line);
   if (parts.trials) print_results(printer, form, lines, trial_keys, trial_legend, has_trials);
   if (parts.bound) print_bounds(printer, form, lines);
+  if (parts.transforms) print_transforms(printer, parts, transforms);
   if (!parts.curve) return;
   std::vector<std::string> keys = curve_keys;
   if (parts.several_inputs && !global.text()) keys.insert(keys.begin(), "input");
@@ -545,7 +558,8 @@ Table curve_table(const std::vector<CurvePoint>& points) {
 }
 
 void print_report(const GlobalOptions& global, const ReportParts& parts, const std::vector<Subject>& subjects,
-                  const std::vector<ResultLine>& lines, const std::vector<CurvePoint>& points) {
+                  const std::vector<ResultLine>& lines, const std::vector<CurvePoint>& points,
+                  const std::vector<TransformLine>& transforms) {
   if (subjects.empty() && !global.json()) return;
   if (global.json()) {
     Json document = {{"schema", "jsq.analyze/1"}};
@@ -554,6 +568,7 @@ void print_report(const GlobalOptions& global, const ReportParts& parts, const s
     for (size_t i = 0; i < subjects.size(); ++i) {
       if (parts.results) rows[i]["results"] = subjects[i].results;
       if (parts.curve) rows[i]["curve"] = subjects[i].curve;
+      if (parts.transforms) rows[i]["transforms"] = subjects[i].transforms;
     }
     document["rows"] = std::move(rows);
     print_document(Stream::out, global, document, "rows");
@@ -561,13 +576,14 @@ void print_report(const GlobalOptions& global, const ReportParts& parts, const s
   }
   // CSV holds one table.
   if (global.format == "csv") {
-    const Table table = parts.curve     ? curve_table(points)
-                        : parts.results ? results_table(lines)
-                                        : statistics_table(subjects);
+    const Table table = parts.transforms ? layers_table(transforms, true)
+                        : parts.curve    ? curve_table(points)
+                        : parts.results  ? results_table(lines)
+                                         : statistics_table(subjects);
     print(Stream::out, table.csv());
     return;
   }
-  print_tables(global, parts, subjects, lines, points);
+  print_tables(global, parts, subjects, lines, points, transforms);
 }
 
 }  // namespace jsq::tools

@@ -11,6 +11,7 @@
 #include "noise_study.hpp"
 #include "report.hpp"
 #include "statistics.hpp"
+#include "transform_report.hpp"
 
 namespace jsq::tools {
 
@@ -26,6 +27,7 @@ struct Subject {
   LargestFigures largest;
   Json results = Json::array();
   Json curve = Json::array();
+  Json transforms = Json::array();
 };
 
 /// What one source model allows at the size and at the error of a result.
@@ -63,7 +65,7 @@ struct CurvePoint {
 
 /// What was asked for decides which tables there are.
 struct ReportParts {
-  bool models = false, results = false, trials = false, bound = false, curve = false;
+  bool models = false, results = false, trials = false, bound = false, curve = false, transforms = false;
   bool several_inputs = false, per_tensor = false;
   std::string method;
 };
@@ -75,6 +77,7 @@ Table curve_table(const std::vector<CurvePoint>& points);
 
 /// The report on standard output, in the format that was asked for.  \throws BrokenPipe, Error write_failed.
 void print_report(const GlobalOptions& global, const ReportParts& parts, const std::vector<Subject>& subjects,
-                  const std::vector<ResultLine>& lines, const std::vector<CurvePoint>& points);
+                  const std::vector<ResultLine>& lines, const std::vector<CurvePoint>& points,
+                  const std::vector<TransformLine>& transforms);
 
 }  // namespace jsq::tools

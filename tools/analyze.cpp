@@ -1,6 +1,6 @@
 // jsq analyze: what is in dumps; what coding them loses beside what JointSQ's models and rate-distortion
-// theory say. Gathering is in statistics.*, largest.* and noise_study.*, tables in analysis_report.*; this
-// file holds the options and the order of the work.
+// theory say. Gathering is in statistics.*, largest.*, noise_study.* and transform_study.*, tables in
+// analysis_report.* and transform_report.*; this file holds the options and the order of the work.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -13,6 +13,7 @@
 #include "command.hpp"
 #include "inputs.hpp"
 #include "jsq/backend.hpp"
+#include "layers.hpp"
 #include "parallel.hpp"
 
 namespace jsq::tools {
@@ -25,6 +26,7 @@ struct AnalyzeOptions {
   bool noise = false;
   bool bound = false;
   bool curve = false;
+  bool transforms = false;
   unsigned trials = 0;
   std::string method = "jointsq";
   std::vector<std::string> targets = {"ratio=32"};
@@ -254,6 +256,20 @@ std::optional<Subject> all_inputs(const std::vector<Subject>& subjects, const St
   return all;
 }
 
+/// The studies of a dump at every target. A flat npy takes the shapes of its layers from the file beside it.
+std::vector<TransformLine> transforms_of(const GlobalOptions& global, const InputFile& file, InputDump input,
+                                         CompressOptions coding, const std::vector<Target>& targets) {
+  const std::string notice = attach_layers(input, file, "");
+  if (!notice.empty() && !global.quiet()) print(Stream::err, printable(notice) + "\n");
+  const std::vector<LayerSpectrum> spectra = layer_spectra(input);
+  std::vector<TransformLine> lines;
+  for (const Target& target : targets) {
+    coding.target = target;
+    lines.push_back({file.argument, study_transforms(input, coding, spectra)});
+  }
+  return lines;
+}
+
 int run_analyze(const AnalyzeOptions& options, const GlobalOptions& global) {
   require_backend(global.backend);
   CompressOptions coding;
@@ -278,6 +294,7 @@ int run_analyze(const AnalyzeOptions& options, const GlobalOptions& global) {
   std::vector<Subject> subjects;
   std::vector<ResultLine> lines;
   std::vector<CurvePoint> points;
+  std::vector<TransformLine> transforms;
   std::vector<std::pair<InputFile, std::shared_ptr<InputDump>>> done;
   Statistics of_all;
   for (const InputFile& file : files)
@@ -306,6 +323,11 @@ int run_analyze(const AnalyzeOptions& options, const GlobalOptions& global) {
         points.insert(points.end(), curve.begin(), curve.end());
         picture.curve = curve;
       }
+      if (options.transforms)
+        for (TransformLine& line : transforms_of(global, file, *input, coding, targets)) {
+          found.front().transforms.push_back(transform_json(line.study));
+          transforms.push_back(std::move(line));
+        }
       if (plot)
         for (Chart& chart : charts_of(picture)) charts.push_back(std::move(chart));
       std::move(found.begin(), found.end(), std::back_inserter(subjects));
@@ -318,11 +340,12 @@ int run_analyze(const AnalyzeOptions& options, const GlobalOptions& global) {
                     .trials = options.trials > 0,
                     .bound = options.bound,
                     .curve = options.curve,
+                    .transforms = options.transforms,
                     .several_inputs = files.size() > 1,
                     .per_tensor = options.per_tensor,
                     .method = {}};
   if (options.results() || options.curve) parts.method = to_string(coding.method);
-  print_report(global, parts, subjects, lines, points);
+  print_report(global, parts, subjects, lines, points, transforms);
   if (plot && !charts.empty()) write_picture(charts, picture_format(options.plot), *plot);
   return failures.exit_code();
 }
@@ -353,6 +376,8 @@ void add_analyze(CLI::App& app, const GlobalOptions& global, std::function<int()
       ->check(CLI::Range(1, 100000));
   command->add_flag("--curve", options->curve,
                     "Show h' and measured error from 8 to 0.03 bits per element (default: off)");
+  command->add_flag("--transforms", options->transforms,
+                    "Show the spectrum of every layer, and what each transform of rdoq saves (default: off)");
   command
       ->add_option("-m,--method", options->method,
                    "Method that is coded with; --noise needs one with an option 'alloc' (default: jointsq)")

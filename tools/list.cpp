@@ -15,6 +15,7 @@
 #include "command.hpp"
 #include "jsq/frame.hpp"
 #include "report.hpp"
+#include "transform_study.hpp"
 
 namespace jsq::tools {
 namespace {
@@ -100,11 +101,6 @@ std::string blocks_text(const std::vector<uint64_t>& bytes) {
   const std::vector<uint64_t> first(bytes.begin(),
                                     bytes.begin() + std::ptrdiff_t(std::min(bytes.size(), shown)));
   return fmt::format("{}{}", fmt::join(first, " "), bytes.size() > shown ? " ..." : "");
-}
-
-std::string transform_name(const LayerCoding& layer) {
-  if (layer.rank > 0) return layer.cosine ? "dct+lowrank" : "lowrank";
-  return layer.cosine ? "dct" : "none";
 }
 
 /// "dct", or of a tensor of several layers how many have which: "12 none, 7 dct".

@@ -261,3 +261,61 @@ np.savez('two.npz', **{'block1.conv2.weight': rng.standard_normal((64, 64)).asty
     [ "$(grep -c "h Eq.3     " <<<"$output")" -eq 1 ]
   done
 }
+
+@test "--transforms: spectra are those of numpy, and the bytes those of frames at one error" {
+  python - <<'PY'
+import h5py, numpy as np
+rng = np.random.default_rng(11)
+decay = 0.7 ** np.arange(40)
+turn = lambda n: np.linalg.qr(rng.standard_normal((n, 40)))[0]
+smooth = np.outer(np.cos(np.linspace(0, 1, 3)), np.cos(np.linspace(0, 1, 3)))
+with h5py.File("g.h5", "w") as file:
+    file["a_bias"] = rng.standard_normal(70).astype("f4") * 0.01
+    file["b_conv"] = (rng.standard_normal((60, 50, 1, 1)) * smooth / 100).astype("f4")
+    file["c_matrix"] = (turn(150) * decay @ turn(200).T).astype("f4")
+PY
+  expect 0 jsq analyze --transforms -t ratio=16 --json g.h5
+  echo "$output" >report.json
+  python - "$JSQ_SOURCE/tools/schema/jsq.analyze-1.json" <<'PY'
+import h5py, json, jsonschema, numpy as np, sys
+report = json.load(open("report.json"))
+jsonschema.validate(report, json.load(open(sys.argv[1])))
+[study] = report["rows"][0]["transforms"]
+assert study["target"] == "ratio=16" and study["problem"] is None
+layers = study["layers"]
+assert [l["tensor"] for l in layers] == ["a_bias", "b_conv", "c_matrix"] and layers[0]["spectrum"] == []
+with h5py.File("g.h5") as file:
+    # A convolution is the matrix [in, out k k].
+    for layer, matrix in ((layers[1], np.moveaxis(file["b_conv"][()], 1, 0).reshape(50, -1)), (layers[2], file["c_matrix"][()])):
+        exact = np.linalg.svd(matrix.astype("f8"), compute_uv=False) ** 2
+        exact /= exact.sum()
+        found = np.array(layer["spectrum"])
+        assert np.allclose(found, exact[:found.size], rtol=0.02, atol=1e-9), abs(found / exact[:found.size] - 1).max()
+        assert len(found) == min(64, *matrix.shape) or exact[len(found)] < 1e-9
+    total = sum(float((file[name][()].astype("f8") ** 2).sum()) for name in file)
+    assert abs(layers[2]["energy_share"] - float((file["c_matrix"][()].astype("f8") ** 2).sum()) / total) < 1e-6
+assert layers[2]["transform"] == "lowrank" and 3 < layers[2]["rank"] <= 40 and layers[2]["lowrank_bits"] < layers[2]["none_bits"] / 2
+assert layers[0]["transform"] == "none" and layers[0]["rank"] == 0
+assert study["auto_bytes"] < study["none_bytes"] / 2 and study["dct_bytes"] < study["none_bytes"] * 1.01
+open("nmse", "w").write(repr(study["nmse"]))
+open("bytes", "w").write(" ".join(str(study[k + "_bytes"]) for k in ("none", "auto")) + "\n")
+PY
+  read -r none auto <bytes
+  jsq compress -q -f -m rdoq:transform=none -r 16 -o none.jsq g.h5
+  jsq compress -q -f -m rdoq:transform=auto -t "nmse=$(cat nmse)" -o auto.jsq g.h5
+  [ "$(stat -c %s none.jsq) $(stat -c %s auto.jsq)" = "$none $auto" ]
+}
+
+@test "--transforms takes the layers beside a flat dump, and says what cannot be coded" {
+  expect 0 jsq analyze --transforms -t ratio=100 "$samples/resnet20_mid.npy"
+  contains "$stderr" "resnet20_mid.layers.json"
+  contains "$output" "[64,64,3,3]"
+  contains "$output" "dct+lowrank"
+  contains "$output" "directions of its matrix"
+  [[ $output =~ ratio=100\ +0\.2[0-9]+\ +10\ [0-9]{3}\ +[0-9\ ]+\ [0-9.]+\ %\ +[0-9\ ]+7[0-9]\.[0-9]\ % ]]
+  expect 0 jsq analyze --transforms -t ratio=100 --format csv "$samples/resnet20_mid.npy"
+  [ "${#lines[@]}" -eq 60 ] # a heading and 59 layers
+  dumps make small a.npy
+  expect 0 jsq analyze --transforms -t bytes=10 --json a.npy
+  [ "$(jq -r '.rows[0].transforms[0] | .none_bytes == null and (.problem | test("bytes"))' <<<"$output")" = true ]
+}
