@@ -2,6 +2,7 @@
 #include "kernels/cuda/dense.hpp"
 #include "kernels/cuda/device.hpp"
 #include "kernels/cuda/levels.hpp"
+#include "kernels/cuda/sparse.hpp"
 #include "kernels/cuda/user_memory.hpp"
 
 namespace jsq::cuda {
@@ -34,6 +35,15 @@ std::unique_ptr<DenseDecoder> make_dense_decoder(DenseFormat) {
 
 std::unique_ptr<LevelBlocks> encode_levels(PoolValues&, LevelPlan, std::span<const BlockRange>,
                                            ChooseLayout) {
+  throw DeviceError(reason);
+}
+
+std::vector<KeptElements> list_kept(PoolValues&, const Selection&, std::span<const BlockRange>, uint64_t) {
+  throw DeviceError(reason);
+}
+
+std::vector<SparseSums> sum_sparse_errors(PoolValues&, std::span<const BlockRange>,
+                                          std::span<const SparseDecoded>, const SparseExpectation&) {
   throw DeviceError(reason);
 }
 

@@ -50,7 +50,7 @@ const MethodRow qlsgd_row = {
      .random_numbers = "one a kept element; one an element more with select=randk",
      .nominal_bits = "bits x density + 32 a tensor",
      .honest_bits = "positions and levels of the elements that do not round to 0",
-     .backends = "cpu only: lists of kept elements have no kernels of their own",
+     .backends = "cpu, cuda",
      .options = options,
      .sizing = Sizing::stepped,
      .size_option = "k|density",

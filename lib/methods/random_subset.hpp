@@ -6,15 +6,11 @@
 #include <span>
 #include <vector>
 
+#include "kernels/element/sparse.hpp"
+
 namespace jsq {
 
-/// Element i of tensor t, with random word w (RandomPurpose::positions), is in the subset when (w, t, i)
-/// comes before (word, tensor, element) in lexicographic order.
-struct SubsetCut {
-  uint32_t word = 0;
-  uint32_t tensor = 0;
-  uint64_t element = 0;
-};
+using element::SubsetCut;
 
 /// The indices in a block of the subset's elements, ascending. O(count), one random word an element.
 void list_subset(const SubsetCut& cut, uint64_t seed, uint32_t tensor, uint64_t first, size_t count,

@@ -15,6 +15,7 @@
 #include "kernels/cpu/uniforms.hpp"
 #include "kernels/element/dither.hpp"
 #include "lib/core/bytes.hpp"
+#include "lib/methods/sparse_block.hpp"
 #include "lib/methods/sparse_values.hpp"
 #include "lib/packers/level_block.hpp"
 
@@ -52,75 +53,6 @@ struct SparseScheme::Draft {
     if (behind == 0 || behind > values.size()) return behind == 0 ? 0 : UINT64_MAX;
     const size_t b = size_t(std::lower_bound(starts.begin(), starts.end(), behind) - starts.begin()) - 1;
     return pool_starts[b] + (behind - starts[b]);
-  }
-};
-
-/// One block on its way to bytes; a thread keeps its buffers.
-struct SparseScheme::Block {
-  std::vector<uint32_t> kept;                         ///< indices of the selected elements, ascending
-  std::vector<uint32_t> sent;                         ///< those of them that do not decode to zero
-  std::vector<uint8_t> codes;                         ///< code words of the sent, or their signs
-  std::string plane, map;                             ///< magnitudes of exact values; the class block
-  std::vector<float> values, uniforms, level_values;  ///< of the kept
-  std::vector<int32_t> levels, magnitudes;
-  std::vector<uint8_t> classes;
-  float scale = 0;           ///< levels
-  size_t coded = 0;          ///< elements that do not decode to zero
-  double kept_energy = 0;    ///< sum of g^2 over the kept
-  double kept_error = 0;     ///< expectation of (g^ - g)^2 over the kept
-  double kept_variance = 0;  ///< variance of g^ over the kept
-  double value_entropy_bits = 0;
-
-  void start() {
-    coded = 0;
-    kept_energy = kept_error = kept_variance = value_entropy_bits = 0;
-    sent.clear();
-    codes.clear();
-    plane.clear();
-    map.clear();
-  }
-  void send(uint32_t index, uint32_t code) {
-    sent.push_back(index);
-    codes.push_back(uint8_t(code));
-  }
-  /// Sends the signs of the kept that are not zero in the format.
-  void send_signs(SparseValues format, std::span<const float> all) {
-    sent.resize(kept.size());
-    codes.resize(kept.size());
-    for (uint32_t i : kept) {
-      sent[coded] = i;
-      codes[coded] = is_negative(all[i]);
-      coded += key_of(format, all[i]) > 0;
-    }
-    sent.resize(coded);
-    codes.resize(coded);
-  }
-  /// Sends the signs and magnitudes of the kept whose levels are not zero, without a branch that would depend
-  /// on what was drawn.
-  void send_levels() {
-    sent.resize(kept.size());
-    codes.resize(kept.size());
-    magnitudes.resize(kept.size());
-    const uint32_t* from = kept.data();
-    uint32_t* to = sent.data();
-    uint8_t* signs = codes.data();
-    int32_t* sizes = magnitudes.data();
-    size_t next = 0;
-    for (const int32_t level : levels) {
-      to[next] = *from++;
-      signs[next] = level < 0;
-      sizes[next] = std::abs(level) - 1;
-      next += level != 0;
-    }
-    coded = next;
-    sent.resize(next);
-    codes.resize(next);
-    magnitudes.resize(next);
-  }
-  /// Not inlined: the compiler would otherwise look the thread's copy up again inside the loops.
-  [[gnu::noinline]] static Block& of_thread() {
-    static thread_local Block block;
-    return block;
   }
 };
 
@@ -193,6 +125,7 @@ void SparseScheme::keep(uint64_t k, bool draft) {
   choose_value_range(kept, sample);
   forget_lists(draft);
   const std::vector<PoolBlock> blocks = sample ? sample->blocks : pool_blocks(pool_, block_log2_);
+  if (!draft && lists_on_device()) list_on_device(blocks);
   if (plan_.values == SparseValues::levels) choose_scales(blocks, share);
   if (plan_.values == SparseValues::quantized && plan_.width == 1 && scale_has_low(plan_.quantizer))
     choose_mean(blocks);
@@ -200,12 +133,21 @@ void SparseScheme::keep(uint64_t k, bool draft) {
   prepared_ = wanted;
 }
 
+BlockPlace SparseScheme::place_of(const PoolBlock& block) const {
+  const PoolTensor& tensor = pool_.tensors()[block.tensor];
+  return {tensor.number, block.first, tensor.info, context_.seed};
+}
+
 template <class Use>
 void SparseScheme::for_blocks(std::span<const PoolBlock> blocks, Use use) const {
   tbb::parallel_for(size_t(0), blocks.size(), [&](size_t b) {
     static thread_local std::vector<float> scratch;
     const PoolBlock& place = blocks[b];
-    use(b, place, pool_.read(place.tensor, place.first, place.count, scratch), Block::of_thread());
+    const std::span<const float> values =
+        on_device_ ? std::span<const float>() : pool_.read(place.tensor, place.first, place.count, scratch);
+    Block& block = Block::of_thread();
+    list_kept(place.tensor, place.first, values, block);
+    use(b, place, block);
   });
 }
 
@@ -316,9 +258,8 @@ void SparseScheme::choose_mean(std::span<const PoolBlock> blocks) {
     uint64_t count = 0;
   };
   std::vector<Kept> parts(blocks.size());
-  for_blocks(blocks, [&](size_t b, const PoolBlock& place, std::span<const float> values, Block& block) {
-    list_kept(place.tensor, place.first, values, block);
-    for (uint32_t i : block.kept) parts[b].sum += std::abs(double(values[i]));
+  for_blocks(blocks, [&](size_t b, const PoolBlock&, const Block& block) {
+    for (float g : block.kept_values) parts[b].sum += std::abs(double(g));
     parts[b].count = block.kept.size();
   });
   Kept total;
@@ -338,10 +279,9 @@ void SparseScheme::choose_scales(std::span<const PoolBlock> blocks, double share
   };
   std::vector<Kept> parts(blocks.size());
   const float factor = gain();
-  for_blocks(blocks, [&](size_t b, const PoolBlock& place, std::span<const float> values, Block& block) {
-    list_kept(place.tensor, place.first, values, block);
-    for (uint32_t i : block.kept) {
-      const float g = finite(values[i] * factor);
+  for_blocks(blocks, [&](size_t b, const PoolBlock&, const Block& block) {
+    for (float value : block.kept_values) {
+      const float g = finite(value * factor);
       parts[b].energy += double(g) * double(g);
       parts[b].largest = std::max(parts[b].largest, std::abs(g));
     }
@@ -376,12 +316,11 @@ void SparseScheme::choose_packers(std::span<const PoolBlock> blocks) {
     uint64_t value_bits = 0;
   };
   tbb::enumerable_thread_specific<Counts> counts;
-  for_blocks(blocks, [&](size_t, const PoolBlock& place, std::span<const float> values, Block& block) {
-    const PoolTensor& tensor = pool_.tensors()[place.tensor];
-    code_values(place.tensor, {tensor.number, place.first, tensor.info, context_.seed}, values, block, {});
+  for_blocks(blocks, [&](size_t, const PoolBlock& place, Block& block) {
+    code_values(place.tensor, place_of(place), place.count, block, false);
     if (block.coded == 0) return;
     Counts& local = counts.local();
-    coder_.tally_codes(values.size(), block.sent, block.codes, local.tally);
+    coder_.tally_codes(place.count, block.sent, block.codes, local.tally);
     ++local.blocks;
     local.bitmap_bits += (place.count + 7) / 8 * 8;
     local.packed_bits += 32 + block.coded * packed_index_bits(place.count);
@@ -437,7 +376,9 @@ void SparseScheme::choose_packers(std::span<const PoolBlock> blocks) {
 /// Sizes are coded in up to three passes, each of which needs the lists; drafts and large pools list again.
 void SparseScheme::forget_lists(bool draft) {
   lists_.clear();
-  if (draft || k_ > most_listed || !(stores_map() || plan_.values == SparseValues::levels)) return;
+  on_device_ = false;
+  const bool asked_again = stores_map() || plan_.values == SparseValues::levels;
+  if (draft || !(lists_on_device() || (k_ <= most_listed && asked_again))) return;
   first_list_.clear();
   size_t blocks = 0;
   for (const PoolTensor& tensor : pool_.tensors()) {
@@ -455,9 +396,14 @@ void SparseScheme::list_kept(size_t t, uint64_t first, std::span<const float> va
   KeptList* list = list_of(t, first);
   if (list != nullptr && list->known) {
     block.kept = list->indices;
+    if (on_device_)
+      block.kept_values = list->values;
+    else
+      block.take_values(values);
     return;
   }
   select_in_block(t, first, values, block);
+  block.take_values(values);
   if (list == nullptr) return;
   list->indices = block.kept;
   list->known = true;
@@ -485,51 +431,42 @@ void SparseScheme::select_in_block(size_t t, uint64_t first, std::span<const flo
   block.kept.resize(cpu::list_nonzero(block.classes, block.kept.data()));
 }
 
-/// Selects, and quantizes what is selected; an empty `decoded` asks for no more than a tally needs.
-void SparseScheme::code_values(size_t t, const BlockPlace& place, std::span<const float> values, Block& block,
-                               std::span<float> decoded) const {
-  block.start();
-  list_kept(t, place.first, values, block);
-  std::fill(decoded.begin(), decoded.end(), 0.0f);
+/// Quantizes what list_kept selected of a block of n elements; `decodes`: what it decodes to is wanted too.
+void SparseScheme::code_values(size_t t, const BlockPlace& place, size_t n, Block& block,
+                               bool decodes) const {
+  block.start(decodes);
   if (plan_.values == SparseValues::levels)
-    code_levels(t, place, values, block, decoded);
+    code_levels(t, place, n, block);
   else if (plan_.values == SparseValues::quantized)
-    code_quantized(place, values, block, decoded);
+    code_quantized(place, block);
   else
-    code_exact(t, values, block, decoded);
+    code_exact(t, block);
 }
 
-void SparseScheme::code_exact(size_t t, std::span<const float> values, Block& block,
-                              std::span<float> decoded) const {
+void SparseScheme::code_exact(size_t t, Block& block) const {
   const uint32_t shift = plan_.values == SparseValues::f32 ? shifts_[t] : 0;
   const uint32_t base = least_key_ >> shift;
   const auto bits = uint32_t(std::bit_width((most_key_ >> shift) - base));
-  const bool mapped = stores_map();
+  const bool mapped = stores_map(), decodes = !block.decoded.empty();
   const float factor = gain();
   BitWriter plane(block.plane);
-  if (mapped) {
-    block.send_signs(plan_.values, values);
-    for (size_t k = 0; !decoded.empty() && k < block.coded; ++k) {
-      const uint32_t i = block.sent[k], key = key_of(plan_.values, values[i]);
-      plane.put((key >> shift) - base, bits);
-      decoded[i] = value_of_key(plan_.values, key, block.codes[k]);
-    }
-  } else {
-    for (uint32_t i : block.kept) {
-      const uint32_t key = key_of(plan_.values, values[i]);
-      const bool negative = is_negative(values[i]) && key > 0;
-      plane.put(negative, 1);
-      plane.put((key >> shift) - base, bits);
-      block.coded += key > 0;
-      decoded[i] = finite(value_of_key(plan_.values, key, negative) * factor);
-    }
+  if (mapped) block.send_signs(plan_.values);
+  for (size_t k = 0; (decodes || !mapped) && k < block.kept.size(); ++k) {
+    const float g = block.kept_values[k];
+    const uint32_t key = key_of(plan_.values, g);
+    if (mapped && key == 0) continue;
+    const bool negative = is_negative(g) && key > 0;
+    if (!mapped) plane.put(negative, 1);
+    plane.put((key >> shift) - base, bits);
+    const float value = value_of_key(plan_.values, key, negative);
+    if (!mapped) block.coded += key > 0;
+    if (decodes) block.decoded[k] = mapped ? value : finite(value * factor);
   }
   plane.align();
   block.value_entropy_bits = double(bits + 1) * double(mapped ? block.coded : block.kept.size());
 }
 
-void SparseScheme::code_quantized(const BlockPlace& place, std::span<const float> values, Block& block,
-                                  std::span<float> decoded) const {
+void SparseScheme::code_quantized(const BlockPlace& place, Block& block) const {
   const element::ClassPlan& plan = coder_.plan;
   const uint32_t width = plan.width[1];
   const auto code_of = [&](float g, float u) {
@@ -539,8 +476,9 @@ void SparseScheme::code_quantized(const BlockPlace& place, std::span<const float
     return element::dequantize_in_class(plan.quantizer, width, plan.scale[1], code);
   };
   block.levels.clear();
-  for (uint32_t i : block.kept) {
-    const float g = values[i];
+  for (size_t k = 0; k < block.kept.size(); ++k) {
+    const uint32_t i = block.kept[k];
+    const float g = block.kept_values[k];
     if (element::magnitude_key(g) == 0) continue;
     // The range of a single bit is one magnitude, which the kept ones need not be near.
     const float coded = width == 1 && scale_has_low(plan.quantizer) ? std::copysign(plan.scale[1].low, g) : g;
@@ -550,27 +488,26 @@ void SparseScheme::code_quantized(const BlockPlace& place, std::span<const float
           element::random_word(plan.seed, place.first + i, place.tensor, RandomPurpose::rounding));
     const uint32_t code = code_of(coded, u);
     block.send(i, code);
-    if (!decoded.empty()) decoded[i] = value_of(code);
+    if (!block.decoded.empty()) block.decoded[k] = value_of(code);
     ++block.coded;
     block.levels.push_back(int32_t(code));
-    block.kept_energy += double(g) * double(g);
+    block.moments.energy += double(g) * double(g);
     if (!plan.stochastic) continue;
     // Two neighbouring points: the mean is g, so the variance is (up - g)(g - down).
     const double down = value_of(code_of(coded, 1.0f)), up = value_of(code_of(coded, 0.0f));
-    block.kept_error += std::abs((up - g) * (g - down));
+    block.moments.error += std::abs((up - g) * (g - down));
   }
   block.value_entropy_bits = level_entropy_bits(block.levels);
 }
 
 /// The levels of the kept, and what is expected of their errors.
-void SparseScheme::draw_levels(size_t t, const BlockPlace& place, std::span<const float> values,
-                               Block& block) const {
-  const size_t kept = block.kept.size(), n = values.size();
+void SparseScheme::draw_levels(size_t t, const BlockPlace& place, size_t n, Block& block) const {
+  const size_t kept = block.kept.size();
   const float factor = gain(), s = float(plan_.steps), norm = scales_[t].norm;
-  block.values.resize(kept);
+  block.scaled.resize(kept);
   block.levels.resize(kept);
   block.level_values.resize(kept);
-  for (size_t k = 0; k < kept; ++k) block.values[k] = finite(values[block.kept[k]] * factor);
+  for (size_t k = 0; k < kept; ++k) block.scaled[k] = finite(block.kept_values[k] * factor);
   block.uniforms.resize(plan_.stochastic ? kept : 0);
   // All of a block at once takes what one in sixteen takes alone.
   if (plan_.stochastic && kept > n / 16) {
@@ -583,86 +520,94 @@ void SparseScheme::draw_levels(size_t t, const BlockPlace& place, std::span<cons
       block.uniforms[k] = element::uniform_of_word(element::random_word(
           context_.stream, place.first + block.kept[k], place.tensor, RandomPurpose::rounding));
   }
-  const double spread = cpu::uniform_levels(block.values, norm, s, block.uniforms, block.levels);
+  const double spread = cpu::uniform_levels(block.scaled, norm, s, block.uniforms, block.levels);
   if (plan_.scaled && plan_.stochastic && scales_[t].stored == norm) {
-    block.kept_variance = spread;  // which is all that is asked for
+    block.moments.variance = spread;  // which is all that is asked for
     cpu::uniform_values(block.levels, block.scale, s, block.level_values);
     return;
   }
   cpu::uniform_values(block.levels, block.scale, s, block.level_values);
   for (size_t k = 0; k < kept; ++k) {
-    const double g = std::abs(double(values[block.kept[k]]));
-    block.kept_energy += g * g;
+    const double g = std::abs(double(block.kept_values[k]));
+    block.moments.energy += g * g;
     if (plan_.stochastic) {
-      const float y = element::uniform_position(block.values[k], norm, s);
+      const float y = element::uniform_position(block.scaled[k], norm, s);
       const double whole = std::floor(double(y)), fraction = double(y) - whole;
       const double down = double(block.scale) * (whole / double(s)),
                    up = double(block.scale) * ((whole + 1) / double(s));
-      block.kept_error += (1 - fraction) * (down - g) * (down - g) + fraction * (up - g) * (up - g);
-      block.kept_variance += fraction * (1 - fraction) * (up - down) * (up - down);
+      block.moments.error += (1 - fraction) * (down - g) * (down - g) + fraction * (up - g) * (up - g);
+      block.moments.variance += fraction * (1 - fraction) * (up - down) * (up - down);
     } else {
       const double error = std::abs(double(block.level_values[k])) - g;
-      block.kept_error += error * error;
+      block.moments.error += error * error;
     }
   }
 }
 
-void SparseScheme::code_levels(size_t t, const BlockPlace& place, std::span<const float> values, Block& block,
-                               std::span<float> decoded) const {
+void SparseScheme::code_levels(size_t t, const BlockPlace& place, size_t n, Block& block) const {
   const size_t kept = block.kept.size();
   const auto s = float(plan_.steps);
   block.scale = scales_[t].stored;
   KeptList* list = list_of(t, place.first);
   if (list != nullptr && list->drawn) {
     block.levels = list->levels;
-    block.kept_energy = list->energy;
-    block.kept_error = list->error;
-    block.kept_variance = list->variance;
+    block.moments = list->moments;
     block.level_values.resize(kept);
     cpu::uniform_values(block.levels, block.scale, s, block.level_values);
   } else {
-    draw_levels(t, place, values, block);
+    draw_levels(t, place, n, block);
     if (list != nullptr) {
       list->levels = block.levels;
-      list->energy = block.kept_energy;
-      list->error = block.kept_error;
-      list->variance = block.kept_variance;
+      list->moments = block.moments;
       list->drawn = true;
     }
   }
-  if (!decoded.empty())
-    for (size_t k = 0; k < kept; ++k) decoded[block.kept[k]] = block.level_values[k];
+  if (!block.decoded.empty()) block.decoded = block.level_values;
   block.send_levels();
   block.value_entropy_bits = 32 + (stores_map() ? double(block.coded) + level_entropy_bits(block.magnitudes)
                                                 : level_entropy_bits(block.levels));
 }
 
 /// Exact: over the rounding, and over random positions of which the block's own are a draw.
-double SparseScheme::expected_error(std::span<const float> values, const Block& block) const {
-  const bool exact = is_exact(plan_.values);
-  if (plan_.positions == Positions::magnitude)
-    return std::max(0.0, cpu::sum_squares(values) - block.kept_energy) + block.kept_error;
+double SparseScheme::expected_error(const Energy& energy, const Moments& kept) const {
+  if (plan_.positions == Positions::magnitude) return std::max(0.0, energy.values - kept.energy) + kept.error;
+  if (is_exact(plan_.values) && plan_.values != SparseValues::f32) return energy.random_sent_error;
   const double p = share_kept(), factor = double(gain());
-  if (exact && plan_.values != SparseValues::f32) {
-    double sum = 0;
-    for (float g : values) {
-      const double sent =
-          factor * double(value_of_key(plan_.values, key_of(plan_.values, g), is_negative(g)));
-      sum += p * (sent - double(g)) * (sent - double(g)) + (1 - p) * double(g) * double(g);
-    }
-    return sum;
-  }
-  const double energy = cpu::sum_squares(values);
-  if (exact || (plan_.scaled && plan_.stochastic))
-    return (p * (factor - 1) * (factor - 1) + (1 - p)) * energy + block.kept_variance;
-  return (1 - p) * energy + block.kept_error;
+  if (is_exact(plan_.values) || (plan_.scaled && plan_.stochastic))
+    return (p * (factor - 1) * (factor - 1) + (1 - p)) * energy.values + kept.variance;
+  return (1 - p) * energy.values + kept.error;
+}
+
+SparseScheme::Energy SparseScheme::energy_of(std::span<const float> values) const {
+  Energy energy;
+  energy.values = cpu::sum_squares(values);
+  if (plan_.positions == Positions::magnitude || !is_exact(plan_.values) || plan_.values == SparseValues::f32)
+    return energy;
+  const double share = share_kept(), factor = double(gain());
+  for (size_t at = 0; at < values.size(); at += cpu::sum_chunk)
+    energy.random_sent_error +=
+        lane_sum(values.subspan(at, std::min(cpu::sum_chunk, values.size() - at)), [&](float g) {
+          const double sent =
+              factor * double(value_of_key(plan_.values, key_of(plan_.values, g), is_negative(g)));
+          return element::random_keep_error(double(g), sent, share);
+        });
+  return energy;
 }
 
 void SparseScheme::encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
                           std::span<float> decoded, BlockSums& sums) const {
   Block& block = Block::of_thread();
-  code_values(t, place, values, block, decoded);
-  if (!deterministic()) sums.expected_error += expected_error(values, block);
+  list_kept(t, place.first, values, block);
+  code_values(t, place, values.size(), block, true);
+  std::fill(decoded.begin(), decoded.end(), 0.0f);
+  for (size_t k = 0; k < block.kept.size(); ++k) decoded[block.kept[k]] = block.decoded[k];
+  if (!deterministic()) sums.expected_error += expected_error(energy_of(values), block.moments);
+  pack(place, values.size(), block, out, sums);
+}
+
+/// The bytes of a block of n elements whose values are coded.
+void SparseScheme::pack(const BlockPlace& place, size_t n, Block& block, std::string& out,
+                        BlockSums& sums) const {
   sums.nominal_bits += uint64_t(std::ceil(plan_.nominal_value_bits * double(block.kept.size()) +
                                           (place.first == 0 && k_ > 0 ? plan_.nominal_tensor_bits : 0.0)));
   if (block.coded == 0) return;
@@ -675,8 +620,8 @@ void SparseScheme::encode(size_t t, const BlockPlace& place, std::span<const flo
       out.append(block.plane);
     return;
   }
-  sums.entropy_bits += subset_bits(values.size(), block.coded);
-  coder_.encode_codes(values.size(), block.sent, block.codes, block.map);
+  sums.entropy_bits += subset_bits(n, block.coded);
+  coder_.encode_codes(n, block.sent, block.codes, block.map);
   if (plan_.values == SparseValues::quantized) {
     out.append(block.map);
     return;

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/element/sparse.hpp"
 #include "lib/allocators/magnitude_index.hpp"
 #include "lib/methods/dithering.hpp"
 #include "lib/methods/options.hpp"
@@ -54,13 +55,7 @@ struct SparsePlan {
   double nominal_tensor_bits = 0;  ///< a tensor, as the paper counts
 };
 
-/// Elements kept by magnitude: a key above the threshold, or equal to it at a pool index below the cutoff; in
-/// both cases only before `end`.
-struct MagnitudeCut {
-  uint32_t threshold_key = 0;
-  uint64_t cutoff = 0;
-  uint64_t end = UINT64_MAX;
-};
+using element::MagnitudeCut;
 
 /// The k largest of a population, of equals those of the lower index; zeros are never among them.
 MagnitudeCut largest_magnitudes(MagnitudeIndex& index, uint64_t k);
@@ -79,6 +74,8 @@ class SparseScheme : public Scheme {
   bool deterministic() const override;
   void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
               std::span<float> decoded, BlockSums& sums) const override;
+  /// The device lists what is kept, while up to most_device_listed elements are, and sums errors.
+  std::unique_ptr<DeviceBlocks> encode_on_device(const TensorPool& pool) const override;
   void describe(PoolReport& report) const override;
 
  protected:
@@ -118,27 +115,44 @@ class SparseScheme : public Scheme {
   float gain() const;
   double share_kept() const;
 
+  /// Of the kept elements of a block.
+  struct Moments {
+    double energy = 0;    ///< sum of g^2
+    double error = 0;     ///< expectation of (g^ - g)^2
+    double variance = 0;  ///< of g^
+  };
   /// What list_kept found in a block, and for levels what was drawn for it; the passes of one size share it.
   struct KeptList {
     bool known = false, drawn = false;
     std::vector<uint32_t> indices;
+    std::vector<float> values;  ///< where a device listed them
     std::vector<int32_t> levels;
-    double energy = 0, error = 0, variance = 0;  ///< as in Block
+    Moments moments;
   };
-  static constexpr uint64_t most_listed = uint64_t(1) << 22;  ///< elements: 16 MiB
+  static constexpr uint64_t most_listed = uint64_t(1) << 22;         ///< elements: 16 MiB
+  static constexpr uint64_t most_device_listed = uint64_t(1) << 27;  ///< 1 GiB of indices and values
   void forget_lists(bool draft);
   void select_in_block(size_t t, uint64_t first, std::span<const float> values, Block& block) const;
   void list_kept(size_t t, uint64_t first, std::span<const float> values, Block& block) const;
   KeptList* list_of(size_t t, uint64_t first) const;
-  void code_values(size_t t, const BlockPlace& place, std::span<const float> values, Block& block,
-                   std::span<float> decoded) const;
-  void code_exact(size_t t, std::span<const float> values, Block& block, std::span<float> decoded) const;
-  void code_quantized(const BlockPlace& place, std::span<const float> values, Block& block,
-                      std::span<float> decoded) const;
-  void code_levels(size_t t, const BlockPlace& place, std::span<const float> values, Block& block,
-                   std::span<float> decoded) const;
-  void draw_levels(size_t t, const BlockPlace& place, std::span<const float> values, Block& block) const;
-  double expected_error(std::span<const float> values, const Block& block) const;
+  void code_values(size_t t, const BlockPlace& place, size_t n, Block& block, bool decodes) const;
+  void code_exact(size_t t, Block& block) const;
+  void code_quantized(const BlockPlace& place, Block& block) const;
+  void code_levels(size_t t, const BlockPlace& place, size_t n, Block& block) const;
+  void draw_levels(size_t t, const BlockPlace& place, size_t n, Block& block) const;
+  void pack(const BlockPlace& place, size_t n, Block& block, std::string& out, BlockSums& sums) const;
+  /// What the expected error of a block depends on beside what is kept.
+  struct Energy {
+    double values = 0;             ///< sum of g^2
+    double random_sent_error = 0;  ///< of half-precision values at random positions
+  };
+  Energy energy_of(std::span<const float> values) const;
+  double expected_error(const Energy& energy, const Moments& kept) const;
+
+  friend class SparseDeviceBlocks;
+  bool lists_on_device() const { return pool_.device() != nullptr && k_ <= most_device_listed; }
+  void list_on_device(std::span<const PoolBlock> blocks);
+  BlockPlace place_of(const PoolBlock& block) const;
 
   const MethodInfo& info_;
   std::unique_ptr<MagnitudeIndex> index_;
@@ -159,9 +173,10 @@ class SparseScheme : public Scheme {
   MagnitudeCut cut_;
   SubsetCut subset_cut_;
   const RandomSubset* cut_subset_ = nullptr;  ///< that it is a cut of
-  uint32_t least_key_ = 0, most_key_ = 0;  ///< of the kept, before a shift; in the value format's bits
-  mutable std::vector<KeptList> lists_;    ///< by block of the pool; empty: not kept
-  std::vector<size_t> first_list_;         ///< by tensor
+  uint32_t least_key_ = 0, most_key_ = 0;     ///< of the kept, before a shift; in the value format's bits
+  mutable std::vector<KeptList> lists_;       ///< by block of the pool; empty: not kept
+  bool on_device_ = false;                    ///< they are from a device, with values
+  std::vector<size_t> first_list_;            ///< by tensor
   std::vector<Scale> scales_;
   ClassCoder coder_;
   double map_bits_ = 0, value_bits_ = 0;

@@ -65,7 +65,7 @@ const MethodRow topk_row = {
      .random_numbers = "none; one a kept element with quant=mid, offmag or sym",
      .nominal_bits = "32 x density (or 16, or the code word's bits)",
      .honest_bits = "density x (value bits + log2(1 / density) + 1.5)",
-     .backends = "cpu only: lists of kept elements have no kernels of their own",
+     .backends = "cpu, cuda",
      .options = options,
      .sizing = Sizing::continuous,
      .size_option = "k|density",

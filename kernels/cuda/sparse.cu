@@ -1,0 +1,406 @@
+// Kept elements listed, and errors summed. A list is found in one pass: a thread block looks at a tile,
+// counts what is kept of it, reserves as much room by one addition and writes there; the host puts tiles in
+// order. Errors of a chunk are summed by one warp, so that they have the contract's order.
+#include "kernels/cuda/sparse.hpp"
+
+#include "kernels/cuda/class_block.cuh"
+#include "kernels/cuda/resident_values.hpp"
+#include "kernels/element/philox.hpp"
+
+namespace jsq::cuda {
+namespace {
+
+constexpr uint32_t warps = 8, threads = warps * warp_size;
+constexpr uint32_t each = 4;                            ///< neighbouring elements of a thread: a Philox block
+constexpr uint32_t turn = each * warp_size, turns = 8;  ///< elements of a warp in a turn
+constexpr uint32_t tile = turns * turn * warps;         ///< elements of a thread block
+
+/// Where the kept elements of a tile are.
+struct TileKept {
+  unsigned long long first = 0;
+  uint32_t count = 0;
+};
+
+__device__ void load_four(const BlockView& block, uint32_t i, float* g) {
+  const float* from = block.values + i;
+  if (i + each <= block.count && reinterpret_cast<uint64_t>(from) % sizeof(float4) == 0) {
+    const float4 four = *reinterpret_cast<const float4*>(from);
+    g[0] = four.x, g[1] = four.y, g[2] = four.z, g[3] = four.w;
+    return;
+  }
+#pragma unroll
+  for (uint32_t k = 0; k < each; ++k) g[k] = i + k < block.count ? from[k] : 0.0f;
+}
+
+/// Bit k: element i + k is kept.
+template <bool Random>
+__device__ uint32_t kept_of_four(const Selection& selection, const BlockView& block, uint32_t i,
+                                 const float* g) {
+  if (i >= block.count) return 0;
+  uint32_t mask = 0;
+  element::PhiloxBlock words{};
+  if (Random) {
+    const uint64_t quad = (block.first_element + i) / each;
+    words = element::philox4x32_10(
+        {{uint32_t(quad), uint32_t(quad >> 32), block.tensor, uint32_t(element::RandomPurpose::positions)}},
+        uint32_t(selection.seed), uint32_t(selection.seed >> 32));
+  }
+#pragma unroll
+  for (uint32_t k = 0; k < each; ++k) {
+    const bool kept =
+        Random
+            ? element::keeps(selection.subset, words.word[k], block.tensor, block.first_element + i + k)
+            : element::keeps(selection.largest, element::magnitude_key(g[k]), block.first_pool_index + i + k);
+    mask |= i + k < block.count && kept ? 1u << k : 0u;
+  }
+  return mask;
+}
+
+template <bool Random>
+__global__ void __launch_bounds__(threads)
+    list_tiles(const BlockView* blocks, uint32_t tiles_of_block, const __grid_constant__ Selection selection,
+               uint32_t* indices, float* values, unsigned long long capacity, unsigned long long* used,
+               TileKept* tiles) {
+  __shared__ uint32_t warp_total[warps];
+  __shared__ unsigned long long begin;
+  const BlockView block = blocks[blockIdx.x / tiles_of_block];
+  const uint32_t first = blockIdx.x % tiles_of_block * tile + warp_of() * turns * turn + each * lane_of();
+  float g[turns][each];
+  uint32_t mask = 0;
+#pragma unroll
+  for (uint32_t t = 0; t < turns; ++t) load_four(block, first + t * turn, g[t]);
+#pragma unroll
+  for (uint32_t t = 0; t < turns; ++t)
+    mask |= kept_of_four<Random>(selection, block, first + t * turn, g[t]) << each * t;
+  const uint32_t count = __reduce_add_sync(all_lanes, __popc(mask));
+  if (lane_of() == 0) warp_total[warp_of()] = count;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    uint32_t total = 0;
+    for (uint32_t w = 0; w < warps; ++w) total += warp_total[w];
+    begin = total == 0 ? 0 : atomicAdd(used, static_cast<unsigned long long>(total));
+    tiles[blockIdx.x] = {begin, total};
+  }
+  __syncthreads();
+  if (count == 0) return;
+  unsigned long long to = begin;
+  for (uint32_t w = 0; w < warp_of(); ++w) to += warp_total[w];
+#pragma unroll
+  for (uint32_t t = 0; t < turns; ++t) {
+    const uint32_t four = mask >> each * t & ((1u << each) - 1);
+    uint32_t total = 0;
+    unsigned long long at = to + sum_before(__popc(four), total);
+    to += total;
+#pragma unroll
+    for (uint32_t k = 0; k < each; ++k) {
+      if (!(four >> k & 1)) continue;
+      if (at < capacity) {
+        indices[at] = first + t * turn + k;
+        values[at] = g[t][k];
+      }
+      ++at;
+    }
+  }
+}
+
+/// A chunk of a block, and what it decodes to.
+struct SumView {
+  const float* values = nullptr;
+  uint32_t count = 0;
+  uint32_t first = 0;  ///< index of its first element in the block
+  const uint32_t* indices = nullptr;
+  const float* decoded = nullptr;
+  const float* coded = nullptr;  ///< null: as decoded
+  uint32_t kept = 0;
+};
+
+/// The decoded elements of one chunk, 32 of them in a warp's hands.
+struct DecodedWindow {
+  const SumView& view;
+  float* run;        ///< of warp_size elements, in shared memory
+  float* coded_run;  ///< the same
+  uint32_t begin = 0, index = all_lanes;
+  float value = 0, coded_value = 0;
+
+  __device__ void load() {
+    const uint32_t k = begin + lane_of();
+    const bool inside = k < view.kept;
+    index = inside ? view.indices[k] - view.first : all_lanes;
+    value = inside ? view.decoded[k] : 0.0f;
+    coded_value = inside && view.coded != nullptr ? view.coded[k] : value;
+  }
+  /// The elements [at, at + 32): this lane's.
+  __device__ void take(uint32_t at, float& decoded, float& coded) {
+    decoded = coded = 0;
+    if (!__any_sync(all_lanes, index - at < warp_size)) return;
+    run[lane_of()] = 0;
+    coded_run[lane_of()] = 0;
+    __syncwarp();
+    for (;;) {
+      const bool mine = index - at < warp_size;
+      if (mine) {
+        run[index - at] = value;
+        coded_run[index - at] = coded_value;
+      }
+      if (!__shfl_sync(all_lanes, mine, int(warp_size - 1))) break;
+      begin += warp_size;
+      load();
+    }
+    __syncwarp();
+    decoded = run[lane_of()];
+    coded = coded_run[lane_of()];
+    __syncwarp();
+  }
+};
+
+/// Sums of 16 lanes that meet their elements in index order.
+struct Lanes {
+  SparseSums sums;
+  __device__ void add(double g, double coded, double decoded, double sent_error) {
+    const double error = decoded - g, magnitude = error < 0 ? -error : error, coded_error = coded - g;
+    sums.squared_error += error * error;
+    sums.dot += g * decoded;
+    sums.decoded_energy += decoded * decoded;
+    sums.error_sum += error;
+    sums.max_error = magnitude > sums.max_error ? magnitude : sums.max_error;
+    sums.coded_squared_error += coded_error * coded_error;
+    sums.energy += g * g;
+    sums.random_sent_error += sent_error;
+  }
+};
+
+__device__ double sent_error(const SparseExpectation& expectation, float g) {
+  const float sent = expectation.format == element::StoredFloat::f16
+                         ? element::f16_to_f32(element::f32_to_f16_saturating(g))
+                         : element::bf16_to_f32(element::f32_to_bf16_saturating(g));
+  return element::random_keep_error(double(g), expectation.gain * double(sent), expectation.share);
+}
+
+__global__ void __launch_bounds__(threads)
+    sum_chunks(const SumView* chunks, uint32_t count, const __grid_constant__ SparseExpectation expectation,
+               SparseSums* sums) {
+  __shared__ float runs[2][warps][warp_size];
+  constexpr uint32_t unroll = 8;
+  const uint32_t c = blockIdx.x * warps + warp_of();
+  if (c >= count) return;
+  const SumView view = chunks[c];
+  DecodedWindow window{view, runs[0][warp_of()], runs[1][warp_of()]};
+  window.load();
+  const bool sends = expectation.format != element::StoredFloat::whole;
+  Lanes lanes;
+  for (uint32_t at = 0; at < view.count; at += unroll * warp_size) {
+    float g[unroll];
+#pragma unroll
+    for (uint32_t k = 0; k < unroll; ++k) {
+      const uint32_t i = at + k * warp_size + lane_of();
+      g[k] = i < view.count ? view.values[i] : 0.0f;
+    }
+#pragma unroll
+    for (uint32_t k = 0; k < unroll; ++k) {
+      if (at + k * warp_size >= view.count) break;
+      float decoded, coded;
+      window.take(at + k * warp_size, decoded, coded);
+      // Zeros behind the end add nothing.
+      const double sent = sends ? sent_error(expectation, g[k]) : 0.0;
+      const float late_g = __shfl_down_sync(all_lanes, g[k], element::sum_lanes),
+                  late_decoded = __shfl_down_sync(all_lanes, decoded, element::sum_lanes),
+                  late_coded = __shfl_down_sync(all_lanes, coded, element::sum_lanes);
+      const double late_sent = __shfl_down_sync(all_lanes, sent, element::sum_lanes);
+      lanes.add(g[k], coded, decoded, sent);
+      lanes.add(late_g, late_coded, late_decoded, late_sent);
+    }
+  }
+  SparseSums result;
+  result.squared_error = fold_lanes(lanes.sums.squared_error);
+  result.dot = fold_lanes(lanes.sums.dot);
+  result.decoded_energy = fold_lanes(lanes.sums.decoded_energy);
+  result.error_sum = fold_lanes(lanes.sums.error_sum);
+  result.coded_squared_error = fold_lanes(lanes.sums.coded_squared_error);
+  result.energy = fold_lanes(lanes.sums.energy);
+  result.random_sent_error = fold_lanes(lanes.sums.random_sent_error);
+  double most = lanes.sums.max_error;
+  for (uint32_t half = element::sum_lanes / 2; half > 0; half /= 2) {
+    const double other = __shfl_down_sync(all_lanes, most, half, int(element::sum_lanes));
+    most = most > other ? most : other;
+  }
+  result.max_error = most;
+  if (lane_of() == 0) sums[c] = result;
+}
+
+/// Adds the sums of a block's next chunk.
+void add(SparseSums& total, const SparseSums& chunk) {
+  total.squared_error += chunk.squared_error;
+  total.dot += chunk.dot;
+  total.decoded_energy += chunk.decoded_energy;
+  total.error_sum += chunk.error_sum;
+  total.max_error = std::max(total.max_error, chunk.max_error);
+  total.coded_squared_error += chunk.coded_squared_error;
+  total.energy += chunk.energy;
+  total.random_sent_error += chunk.random_sent_error;
+}
+
+}  // namespace
+
+/// Passes over the blocks of a pool, in groups of those that are on the device together.
+class SparsePass {
+ public:
+  SparsePass(ResidentValues& pool, std::span<const BlockRange> blocks) : pool_(pool), blocks_(blocks) {}
+
+  void list(const Selection& selection, uint64_t most, std::vector<KeptElements>& lists) {
+    lists.resize(blocks_.size());
+    for_groups([&](size_t begin, const std::vector<BlockView>& views) {
+      const uint32_t tiles_of_block = (ResidentValues::largest(views) + tile - 1) / tile;
+      const uint64_t tiles = uint64_t(tiles_of_block) * views.size();
+      uint64_t elements = 0;
+      for (const BlockView& view : views) elements += view.count;
+      const uint64_t room = std::min(most, elements);
+      views_.reserve(views.size());
+      tiles_.reserve(tiles);
+      host_tiles_.reserve(tiles);
+      indices_.reserve(room + 1);
+      values_.reserve(room + 1);
+      used_.reserve(1);
+      copy_to_device(views_.data(), views.data(), views.size(), pool_.compute_);
+      clear(used_.data(), 1, pool_.compute_);
+      const auto kernel = selection.random ? list_tiles<true> : list_tiles<false>;
+      kernel<<<uint32_t(tiles), threads, 0, pool_.compute_>>>(views_.data(), tiles_of_block, selection,
+                                                              indices_.data(), values_.data(), room,
+                                                              used_.data(), tiles_.data());
+      check_launch("listing kept elements");
+      copy_to_host(host_tiles_.data(), tiles_.data(), tiles, pool_.compute_);
+      pool_.compute_.synchronize();
+      uint64_t used = 0;
+      for (uint64_t i = 0; i < tiles; ++i) used += host_tiles_[i].count;
+      if (used > room) throw DeviceError("more elements are kept than were foreseen; this is a bug in jsq");
+      host_indices_.reserve(used);
+      host_values_.reserve(used);
+      copy_to_host(host_indices_.data(), indices_.data(), used, pool_.compute_);
+      copy_to_host(host_values_.data(), values_.data(), used, pool_.compute_);
+      pool_.compute_.synchronize();
+      for (uint64_t i = 0; i < tiles; ++i) {
+        const TileKept& kept = host_tiles_[i];
+        KeptElements& list = lists[begin + i / tiles_of_block];
+        const uint32_t* from = host_indices_.data() + kept.first;
+        const float* values = host_values_.data() + kept.first;
+        list.indices.insert(list.indices.end(), from, from + kept.count);
+        list.values.insert(list.values.end(), values, values + kept.count);
+      }
+    });
+  }
+
+  void sum(std::span<const SparseDecoded> decoded, const SparseExpectation& expectation,
+           std::vector<SparseSums>& sums) {
+    sums.resize(blocks_.size());
+    for_groups([&](size_t begin, const std::vector<BlockView>& views) {
+      const auto of_group = decoded.subspan(begin, views.size());
+      uint64_t kept = 0, coded = 0;
+      for (const SparseDecoded& block : of_group) {
+        kept += block.indices.size();
+        coded += block.coded.size();
+      }
+      indices_.reserve(kept + 1);
+      values_.reserve(kept + 1);
+      coded_.reserve(coded + 1);
+      host_indices_.reserve(kept);
+      host_values_.reserve(kept);
+      host_coded_.reserve(coded);
+      std::vector<SumView> chunks;
+      std::vector<size_t> block_of;
+      kept = coded = 0;
+      for (size_t b = 0; b < views.size(); ++b) {
+        put_chunks(views[b], of_group[b], kept, coded, chunks);
+        block_of.resize(chunks.size(), begin + b);
+        std::copy(of_group[b].indices.begin(), of_group[b].indices.end(), host_indices_.data() + kept);
+        std::copy(of_group[b].decoded.begin(), of_group[b].decoded.end(), host_values_.data() + kept);
+        std::copy(of_group[b].coded.begin(), of_group[b].coded.end(), host_coded_.data() + coded);
+        kept += of_group[b].indices.size();
+        coded += of_group[b].coded.size();
+      }
+      chunks_.reserve(chunks.size());
+      sums_.reserve(chunks.size());
+      host_sums_.reserve(chunks.size());
+      copy_to_device(indices_.data(), host_indices_.data(), kept, pool_.compute_);
+      copy_to_device(values_.data(), host_values_.data(), kept, pool_.compute_);
+      copy_to_device(coded_.data(), host_coded_.data(), coded, pool_.compute_);
+      copy_to_device(chunks_.data(), chunks.data(), chunks.size(), pool_.compute_);
+      sum_chunks<<<uint32_t((chunks.size() + warps - 1) / warps), threads, 0, pool_.compute_>>>(
+          chunks_.data(), uint32_t(chunks.size()), expectation, sums_.data());
+      check_launch("summing errors");
+      copy_to_host(host_sums_.data(), sums_.data(), chunks.size(), pool_.compute_);
+      pool_.compute_.synchronize();
+      for (size_t c = 0; c < chunks.size(); ++c) add(sums[block_of[c]], host_sums_[c]);
+    });
+  }
+
+ private:
+  static constexpr uint64_t group_elements = uint64_t(1) << 28;
+
+  template <class Use>
+  void for_groups(Use use) {
+    size_t batch = 0;
+    for (size_t begin = 0, end = 0; begin < blocks_.size(); begin = end) {
+      while (!pool_.holds(pool_.batches_[batch], blocks_[begin])) ++batch;
+      pool_.bring(batch);
+      std::vector<BlockView> views;
+      uint64_t elements = 0;
+      for (; end < blocks_.size() && elements < group_elements &&
+             pool_.holds(pool_.batches_[batch], blocks_[end]);
+           ++end) {
+        views.push_back(pool_.view_of(pool_.batches_[batch], blocks_[end]));
+        elements += views.back().count;
+      }
+      use(begin, views);
+    }
+  }
+
+  /// The chunks of a block whose decoded elements lie at `kept` and `coded` of the group's.
+  void put_chunks(const BlockView& block, const SparseDecoded& decoded, uint64_t kept, uint64_t coded,
+                  std::vector<SumView>& chunks) const {
+    auto from = decoded.indices.begin();
+    for (uint32_t first = 0; first < block.count; first += uint32_t(element::sum_chunk)) {
+      const uint32_t count = std::min(uint32_t(element::sum_chunk), block.count - first);
+      const auto end = std::lower_bound(from, decoded.indices.end(), first + count);
+      const auto before = uint64_t(from - decoded.indices.begin());
+      SumView& view = chunks.emplace_back();
+      view.values = block.values + first;
+      view.count = count;
+      view.first = first;
+      view.indices = indices_.data() + kept + before;
+      view.decoded = values_.data() + kept + before;
+      if (!decoded.coded.empty()) view.coded = coded_.data() + coded + before;
+      view.kept = uint32_t(end - from);
+      from = end;
+    }
+  }
+
+  ResidentValues& pool_;
+  std::span<const BlockRange> blocks_;
+  DeviceBuffer<BlockView> views_;
+  DeviceBuffer<TileKept> tiles_;
+  DeviceBuffer<SumView> chunks_;
+  DeviceBuffer<SparseSums> sums_;
+  DeviceBuffer<uint32_t> indices_;
+  DeviceBuffer<float> values_, coded_;
+  DeviceBuffer<unsigned long long> used_;
+  PinnedBuffer<TileKept> host_tiles_;
+  PinnedBuffer<SparseSums> host_sums_;
+  PinnedBuffer<uint32_t> host_indices_;
+  PinnedBuffer<float> host_values_, host_coded_;
+};
+
+std::vector<KeptElements> list_kept(PoolValues& pool, const Selection& selection,
+                                    std::span<const BlockRange> blocks, uint64_t most) {
+  std::vector<KeptElements> lists;
+  SparsePass(static_cast<ResidentValues&>(pool), blocks).list(selection, most, lists);
+  return lists;
+}
+
+std::vector<SparseSums> sum_sparse_errors(PoolValues& pool, std::span<const BlockRange> blocks,
+                                          std::span<const SparseDecoded> decoded,
+                                          const SparseExpectation& expectation) {
+  std::vector<SparseSums> sums;
+  SparsePass(static_cast<ResidentValues&>(pool), blocks).sum(decoded, expectation, sums);
+  return sums;
+}
+
+}  // namespace jsq::cuda
