@@ -98,7 +98,8 @@ struct FrameReader::State {
         intact[i] = 0;
         failed(b, error);
       }
-      blocks.push_back({offset + wire::checksum_bytes - begin, intact[i] ? size : 0, first, count});
+      blocks.push_back(
+          {offset + wire::checksum_bytes - begin, intact[i] ? size : 0, first, count, decoders->place(t, b)});
       if (size > 0) end = offset + wire::checksum_bytes + size;
     }
     {

@@ -27,12 +27,16 @@ bool SetDecoders::empty_is_zero(const FrameTensor& tensor) const {
 void SetDecoders::decode(size_t t, size_t b, std::string_view payload, std::span<float> values,
                          std::string_view what) const {
   const FrameTensor& tensor = directory_.tensors[t];
-  const BlockPlace place{uint32_t(t), uint64_t(b) << tensor.block_log2, &tensor.info, directory_.seed};
-  if (!payload.empty()) return of(tensor.parameter_set).decode_block(place, payload, values, what);
+  if (!payload.empty()) return of(tensor.parameter_set).decode_block(place(t, b), payload, values, what);
   if (empty_is_zero(tensor))
     std::fill(values.begin(), values.end(), 0.0f);
   else
-    of(tensor.parameter_set).decode_empty(place, values);
+    of(tensor.parameter_set).decode_empty(place(t, b), values);
+}
+
+BlockPlace SetDecoders::place(size_t t, size_t b) const {
+  const FrameTensor& tensor = directory_.tensors[t];
+  return {uint32_t(t), uint64_t(b) << tensor.block_log2, &tensor.info, directory_.seed};
 }
 
 }  // namespace jsq::wire

@@ -24,6 +24,8 @@ class SetDecoders {
   /// The values of block b of tensor t from its payload, which is empty where a block takes no bytes.
   /// \throws Error damaged, naming `what`. Thread-safe.
   void decode(size_t t, size_t b, std::string_view payload, std::span<float> values, std::string_view what) const;
+  /// Of block b of tensor t.
+  BlockPlace place(size_t t, size_t b) const;
 
  private:
   const Directory& directory_;

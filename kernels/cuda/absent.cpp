@@ -47,6 +47,11 @@ std::vector<SparseSums> sum_sparse_errors(PoolValues&, std::span<const BlockRang
   throw DeviceError(reason);
 }
 
+std::unique_ptr<SparseDecoder> make_sparse_decoder(const SparseFormat&, const ClassComposition&,
+                                                   std::span<const uint32_t>, std::span<const float>) {
+  throw DeviceError(reason);
+}
+
 void wait_for(void*) {
   throw DeviceError(reason);
 }

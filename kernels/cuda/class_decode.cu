@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/class_block.cuh"
+#include "kernels/cuda/class_decode.hpp"
 #include "kernels/cuda/memory.hpp"
 #include "kernels/cuda/rans_warp.cuh"
 #include "kernels/element/bit_length.hpp"
@@ -415,10 +416,11 @@ void launch_as(const Arguments& arguments, const Stream& stream) {
   check_launch("decoding blocks");
 }
 
-class BlockDecoder final : public ClassDecoder {
- public:
-  BlockDecoder(const ClassComposition& composition, std::span<const uint32_t> frequencies,
-               std::span<const float> points)
+}  // namespace
+
+struct ClassDecodeRun::State {
+  State(const ClassComposition& composition, std::span<const uint32_t> frequencies,
+        std::span<const float> points)
       : composition_(composition), starts_(element::coding_tables), points_(point_count) {
     int device = 0;
     check(cudaGetDevice(&device), "asking for the device");
@@ -427,63 +429,48 @@ class BlockDecoder final : public ClassDecoder {
     check(cudaDeviceGetAttribute(&shared_most_, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
           "asking for shared memory");
     const std::vector<Starts> starts = starts_of(frequencies);
-    copy_to_device(starts_.data(), starts.data(), starts.size(), stream_);
-    copy_to_device(points_.data(), points.data(), point_count, stream_);
-    stream_.synchronize();
+    const Stream stream;
+    copy_to_device(starts_.data(), starts.data(), starts.size(), stream);
+    copy_to_device(points_.data(), points.data(), point_count, stream);
+    stream.synchronize();
   }
 
-  void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
-              std::span<uint8_t> ok) override {
-    std::fill(ok.begin(), ok.end(), uint8_t(0));
-    if (blocks.empty() || composition_.lanes > most_lanes) return;
+  void launch(const uint32_t* bytes, std::span<const ClassDecoder::Block> blocks, float* values, uint8_t* ok,
+              const Stream& stream) {
     uint64_t largest = 1, largest_bytes = 0;
-    for (const Block& block : blocks) {
+    for (const ClassDecoder::Block& block : blocks) {
       largest = std::max<uint64_t>(largest, block.count);
       largest_bytes = std::max(largest_bytes, block.bytes);
     }
     Arguments a{};
     a.composition = composition_;
     a.layout = layout_for(uint32_t(largest), largest_bytes, uint32_t(blocks.size()));
-    bytes_.reserve(bytes.size() / 4 + 2);
-    values_.reserve(values.size());
     views_.reserve(blocks.size());
-    ok_.reserve(blocks.size());
     kept_.reserve(a.layout.grid * a.layout.kept_far);
-    room_.reserve(bytes.size());
-    std::copy(bytes.begin(), bytes.end(), room_.data());
-    copy_to_device(reinterpret_cast<char*>(bytes_.data()), room_.data(), bytes.size(), stream_);
-    std::vector<DecodeView> views;
-    for (const Block& block : blocks)
-      views.push_back(
-          {block.offset, uint32_t(block.bytes), uint32_t(block.count), values_.data() + block.first});
-    copy_to_device(views_.data(), views.data(), views.size(), stream_);
-    a.bytes = bytes_.data();
+    host_views_.clear();
+    for (const ClassDecoder::Block& block : blocks)
+      host_views_.push_back(
+          {block.offset, uint32_t(block.bytes), uint32_t(block.count), values + block.first});
+    copy_to_device(views_.data(), host_views_.data(), host_views_.size(), stream);
+    a.bytes = bytes;
     a.blocks = views_.data();
     a.count = uint32_t(blocks.size());
-    a.ok = ok_.data();
+    a.ok = ok;
     a.starts = starts_.data();
     a.points = points_.data();
     a.kept_far = kept_.data();
     switch (composition_.plan.quantizer) {
       case ClassQuantizer::cell:
-        launch_as<ClassQuantizer::cell>(a, stream_);
-        break;
+        return launch_as<ClassQuantizer::cell>(a, stream);
       case ClassQuantizer::mid:
-        launch_as<ClassQuantizer::mid>(a, stream_);
-        break;
+        return launch_as<ClassQuantizer::mid>(a, stream);
       case ClassQuantizer::offmag:
-        launch_as<ClassQuantizer::offmag>(a, stream_);
-        break;
+        return launch_as<ClassQuantizer::offmag>(a, stream);
       case ClassQuantizer::sym:
-        launch_as<ClassQuantizer::sym>(a, stream_);
-        break;
+        return launch_as<ClassQuantizer::sym>(a, stream);
     }
-    copy_to_host(ok.data(), ok_.data(), blocks.size(), stream_);
-    copy_to_host(values.data(), values_.data(), values.size(), stream_);
-    stream_.synchronize();
   }
 
- private:
   Layout layout_for(uint32_t elements, uint64_t bytes, uint32_t blocks) const {
     Layout layout;
     const uint64_t n = (uint64_t(elements) + run_length - 1) / run_length * run_length;
@@ -504,13 +491,52 @@ class BlockDecoder final : public ClassDecoder {
 
   ClassComposition composition_;
   int processors_ = 1, shared_most_ = 0;
-  Stream stream_;
   DeviceBuffer<Starts> starts_;
-  DeviceBuffer<float> points_, values_;
-  DeviceBuffer<uint32_t> bytes_, kept_;
+  DeviceBuffer<float> points_;
+  DeviceBuffer<uint32_t> kept_;
   DeviceBuffer<DecodeView> views_;
+  std::vector<DecodeView> host_views_;
+};
+
+ClassDecodeRun::ClassDecodeRun(const ClassComposition& composition, std::span<const uint32_t> frequencies,
+                               std::span<const float> points)
+    : supported_(composition.lanes <= most_lanes),
+      state_(std::make_unique<State>(composition, frequencies, points)) {}
+ClassDecodeRun::~ClassDecodeRun() = default;
+
+void ClassDecodeRun::launch(const uint32_t* bytes, std::span<const ClassDecoder::Block> blocks, float* values,
+                            uint8_t* ok, const Stream& stream) {
+  if (!blocks.empty()) state_->launch(bytes, blocks, values, ok, stream);
+}
+
+namespace {
+
+/// From and to host memory.
+class BlockDecoder final : public ClassDecoder {
+ public:
+  BlockDecoder(const ClassComposition& composition, std::span<const uint32_t> frequencies,
+               std::span<const float> points)
+      : run_(composition, frequencies, points) {}
+
+  void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
+              std::span<uint8_t> ok) override {
+    std::fill(ok.begin(), ok.end(), uint8_t(0));
+    if (blocks.empty() || !run_.supported()) return;
+    bytes_.put(bytes, stream_);
+    values_.reserve(values.size());
+    ok_.reserve(blocks.size());
+    run_.launch(bytes_.words(), blocks, values_.data(), ok_.data(), stream_);
+    copy_to_host(ok.data(), ok_.data(), blocks.size(), stream_);
+    copy_to_host(values.data(), values_.data(), values.size(), stream_);
+    stream_.synchronize();
+  }
+
+ private:
+  ClassDecodeRun run_;
+  Stream stream_;
+  StagedBytes bytes_;
+  DeviceBuffer<float> values_;
   DeviceBuffer<uint8_t> ok_;
-  PinnedBuffer<char> room_;
 };
 
 }  // namespace

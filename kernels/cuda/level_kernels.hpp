@@ -50,4 +50,20 @@ struct PackView {
 /// bytes[i]: what block i took.
 void launch_pack(const PackView* blocks, uint32_t count, uint32_t* bytes, const Stream& stream);
 
+/// The decoder of level blocks between places in device memory.
+class LevelUnpacker {
+ public:
+  /// As make_level_decoder has them.
+  LevelUnpacker(const LevelTensor& tensor, uint32_t bucket);
+  ~LevelUnpacker();
+  /// `values` and `sound` (one a block) as LevelDecoder::decode leaves them. All pointers on the device;
+  /// `bytes` has whole words.
+  void launch(const uint8_t* bytes, std::span<const LevelDecoder::Block> blocks, float* values,
+              uint8_t* sound, const Stream& stream);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 }  // namespace jsq::cuda

@@ -4,8 +4,8 @@
 // block reported as not sound.
 #include <algorithm>
 
-#include "kernels/cuda/levels.hpp"
-#include "kernels/cuda/memory.hpp"
+#include "kernels/cuda/block_bits.cuh"
+#include "kernels/cuda/level_kernels.hpp"
 #include "kernels/cuda/rans_warp.cuh"
 
 namespace jsq::cuda {
@@ -39,33 +39,6 @@ struct Arguments {
 struct Shared {
   Starts starts;
   uint32_t warp_total[warps];
-};
-
-/// The bytes of a block, read as aligned words. Bits beyond the end are anything, and reading them moves
-/// beyond the end, which nobody takes for sound; no word without a byte of the block is touched.
-struct BlockBits {
-  const uint32_t* words;
-  uint32_t offset;  ///< bits of the first word before the block
-  uint32_t last;    ///< word
-  uint32_t size;    ///< bytes
-
-  __device__ BlockBits(const uint8_t* data, uint32_t bytes)
-      : words(reinterpret_cast<const uint32_t*>(reinterpret_cast<uint64_t>(data) & ~uint64_t(3))),
-        offset(8 * uint32_t(reinterpret_cast<uint64_t>(data) & 3)),
-        last((offset + 8 * bytes - 1) / 32),
-        size(bytes) {}
-  __device__ uint32_t word(uint32_t at) const { return at <= last ? __byte_perm(words[at], 0, 0x0123) : 0u; }
-  /// `count` <= 32 bits at bit `position`.
-  __device__ uint32_t bits(uint32_t position, uint32_t count) const {
-    const uint32_t at = (position + offset) / 32, shift = (position + offset) % 32;
-    uint64_t window = uint64_t(word(at)) << 32;
-    if (shift + count > 32) window |= word(at + 1);
-    return count == 0 ? 0u : uint32_t(window << shift >> (64 - count));
-  }
-  /// Whether the bits from `position` to the next byte are zeros.
-  __device__ bool padded(uint32_t position) const {
-    return (position & 7) == 0 || bits(position, 8 - (position & 7)) == 0;
-  }
 };
 
 /// Levels where their values will be.
@@ -291,29 +264,26 @@ __global__ void __launch_bounds__(threads) unpack_blocks(const __grid_constant__
     const int32_t level = levels.get(i);
     const float scale = a.bucket ? scale_at(view, bytes, i / a.bucket) : a.tensor.scale;
     view.values[i] = a.tensor.signs ? (level ? a.tensor.negative : a.tensor.scale)
-                                    : element::grid_value(a.tensor.rule, level, scale);
+                                    : element::grid_value(a.tensor.rule, level + a.tensor.shift, scale);
   }
 }
 
-class UnpackRun final : public LevelDecoder {
- public:
-  UnpackRun(const LevelTensor& tensor, uint32_t bucket) : tensor_(tensor), bucket_(bucket) {}
+}  // namespace
 
-  void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
-              std::span<uint8_t> sound) override {
-    if (blocks.empty()) return;
-    bytes_.reserve((bytes.size() / sizeof(uint32_t) + 1) * sizeof(uint32_t));  // whole words
-    room_.reserve(bytes.size() + 1);
-    values_.reserve(values.size());
-    views_.reserve(blocks.size());
-    sound_.reserve(blocks.size());
-    std::copy(bytes.begin(), bytes.end(), room_.data());
-    copy_to_device(bytes_.data(), room_.data(), bytes.size(), stream_);
-    host_views_.clear();
-    for (const Block& block : blocks) {
+struct LevelUnpacker::State {
+  LevelTensor tensor;
+  uint32_t bucket = 0;
+  DeviceBuffer<UnpackView> views;
+  std::vector<UnpackView> host_views;
+
+  void launch(const uint8_t* bytes, std::span<const LevelDecoder::Block> blocks, float* values,
+              uint8_t* sound, const Stream& stream) {
+    views.reserve(blocks.size());
+    host_views.clear();
+    for (const LevelDecoder::Block& block : blocks) {
       UnpackView view;
-      view.data = reinterpret_cast<const uint8_t*>(bytes_.data()) + block.offset;
-      view.values = values_.data() + block.first;
+      view.data = bytes + block.offset;
+      view.values = values + block.first;
       view.bytes = uint32_t(block.bytes);
       view.count = uint32_t(block.count);
       view.width = block.width;
@@ -327,31 +297,55 @@ class UnpackRun final : public LevelDecoder {
       view.zero = block.zero;
       view.sound = block.sound;
       view.starts = starts_of(block.frequencies)[0];
-      host_views_.push_back(view);
+      host_views.push_back(view);
     }
-    copy_to_device(views_.data(), host_views_.data(), host_views_.size(), stream_);
+    copy_to_device(views.data(), host_views.data(), host_views.size(), stream);
     Arguments a{};
-    a.tensor = tensor_;
-    a.bucket = bucket_;
-    a.blocks = views_.data();
-    a.sound = sound_.data();
-    unpack_blocks<<<uint32_t(blocks.size()), threads, 0, stream_>>>(a);
+    a.tensor = tensor;
+    a.bucket = bucket;
+    a.blocks = views.data();
+    a.sound = sound;
+    unpack_blocks<<<uint32_t(blocks.size()), threads, 0, stream>>>(a);
     check_launch("unpacking levels");
+  }
+};
+
+LevelUnpacker::LevelUnpacker(const LevelTensor& tensor, uint32_t bucket) : state_(std::make_unique<State>()) {
+  state_->tensor = tensor;
+  state_->bucket = bucket;
+}
+LevelUnpacker::~LevelUnpacker() = default;
+
+void LevelUnpacker::launch(const uint8_t* bytes, std::span<const LevelDecoder::Block> blocks, float* values,
+                           uint8_t* sound, const Stream& stream) {
+  if (!blocks.empty()) state_->launch(bytes, blocks, values, sound, stream);
+}
+
+namespace {
+
+/// From and to host memory.
+class UnpackRun final : public LevelDecoder {
+ public:
+  UnpackRun(const LevelTensor& tensor, uint32_t bucket) : unpacker_(tensor, bucket) {}
+
+  void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
+              std::span<uint8_t> sound) override {
+    if (blocks.empty()) return;
+    bytes_.put(bytes, stream_);
+    values_.reserve(values.size());
+    sound_.reserve(blocks.size());
+    unpacker_.launch(bytes_.bytes(), blocks, values_.data(), sound_.data(), stream_);
     copy_to_host(sound.data(), sound_.data(), blocks.size(), stream_);
     copy_to_host(values.data(), values_.data(), values.size(), stream_);
     stream_.synchronize();
   }
 
  private:
-  LevelTensor tensor_;
-  uint32_t bucket_;
+  LevelUnpacker unpacker_;
   Stream stream_;
-  DeviceBuffer<char> bytes_;
+  StagedBytes bytes_;
   DeviceBuffer<float> values_;
-  DeviceBuffer<UnpackView> views_;
   DeviceBuffer<uint8_t> sound_;
-  PinnedBuffer<char> room_;
-  std::vector<UnpackView> host_views_;
 };
 
 }  // namespace

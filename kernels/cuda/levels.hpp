@@ -29,6 +29,7 @@ struct LevelTensor {
   /// Instead of a grid: level 1 for negative elements, which stands for `negative`, and 0 for `scale`.
   bool signs = false;
   float negative = 0;
+  int32_t shift = 0;  ///< of a decoder: added to a level before it stands for a value
 };
 
 struct LevelPlan {

@@ -5,8 +5,10 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "kernels/cuda/device.hpp"
@@ -134,5 +136,22 @@ template <class T>
 void clear(T* device, size_t count, const Stream& stream) {
   if (count > 0) check(cudaMemsetAsync(device, 0, count * sizeof(T), stream), "clearing device memory");
 }
+
+/// Bytes of a frame on the device, by way of pinned memory; as whole words.
+class StagedBytes {
+ public:
+  void put(std::string_view bytes, const Stream& stream) {
+    words_.reserve(bytes.size() / sizeof(uint32_t) + 2);
+    room_.reserve(bytes.size() + 1);
+    std::copy(bytes.begin(), bytes.end(), room_.data());
+    copy_to_device(reinterpret_cast<char*>(words_.data()), room_.data(), bytes.size(), stream);
+  }
+  const uint32_t* words() const { return words_.data(); }
+  const uint8_t* bytes() const { return reinterpret_cast<const uint8_t*>(words_.data()); }
+
+ private:
+  DeviceBuffer<uint32_t> words_;
+  PinnedBuffer<char> room_;
+};
 
 }  // namespace jsq::cuda

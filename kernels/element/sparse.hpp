@@ -32,6 +32,22 @@ JSQ_HD bool keeps(const SubsetCut& cut, uint32_t word, uint32_t tensor, uint64_t
   return tensor != cut.tensor ? tensor < cut.tensor : element < cut.element;
 }
 
+// Magnitude keys of exact values: the bits of a magnitude in its format.
+
+JSQ_HD uint32_t largest_key(StoredFloat format) {
+  return format == StoredFloat::f16 ? 0x7bffu : format == StoredFloat::bf16 ? 0x7f7fu : 0x7f7fffffu;
+}
+JSQ_HD float value_of_key(StoredFloat format, uint32_t key, bool negative) {
+  switch (format) {
+    case StoredFloat::f16:
+      return f16_to_f32(uint16_t(key | (negative ? 0x8000u : 0u)));
+    case StoredFloat::bf16:
+      return bf16_to_f32(uint16_t(key | (negative ? 0x8000u : 0u)));
+    default:
+      return bits_as<float>(key | (negative ? 0x80000000u : 0u));
+  }
+}
+
 /// Expected squared error of an element that is sent as `sent` with probability `share` and dropped
 /// otherwise.
 JSQ_HD double random_keep_error(double g, double sent, double share) {

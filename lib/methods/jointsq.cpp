@@ -16,6 +16,7 @@
 #include "lib/allocators/allocator.hpp"
 #include "lib/core/bytes.hpp"
 #include "lib/core/device.hpp"
+#include "lib/methods/class_device_decoder.hpp"
 #include "lib/methods/method.hpp"
 #include "lib/methods/options.hpp"
 #include "lib/packers/class_block.hpp"
@@ -911,19 +912,6 @@ class JointSqEncoder final : public MethodEncoder {
   bool dropped_ = false;
 };
 
-class ClassDeviceBlockDecoder final : public DeviceBlockDecoder {
- public:
-  explicit ClassDeviceBlockDecoder(std::unique_ptr<cuda::ClassDecoder> decoder) : decoder_(std::move(decoder)) {}
-  void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values, std::span<uint8_t> sound) override {
-    std::vector<cuda::ClassDecoder::Block> wanted;
-    for (const Block& block : blocks) wanted.push_back({block.offset, block.bytes, block.first, block.count});
-    on_device([&] { decoder_->decode(bytes, wanted, values, sound); });
-  }
-
- private:
-  std::unique_ptr<cuda::ClassDecoder> decoder_;
-};
-
 class JointSqDecoder final : public MethodDecoder {
  public:
   JointSqDecoder(std::string_view parameters, std::string_view what) : stored_(read_parameters(parameters, what)) {
@@ -933,7 +921,7 @@ class JointSqDecoder final : public MethodDecoder {
     stored_.coder.decode(block, values, what);
   }
   std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {
-    return std::make_unique<ClassDeviceBlockDecoder>(make_device_decoder(stored_.coder));
+    return std::make_unique<ClassDeviceDecoder>(stored_.coder);
   }
   std::string describe() const override {
     std::string widths;

@@ -108,6 +108,7 @@ class DeviceBlockDecoder {
     uint64_t bytes = 0;   ///< 0: all zeros
     size_t first = 0;     ///< of its values
     size_t count = 0;
+    BlockPlace place;
   };
   virtual ~DeviceBlockDecoder() = default;
   /// sound[i] tells whether the values of block i may be used; where not, decode_block says what is wrong with it.

@@ -6,10 +6,14 @@
 
 #include "jsq/error.hpp"
 #include "kernels/cpu/dither.hpp"
+#include "kernels/cuda/sparse.hpp"
 #include "lib/core/bytes.hpp"
+#include "lib/core/device.hpp"
+#include "lib/methods/class_device_decoder.hpp"
 #include "lib/methods/sparse.hpp"
 #include "lib/methods/sparse_values.hpp"
 #include "lib/packers/level_block.hpp"
+#include "lib/packers/level_device.hpp"
 
 namespace jsq {
 
@@ -117,6 +121,79 @@ StoredSparse read_parameters(std::string_view bytes, std::string_view what) {
   return stored;
 }
 
+/// Blocks on the device: heads are read here, the rest there.
+class SparseDeviceDecoder final : public DeviceBlockDecoder {
+ public:
+  /// \throws Error backend_unavailable.
+  explicit SparseDeviceDecoder(const StoredSparse& stored) : stored_(stored) {
+    cuda::SparseFormat format;
+    format.random = stored.random;
+    format.subset = stored.cut;
+    if (stored.values == SparseValues::levels) format.steps = stored.steps;
+    format.format = stored_format(stored.values);
+    format.shift = stored.shift;
+    format.base = stored.base;
+    format.bits = stored.bits;
+    format.gain = stored.gain;
+    const ClassTables tables = stored.random ? ClassTables() : device_tables(stored.coder);
+    decoder_ = on_device([&] {
+      return cuda::make_sparse_decoder(format, device_composition(stored.coder), tables.frequencies,
+                                       tables.points);
+    });
+  }
+
+  void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
+              std::span<uint8_t> sound) override {
+    std::vector<cuda::SparseDecoder::Block> heads;
+    for (const Block& block : blocks) {
+      cuda::SparseDecoder::Block& head = heads.emplace_back();
+      head.offset = block.offset;
+      head.bytes = block.bytes;
+      head.first = block.first;
+      head.count = block.count;
+      head.seed = block.place.seed;
+      head.first_element = block.place.first;
+      head.tensor = block.place.tensor;
+      if (block.bytes == 0) continue;
+      try {
+        read_head(bytes.substr(size_t(block.offset), size_t(block.bytes)), head);
+      } catch (const Error&) {
+        head.sound = false;  // the processor's decoder tells what is wrong
+      }
+    }
+    on_device([&] { decoder_->decode(bytes, heads, values, sound); });
+  }
+
+ private:
+  void read_head(std::string_view block, cuda::SparseDecoder::Block& head) const {
+    ByteReader in(block, "the block");
+    const auto at = [&] { return uint32_t(block.size() - in.remaining()); };
+    const bool levels = stored_.values == SparseValues::levels;
+    if (!stored_.random) {
+      if (levels) in.magnitude("the scale");
+      head.map_bytes = uint32_t(in.string().size());
+      head.map_at = at() - head.map_bytes;
+      head.sound = head.map_bytes > 0;
+      head.plane_at = at();
+    }
+    if (!levels) return;
+    const auto last = int32_t(stored_.steps);
+    if (stored_.random)
+      read_level_head(block, {-last, last}, 1, head.levels);
+    else
+      read_level_head(block.substr(at()), {0, last - 1}, 0, head.levels);
+    head.sound = head.sound && head.levels.sound;
+    head.levels.offset = head.offset;
+    head.levels.bytes = head.bytes;
+    if (stored_.random) return;
+    head.levels.levels_at += at();
+    head.levels.scales_at = 0;
+  }
+
+  StoredSparse stored_;
+  std::unique_ptr<cuda::SparseDecoder> decoder_;
+};
+
 class SparseDecoder final : public MethodDecoder {
  public:
   SparseDecoder(std::string_view name, std::string_view parameters, std::string_view what)
@@ -148,6 +225,11 @@ class SparseDecoder final : public MethodDecoder {
       decode_levels(in, scale, values, what);
     else
       decode_exact(in, values);
+  }
+
+  std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {
+    if (stored_.values == SparseValues::quantized) return std::make_unique<ClassDeviceDecoder>(stored_.coder);
+    return std::make_unique<SparseDeviceDecoder>(stored_);
   }
 
   std::string describe() const override {

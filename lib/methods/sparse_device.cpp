@@ -72,10 +72,7 @@ class SparseDeviceBlocks final : public DeviceBlocks {
     for (const Coded& block : group_) decoded.push_back({block.kept, block.decoded, block.coded});
     cuda::SparseExpectation expectation;
     const SparsePlan& plan = scheme_.plan_;
-    if (plan.positions != Positions::magnitude && plan.values == SparseValues::f16)
-      expectation.format = element::StoredFloat::f16;
-    if (plan.positions != Positions::magnitude && plan.values == SparseValues::bf16)
-      expectation.format = element::StoredFloat::bf16;
+    if (plan.positions != Positions::magnitude) expectation.format = stored_format(plan.values);
     expectation.gain = double(scheme_.gain());
     expectation.share = scheme_.share_kept();
     const auto ranges = ranges_of(std::span(blocks_).subspan(begin_, group_.size()));

@@ -27,18 +27,17 @@ inline uint32_t key_of(SparseValues format, float value) {
       return element::magnitude_key(value);
   }
 }
+/// The format of exact values.
+inline element::StoredFloat stored_format(SparseValues values) {
+  return values == SparseValues::f16    ? element::StoredFloat::f16
+         : values == SparseValues::bf16 ? element::StoredFloat::bf16
+                                        : element::StoredFloat::whole;
+}
 inline uint32_t largest_key(SparseValues format) {
-  return format == SparseValues::f16 ? 0x7bffu : format == SparseValues::bf16 ? 0x7f7fu : 0x7f7fffffu;
+  return element::largest_key(stored_format(format));
 }
 inline float value_of_key(SparseValues format, uint32_t key, bool negative) {
-  switch (format) {
-    case SparseValues::f16:
-      return element::f16_to_f32(uint16_t(key | (negative ? 0x8000u : 0u)));
-    case SparseValues::bf16:
-      return element::bf16_to_f32(uint16_t(key | (negative ? 0x8000u : 0u)));
-    default:
-      return element::bits_as<float>(key | (negative ? 0x80000000u : 0u));
-  }
+  return element::value_of_key(stored_format(format), key, negative);
 }
 inline bool is_negative(float value) {
   return element::bits_as<uint32_t>(value) >> 31 != 0;

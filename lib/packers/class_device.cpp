@@ -51,7 +51,7 @@ ClassTally class_tally(const cuda::ClassCounts& counts) {
   return tally;
 }
 
-std::unique_ptr<cuda::ClassDecoder> make_device_decoder(const ClassCoder& coder) {
+ClassTables device_tables(const ClassCoder& coder) {
   const EntropyModel& model = coder.model;
   std::vector<uint32_t> frequencies(element::coding_tables * max_symbols);
   const auto put = [&](uint32_t table, const SymbolFrequencies& row) {
@@ -74,7 +74,13 @@ std::unique_ptr<cuda::ClassDecoder> make_device_decoder(const ClassCoder& coder)
     const std::vector<float> of_class = coder.points(j);
     std::copy(of_class.begin(), of_class.end(), points.begin() + 256 * j);
   }
-  return on_device([&] { return cuda::make_class_decoder(device_composition(coder), frequencies, points); });
+  return {std::move(frequencies), std::move(points)};
+}
+
+std::unique_ptr<cuda::ClassDecoder> make_device_decoder(const ClassCoder& coder) {
+  const ClassTables tables = device_tables(coder);
+  return on_device(
+      [&] { return cuda::make_class_decoder(device_composition(coder), tables.frequencies, tables.points); });
 }
 
 }  // namespace jsq

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "kernels/cuda/device.hpp"
 #include "lib/core/pool.hpp"
@@ -19,6 +20,13 @@ BlockSums block_sums(const element::ClassPlan& plan, const cuda::ClassSums& foun
 
 /// Counts as ClassTally has them.
 ClassTally class_tally(const cuda::ClassCounts& counts);
+
+/// What a decoder on a device is told of a coder beside its composition, as make_class_decoder has it.
+struct ClassTables {
+  std::vector<uint32_t> frequencies;
+  std::vector<float> points;
+};
+ClassTables device_tables(const ClassCoder& coder);
 
 /// Decodes blocks of `coder` on the device.  \throws Error backend_unavailable.
 std::unique_ptr<cuda::ClassDecoder> make_device_decoder(const ClassCoder& coder);

@@ -190,10 +190,63 @@ TEST_F(FrameOnDevice, MeetsTargetsOfLevelsWithTheSameBytes) {
   expect_parity(tensors, "natural", "nmse=0.3");
 }
 
+/// Every kind of position, value and map of the methods that drop elements.
+const std::vector<std::string> sparse_methods = {"topk",
+                                                 "topk:density=0.4,map=bitmap",
+                                                 "topk:k=1,map=raw32",
+                                                 "topk:values=f16,map=packed",
+                                                 "topk:values=bf16,map=entropy,density=0.1",
+                                                 "topk:values=q1,map=rice",
+                                                 "topk:values=q8,quant=mid,density=0.2",
+                                                 "topk:values=q3,quant=sym",
+                                                 "dgc:density=0.05",
+                                                 "dgc:threshold=sampled,density=0.1,values=f16",
+                                                 "randk",
+                                                 "randk:values=f16,scale=off",
+                                                 "randk:values=bf16,density=0.4",
+                                                 "qlsgd",
+                                                 "qlsgd:bits=2,density=0.3",
+                                                 "qlsgd:select=randk,bits=9,scale-beta=on",
+                                                 "acsgd",
+                                                 "acsgd:variant=author",
+                                                 "acsgd:variant=jointsq"};
+
+TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForSeveralTensorsOfKeptElements) {
+  const std::vector<std::vector<float>> tensors = {
+      make_data(Kind::heavy, 66001),    {},
+      make_data(Kind::zeros, 5000),     make_data(Kind::near_max, 33),
+      make_data(Kind::subnormal, 2000), make_data(Kind::negative_zeros, 31),
+      make_data(Kind::f16_grid, 9001)};
+  for (size_t m = 0; m < sparse_methods.size(); m += (test::every() + 3) / 4)
+    expect_parity(tensors, sparse_methods[m], "");
+}
+
+TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForKeptElementsOfEveryLength) {
+  for (size_t n : {0, 1, 31, 32, 33, 1000, 65535, 65536, 65537})
+    for (const char* method : {"topk:density=0.1", "randk:density=0.1", "qlsgd:density=0.1", "acsgd"})
+      expect_parity({make_data(Kind::heavy, n)}, method, "");
+}
+
+TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForKeptElementsOfLargeBlocks) {
+  for (const char* method : {"topk:density=0.001", "randk:density=0.001,values=f16", "acsgd:budget=20000"})
+    expect_parity({make_data(Kind::heavy, (1u << 20) + 70001)}, method, "", NonFinitePolicy::error,
+                  DType::f16);
+}
+
+TEST_F(FrameOnDevice, MeetsTargetsOfKeptElementsWithTheSameBytes) {
+  const std::vector<std::vector<float>> tensors = {make_data(Kind::heavy, 70001),
+                                                   make_data(Kind::gauss, 3000)};
+  for (const char* target : {"ratio=40", "nmse=0.2", "bpw=1.5"}) expect_parity(tensors, "topk", target);
+  expect_parity(tensors, "randk", "ratio=9");
+  expect_parity(tensors, "dgc:values=bf16", "ratio=100", NonFinitePolicy::error, DType::bf16);
+}
+
 TEST_F(FrameOnDevice, DecodesDamagedLevelsOnlyWhereTheProcessorDoes) {
   for (const char* method :
        {"qsgd:coder=fixed,levels=5", "terngrad:coder=base243", "qsgd:coder=elias-sparse,levels=2",
-        "qsgd:coder=elias-dense,levels=9", "qsgd:coder=entropy,levels=20"}) {
+        "qsgd:coder=elias-dense,levels=9", "qsgd:coder=entropy,levels=20", "topk:density=0.1",
+        "topk:values=f16,map=rice", "topk:values=q4,density=0.2", "randk:density=0.2", "qlsgd:density=0.2",
+        "qlsgd:select=randk,density=0.2", "acsgd:variant=jointsq"}) {
     const std::vector<float> values = make_data(Kind::heavy, 3000);
     const std::string sound = coded({values}, Backend::cpu, method, "").bytes;
     test::Random random(11);
