@@ -20,6 +20,7 @@ struct GlobalOptions {
   std::string format = "text";      ///< text, json, jsonl, csv, md
   unsigned threads = 0;             ///< 0: all cores
   std::string backend = "auto";     ///< auto, cpu, cuda
+  std::string simd = "auto";        ///< auto, or a level of simd_level_names()
   uint64_t memory_limit_bytes = 0;  ///< 0: no limit
   uint64_t seed = 0;
   std::vector<std::string> arguments = {};  ///< of the command line, for reports that say how they were made

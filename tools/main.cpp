@@ -1,5 +1,7 @@
 // The jsq program: global options, environment, configuration file, and the one place where the outcome of a
 // subcommand becomes the exit code. Each subcommand is in the file of its name.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sys/resource.h>
 
 #include <cstdlib>
@@ -10,6 +12,7 @@
 
 #include "command.hpp"
 #include "interrupt.hpp"
+#include "jsq/simd.hpp"
 #include "jsq/target.hpp"
 #include "ranks.hpp"
 #include "report.hpp"
@@ -30,7 +33,7 @@ constexpr const char* description =
     "Run 'jsq COMMAND --help' for a command's options.";
 
 constexpr const char* footer =
-    "Environment: JSQ_THREADS, JSQ_BACKEND, JSQ_CONFIG (as the options of those names, which win), "
+    "Environment: JSQ_THREADS, JSQ_BACKEND, JSQ_SIMD, JSQ_CONFIG (as the options of those names, which win), "
     "NO_COLOR.\n"
     "Exit codes: 0 done, 1 some inputs failed, 2 usage, 3 missing or unreadable input, 4 unsupported input, "
     "5 damaged,\n"
@@ -63,6 +66,14 @@ void add_global_options(CLI::App& app, GlobalOptions& global, Typed& typed) {
       ->type_name("NAME")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  std::vector<std::string> simd_levels = simd_level_names();
+  simd_levels.insert(simd_levels.begin(), "auto");
+  app.add_option("--simd", global.simd,
+                 fmt::format("SIMD level of the processor's kernels: {} (default: auto)",
+                             fmt::join(simd_levels, ", ")))
+      ->type_name("LEVEL")
+      ->check(CLI::IsMember(simd_levels))
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.add_option("--memory-limit", typed.memory_limit,
                  "Most memory to take, bytes or 512MiB, 4GiB (default: no limit)")
       ->type_name("SIZE");
@@ -77,8 +88,10 @@ void add_global_options(CLI::App& app, GlobalOptions& global, Typed& typed) {
 /// The environment goes before the arguments, so that it wins over the configuration file and the arguments
 /// over it.
 std::vector<std::string> arguments_with_environment(int argc, char** argv) {
-  static constexpr std::pair<const char*, const char*> variables[] = {
-      {"JSQ_THREADS", "--threads="}, {"JSQ_BACKEND", "--backend="}, {"JSQ_CONFIG", "--config="}};
+  static constexpr std::pair<const char*, const char*> variables[] = {{"JSQ_THREADS", "--threads="},
+                                                                      {"JSQ_BACKEND", "--backend="},
+                                                                      {"JSQ_SIMD", "--simd="},
+                                                                      {"JSQ_CONFIG", "--config="}};
   std::vector<std::string> arguments;
   for (const auto& [variable, option] : variables) {
     const char* value = std::getenv(variable);
@@ -119,6 +132,7 @@ void limit_memory(uint64_t bytes) {
 void settle(GlobalOptions& global, const Typed& typed) {
   global.verbosity = typed.verbose - typed.quiet;
   if (typed.json) global.format = "json";
+  if (global.simd != "auto") use_simd(global.simd);
   if (typed.memory_limit.empty()) return;
   global.memory_limit_bytes = parse_size(typed.memory_limit, "--memory-limit");
   limit_memory(global.memory_limit_bytes);

@@ -208,6 +208,26 @@ for entry in re.split(r'\n(?=  -)', text)[1:]:
   contains "$stderr" "cuda"
 }
 
+@test "every SIMD level of this processor gives the same bytes, and one that is absent is exit 10" {
+  dumps make npy grad.npy
+  local level usable
+  while read -r level usable; do
+    if [ "$usable" = true ]; then
+      for method in jointsq qsgd thc rdoq; do
+        expect 0 jsq compress --simd "$level" -m $method -f -o "$method.$level.jsq" grad.npy
+        cmp "$method.$level.jsq" <(jsq -q compress -m $method -o - grad.npy)
+      done
+      JSQ_SIMD=$level expect 0 jsq decompress -f -o "$level.npy" "qsgd.$level.jsq"
+      cmp "$level.npy" <(jsq decompress -o - "qsgd.$level.jsq")
+    else
+      expect "$EXIT_BACKEND" jsq compress --simd "$level" -o none.jsq grad.npy
+      contains "$stderr" "not on this processor"
+    fi
+  done < <(jsq doctor --json | jq -r '.checks[] | select(.area == "simd") | "\(.name) \(.usable)"')
+  [ -e qsgd.scalar.jsq ]
+  JSQ_SIMD=abacus expect "$EXIT_USAGE" jsq list qsgd.scalar.jsq
+}
+
 # --- Options from elsewhere ------------------------------------------------------------------------------------------
 
 @test "the environment sets threads and backend, and the command line wins" {

@@ -2,20 +2,21 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <hwy/highway.h>
-#include <hwy/targets.h>
+
+#include "kernels/cpu/simd.hpp"
 
 namespace jsq::test {
 
 template <class Body>
 void for_each_simd_level(Body body) {
-  for (int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    SCOPED_TRACE(hwy::TargetName(target));
-    hwy::SetSupportedTargetsForTest(target);
+  for (const cpu::SimdLevel& level : cpu::simd_levels()) {
+    if (!level.usable) continue;
+    SCOPED_TRACE(level.name);
+    ASSERT_TRUE(cpu::use_simd_level(level.name));
     body();
     if (testing::Test::HasFatalFailure()) break;
   }
-  hwy::SetSupportedTargetsForTest(0);
+  cpu::use_simd_level("auto");
 }
 
 }  // namespace jsq::test
