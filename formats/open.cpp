@@ -12,6 +12,7 @@
 #include "formats/npy/npy_header.hpp"
 #include "jsq/error.hpp"
 #include "jsq/gradients.hpp"
+#include "jsq/layers.hpp"
 
 namespace jsq {
 namespace {
@@ -132,7 +133,7 @@ std::unique_ptr<GradientSource> open_gradients(const std::string& path) {
       if (!is_file)
         throw Error(Errc::unsupported_format,
                     name + ": HDF5 cannot be read from a stream; save it to a file first");
-      return open_hdf5(input.file, input.member);
+      return hdf5_functions().open(input.file, input.member);
     }
     case Kind::frame:
       throw Error(Errc::unsupported_format, name + ": is already a jsq frame; use jsq decompress");
@@ -140,6 +141,10 @@ std::unique_ptr<GradientSource> open_gradients(const std::string& path) {
       break;
   }
   refuse_unknown(name, file.text());
+}
+
+std::vector<LayerRow> read_layer_table(const std::string& path) {
+  return hdf5_functions().layers(path);
 }
 
 std::unique_ptr<GradientSink> create_gradients(const std::string& path, const DumpInfo& dump,
@@ -152,7 +157,7 @@ std::unique_ptr<GradientSink> create_gradients(const std::string& path, const Du
     case DumpFormat::hdf5:
       if (path == "-")
         throw Error(Errc::unsupported_format, "HDF5 cannot be written to a stream; name an output file");
-      return create_hdf5(path, dump, tensors);
+      return hdf5_functions().create(path, dump, tensors);
   }
   throw Error(Errc::unsupported_format, fmt::format("{}: dump format {} is unknown", path, int(dump.format)));
 }

@@ -1,14 +1,17 @@
-// HDF5 dumps: opening one as a GradientSource and writing one back as a GradientSink.
-// What is kept beside the gradients, and how, is in formats/SPEC.md ("HDF5 attachments"). Links that leave
-// the file, virtual datasets, external raw storage, plugins and filters other than deflate, shuffle and
-// fletcher32 are refused.
+// HDF5 dumps: opening one as a GradientSource and writing one back as a GradientSink. The rest of jsq reaches
+// these functions through the table hdf5_functions(): HDF5 and the thirty libraries behind it are loaded when
+// the first one is opened. What is kept beside the gradients, and how, is in formats/SPEC.md ("HDF5
+// attachments"). Links that leave the file, virtual datasets, external raw storage, plugins and filters other
+// than deflate, shuffle and fletcher32 are refused.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "jsq/doctor.hpp"
 #include "jsq/gradients.hpp"
+#include "jsq/layers.hpp"
 
 namespace jsq {
 
@@ -46,5 +49,23 @@ std::unique_ptr<GradientSink> create_hdf5(const std::string& path, const DumpInf
 /// each, "path: reason" or "path@attribute: reason", in file order; empty when everything comes back.
 /// \throws Error damaged.
 std::vector<std::string> skipped_in_hdf5(const DumpInfo& dump);
+
+/// Reads the table of layers of an HDF5 file: read_layer_table() of jsq/layers.hpp.
+std::vector<LayerRow> read_hdf5_layers(const std::string& path);
+
+/// The library and the filters that jsq accepts in dumps, with what is usable here.
+std::vector<DoctorLine> examine_hdf5();
+
+/// The functions above, as a module of its own offers them.
+struct Hdf5Functions {
+  const char* version;  ///< jsq's; another version's table may look different behind it
+  decltype(&open_hdf5) open;
+  decltype(&create_hdf5) create;
+  decltype(&read_hdf5_layers) layers;
+  decltype(&examine_hdf5) examine;
+};
+/// In libjsq it loads the module at the first call; thread-safe.  \throws Error backend_unavailable when it
+/// cannot be loaded.
+const Hdf5Functions& hdf5_functions();
 
 }  // namespace jsq

@@ -113,7 +113,7 @@ std::vector<LayerRow> read_table(hid_t file, const std::string& path, const std:
 }  // namespace
 }  // namespace hdf5
 
-std::vector<LayerRow> read_layer_table(const std::string& path) {
+std::vector<LayerRow> read_hdf5_layers(const std::string& path) {
   const size_t separator = path.find("::");
   const std::string file = path.substr(0, separator);
   const std::string member = separator == std::string::npos ? "/layers" : path.substr(separator + 2);

@@ -86,6 +86,18 @@ HDF5_PLUGIN_PATH="$h5" h5repack -f NONE "$scratch/small.h5" "$scratch/back.h5"
 [ "$(stat -c %s "$scratch/small.h5")" -lt 20000 ] || fail "h5repack did not compress"
 "$prefix/bin/jsq" -q compress -m fp32 "$scratch/back.h5" -o "$scratch/back.jsq"
 
+step "without the module that holds HDF5, which is the only part that needs it"
+if readelf -d "$prefix/bin/jsq" "$libdir/libjsq.so" | grep -E 'NEEDED.*(hdf5|hwy)'; then fail "programs start with HDF5 or Highway"; fi
+mv "$libdir/jsq/jsq_hdf5.so" "$scratch/"
+"$prefix/bin/jsq" -q compress "$source/samples/resnet20_mid.npy" -o "$scratch/flat.jsq"
+status=0
+"$prefix/bin/jsq" -q compress -m fp32 "$scratch/back.h5" -o "$scratch/none.jsq" 2>"$scratch/reason" || status=$?
+[ "$status" = 10 ] || fail "exit status $status, expected 10, for an HDF5 dump without the module"
+grep -q 'jsq_hdf5.so' "$scratch/reason" || fail "the reason does not name the module: $(cat "$scratch/reason")"
+"$prefix/bin/jsq" doctor --json >"$scratch/doctor.json"
+[ "$(jq -c '[.checks[] | select(.name == "HDF5") | .usable]' "$scratch/doctor.json")" = '[false]' ] || fail "doctor does not miss HDF5"
+mv "$scratch/jsq_hdf5.so" "$libdir/jsq/"
+
 step "the manual"
 pages=0
 for page in "$prefix"/share/man/man[157]/*; do
