@@ -6,91 +6,25 @@
 #include <bit>
 #include <cmath>
 
-#include "jsq/allocation.hpp"
 #include "jsq/error.hpp"
 #include "lib/core/stored_values.hpp"
 #include "lib/packers/class_device.hpp"
 #include "tests/gpu/device.hpp"
 #include "tests/kernels/data.hpp"
+#include "tests/lib/packers/class_coding.hpp"
 
 namespace jsq {
 namespace {
 
 using element::ClassQuantizer;
+using test::Composition;
+using test::fit;
+using test::Fitted;
 using test::Kind;
 using test::make_data;
 using test::Random;
 
 class ClassBlockOnDevice : public test::OnDevice {};
-
-struct Composition {
-  MapPacker map = MapPacker::entropy;
-  ClassQuantizer quantizer = ClassQuantizer::cell;
-  WidthSet widths;
-  bool code_values = true;
-  bool stochastic = false;
-  uint32_t lanes = 8;
-  double bits_an_element = 1.5;
-  DType dtype = DType::f32;
-};
-
-bool exists(const Composition& composition) {
-  const auto& widths = composition.widths.widths();
-  if (composition.quantizer == ClassQuantizer::sym && std::count(widths.begin(), widths.end(), 1u))
-    return false;
-  return (widths[0] == 0 && widths.size() > 1) || composition.map == MapPacker::raw ||
-         composition.map == MapPacker::entropy;
-}
-
-std::string text_of(const Composition& composition) {
-  std::string text = "map " + std::to_string(uint32_t(composition.map)) + " quantizer " +
-                     std::to_string(uint32_t(composition.quantizer)) + " widths ";
-  for (uint32_t w : composition.widths.widths()) text += std::to_string(w);
-  return text + (composition.code_values ? " coded" : " planes") +
-         (composition.stochastic ? " stochastic" : "") + " lanes " + std::to_string(composition.lanes) +
-         " bits " + std::to_string(composition.bits_an_element);
-}
-
-/// A coder for blocks of `length` of `values`, with the processor's tally of all of them.
-struct Fitted {
-  ClassCoder coder;
-  ClassTally tally;
-  std::vector<BlockSums> sums;
-};
-
-Fitted fit(const Composition& composition, std::span<const float> values, size_t length) {
-  Fitted fitted;
-  const auto budget =
-      uint64_t(composition.bits_an_element * double(values.size())) + values.size() * composition.widths[0];
-  const Allocation allocation = allocate(values, composition.widths, budget);
-  ClassCoder& coder = fitted.coder;
-  coder.plan.classes = composition.widths.size();
-  coder.plan.quantizer = composition.quantizer;
-  coder.plan.stochastic = composition.stochastic;
-  coder.plan.seed = 77;
-  coder.map = composition.map;
-  coder.lanes = composition.lanes;
-  std::array<uint8_t, element::max_classes> width{};
-  for (uint32_t j = 0; j < coder.plan.classes; ++j) {
-    width[j] = uint8_t(coder.plan.width[j] = composition.widths[j]);
-    coder.plan.threshold[j] = allocation.threshold_key[j];
-    coder.plan.cutoff[j] = allocation.cutoff_index[j];
-    if (width[j] > 0)
-      coder.plan.scale[j] = element::make_class_scale(composition.quantizer, width[j],
-                                                      element::magnitude_of_key(allocation.low_key[j]),
-                                                      element::magnitude_of_key(allocation.high_key[j]));
-  }
-  for (size_t at = 0; at < values.size(); at += length) {
-    fitted.sums.emplace_back();
-    coder.tally(values.subspan(at, std::min(length, values.size() - at)), at, at, 0, composition.dtype,
-                fitted.tally, fitted.sums.back());
-  }
-  coder.model = fit_entropy_model(fitted.tally.entropy, coder.plan.classes, width,
-                                  composition.map == MapPacker::entropy, composition.code_values);
-  coder.prepare_encoding();
-  coder.prepare_decoding();
-  return fitted;
-}
 
 void expect_same_sums(const BlockSums& found, const BlockSums& expected) {
   const auto same = [](double a, double b) {
@@ -119,7 +53,7 @@ void expect_same_tally(const ClassTally& found, const ClassTally& expected) {
 
 /// Tallies, codes and decodes on the device what the processor tallied, coded and decoded.
 void expect_parity(const Composition& composition, const std::vector<float>& values, size_t length) {
-  const Fitted fitted = fit(composition, values, length);
+  const Fitted fitted = fit(composition, values, {.block_length = length});
   const ClassCoder& coder = fitted.coder;
   const std::vector<std::vector<float>> tensors = {values};
   const auto pool = test::pool_values(tensors, 0, stored_float(composition.dtype));
@@ -225,7 +159,7 @@ TEST_F(ClassBlockOnDevice, SpillsToGlobalMemoryWhereSharedMemoryEnds) {
 
 TEST_F(ClassBlockOnDevice, CodesThePoolBatchByBatchWithTheSameBytes) {
   const std::vector<float> values = make_data(Kind::heavy, (size_t(1) << 20) + 200000);
-  const Fitted fitted = fit({.bits_an_element = 0.5}, values, 131072);
+  const Fitted fitted = fit({.bits_an_element = 0.5}, values, {.block_length = 131072});
   const std::vector<std::vector<float>> tensors = {values};
   std::vector<cuda::BlockRange> blocks;
   for (size_t at = 0; at < values.size(); at += 131072)
@@ -251,7 +185,7 @@ TEST_F(ClassBlockOnDevice, NeverTakesForSoundWhatTheProcessorRefuses) {
       const Composition composition{
           .map = map, .widths = {0, 2, 4, 8}, .code_values = code_values, .lanes = 1u << random.below(4)};
       const std::vector<float> values = make_data(++round % 2 ? Kind::heavy : Kind::sparse, 700);
-      const Fitted fitted = fit(composition, values, 700);
+      const Fitted fitted = fit(composition, values, {.block_length = 700});
       std::string block;
       BlockSums sums;
       fitted.coder.encode(values, 0, 0, 0, DType::f32, block, sums);

@@ -8,93 +8,22 @@
 #include <cmath>
 #include <optional>
 
-#include "jsq/allocation.hpp"
 #include "jsq/error.hpp"
 #include "kernels/element/philox.hpp"
 #include "tests/kernels/data.hpp"
 #include "tests/kernels/simd_levels.hpp"
+#include "tests/lib/packers/class_coding.hpp"
 
 namespace jsq {
 namespace {
 
 using element::ClassQuantizer;
+using test::Composition;
+using test::fit;
+using test::Fitted;
 using test::Kind;
 using test::make_data;
 using test::Random;
-
-struct Composition {
-  MapPacker map = MapPacker::entropy;
-  ClassQuantizer quantizer = ClassQuantizer::cell;
-  WidthSet widths;
-  bool code_values = true;
-  bool stochastic = false;
-  uint32_t lanes = 8;
-  double bits_an_element = 1.5;
-};
-
-bool exists(const Composition& composition) {
-  const auto& widths = composition.widths.widths();
-  if (composition.quantizer == ClassQuantizer::sym && std::count(widths.begin(), widths.end(), 1u))
-    return false;
-  return widths[0] == 0 || composition.map == MapPacker::raw || composition.map == MapPacker::entropy;
-}
-
-std::string text_of(const Composition& composition) {
-  std::string text = "map " + std::to_string(uint32_t(composition.map)) + " quantizer " +
-                     std::to_string(uint32_t(composition.quantizer)) + " widths ";
-  for (uint32_t w : composition.widths.widths()) text += std::to_string(w);
-  return text + (composition.code_values ? " coded" : " planes") +
-         (composition.stochastic ? " stochastic" : "") + " lanes " + std::to_string(composition.lanes) +
-         " bits " + std::to_string(composition.bits_an_element);
-}
-
-element::ClassPlan plan_of(const Composition& composition, const Allocation& allocation) {
-  element::ClassPlan plan;
-  plan.classes = composition.widths.size();
-  plan.quantizer = composition.quantizer;
-  plan.stochastic = composition.stochastic;
-  plan.seed = 77;
-  for (uint32_t j = 0; j < plan.classes; ++j) {
-    plan.width[j] = composition.widths[j];
-    plan.threshold[j] = allocation.threshold_key[j];
-    plan.cutoff[j] = allocation.cutoff_index[j];
-    if (plan.width[j] > 0)
-      plan.scale[j] = element::make_class_scale(composition.quantizer, plan.width[j],
-                                                element::magnitude_of_key(allocation.low_key[j]),
-                                                element::magnitude_of_key(allocation.high_key[j]));
-  }
-  return plan;
-}
-
-/// A coder whose tables fit a tensor, and what it counted there.
-struct Fitted {
-  ClassCoder coder;
-  Allocation allocation;
-  ClassTally tally;
-  BlockSums sums;
-};
-
-Fitted fit(const Composition& composition, std::span<const float> values, DType dtype = DType::f32,
-           uint64_t first_element = 0, uint32_t tensor = 0, size_t block_length = SIZE_MAX) {
-  Fitted fitted;
-  const auto budget =
-      uint64_t(composition.bits_an_element * double(values.size())) + values.size() * composition.widths[0];
-  fitted.allocation = allocate(values, composition.widths, budget);
-  ClassCoder& coder = fitted.coder;
-  coder.plan = plan_of(composition, fitted.allocation);
-  coder.map = composition.map;
-  coder.lanes = composition.lanes;
-  for (size_t at = 0; at < values.size(); at += std::min(block_length, values.size()))
-    coder.tally(values.subspan(at, std::min(block_length, values.size() - at)), at, first_element + at,
-                tensor, dtype, fitted.tally, fitted.sums);
-  std::array<uint8_t, element::max_classes> width{};
-  for (uint32_t j = 0; j < composition.widths.size(); ++j) width[j] = uint8_t(composition.widths[j]);
-  coder.model = fit_entropy_model(fitted.tally.entropy, composition.widths.size(), width,
-                                  composition.map == MapPacker::entropy, composition.code_values);
-  coder.prepare_encoding();
-  coder.prepare_decoding();
-  return fitted;
-}
 
 /// Element by element, without any packer.
 std::vector<float> reconstruction(const Fitted& fitted, std::span<const float> values,
@@ -129,8 +58,9 @@ void expect_same_bits(const std::vector<float>& values, const std::vector<float>
 }
 
 bool operator==(const ClassTally& a, const ClassTally& b) {
-  return a.members == b.members && a.entropy.activity == b.entropy.activity && a.entropy.classes == b.entropy.classes &&
-         a.entropy.magnitude == b.entropy.magnitude && a.rice_bits == b.rice_bits;
+  return a.members == b.members && a.entropy.activity == b.entropy.activity &&
+         a.entropy.classes == b.entropy.classes && a.entropy.magnitude == b.entropy.magnitude &&
+         a.rice_bits == b.rice_bits;
 }
 
 void expect_round_trip(const Composition& composition, const std::vector<float>& values) {
@@ -203,7 +133,7 @@ TEST(ClassBlock, StandsAtItsPlaceInThePoolAndInItsTensor) {
   for (Kind kind : {Kind::ternary, Kind::heavy}) {
     const std::vector<float> pool = make_data(kind, 3000);
     const Composition composition{.quantizer = ClassQuantizer::offmag, .stochastic = true};
-    const Fitted fitted = fit(composition, pool, DType::f32, 5000, 3, 1000);
+    const Fitted fitted = fit(composition, pool, {.first_element = 5000, .tensor = 3, .block_length = 1000});
     const std::vector<float> expected = reconstruction(fitted, pool, 5000, 3);
     std::vector<float> found;
     for (size_t at : {0, 1000, 2000}) {
@@ -235,7 +165,8 @@ TEST(ClassBlock, TallyAndEncodeGiveTheErrorsOfTheDecodedValuesAsStored) {
     composition.stochastic = composition.quantizer != ClassQuantizer::cell && round % 2;
     if (!exists(composition)) continue;
     const std::vector<float> values = make_data(kind, 1 + random.below(3000), uint64_t(round));
-    const Fitted fitted = fit(composition, values, dtype);
+    composition.dtype = dtype;
+    const Fitted fitted = fit(composition, values);
     std::string block;
     BlockSums sums;
     fitted.coder.encode(values, 0, 0, 0, dtype, block, sums);
@@ -256,7 +187,7 @@ TEST(ClassBlock, TallyAndEncodeGiveTheErrorsOfTheDecodedValuesAsStored) {
     }
     SCOPED_TRACE(text_of(composition) + ' ' + test::kind_name(kind) + " dtype " +
                  std::to_string(uint32_t(dtype)));
-    for (const BlockSums& measured : {fitted.sums, sums}) {
+    for (const BlockSums& measured : {fitted.sums[0], sums}) {
       ASSERT_NEAR(measured.squared_error, squared, 1e-12 * squared);
       ASSERT_NEAR(measured.dot, dot, 1e-12 * (energy + squared));
       ASSERT_NEAR(measured.decoded_energy, energy, 1e-12 * energy);
@@ -265,9 +196,9 @@ TEST(ClassBlock, TallyAndEncodeGiveTheErrorsOfTheDecodedValuesAsStored) {
       for (uint32_t j = 0; j < composition.widths.size(); ++j)
         ASSERT_NEAR(measured.class_energy[j], class_energy[j], 1e-12 * class_energy[j]);
     }
-    ASSERT_EQ(fitted.sums.squared_error, sums.squared_error);
-    ASSERT_EQ(fitted.sums.dot, sums.dot);
-    ASSERT_EQ(fitted.sums.max_error, sums.max_error);
+    ASSERT_EQ(fitted.sums[0].squared_error, sums.squared_error);
+    ASSERT_EQ(fitted.sums[0].dot, sums.dot);
+    ASSERT_EQ(fitted.sums[0].max_error, sums.max_error);
     for (uint32_t j = 0; j < composition.widths.size(); ++j)
       ASSERT_EQ(fitted.tally.members[j], fitted.allocation.members(j));
   }
@@ -509,7 +440,7 @@ TEST(ClassTally, MergesByAddition) {
   fitted.coder.tally(std::span(values).subspan(1500), 1500, 1500, 0, DType::f32, b, sums);
   a.merge(b);
   for (uint32_t j = 0; j < 4; ++j) EXPECT_EQ(a.members[j], fitted.tally.members[j]);
-  EXPECT_NEAR(sums.squared_error, fitted.sums.squared_error, 1e-12 * sums.squared_error);
+  EXPECT_NEAR(sums.squared_error, fitted.sums[0].squared_error, 1e-12 * sums.squared_error);
 }
 
 TEST(ClassTally, CountsTheSameSymbolsWithoutErrorsAtEverySimdLevel) {
