@@ -13,10 +13,10 @@ load helper.bash
 }
 
 @test "--min-time is spent on compression and on decompression, and memcpy runs four times before each compression" {
-  expect 0 jsq --json bench --size 64Ki --min-time 0.05
-  for operation in compress decompress; do
-    holds "$(jq ".$operation.repetitions" <<<"$output") == 1000 or $(jq ".$operation.repetitions * .$operation.seconds" <<<"$output") > 0.01"
-  done
+  local start=$EPOCHREALTIME
+  expect 0 jsq --json bench --size 64Ki --min-time 0.1
+  # Or all the repetitions there may be; a slower machine only takes longer.
+  holds "$EPOCHREALTIME - $start > 0.2 or 1000 in ($(jq -r '"\(.compress.repetitions), \(.decompress.repetitions)"' <<<"$output"))"
   [ "$(jq ".memcpy.repetitions == 4 * .compress.repetitions" <<<"$output")" = true ]
 }
 
