@@ -22,6 +22,7 @@ test_packages=(
   bats jq bsdextrautils shellcheck mandoc zsh fish     # the program, the scripts, the manual, the completions
   python3 python3-numpy python3-h5py hdf5-tools        # fixtures made by someone else's code
   python3-xxhash python3-zstandard python3-jsonschema  # the independent decoder, the JSON schemas
+  libbenchmark-dev valgrind                            # speed of primitives, instructions of whole commands
   binutils strace mount dpkg-dev                       # nm, moments of writing, a small disk, the package
   chromium fonts-dejavu-core                           # the page of compare --html, and its letters
 )
