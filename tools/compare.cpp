@@ -1,28 +1,29 @@
 // jsq compare: methods x targets x inputs in one table, each cell from true file bytes and a real decode.
-// Measuring is in comparison.*, the columns in comparison_rows.*; this file holds the options, the order of
-// the work and what is printed when. A cell that a method cannot reach says so and stops nothing.
+// Measuring is in comparison.*, what was asked for in comparison_plan.*, the forms of the result in
+// comparison_rows.*, _printer, _verdicts and _page; this file holds the options and the order of the work. A
+// cell that a method cannot reach says so and stops nothing.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <memory>
 #include <optional>
 
 #include "command.hpp"
 #include "comparison.hpp"
+#include "comparison_page.hpp"
+#include "comparison_plan.hpp"
+#include "comparison_printer.hpp"
 #include "comparison_rows.hpp"
-#include "condition.hpp"
+#include "comparison_verdicts.hpp"
 #include "file_hash.hpp"
 #include "inputs.hpp"
 #include "journal.hpp"
-#include "layers.hpp"
 #include "jsq/backend.hpp"
-#include "jsq/method.hpp"
-#include "jsq/target.hpp"
+#include "layers.hpp"
 #include "page.hpp"
 #include "parallel.hpp"
 #include "plot.hpp"
@@ -31,101 +32,7 @@
 #include "report.hpp"
 
 namespace jsq::tools {
-
 namespace {
-
-constexpr const char* schema = "jsq.compare/1";
-
-struct CompareOptions {
-  std::vector<std::string> inputs;
-  std::vector<std::string> methods = {"jointsq", "jointsq:quant=mid", "jointsq:quant=sym",
-                                      "jointsq:alloc=literal", "rdoq", "rdoq:transform=none"};
-  std::vector<std::string> targets;  ///< empty: each method's own
-  std::vector<std::string> presets;
-  std::string ratio_kind = "file";
-  bool per_tensor = false, bound = false, pareto = false, force = false;
-  std::string sort;
-  unsigned repeat = 1;
-  std::vector<std::string> conditions;
-  std::string plot, html, resume;
-};
-
-// ---- What is to be done ------------------------------------------------------------------------------
-
-constexpr double paper_ratios[] = {20, 32, 100, 1000};
-
-std::vector<std::string> preset_names() {
-  std::vector<std::string> names = {"papers"};
-  for (double ratio : paper_ratios) names.push_back(fmt::format("paper-{}", ratio));
-  return names;
-}
-
-/// Everything that is known before the first input is read.
-struct Plan {
-  std::vector<MethodSpec> methods;
-  std::vector<ComparedTarget> targets;  ///< empty: each method's own
-  std::vector<Condition> conditions;
-
-  size_t columns() const { return std::max<size_t>(1, targets.size()); }
-  ComparedTarget target(size_t method, size_t column) const {
-    return targets.empty() ? ComparedTarget{default_target(methods[method])} : targets[column];
-  }
-};
-
-std::vector<MethodSpec> parse_methods(const std::vector<std::string>& texts) {
-  std::vector<MethodSpec> specs;
-  const auto add = [&](MethodSpec spec) {
-    const auto same = [&](const MethodSpec& other) { return to_string(other) == to_string(spec); };
-    if (std::none_of(specs.begin(), specs.end(), same)) specs.push_back(std::move(spec));
-  };
-  for (const std::string& text : texts) {
-    if (text != "all") {
-      add(parse_method(text));
-      continue;
-    }
-    for (const MethodInfo* info : methods()) add(parse_method(info->name));
-  }
-  return specs;
-}
-
-std::vector<ComparedTarget> parse_targets(const CompareOptions& options) {
-  std::vector<ComparedTarget> targets;
-  const auto add = [&](const ComparedTarget& target) {
-    const auto same = [&](const ComparedTarget& other) { return to_string(other) == to_string(target); };
-    if (std::none_of(targets.begin(), targets.end(), same)) targets.push_back(target);
-  };
-  const RatioKind kind = options.ratio_kind == "payload" ? RatioKind::payload : RatioKind::file;
-  for (const std::string& text : options.targets) {
-    const Target target = parse_target(text);
-    add({target, target.is_size() ? kind : RatioKind::file});
-  }
-  for (const std::string& preset : options.presets)
-    for (double ratio : paper_ratios)
-      if (preset == "papers" || preset == fmt::format("paper-{}", ratio))
-        add({{TargetKind::ratio, ratio}, RatioKind::payload});
-  return targets;
-}
-
-Plan make_plan(const CompareOptions& options) {
-  Plan plan;
-  plan.methods = parse_methods(options.methods);
-  plan.targets = parse_targets(options);
-  Vocabulary vocabulary;
-  for (const MethodSpec& method : plan.methods)
-    vocabulary.methods.push_back({to_string(method), method.name});
-  for (const QuantityInfo& info : quantity_infos) vocabulary.measures.emplace_back(info.key);
-  for (const std::string& text : options.conditions)
-    plan.conditions.push_back(Condition::parse(text, vocabulary));
-  return plan;
-}
-
-bool names_bound(const Plan& plan) {
-  for (const Condition& condition : plan.conditions)
-    for (const Condition::Name& name : condition.names())
-      if (Quantity(name.measure) == Quantity::bound_db || Quantity(name.measure) == Quantity::bound_factor)
-        return true;
-  return false;
-}
 
 struct OpenInput {
   InputFile file;
@@ -154,8 +61,6 @@ RunIdentity identity_of(const std::vector<OpenInput>& inputs, const CompareOptio
   return identity;
 }
 
-// ---- What is printed when ----------------------------------------------------------------------------
-
 /// Column widths for rows that are printed before the others are known.
 RowForm form_of(const Plan& plan, const std::vector<OpenInput>& inputs, const CompareOptions& options,
                 const GlobalOptions& global) {
@@ -177,276 +82,6 @@ RowForm form_of(const Plan& plan, const std::vector<OpenInput>& inputs, const Co
   }
   return form;
 }
-
-constexpr std::string_view text_legend =
-    "  file: input bytes over all bytes of the frame; payload: over the bits of the values alone; h': "
-    "the model's noise\n"
-    "  nmse, cos, signs (share kept), max err and bias (of the mean) are measured; enc, dec: 10^6 bytes of "
-    "input a second\n";
-constexpr std::string_view bound_legend =
-    "  to bound: nmse above the rate-distortion bound at the same bytes; x bytes: size over the bound's at "
-    "the "
-    "same nmse\n";
-
-/// Prints rows as they come, unless they must be ordered or make one JSON document. In text rows of several
-/// inputs that come in their order stand under a line with the input's name.
-class RowPrinter {
- public:
-  RowPrinter(const GlobalOptions& global, RowForm form, bool at_once)
-      : global_(global),
-        form_(form),
-        at_once_(at_once && global.format != "json"),
-        name_inputs_(global.text() && at_once && form_.inputs) {
-    if (name_inputs_) form_.inputs = false;
-  }
-
-  void start(const RunIdentity& identity) {
-    if (global_.format == "jsonl") print(Stream::out, to_line(run_line(identity)) + "\n");
-  }
-  void add(const Outcome& outcome) {
-    if (at_once_) show(outcome);
-  }
-  /// All rows in their last order.
-  void finish(const std::vector<Outcome>& outcomes) {
-    if (global_.format == "json") return;
-    if (at_once_) return print_legend(outcomes);
-    if (global_.format == "jsonl") {
-      for (const Outcome& outcome : outcomes) show(outcome);
-      return;
-    }
-    if (outcomes.empty()) return;
-    Table table = comparison_table(form_);
-    for (const Outcome& outcome : outcomes) add_outcome(table, outcome, form_);
-    print(Stream::out, table.render(global_.format));
-    print_legend(outcomes);
-  }
-
- private:
-  void print_legend(const std::vector<Outcome>& outcomes) const {
-    if (!global_.text() || global_.quiet() || outcomes.empty()) return;
-    print(Stream::out, text_legend);
-    if (form_.bound) print(Stream::out, bound_legend);
-  }
-
-  void show(const Outcome& outcome) {
-    clear_progress_line();
-    std::string text;
-    if (global_.format == "jsonl") {
-      for (const Json& row : outcome_rows(outcome, form_.tensors)) {
-        Json line = {{"schema", schema}, {"record", "row"}};
-        line.update(row);
-        text += to_line(line) + "\n";
-      }
-    } else {
-      Table table = comparison_table(form_);
-      add_outcome(table, outcome, form_);
-      const bool next_input = name_inputs_ && outcome.input != input_;
-      if (next_input) text = (headed_ ? "\n" : "") + printable(outcome.input) + "\n";
-      if (next_input || !headed_) text += table.render_head(global_.format);
-      headed_ = true;
-      input_ = outcome.input;
-      for (size_t row = 0; row < table.rows(); ++row) text += table.render_row(global_.format, row);
-    }
-    print(Stream::out, text);
-  }
-
-  const GlobalOptions& global_;
-  RowForm form_;
-  bool at_once_;
-  bool name_inputs_;
-  bool headed_ = false;
-  std::string input_;  ///< of the row before
-};
-
-Json document_rows(const std::vector<Outcome>& outcomes, bool tensors) {
-  Json rows = Json::array();
-  for (const Outcome& outcome : outcomes)
-    for (Json& row : outcome_rows(outcome, tensors)) rows.push_back(std::move(row));
-  return rows;
-}
-
-// ---- Conditions --------------------------------------------------------------------------------------
-
-/// A condition at one target of one input.
-struct Verdict {
-  std::string condition, input, target;
-  std::optional<bool> holds;  ///< nothing where figures are missing
-  std::vector<std::pair<std::string, double>> values;
-  std::vector<std::string> missing;  ///< why
-};
-
-/// Outcomes of an input by method, then target, as the plan numbers them.
-using Grid = std::vector<std::vector<std::optional<Outcome>>>;
-
-std::string target_text(const Plan& plan, size_t column) {
-  return plan.targets.empty() ? "the default targets" : to_string(plan.targets[column]);
-}
-
-Verdict judge(const Plan& plan, const Condition& condition, const Grid& grid, const std::string& input,
-              size_t column) {
-  Verdict verdict = {condition.text(), input, target_text(plan, column), {}, {}, {}};
-  const auto value_of = [&](const Condition::Name& name) {
-    const std::optional<Outcome>& outcome = grid[name.method][column];
-    return outcome && outcome->reached ? outcome->whole.values[name.measure] : std::nan("");
-  };
-  for (const Condition::Name& name : condition.names()) {
-    const std::string label = to_string(plan.methods[name.method]);
-    const double value = value_of(name);
-    verdict.values.emplace_back(fmt::format("{}.{}", label, quantity_infos[name.measure].key), value);
-    if (!std::isnan(value)) continue;
-    const std::optional<Outcome>& outcome = grid[name.method][column];
-    const bool out_of_reach = outcome && !outcome->reached;
-    verdict.missing.push_back(
-        out_of_reach ? fmt::format("{} does not reach it", label)
-                     : fmt::format("{} has no {} here", label, quantity_infos[name.measure].key));
-  }
-  verdict.holds = condition.holds(value_of);
-  return verdict;
-}
-
-Json verdicts_json(const std::vector<Verdict>& verdicts) {
-  Json array = Json::array();
-  for (const Verdict& verdict : verdicts) {
-    Json values = Json::object();
-    for (const auto& [name, value] : verdict.values) values[name] = json_number(value);
-    array.push_back({{"condition", verdict.condition},
-                     {"input", verdict.input},
-                     {"target", verdict.target},
-                     {"holds", verdict.holds ? Json(*verdict.holds) : Json(nullptr)},
-                     {"values", values}});
-  }
-  return array;
-}
-
-std::string values_text(const Verdict& verdict) {
-  std::string text;
-  for (const auto& [name, value] : verdict.values)
-    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", name,
-                        std::isnan(value) ? "unknown" : number_text(value, 4));
-  return text;
-}
-
-/// Says which conditions hold, or cannot be judged: what cannot be shown to be in order is not. Returns
-/// whether any did.
-bool report_verdicts(const GlobalOptions& global, const std::vector<Verdict>& verdicts) {
-  bool any = false;
-  for (const Verdict& verdict : verdicts) {
-    if (verdict.holds && !*verdict.holds) continue;
-    any = true;
-    const std::string where =
-        fmt::format("--fail-if '{}': {} at {}", verdict.condition, verdict.input, verdict.target);
-    report_error(global, Errc::assertion_failed,
-                 verdict.holds
-                     ? fmt::format("{}: holds: {}", where, values_text(verdict))
-                     : fmt::format("{}: cannot be judged: {}; choose targets that every method in it reaches",
-                                   where, fmt::join(verdict.missing, ", ")));
-  }
-  return any;
-}
-
-// ---- Pictures and the page ---------------------------------------------------------------------------
-
-/// Error against bytes: a line for each method through its targets, and the bound.
-Chart error_chart(const std::string& input, const std::vector<Outcome>& outcomes,
-                  const ComparisonBound* bound) {
-  Chart chart;
-  chart.title = base_name(input) + ": error against size";
-  chart.x = {.label = "size of the file, bytes", .scale = Scale::logarithmic};
-  chart.y = {.label = "normalised mean squared error", .scale = Scale::logarithmic};
-  double least = HUGE_VAL, most = 0;
-  std::vector<std::string> order;
-  std::map<std::string, std::map<uint64_t, double>> points;
-  for (const Outcome& outcome : outcomes) {
-    if (outcome.input != input || !outcome.measured) continue;
-    if (!points.contains(outcome.method)) order.push_back(outcome.method);
-    points[outcome.method][outcome.whole.file_bytes] = outcome.whole[Quantity::nmse];
-    if (outcome.whole[Quantity::nmse] <= 0) continue;  // exact: not on a logarithmic axis
-    least = std::min(least, double(outcome.whole.file_bytes));
-    most = std::max(most, double(outcome.whole.file_bytes));
-  }
-  for (const std::string& method : order) {
-    Series series = {.name = method, .mark = Mark::points, .points = {}};
-    for (const auto& [bytes, nmse] : points[method]) series.points.push_back({double(bytes), nmse});
-    std::erase_if(series.points, [](const PlotPoint& point) { return point.y <= 0; });
-    // A chord between two or three points says nothing about what lies between.
-    constexpr size_t enough_for_a_line = 4;
-    if (series.points.size() >= enough_for_a_line) series.mark = Mark::line_points;
-    if (series.points.empty()) series.name += " (exact: below the axis)";
-    chart.series.push_back(std::move(series));
-  }
-  if (bound == nullptr || most == 0) return chart;
-  constexpr int steps = 14;
-  Series line = {.name = "rate-distortion bound", .mark = Mark::line, .points = {}, .reference = true};
-  const double low = least / 1.2, high = most * 1.2;
-  for (int i = 0; i <= steps; ++i) {
-    const double bytes = low * std::pow(high / low, double(i) / steps);
-    line.points.push_back({bytes, bound->nmse_at(bytes)});
-  }
-  // At a few bits an element the bound lies decades below every method; those stay readable.
-  double smallest = HUGE_VAL;
-  for (const Series& series : chart.series)
-    for (const PlotPoint& point : series.points)
-      if (point.y > 0) smallest = std::min(smallest, point.y);
-  std::erase_if(line.points, [&](const PlotPoint& point) { return point.y < smallest / 10; });
-  chart.series.push_back(std::move(line));
-  return chart;
-}
-
-/// The argument as a shell takes it.
-std::string shell_word(const std::string& word) {
-  constexpr std::string_view plain =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=,+@%";
-  if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) return word;
-  std::string out = "'";
-  for (char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return out + "'";
-}
-
-std::string command_text(const GlobalOptions& global) {
-  std::string text = "jsq";
-  for (const std::string& argument : global.arguments) text += " " + shell_word(argument);
-  return text;
-}
-
-Table input_table(const RunIdentity& identity) {
-  Table table({{"input", "input", Align::left},
-               {"format", "format", Align::left},
-               {"tensors", "tensors"},
-               {"bytes", "bytes"},
-               {"xxh64", "XXH64 of the file", Align::left}});
-  for (const RunIdentity::Input& input : identity.inputs)
-    table.add_row({Cell(input.name), Cell(input.format), count_cell(input.tensors), count_cell(input.bytes),
-                   input.hash.empty() ? Cell() : Cell(input.hash)});
-  return table;
-}
-
-Table verdict_table(const std::vector<Verdict>& verdicts) {
-  Table table({{"condition", "condition", Align::left},
-               {"input", "input", Align::left},
-               {"target", "target", Align::left},
-               {"holds", "holds", Align::left},
-               {"values", "values", Align::left}});
-  for (const Verdict& verdict : verdicts)
-    table.add_row({Cell(verdict.condition), Cell(verdict.input), Cell(verdict.target),
-                   Cell(!verdict.holds   ? "unknown"
-                        : *verdict.holds ? "yes"
-                                         : "no"),
-                   Cell(values_text(verdict))});
-  return table;
-}
-
-constexpr const char* column_legend =
-    "file: bytes of the input over all bytes of the frame. payload: the same as papers count it, the bits of "
-    "the values alone. "
-    "h': model noise of the allocation. nmse, cos, signs, max err, bias: measured on the decoded values; "
-    "signs is the share of "
-    "elements whose sign (-1, 0, 1) is kept, bias the magnitude of the mean error. to bound: decibels of "
-    "NMSE above the "
-    "rate-distortion bound at the same bytes; x bytes: size over the bound's at the same NMSE. Speeds are in "
-    "10^6 bytes of "
-    "input a second. A click on a heading sorts.";
-
-// ---- The run -----------------------------------------------------------------------------------------
 
 class Comparison {
  public:
@@ -691,7 +326,7 @@ class Comparison {
   /// What follows the rows.
   void print_rest() const {
     if (!global_.json()) return;
-    Json document = {{"schema", schema},
+    Json document = {{"schema", comparison_schema},
                      {"version", JSQ_VERSION},
                      {"seed", identity_.seed},
                      {"repeat", identity_.repeat},
@@ -703,7 +338,7 @@ class Comparison {
       print_document(Stream::out, global_, document, "rows");
       return;
     }
-    Json line = {{"schema", schema}, {"record", "summary"}};
+    Json line = {{"schema", comparison_schema}, {"record", "summary"}};
     line.update(document);
     print(Stream::out, to_line(line) + "\n");
   }
@@ -723,23 +358,8 @@ class Comparison {
   }
 
   void write_page(const std::vector<Chart>& charts) {
-    Page page = {.title = "jsq compare", .command = command_text(global_), .sections = {}};
-    page.sections.push_back(
-        {.heading = "Inputs", .text = "", .pictures = {}, .tables = {input_table(identity_)}});
-    const RowForm form = {.full = false, .inputs = false, .tensors = options_.per_tensor, .bound = true};
-    for (size_t i = 0; i < inputs_.size(); ++i) {
-      Table table = comparison_table(form);
-      for (const Outcome& outcome : outcomes_)
-        if (outcome.input == inputs_[i].file.argument) add_outcome(table, outcome, form);
-      page.sections.push_back({.heading = inputs_[i].file.argument,
-                               .text = i == 0 ? column_legend : "",
-                               .pictures = {charts[i]},
-                               .tables = {table}});
-    }
-    if (!verdicts_.empty())
-      page.sections.push_back(
-          {.heading = "Conditions", .text = "", .pictures = {}, .tables = {verdict_table(verdicts_)}});
-    const std::string bytes = page_html(page);
+    const std::string bytes =
+        page_html(comparison_page(global_, identity_, outcomes_, charts, verdicts_, options_.per_tensor));
     FileSink(html_->descriptor(), options_.html).write(std::as_bytes(std::span(bytes)));
     html_->commit();
   }
