@@ -75,8 +75,8 @@ TensorPool::TaskSums TensorPool::summarise_tasks(HistogramPass pass) {
       sums[i].push_back(
           cpu::summarise_chunk(values.subspan(at, std::min(cpu::sum_chunk, values.size() - at)), counts));
   });
+  if (pass == HistogramPass::with_summary) summary_.histogram.resize(summary_bins);
   for (const LocalHistogram& local : histograms) local.add_to(summary_.histogram);
-  if (pass == HistogramPass::when_asked) summary_.histogram.clear();
   return sums;
 }
 
@@ -93,6 +93,7 @@ TensorPool::TaskSums TensorPool::summarise_tasks_on_device() {
       if (there != nullptr && !tensors_[t].drop_nonfinite && tensors_[t].info->elements() > 0)
         cuda::use_in_place(*device_, t, there->values(tensors_[t].tensor));
     }
+    summary_.histogram.resize(summary_bins);
     const std::vector<element::ChunkSums> chunks = device_->summarise(summary_.histogram);
     TaskSums sums;
     auto next = chunks.begin();

@@ -80,7 +80,7 @@ class TensorPool final : public Population {
   std::shared_ptr<const GradientSource> owned_;  ///< the source of a tensor in memory
   std::vector<PoolTensor> tensors_;
   std::vector<TensorStatistics> statistics_;
-  Summary summary_;
+  Summary summary_{.histogram = {}};  ///< whose histogram has bins only where a pass counted it
   mutable std::once_flag counted_;
   mutable std::vector<uint64_t> histogram_;  ///< once asked for
   std::unique_ptr<cuda::PoolValues> device_;
