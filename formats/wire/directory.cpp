@@ -4,11 +4,13 @@
 #include <zstd.h>
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 
 #include "formats/wire/mixing_coder.hpp"
 #include "jsq/error.hpp"
 #include "lib/core/bytes.hpp"
+#include "lib/methods/method.hpp"
 
 namespace jsq::wire {
 namespace {
@@ -152,23 +154,45 @@ bool worth_time(const Directory& directory, size_t bytes) {
   return bytes <= 4096 || bytes <= elements / 64;
 }
 
+/// Whether most of the directory is the numbers of low-rank factors.
+bool mostly_factors(const Directory& directory, size_t bytes) {
+  uint64_t factors = 0;
+  for (const ParameterSet& set : directory.sets)
+    if (set.method_id == powersgd_row.info.wire_id || set.method_id == acpsgd_row.info.wire_id) factors += set.bytes.size();
+  return factors > bytes / 4 * 3;
+}
+
+constexpr size_t many_bytes = size_t(64) << 10;  ///< of a directory that little effort goes into
+
+struct FreeContext {
+  void operator()(ZSTD_CCtx* context) const { ZSTD_freeCCtx(context); }
+};
+
 std::optional<std::string> zstd_frame(const std::string& raw, int level) {
+  // Tables of zstd are far larger than a small directory, and touching new ones takes longer than coding it.
+  static thread_local std::unique_ptr<ZSTD_CCtx, FreeContext> kept;
+  std::unique_ptr<ZSTD_CCtx, FreeContext> own;
+  if (raw.size() > many_bytes) own.reset(ZSTD_createCCtx());
+  else if (!kept) kept.reset(ZSTD_createCCtx());
+  ZSTD_CCtx* const context = own ? own.get() : kept.get();
   std::string packed(ZSTD_compressBound(raw.size()), '\0');
-  const size_t size = ZSTD_compress(packed.data(), packed.size(), raw.data(), raw.size(), level);
+  if (context == nullptr) return {};
+  const size_t size = ZSTD_compressCCtx(context, packed.data(), packed.size(), raw.data(), raw.size(), level);
   if (ZSTD_isError(size)) return {};
   packed.resize(size);
   return packed;
 }
 
 /// Names and lengths repay effort; a large directory is mostly factors of matrices, which hardly shrink: patience with
-/// 18 KiB of them took as long as the products with 2 million elements.
-std::optional<std::string> zstd_frame(const std::string& raw, bool worth_time) {
+/// 18 KiB of them took as long as the products with 2 million elements, and with 2 KiB twice as long as all else that a
+/// small matrix needs.
+std::optional<std::string> zstd_frame(const std::string& raw, bool worth_time, bool factors) {
   constexpr int quick = 1, fair = 3, thorough = 9, patient = 19;
-  constexpr size_t few = 4096, many = size_t(64) << 10;
-  if (raw.size() > many) return zstd_frame(raw, fair);
+  const size_t few = factors ? 1024 : 4096;
+  if (raw.size() > many_bytes) return zstd_frame(raw, fair);
   if (raw.size() > few) {
     std::optional<std::string> tried = zstd_frame(raw, quick);
-    if (tried && tried->size() > raw.size() / 16 * 15) return tried;
+    if (tried && tried->size() > raw.size() / 16 * (factors ? 14 : 15)) return tried;
     if (tried && tried->size() > raw.size() / 8 * 7) return zstd_frame(raw, thorough);
   }
   return zstd_frame(raw, worth_time ? patient : thorough);
@@ -182,11 +206,11 @@ uint64_t block_count(uint64_t elements, uint8_t block_log2) {
 
 std::string write_directory(const Directory& directory) {
   const std::string raw = write_entries(directory, false);
-  const bool patient = worth_time(directory, raw.size());
+  const bool patient = worth_time(directory, raw.size()), factors = mostly_factors(directory, raw.size());
   ByteWriter best;
   best.u8(0);
   best.raw(raw);
-  if (const std::optional<std::string> packed = zstd_frame(raw, patient)) {
+  if (const std::optional<std::string> packed = zstd_frame(raw, patient, factors)) {
     ByteWriter whole;
     whole.u8(1);
     whole.uvarint(raw.size());
@@ -195,7 +219,7 @@ std::string write_directory(const Directory& directory) {
   }
   // Entropy-coded parameters would spoil the statistics of names and lengths.
   const std::string entries = write_entries(directory, true);
-  if (const std::optional<std::string> packed = zstd_frame(entries, patient)) {
+  if (const std::optional<std::string> packed = zstd_frame(entries, patient, false)) {
     ByteWriter apart;
     apart.u8(2);
     apart.uvarint(entries.size());
