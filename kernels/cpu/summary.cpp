@@ -28,7 +28,7 @@ uint32_t sum_lanes(const float* values, size_t count, ChunkSums& sums) {
       const double g = values[i + l];
       const uint32_t key = bits[i + l] & element::magnitude_mask;
       sum[l] += g;
-      sum_abs[l] += g < 0 ? -g : g;
+      sum_abs[l] += __builtin_fabs(g);
       energy[l] += g * g;
       zeros[l] += key == 0;
       max_key[l] = key > max_key[l] ? key : max_key[l];
@@ -38,7 +38,7 @@ uint32_t sum_lanes(const float* values, size_t count, ChunkSums& sums) {
     const double g = values[i + l];
     const uint32_t key = bits[i + l] & element::magnitude_mask;
     sum[l] += g;
-    sum_abs[l] += g < 0 ? -g : g;
+    sum_abs[l] += __builtin_fabs(g);
     energy[l] += g * g;
     zeros[l] += key == 0;
     max_key[l] = key > max_key[l] ? key : max_key[l];

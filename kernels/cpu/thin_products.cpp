@@ -105,30 +105,27 @@ void add_rows(const float* rows, size_t count, size_t width, ThinFactor<const fl
 
 template <size_t tile_columns>
 HWY_INLINE void add_outer(const float* HWY_RESTRICT weights, const float* HWY_RESTRICT factor, size_t stride,
-                          float* HWY_RESTRICT values, size_t count, bool first) {
+                          float* HWY_RESTRICT values, size_t count, bool first, float scale) {
   for (size_t i = 0; i < count; ++i) {
     float value = first ? weights[0] * factor[i] : values[i] + weights[0] * factor[i];
     for (size_t k = 1; k < tile_columns; ++k) value += weights[k] * factor[k * stride + i];
-    values[i] = value;
+    values[i] = value * scale;
   }
 }
 
-void outer_sum(const float* weights, ThinFactor<const float> factor, float* values, size_t count) {
+void outer_sum(const float* weights, ThinFactor<const float> factor, float scale, float* values,
+               size_t count) {
   constexpr size_t stretch = 2048;
   for (size_t at = 0; at < count; at += stretch) {
     const size_t n = count - at < stretch ? count - at : stretch;
     size_t k = 0;
     for (; k + 4 <= factor.columns; k += 4)
       add_outer<4>(weights + k, factor.numbers + k * factor.stride + at, factor.stride, values + at, n,
-                   k == 0);
+                   k == 0, k + 4 == factor.columns ? scale : 1.0f);
     for (; k < factor.columns; ++k)
       add_outer<1>(weights + k, factor.numbers + k * factor.stride + at, factor.stride, values + at, n,
-                   k == 0);
+                   k == 0, k + 1 == factor.columns ? scale : 1.0f);
   }
-}
-
-void scale(float factor, float* values, size_t count) {
-  for (size_t i = 0; i < count; ++i) values[i] *= factor;
 }
 
 }  // namespace jsq::cpu::HWY_NAMESPACE
@@ -140,7 +137,6 @@ namespace jsq::cpu {
 HWY_EXPORT(dots);
 HWY_EXPORT(add_rows);
 HWY_EXPORT(outer_sum);
-HWY_EXPORT(scale);
 
 void rows_times_factor(const float* rows, size_t count, size_t width, ThinFactor<const float> factor,
                        ThinFactor<double> products) {
@@ -152,14 +148,10 @@ void add_weighted_rows(const float* rows, size_t count, size_t width, ThinFactor
   HWY_DYNAMIC_DISPATCH(add_rows)(rows, count, width, weights, sums);
 }
 
-void outer_product_sum(std::span<const float> weights, ThinFactor<const float> factor,
+void outer_product_sum(std::span<const float> weights, ThinFactor<const float> factor, float scale,
                        std::span<float> values) {
   if (factor.columns == 0) std::fill(values.begin(), values.end(), 0.0f);
-  HWY_DYNAMIC_DISPATCH(outer_sum)(weights.data(), factor, values.data(), values.size());
-}
-
-void scale_all(std::span<float> values, float factor) {
-  HWY_DYNAMIC_DISPATCH(scale)(factor, values.data(), values.size());
+  HWY_DYNAMIC_DISPATCH(outer_sum)(weights.data(), factor, scale, values.data(), values.size());
 }
 
 }  // namespace jsq::cpu

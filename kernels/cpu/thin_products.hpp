@@ -29,12 +29,9 @@ void rows_times_factor(const float* rows, size_t count, size_t width, ThinFactor
 void add_weighted_rows(const float* rows, size_t count, size_t width, ThinFactor<const float> weights,
                        ThinFactor<double> sums);
 
-/// values(i) = weights[0] factor(i, 0) + weights[1] factor(i, 1) + ..., in f32 and in this order; 0 for a
-/// factor without columns. One row of a product of two factors.
-void outer_product_sum(std::span<const float> weights, ThinFactor<const float> factor,
+/// values(i) = (weights[0] factor(i, 0) + weights[1] factor(i, 1) + ...) scale, in f32 and in this order; 0
+/// for a factor without columns. One row of a product of two factors.
+void outer_product_sum(std::span<const float> weights, ThinFactor<const float> factor, float scale,
                        std::span<float> values);
-
-/// values[i] <- values[i] factor.
-void scale_all(std::span<float> values, float factor);
 
 }  // namespace jsq::cpu

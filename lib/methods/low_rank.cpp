@@ -280,18 +280,16 @@ struct StoredFactors {
 void restore(const MatrixView& view, uint64_t first, size_t rank, int exponent, std::span<const float> rows,
              std::span<const float> inner, std::span<float> values) {
   const uint64_t width = view.inner();
+  const bool in_range = exponent >= -126 && exponent <= 40;  // no product leaves the range of f32
+  const float scale = in_range ? float(std::ldexp(1.0, exponent)) : 1.0f;
   for (uint64_t at = 0, row = 0; at < values.size(); ++row) {
     const uint64_t begin = (first + at) % width, count = std::min(width - begin, values.size() - at);
     cpu::outer_product_sum(rows.subspan(size_t(row) * rank, rank),
-                           {inner.data() + begin, size_t(width), rank},
+                           {inner.data() + begin, size_t(width), rank}, scale,
                            values.subspan(size_t(at), size_t(count)));
     at += count;
   }
-  if (exponent == 0) return;
-  if (exponent >= -126 && exponent <= 40) {  // no product leaves the range of f32
-    cpu::scale_all(values, float(std::ldexp(1.0, exponent)));
-    return;
-  }
+  if (in_range) return;
   const double factor = std::ldexp(1.0, exponent);
   constexpr double largest = FLT_MAX;
   for (float& value : values) value = float(std::clamp(double(value) * factor, -largest, largest));

@@ -152,7 +152,7 @@ class LowRankEndpoint final : public Endpoint {
     for (size_t o = 0; o < outer.length; ++o) {
       for (size_t k = 0; k < rank_; ++k) weights[k] = outer.numbers[k * outer.length + o];
       const std::span<float> run = out.subspan(o * length, length);
-      cpu::outer_product_sum(weights, {inner.numbers.data(), length, rank_}, run);
+      cpu::outer_product_sum(weights, {inner.numbers.data(), length, rank_}, 1, run);
       for (float& value : run)
         value = float(std::clamp(std::ldexp(double(value), exponent_), -double(FLT_MAX), double(FLT_MAX)));
     }

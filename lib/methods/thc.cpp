@@ -20,7 +20,6 @@
 #include "kernels/cpu/dither.hpp"
 #include "kernels/cpu/hadamard.hpp"
 #include "kernels/cpu/table_rounding.hpp"
-#include "kernels/cpu/thin_products.hpp"
 #include "kernels/cpu/uniforms.hpp"
 #include "lib/collectives/endpoint.hpp"
 #include "lib/collectives/packed_levels.hpp"

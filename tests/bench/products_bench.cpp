@@ -39,7 +39,7 @@ void outer_products(benchmark::State& state) {
   const std::vector<float> weights(rank, 0.5f), factor(side * rank, 0.5f);
   std::vector<float> row(side);
   measure(state, [&] {
-    for (size_t r = 0; r < side; ++r) cpu::outer_product_sum(weights, {factor.data(), side, rank}, row);
+    for (size_t r = 0; r < side; ++r) cpu::outer_product_sum(weights, {factor.data(), side, rank}, 1, row);
   });
 }
 BENCHMARK(outer_products)->Arg(1)->Arg(4)->Arg(8);

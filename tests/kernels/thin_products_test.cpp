@@ -63,18 +63,18 @@ TEST(AddWeightedRows, AddsRowsInOrder) {
   }
 }
 
-TEST(OuterProductSum, AddsColumnsInOrderInF32) {
+TEST(OuterProductSum, AddsColumnsInOrderInF32AndScalesTheSum) {
   for (size_t width : {1u, 7u, 2048u, 5000u})
     for (size_t columns : {1u, 2u, 4u, 5u, 11u}) {
       const std::vector<float> factor = test::make_data(test::Kind::heavy, width * columns),
                                weights = test::make_data(test::Kind::gauss, columns, 4);
       test::for_each_simd_level([&] {
         std::vector<float> found(width, -1.0f);
-        outer_product_sum(weights, {factor.data(), width, columns}, found);
+        outer_product_sum(weights, {factor.data(), width, columns}, 0.25f, found);
         for (size_t i = 0; i < width; ++i) {
           float expected = weights[0] * factor[i];
           for (size_t k = 1; k < columns; ++k) expected += weights[k] * factor[k * width + i];
-          ASSERT_EQ(found[i], expected) << width << ' ' << columns << ' ' << i;
+          ASSERT_EQ(found[i], expected * 0.25f) << width << ' ' << columns << ' ' << i;
         }
       });
     }
