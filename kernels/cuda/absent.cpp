@@ -38,6 +38,10 @@ std::unique_ptr<LevelBlocks> encode_levels(PoolValues&, LevelPlan, std::span<con
   throw DeviceError(reason);
 }
 
+std::vector<double> sums_in_fours(PoolValues&) {
+  throw DeviceError(reason);
+}
+
 std::vector<KeptElements> list_kept(PoolValues&, const Selection&, std::span<const BlockRange>, uint64_t) {
   throw DeviceError(reason);
 }
