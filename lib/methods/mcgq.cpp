@@ -165,8 +165,10 @@ class McgqScheme final : public Scheme {
       std::fill(levels.begin(), levels.end(), 0);
       return 0;
     }
-    return cpu::count_samples(values, start, samples_ / total_, offset_, levels) * step() * step();
+    return cpu::count_samples(values, start, rate(), offset_, levels) * step() * step();
   }
+  /// Samples a unit of magnitude.
+  double rate() const { return total_ > 0 ? samples_ / total_ : 0.0; }
   /// The magnitudes that a sample stands for.
   double step() const { return total_ / std::max(samples_, 1.0); }
 
@@ -198,7 +200,7 @@ class McgqDeviceBlocks final : public DeviceBlocks {
     cuda::LevelPlan plan;
     plan.tensors.assign(pool.tensors().size(), level_tensor(scheme.stored_));
     plan.count_gaps = !scheme.packer_ || scheme.packer_ == LevelPacker::elias_sparse;
-    plan.samples = {{scheme.samples_ / scheme.total_, scheme.offset_}, scheme.step(), scheme.starts_};
+    plan.samples = {{scheme.rate(), scheme.offset_}, scheme.step(), scheme.starts_};
     std::vector<cuda::BlockRange> ranges;
     for (const PoolBlock& block : blocks_) ranges.push_back({block.tensor, block.first, block.count});
     const auto choose = [this](size_t block, const cuda::LevelSums& sums, std::span<const uint32_t> counts) {
@@ -237,8 +239,7 @@ class McgqDeviceBlocks final : public DeviceBlocks {
 };
 
 std::unique_ptr<DeviceBlocks> McgqScheme::encode_on_device(const TensorPool& pool) const {
-  // Levels have 16 bits there; without magnitudes nothing has a place on their line.
-  if (stored_.most_count > INT16_MAX || !(total_ > 0)) return nullptr;
+  if (stored_.most_count > INT16_MAX) return nullptr;  // levels have 16 bits there
   return std::make_unique<McgqDeviceBlocks>(*this, pool);
 }
 
