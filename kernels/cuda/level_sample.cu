@@ -13,10 +13,6 @@ constexpr uint32_t each = 4;  ///< neighbouring elements of a lane, whose magnit
 constexpr uint32_t turn = each * warp_size;
 constexpr uint32_t variance_lanes = 8;
 
-__device__ void load_four(const float* values, uint32_t i, uint32_t count, float* g) {
-#pragma unroll
-  for (uint32_t k = 0; k < each; ++k) g[k] = i + k < count ? values[i + k] : 0.0f;
-}
 __device__ double magnitude(float g) {
   return double(element::magnitude_of_key(element::magnitude_key(g)));
 }
@@ -52,7 +48,7 @@ __device__ double samples_below(double sum, double rate, double offset) {
 }
 
 /// What a warp's turn leaves for the sums.
-struct Turn {
+struct alignas(16) Turn {
   float g[turn], decoded[turn], coded[turn];
   double variance[turn];
 };
@@ -128,6 +124,8 @@ __global__ void __launch_bounds__(threads)
                                     before + (two + (size[2] + size[3]))};
     double below = samples_below(before, rate.rate, rate.offset);
     short level[each];
+    float decoded[each], coded[each];
+    double variance[each];
     uint32_t zeros = 0, reached = 0;
 #pragma unroll
     for (uint32_t k = 0; k < each; ++k) {
@@ -137,12 +135,9 @@ __global__ void __launch_bounds__(threads)
       below = next;
       const double share = size[k] * rate.rate, fraction = share - floor(share);
       const int32_t chosen = !inside ? 0 : element::bits_as<int32_t>(g[k]) < 0 ? -taken : taken;
-      const float coded = inside ? element::grid_value(piece.tensor.rule, chosen, piece.tensor.scale) : 0.0f;
-      const uint32_t place = each * lane_of() + k;
-      mine.g[place] = g[k];
-      mine.coded[place] = coded;
-      mine.decoded[place] = element::round_to_stored(piece.stored, coded);
-      mine.variance[place] = fraction * (1.0 - fraction);
+      coded[k] = inside ? element::grid_value(piece.tensor.rule, chosen, piece.tensor.scale) : 0.0f;
+      decoded[k] = element::round_to_stored(piece.stored, coded[k]);
+      variance[k] = fraction * (1.0 - fraction);
       level[k] = short(chosen);
       zeros += inside && chosen == 0;
       if (chosen == 0) continue;
@@ -150,6 +145,12 @@ __global__ void __launch_bounds__(threads)
       ++nonzeros;
       reached = piece.first + i + k + 1;
     }
+    const uint32_t place = each * lane_of();
+    *reinterpret_cast<float4*>(mine.g + place) = {g[0], g[1], g[2], g[3]};
+    *reinterpret_cast<float4*>(mine.coded + place) = {coded[0], coded[1], coded[2], coded[3]};
+    *reinterpret_cast<float4*>(mine.decoded + place) = {decoded[0], decoded[1], decoded[2], decoded[3]};
+    *reinterpret_cast<double2*>(mine.variance + place) = {variance[0], variance[1]};
+    *reinterpret_cast<double2*>(mine.variance + place + 2) = {variance[2], variance[3]};
     if (i < piece.count)
       *reinterpret_cast<short4*>(piece.levels + i) = {level[0], level[1], level[2], level[3]};
     zeros = __reduce_add_sync(all_lanes, zeros);
