@@ -72,6 +72,10 @@ std::shared_ptr<void> allocate_for_user(size_t) {
   throw DeviceError(reason);
 }
 
+std::shared_ptr<void> widen(const void*, element::StoredFloat, uint64_t) {
+  throw DeviceError(reason);
+}
+
 void use_in_place(PoolValues&, size_t, const float*) {
   throw DeviceError(reason);
 }
