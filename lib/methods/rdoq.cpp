@@ -12,6 +12,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "jsq/error.hpp"
@@ -105,28 +106,12 @@ class RdoqEncoder final : public MethodEncoder {
         return uint64_t(bytes);
       }
     }
-    if (!adapted_.trained || std::abs(wanted - aimed_) > 0.05 * aimed_) {
-      choose_for_bytes(wanted, false);
-      adapt(wanted);
-    }
+    // Near the last aim, the way to code that was best there is taken again.
+    const bool near = adapted_.trained && std::abs(wanted - aimed_) <= 0.05 * aimed_;
     aimed_ = wanted;
-    std::optional<Measured> best = fullest(wanted);
-    const bool sparse = 8 * wanted < 0.05 * double(pool_.summary().elements);
-    if (coded_ != &plain_ && best && (sparse || best->outcome.bytes < 0.8 * wanted)) {
-      // At low rates what blocks and scales take apart from levels may be too much: all for factors then.
-      const Adapted before = adapted_;
-      std::unique_ptr<RdoqPool> pool = std::move(transformed_);
-      choose_for_bytes(wanted, true);
-      adapt(wanted);
-      std::optional<Measured> alone = fullest(wanted);
-      if (coded_ != &plain_ && alone && alone->outcome.squared_error < best->outcome.squared_error) {
-        best = std::move(alone);
-      } else {
-        adapted_ = before;
-        transformed_ = std::move(pool);
-        coded_ = transformed_.get();
-      }
-    }
+    std::optional<Measured> best;
+    if (near) best = fuller_way(wanted);
+    if (!best || best->outcome.bytes < 0.9 * wanted) best = best_way(std::move(best), wanted);
     if (coded_ != &plain_ && (!best || best->outcome.squared_error > 0.9 * plain_expected_ ||
                               best->outcome.bytes < 0.97 * wanted)) {
       // Too near for estimates to tell, or bytes that transforms leave and others may use.
@@ -210,6 +195,7 @@ class RdoqEncoder final : public MethodEncoder {
       return;
     }
     prepare(double(pool_.summary().elements) / 8);
+    search_.reset();  // factors of another coarseness
     adapted_.lambda = fixed_lambda_ ? *fixed_lambda_ : 0.13;
     if (target.kind == TargetKind::maxabs)
       aim_largest_error(target);
@@ -259,6 +245,14 @@ class RdoqEncoder final : public MethodEncoder {
     RdoqOutcome outcome;
   };
 
+  /// Of what is coded, for the last aim.
+  struct Adapted {
+    std::optional<Trained> trained;
+    double lambda = 0.13;
+    double correction = 1;  ///< wanted bytes as training expects them / as they turn out
+    double step_guess = 0;  ///< where the last search ended
+  };
+
   static Transforming transforming(const MethodSpec& spec, Preset preset) {
     const auto asked = OptionReader(spec).choice("transform", transformings);
     if (asked != Transforming::by_preset) return asked;
@@ -276,6 +270,10 @@ class RdoqEncoder final : public MethodEncoder {
   /// Layouts, the weight of a bit and tables for what is coded.
   void adapt(double wanted) {
     choose_layouts(wanted);
+    adapt_to_levels(wanted);
+  }
+  /// What is left of that once there are layouts.
+  void adapt_to_levels(double wanted) {
     choose_lambda(wanted);
     // Tables for the scales that rows choose, which in turn depend on tables.
     for (int round = 0; round < chosen_rounds_ && coded_->whole(); ++round) {
@@ -290,6 +288,104 @@ class RdoqEncoder final : public MethodEncoder {
                       [&](const CodingCost& cost, double) { return cost.bits / (8 * wanted); },
                       [&](const Trained& trained) { return coded_->expected_bytes(trained) / wanted; },
                       [&](const Trained& trained) { return trained.squared_error; }, 13, factors_alone);
+  }
+
+  /// What factors, tables and scales take where no level is coded.
+  double bytes_without_levels() {
+    return coded_->expected_bytes(
+        train(coded_->atoms(), stored_step(2 * largest()), training_options(adapted_.lambda)));
+  }
+
+  /// A choice of transforms with what it comes to.
+  struct Way {
+    Measured measured;
+    Adapted adapted;
+    std::unique_ptr<RdoqPool> pool;  ///< null without transforms
+    double alone_aim = 0;            ///< of one that is all factors: aimed at / taken without levels
+  };
+  /// Makes the way what is coded.
+  std::optional<Measured> taken(std::optional<Way> way) {
+    if (!way) return {};
+    adapted_ = std::move(way->adapted);
+    transformed_ = std::move(way->pool);
+    coded_ = transformed_ ? transformed_.get() : &plain_;
+    alone_aim_ = way->alone_aim;
+    return std::move(way->measured);
+  }
+
+  /// Chooses transforms as for `aim` bytes, and codes with them in `wanted` ones; into `best` where that is
+  /// better. Returns what is taken without levels.
+  double consider(std::optional<Way>& best, double aim, bool factors_alone, double wanted) {
+    choose_for_bytes(aim, factors_alone);
+    choose_layouts(wanted);
+    adapted_.lambda = fixed_lambda_ ? *fixed_lambda_ : 0.1;
+    const double fixed = bytes_without_levels();
+    if (fixed > wanted + 8) return fixed;
+    if (fixed < 0.97 * wanted) adapt_to_levels(wanted);  // otherwise there are hardly any
+    std::optional<Measured> found = best_within(wanted, best ? 3 : 7);
+    if (found && (!best || found->outcome.squared_error < best->measured.outcome.squared_error))
+      best = Way{*std::move(found), adapted_, coded_ == &plain_ ? nullptr : std::move(transformed_),
+                 factors_alone ? aim / fixed : 0};
+    return fixed;
+  }
+
+  /// Factors come in lumps: where they leave room, other choices may fit better.
+  void fill_with_factors(std::optional<Way>& best, double wanted, size_t attempts) {
+    static constexpr double nudges[] = {1.0, 1.01, 0.985};
+    for (const double nudge : std::span(nudges).first(attempts)) {
+      if (!best || !(best->alone_aim > 0) || best->measured.outcome.bytes > 0.9975 * wanted) return;
+      consider(best, nudge * wanted * best->alone_aim, true, wanted);
+    }
+  }
+
+  /// What the present way comes to, or where it is all factors and leaves room, one with others.
+  std::optional<Measured> fuller_way(double wanted) {
+    std::optional<Measured> present = fullest(wanted);
+    if (!present || !(alone_aim_ > 0)) return present;
+    std::optional<Way> best = Way{*std::move(present), adapted_, std::move(transformed_), alone_aim_};
+    fill_with_factors(best, wanted, 1);
+    return taken(std::move(best));
+  }
+
+  /// By how much more than there is transforms are chosen for: estimates of a few bytes are off.
+  std::span<const double> shares_to_try(double wanted) const {
+    static constexpr double shares[] = {1.0, 1.2, 1.35, 1.05, 1.1, 0.9, 1.5};
+    const double rate = 8 * wanted / double(pool_.summary().elements);
+    if (!plain_.whole() || rate > 0.5) return std::span(shares).first(1);
+    if (preset_ == Preset::best) return shares;
+    return rate < 0.05 ? std::span(shares).first(3) : std::span(shares).subspan(0, 1);
+  }
+
+  /// The best of some choices of transforms, which is what is coded then; `present`: what the present one
+  /// comes to.
+  std::optional<Measured> best_way(std::optional<Measured> present, double wanted) {
+    std::optional<Way> best;
+    if (present) best = Way{*std::move(present), adapted_, std::move(transformed_), alone_aim_};
+    consider(best, wanted, false, wanted);
+    const double plain_expected = plain_expected_;
+    const bool transforms = coded_ != &plain_;
+    if (transforms)
+      for (const double share : shares_to_try(wanted).subspan(1))
+        consider(best, share * wanted, false, wanted);
+    // At low rates what blocks and scales take apart from levels may be too much: all for factors then.
+    const bool sparse = 8 * wanted < 0.05 * double(pool_.summary().elements);
+    if (transforms && (sparse || !best || best->measured.outcome.bytes < 0.8 * wanted)) {
+      double aim = wanted;
+      for (int attempt = 0; attempt < 3; ++attempt) {
+        const double fixed = consider(best, aim, true, wanted);
+        if (fixed <= wanted && fixed > 0.97 * wanted) break;
+        aim *= std::clamp(0.985 * wanted / fixed, 0.7, 1.4);
+      }
+    }
+    fill_with_factors(best, wanted, 3);
+    plain_expected_ = plain_expected;
+    std::optional<Measured> measured = taken(std::move(best));
+    if (measured && measured->outcome.bytes < 0.9 * wanted) {
+      std::optional<Measured> other = fullest(wanted);
+      if (other && other->outcome.squared_error < measured->outcome.squared_error)
+        measured = std::move(other);
+    }
+    return measured;
   }
 
   /// The plan that comes closest to `wanted` from below.
@@ -313,10 +409,11 @@ class RdoqEncoder final : public MethodEncoder {
   }
 
   /// The plan of the present weight of a bit that comes closest to `wanted` from below.
-  std::optional<Measured> best_within(double wanted) {
+  std::optional<Measured> best_within(double wanted, int attempts = 7) {
     std::optional<Measured> best;
     const double enough = coded_->whole() ? 0.9991 : 0.997;
-    for (int attempt = 0; attempt < 7; ++attempt) {
+    double step_before = 0, off_before = 0;
+    for (int attempt = 0; attempt < attempts; ++attempt) {
       // Rows that choose their scales can turn many elements on and off at once: the last attempts do
       // without.
       const bool chosen_rows = attempt < 4;
@@ -336,6 +433,11 @@ class RdoqEncoder final : public MethodEncoder {
       if (found.outcome.bytes <= wanted && (!best || found.outcome.bytes > best->outcome.bytes))
         best = std::move(found);
       if (best && best->outcome.bytes > enough * wanted - near_bytes) break;
+      // Nothing but factors at any step.
+      const double step = adapted_.trained->values.step();
+      if (adapted_.trained->model.tables.empty() && off == off_before && step == step_before) break;
+      off_before = off;
+      step_before = step;
       adapted_.correction = std::clamp(adapted_.correction * std::min(0.9993 / off, 1.4), 0.1, 10.0);
     }
     return best;
@@ -438,7 +540,8 @@ class RdoqEncoder final : public MethodEncoder {
     coded_ = &plain_;
     transformed_.reset();
     if (transforming_ == Transforming::none) return;
-    const std::vector<PoolSite> sites = pool_sites(pool_);
+    if (sites_.empty()) sites_ = pool_sites(pool_);
+    const std::vector<PoolSite>& sites = sites_;
     if (sites.empty()) return;
     if (transforming_ == Transforming::dct) {
       std::vector<TransformChoice> choices(sites.size());
@@ -454,13 +557,17 @@ class RdoqEncoder final : public MethodEncoder {
     if (trained.model.tables.empty()) return;
     double step = trained.values.step();
     const bool best = preset_ == Preset::best;
-    // In a small pool all directions are at hand; in a large one, no more of them than pay.
-    TransformSearch search(pool_, sites,
-                           {transforming_ == Transforming::automatic,
-                            {.rank = 64, .iterations = best ? 2u : 1u, .first = coded_->whole() ? 64u : 16u},
-                            uint64_t(1) << (best ? 16 : 14),
-                            coarsest},
-                           step, trained.lambda);
+    // In a small pool all directions are at hand, and kept for the next aim; in a large one, no more of them
+    // than pay.
+    if (!search_)
+      search_.emplace(pool_, sites,
+                      TransformSearchOptions{
+                          transforming_ == Transforming::automatic,
+                          {.rank = 64, .iterations = best ? 2u : 1u, .first = coded_->whole() ? 64u : 16u},
+                          uint64_t(1) << (best ? 16 : 14),
+                          coarsest},
+                      step, trained.lambda);
+    TransformSearch& search = *search_;
     bool near = false;
     double found = trained_excess(trained);
     for (int round = 0; round < 3; ++round) {
@@ -483,6 +590,7 @@ class RdoqEncoder final : public MethodEncoder {
                                            : trained);
       if (std::abs(found - 1) < 0.05) break;
     }
+    if (!plain_.whole()) search_.reset();
   }
 
   /// Where excess(step), which falls with the step, is 1: by secants. Its last call is with what it returns.
@@ -604,7 +712,8 @@ class RdoqEncoder final : public MethodEncoder {
     for (int round = 0; round < 4; ++round) {
       // Where scales alone take more than there is, nothing is coded, and no layout is better than another:
       // they are chosen for the step at which something is.
-      const bool nothing = coded_->expected_bytes(*adapted_.trained) < 0.5 * wanted;
+      const bool nothing =
+          adapted_.trained->model.tables.empty() || coded_->expected_bytes(*adapted_.trained) < 0.5 * wanted;
       if (round >= 2 && !nothing) break;
       const Trained chosen_for =
           nothing ? train(coded_->atoms(), stored_step(0.97 * adapted_.step_guess), training_options(0.13))
@@ -829,17 +938,13 @@ class RdoqEncoder final : public MethodEncoder {
   RdoqPool plain_;  ///< without transforms
   std::unique_ptr<RdoqPool> transformed_;
   RdoqPool* coded_ = &plain_;  ///< what is coded
-  /// Of what is coded, for the last aim.
-  struct Adapted {
-    std::optional<Trained> trained;
-    double lambda = 0.13;
-    double correction = 1;  ///< wanted bytes as training expects them / as they turn out
-    double step_guess = 0;  ///< where the last search ended
-  };
   Adapted adapted_;
+  std::vector<PoolSite> sites_;  ///< where transforms may be
+  std::optional<TransformSearch> search_;
   double plain_expected_ = 0;  ///< what the target leaves open without transforms: the error, or bytes
   std::string parameters_ = write_rdoq_parameters({});
   double aimed_ = 0, prepared_ = 0, expected_ = 0;
+  double alone_aim_ = 0;                   ///< of the way that is coded
   std::optional<double> learned_;          ///< of a sample: bytes expected / bytes that the last aim took
   static constexpr double near_bytes = 2;  ///< of a small budget, as near as makes no difference
   static constexpr int chosen_rounds_ = 2;
