@@ -1683,16 +1683,16 @@ class Ladder:
 class AdaptiveTable:
     """20.5"""
 
-    def __init__(self):
-        self.first, self.seen = [0], 0
-        for f in (1040, 760, 760, 400, 400, 190, 190, 90, 90, 45, 45, 24, 24, 14, 14, 10):
+    def __init__(self, frequencies=(1040, 760, 760, 400, 400, 190, 190, 90, 90, 45, 45, 24, 24, 14, 14, 10), slows=False):
+        self.first, self.seen, self.slows = [0], 0, slows
+        for f in frequencies:
             self.first.append(self.first[-1] + f)
 
     def take(self, stream):
         slot = stream.states[stream.lane] & 4095
         symbol = max(s for s in range(16) if self.first[s] <= slot)
         stream.advance(self.first[symbol], self.first[symbol + 1] - self.first[symbol])
-        rate = 4 if self.seen < 16 else 5
+        rate = 4 if self.seen < 16 else 5 if self.seen < 64 or not self.slows else 6
         self.seen += 1
         for i in range(1, 16):
             self.first[i] += (i if i <= symbol else 4080 + i) - self.first[i] >> rate
@@ -1704,7 +1704,7 @@ class ContextStream(Stream):
 
     def __init__(self, data):
         super().__init__(data, 8 if len(data) >= 1024 else 1)
-        self.tracks = [[[AdaptiveTable() for _ in range(3)], 0, 2] for _ in range(2)]
+        self.tracks, self.layouts = [[[AdaptiveTable() for _ in range(3)], 0, 2] for _ in range(2)], AdaptiveTable()
 
     def advance(self, first, frequency):
         x = self.states[self.lane]
@@ -1758,10 +1758,28 @@ class FactorTables:
     kappas = (8, 13, 16, 19, 24, 30, 38, 48, 60, 76, 90, 112, 140, 176, 215, 255)
     begins = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512)
     bits = (0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 6, 7, 8, 15)
+    first_classes = (
+        (2986, 924, 90, 18, 12, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6),
+        (2464, 1250, 274, 32, 10, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6),
+        (2202, 1338, 384, 74, 30, 8, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6),
+        (1700, 1394, 544, 220, 140, 34, 10, 6, 6, 6, 6, 6, 6, 6, 6, 6),
+        (1486, 1030, 662, 340, 334, 118, 62, 16, 6, 6, 6, 6, 6, 6, 6, 6),
+        (1094, 856, 522, 366, 486, 318, 264, 78, 62, 6, 14, 6, 6, 6, 6, 6),
+        (352, 540, 406, 294, 594, 400, 628, 304, 350, 130, 56, 14, 10, 6, 6, 6),
+        (176, 200, 174, 192, 314, 356, 650, 488, 732, 376, 272, 86, 58, 10, 6, 6),
+        (106, 118, 122, 116, 236, 250, 384, 368, 626, 410, 622, 272, 396, 58, 6, 6),
+        (26, 66, 74, 82, 124, 90, 292, 200, 318, 326, 650, 460, 980, 326, 76, 6),
+        (40, 24, 24, 40, 18, 78, 78, 62, 194, 264, 330, 482, 842, 888, 632, 100),
+        (8, 8, 44, 44, 52, 52, 68, 102, 184, 128, 266, 272, 778, 908, 788, 394),
+        (6, 6, 6, 6, 12, 12, 48, 24, 46, 46, 160, 132, 558, 724, 754, 1556),
+        (6, 6, 6, 6, 8, 8, 16, 16, 30, 60, 58, 56, 300, 480, 684, 2356),
+        (6, 6, 6, 6, 6, 6, 10, 10, 20, 58, 38, 38, 144, 306, 532, 2904),
+        (6, 6, 6, 6, 6, 6, 6, 6, 10, 10, 20, 20, 82, 158, 290, 3458),
+    )
 
     def __init__(self):
-        self.kappa, self.ranks = AdaptiveTable(), [AdaptiveTable(), AdaptiveTable()]
-        self.classes = [[AdaptiveTable() for _ in range(16)] for _ in range(2)]
+        self.kappa, self.ranks = AdaptiveTable(16 * (256,), True), [AdaptiveTable(), AdaptiveTable()]
+        self.classes = [[AdaptiveTable(first, True) for first in self.first_classes] for _ in range(2)]
 
     def read(self, stream, rows, columns):
         """kappa in sixteenths, left factors, right factors."""
@@ -2040,7 +2058,7 @@ class ContextParameters(Parameters):
     def read_contexts(self, stream, place, view, low, high):
         """20.5: the contexts of elements low..high - 1 of a part."""
         rows, columns, inner = view
-        layout, element = stream.nibble(), np.arange(low, high)
+        layout, element = stream.layouts.take(stream), np.arange(low, high)
         if layout == 2:
             if (low, high) == (0, rows * columns * inner):
                 of_columns = stream.scales(columns, True)

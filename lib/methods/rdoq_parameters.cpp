@@ -307,7 +307,7 @@ RdoqParameters read_rdoq_parameters(std::string_view bytes, std::string_view wha
 // -----------------------------------------------------------------------------------------------------------
 
 void write_scales(const ScaledPiece& scaled, ScaleCodec& codec, SideWriter& out) {
-  out.nibble(scaled.layout);
+  codec.write_layout(out, scaled.layout);
   if (scaled.layout == row_and_column_scales && scaled.piece.whole()) codec.write(out, scaled.columns, true);
   codec.write(out, scaled.rows, false);
 }
@@ -341,7 +341,7 @@ void decode_rdoq_stream(const RdoqParameters& parameters, std::span<const Tensor
     const TensorParts parts = checked_parts(parameters, range, what);
     for (const PartPiece& place : pieces_of(parts, range.first, range.count)) {
       const double side_before = bits ? in.bits_read() : 0;
-      const auto layout = ScaleLayout(in.nibble());
+      const ScaleLayout layout = codec.read_layout(in);
       std::span<const int16_t> columns;
       if (layout == row_and_column_scales && place.piece.whole()) {
         own_columns.resize(size_t(place.piece.view.columns));

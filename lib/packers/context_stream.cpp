@@ -42,11 +42,15 @@ constexpr std::array<uint16_t, 16> first_frequencies = {1040, 760, 760, 400, 400
 
 }  // namespace
 
-AdaptiveTable::AdaptiveTable() {
+AdaptiveTable::AdaptiveTable() : AdaptiveTable(first_frequencies) {
+  slows_ = false;
+}
+
+AdaptiveTable::AdaptiveTable(const std::array<uint16_t, 16>& frequencies) : slows_(true) {
   uint32_t sum = 0;
   for (size_t s = 0; s < 16; ++s) {
     cumulative_[s] = uint16_t(sum);
-    sum += first_frequencies[s];
+    sum += frequencies[s];
   }
   cumulative_[16] = rans_total;
 }
@@ -58,7 +62,7 @@ uint32_t AdaptiveTable::symbol_at(uint32_t slot) const {
 }
 
 void AdaptiveTable::update(uint32_t symbol) {
-  const int rate = seen_ < 16 ? 4 : 5;
+  const int rate = seen_ < 16 ? 4 : seen_ < 64 || !slows_ ? 5 : 6;
   ++seen_;
   const std::array<int16_t, 16>& target = adaptive_targets[symbol];
   for (uint32_t s = 0; s < 16; ++s)

@@ -25,6 +25,8 @@ constexpr size_t context_classes = size_t(highest_context - lowest_context) + 2;
 class AdaptiveTable {
  public:
   AdaptiveTable();
+  /// Begins with these frequencies, none 0, of sum 4096; follows more slowly from the 65th symbol on.
+  explicit AdaptiveTable(const std::array<uint16_t, 16>& frequencies);
   uint32_t start(uint32_t symbol) const { return cumulative_[symbol]; }
   uint32_t frequency(uint32_t symbol) const {
     return uint32_t(cumulative_[symbol + 1] - cumulative_[symbol]);
@@ -35,6 +37,7 @@ class AdaptiveTable {
  private:
   std::array<uint16_t, 17> cumulative_;
   uint32_t seen_ = 0;
+  bool slows_ = false;
 };
 
 /// What side information is coded with; gathers symbols in coding order for the encoder.

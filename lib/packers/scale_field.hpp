@@ -49,11 +49,13 @@ Stretches stretches_of(const Piece& piece, ScaleLayout layout);
 
 constexpr int least_scale = -64, most_scale = 191;  ///< of what is stored
 
-/// The adaptive state of the scales of one stream.
+/// The adaptive state of the layouts and scales of one stream.
 class ScaleCodec {
  public:
   void write(SideWriter& out, std::span<const int16_t> scales, bool columns);
   void read(ContextReader& in, std::span<int16_t> scales, bool columns);
+  void write_layout(SideWriter& out, ScaleLayout layout) { out.adaptive(layouts_, layout); }
+  ScaleLayout read_layout(ContextReader& in) { return ScaleLayout(in.adaptive(layouts_)); }
   /// Bits that `scale` would take next, in 2^-16 bit.
   uint32_t cost_q16(int scale, bool columns) const;
 
@@ -64,6 +66,7 @@ class ScaleCodec {
     uint32_t last = 2;   ///< size of the last difference, at most 2
   };
   Track tracks_[2];
+  AdaptiveTable layouts_;
 };
 
 /// Contexts of a piece: row scale + column scale + the offset of the element's place in its kernel, as
