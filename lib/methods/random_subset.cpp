@@ -9,6 +9,7 @@
 
 #include "jsq/error.hpp"
 #include "kernels/cpu/uniforms.hpp"
+#include "kernels/element/philox.hpp"
 
 namespace jsq {
 namespace {
@@ -55,6 +56,9 @@ SubsetCut RandomSubset::cut(uint64_t k) {
       std::vector<std::tuple<uint32_t, uint32_t, uint64_t>> candidates;
     };
     tbb::enumerable_thread_specific<Near> found;
+    const std::vector<std::vector<uint32_t>> there =
+        lister_ ? lister_(stretches_, high, double(elements) * ((double(high) + 1) * 0x1p-32))
+                : std::vector<std::vector<uint32_t>>();
     const bool keeps = k <= most_listed;
     kept_.assign(keeps ? stretches_.size() : 0, {});
     // Of those that are kept here, the ones near the cut, which may not be of the subset.
@@ -62,12 +66,21 @@ SubsetCut RandomSubset::cut(uint64_t k) {
     tbb::parallel_for(size_t(0), stretches_.size(), [&](size_t s) {
       static thread_local std::vector<uint32_t> listed;
       const SubsetStretch& stretch = stretches_[s];
-      const std::span<const uint32_t> words = words_of(seed_, stretch.tensor, stretch.first, stretch.count);
-      listed.resize(words.size() + 16);
-      const size_t count = cpu::list_words_up_to(words, high, listed.data());
+      std::span<const uint32_t> words;
+      size_t count = 0;
+      if (lister_) {
+        listed = there[s];
+        count = listed.size();
+      } else {
+        words = words_of(seed_, stretch.tensor, stretch.first, stretch.count);
+        listed.resize(words.size() + 16);
+        count = cpu::list_words_up_to(words, high, listed.data());
+      }
       Near& near = found.local();
       for (size_t i = 0; i < count; ++i) {
-        const uint32_t word = words[listed[i]];
+        const uint32_t word = lister_ ? element::random_word(seed_, stretch.first + listed[i], stretch.tensor,
+                                                             element::RandomPurpose::positions)
+                                      : words[listed[i]];
         if (word < low) {
           ++near.before;
           continue;

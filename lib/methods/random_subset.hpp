@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -26,9 +27,16 @@ struct SubsetStretch {
 /// Ranks the random words of some stretches.
 class RandomSubset {
  public:
+  /// Lists the elements of every stretch, ascending, whose word is at most `limit`; `expected` of them, give
+  /// or take some deviations.
+  using Lister = std::function<std::vector<std::vector<uint32_t>>(std::span<const SubsetStretch> stretches,
+                                                                  uint32_t limit, double expected)>;
+
   /// `stretches` by tensor and element, ascending.
   RandomSubset(uint64_t seed, std::vector<SubsetStretch> stretches)
       : seed_(seed), stretches_(std::move(stretches)) {}
+  /// Who draws the words from now on; null: this does.
+  void use(Lister lister) { lister_ = std::move(lister); }
 
   /// The cut that keeps exactly k of the stretches' elements; of equal words the lower tensor and element
   /// comes first. One pass over random words.  \pre k is at most their number.
@@ -42,6 +50,7 @@ class RandomSubset {
 
  private:
   uint64_t seed_;
+  Lister lister_;
   std::vector<SubsetStretch> stretches_;     ///< ascending
   std::vector<std::vector<uint32_t>> kept_;  ///< by stretch, of the last cut; empty: not kept
 };

@@ -208,6 +208,7 @@ void SparseScheme::choose_positions(uint64_t k, Draft* draft) {
         stretches.push_back({pool_.tensors()[block.tensor].number, block.first, block.count});
       subset = std::make_unique<RandomSubset>(seed, std::move(stretches));
     }
+    subset->use(!draft && lists_on_device() ? words_on_device(seed) : nullptr);
     subset_cut_ = subset->cut(k);
     cut_subset_ = subset.get();
     return;

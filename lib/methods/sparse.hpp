@@ -152,6 +152,8 @@ class SparseScheme : public Scheme {
   friend class SparseDeviceBlocks;
   bool lists_on_device() const { return pool_.device() != nullptr && k_ <= most_device_listed; }
   void list_on_device(std::span<const PoolBlock> blocks);
+  /// Draws the random words of a pool's blocks on the device.
+  RandomSubset::Lister words_on_device(uint64_t seed) const;
   BlockPlace place_of(const PoolBlock& block) const;
 
   const MethodInfo& info_;

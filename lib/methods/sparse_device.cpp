@@ -3,6 +3,7 @@
 #include <tbb/parallel_for.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/cuda/sparse.hpp"
 #include "lib/core/device.hpp"
@@ -36,6 +37,22 @@ void SparseScheme::list_on_device(std::span<const PoolBlock> blocks) {
     list.known = true;
   }
   on_device_ = true;
+}
+
+RandomSubset::Lister SparseScheme::words_on_device(uint64_t seed) const {
+  return [this, seed](std::span<const SubsetStretch> stretches, uint32_t limit, double expected) {
+    cuda::Selection selection;
+    selection.random = true;
+    selection.subset = {limit, UINT32_MAX, UINT64_MAX};
+    selection.seed = seed;
+    const std::vector<cuda::BlockRange> ranges = ranges_of(pool_blocks(pool_, 16));
+    const auto most = uint64_t(expected + 16 * std::sqrt(expected) + 1024);
+    std::vector<cuda::KeptElements> found =
+        on_device([&] { return cuda::list_kept(*pool_.device(), selection, ranges, most); });
+    std::vector<std::vector<uint32_t>> lists(stretches.size());
+    for (size_t s = 0; s < lists.size(); ++s) lists[s] = std::move(found[s].indices);
+    return lists;
+  };
 }
 
 /// Groups of blocks: coded by the processor from lists, their errors summed by the device.
