@@ -1,5 +1,5 @@
-// Every integer of a structure set to what a hostile file would set it to, without knowing where its integers are: at each
-// byte, integers of 16, 32 and 64 bits and a uvarint take the place of what stands there.
+// Every integer of a structure set to what a hostile file would set it to, without knowing where its integers
+// are: at each byte, integers of 16, 32 and 64 bits and a uvarint take the place of what stands there.
 #pragma once
 
 #include <array>
@@ -14,8 +14,17 @@ namespace jsq::test {
 /// Calls use(changed) with each change of `bytes`.
 template <class Use>
 void for_each_hostile_field(std::string_view bytes, Use use) {
-  constexpr std::array<uint64_t, 11> values = {
-      0, 1, 0xffff, 0xfffe, 0xffffffff, 0xfffffffe, UINT64_MAX, UINT64_MAX - 1, uint64_t(1) << 31, uint64_t(1) << 32, uint64_t(1) << 48};
+  constexpr std::array<uint64_t, 11> values = {0,
+                                               1,
+                                               0xffff,
+                                               0xfffe,
+                                               0xffffffff,
+                                               0xfffffffe,
+                                               UINT64_MAX,
+                                               UINT64_MAX - 1,
+                                               uint64_t(1) << 31,
+                                               uint64_t(1) << 32,
+                                               uint64_t(1) << 48};
   for (size_t at = 0; at < bytes.size(); ++at) {
     for (size_t width : {2, 4, 8}) {
       if (at + width > bytes.size()) break;

@@ -25,11 +25,23 @@ HWY_INLINE void dot_tile(const float* HWY_RESTRICT rows, size_t width, const flo
                          size_t stride, double* HWY_RESTRICT products, size_t product_stride) {
   double sums[tile_rows][tile_columns][lanes] = {};
   size_t i = 0;
-  for (; i + lanes <= width; i += lanes) {
-    for (size_t k = 0; k < tile_columns; ++k)
-      for (size_t o = 0; o < tile_rows; ++o)
-        for (size_t l = 0; l < lanes; ++l)
-          sums[o][k][l] += double(rows[o * width + i + l]) * double(factor[k * stride + i + l]);
+  // Sixteen sums stay in registers only if their loops are unrolled; fewer do without, and are then not torn
+  // apart by vectors across rows.
+  if constexpr (tile_columns == 4) {
+    for (; i + lanes <= width; i += lanes) {
+#pragma GCC unroll 4
+      for (size_t k = 0; k < tile_columns; ++k)
+#pragma GCC unroll 4
+        for (size_t o = 0; o < tile_rows; ++o)
+          for (size_t l = 0; l < lanes; ++l)
+            sums[o][k][l] += double(rows[o * width + i + l]) * double(factor[k * stride + i + l]);
+    }
+  } else {
+    for (; i + lanes <= width; i += lanes)
+      for (size_t k = 0; k < tile_columns; ++k)
+        for (size_t o = 0; o < tile_rows; ++o)
+          for (size_t l = 0; l < lanes; ++l)
+            sums[o][k][l] += double(rows[o * width + i + l]) * double(factor[k * stride + i + l]);
   }
   if (i < width) {  // the rest, filled up with zeros: 0 x 0 added to a lane changes nothing
     float last_rows[tile_rows][lanes] = {}, last_factor[tile_columns][lanes] = {};
@@ -75,32 +87,60 @@ void dots(const float* rows, size_t count, size_t width, ThinFactor<const float>
   for (; o < count; ++o) dot_rows<1>(rows + o * width, width, factor, products.numbers + o, products.stride);
 }
 
-/// Four rows, or one, added to one column of sums.
-template <size_t tile_rows>
+/// `tile_rows` rows added to `tile_columns` columns of sums.
+template <size_t tile_rows, size_t tile_columns>
 HWY_INLINE void add_tile(const float* HWY_RESTRICT rows, size_t width, ThinFactor<const float> weights,
-                         size_t row, ThinFactor<double> sums) {
-  constexpr size_t stretch = 256;  // floats of a row that stay in registers and the nearest cache
-  for (size_t first = 0; first < width; first += stretch) {
-    const size_t end = width - first < stretch ? width : first + stretch;
-    for (size_t k = 0; k < sums.columns; ++k) {
-      double weight[tile_rows];
-      for (size_t o = 0; o < tile_rows; ++o) weight[o] = weights.numbers[k * weights.stride + row + o];
-      double* HWY_RESTRICT sum = sums.numbers + k * sums.stride;
-      for (size_t i = first; i < end; ++i) {
-        double value = sum[i];
-        for (size_t o = 0; o < tile_rows; ++o) value += double(rows[o * width + i]) * weight[o];
-        sum[i] = value;
-      }
+                         size_t row, double* HWY_RESTRICT sums, size_t stride) {
+  double weight[tile_columns][tile_rows];
+  for (size_t k = 0; k < tile_columns; ++k)
+    for (size_t o = 0; o < tile_rows; ++o) weight[k][o] = weights.numbers[k * weights.stride + row + o];
+  size_t i = 0;
+  for (; i + lanes <= width; i += lanes) {
+    double value[tile_rows][lanes];
+#pragma GCC unroll 8
+    for (size_t o = 0; o < tile_rows; ++o)
+      for (size_t l = 0; l < lanes; ++l) value[o][l] = rows[o * width + i + l];
+#pragma GCC unroll 8
+    for (size_t k = 0; k < tile_columns; ++k) {
+      double sum[lanes];
+      for (size_t l = 0; l < lanes; ++l) sum[l] = sums[k * stride + i + l];
+#pragma GCC unroll 8
+      for (size_t o = 0; o < tile_rows; ++o)
+        for (size_t l = 0; l < lanes; ++l) sum[l] += value[o][l] * weight[k][o];
+      for (size_t l = 0; l < lanes; ++l) sums[k * stride + i + l] = sum[l];
     }
   }
+  for (; i < width; ++i)
+    for (size_t k = 0; k < tile_columns; ++k) {
+      double sum = sums[k * stride + i];
+      for (size_t o = 0; o < tile_rows; ++o) sum += double(rows[o * width + i]) * weight[k][o];
+      sums[k * stride + i] = sum;
+    }
+}
+
+template <size_t tile_rows>
+HWY_INLINE void add_to_columns(const float* rows, size_t width, ThinFactor<const float> weights, size_t row,
+                               ThinFactor<double> sums) {
+  const auto column = [&](size_t k) {
+    return ThinFactor<const float>{weights.numbers + k * weights.stride, weights.stride, weights.columns};
+  };
+  size_t k = 0;
+  for (; k + 4 <= sums.columns; k += 4)
+    add_tile<tile_rows, 4>(rows, width, column(k), row, sums.numbers + k * sums.stride, sums.stride);
+  if (k + 2 <= sums.columns) {
+    add_tile<tile_rows, 2>(rows, width, column(k), row, sums.numbers + k * sums.stride, sums.stride);
+    k += 2;
+  }
+  if (k < sums.columns)
+    add_tile<tile_rows, 1>(rows, width, column(k), row, sums.numbers + k * sums.stride, sums.stride);
 }
 
 void add_rows(const float* rows, size_t count, size_t width, ThinFactor<const float> weights,
               ThinFactor<double> sums) {
   size_t o = 0;
-  for (; o + 8 <= count; o += 8) add_tile<8>(rows + o * width, width, weights, o, sums);
-  for (; o + 4 <= count; o += 4) add_tile<4>(rows + o * width, width, weights, o, sums);
-  for (; o < count; ++o) add_tile<1>(rows + o * width, width, weights, o, sums);
+  for (; o + 8 <= count; o += 8) add_to_columns<8>(rows + o * width, width, weights, o, sums);
+  for (; o + 4 <= count; o += 4) add_to_columns<4>(rows + o * width, width, weights, o, sums);
+  for (; o < count; ++o) add_to_columns<1>(rows + o * width, width, weights, o, sums);
 }
 
 template <size_t tile_columns>

@@ -38,6 +38,10 @@ std::unique_ptr<LevelBlocks> encode_levels(PoolValues&, LevelPlan, std::span<con
   throw DeviceError(reason);
 }
 
+std::vector<double> sums_in_fours(PoolValues&) {
+  throw DeviceError(reason);
+}
+
 std::vector<KeptElements> list_kept(PoolValues&, const Selection&, std::span<const BlockRange>, uint64_t) {
   throw DeviceError(reason);
 }
@@ -65,6 +69,10 @@ void copy_to_user(void*, const void*, size_t, void*) {
 }
 
 std::shared_ptr<void> allocate_for_user(size_t) {
+  throw DeviceError(reason);
+}
+
+std::shared_ptr<void> widen(const void*, element::StoredFloat, uint64_t) {
   throw DeviceError(reason);
 }
 

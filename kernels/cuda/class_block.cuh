@@ -20,6 +20,26 @@ __device__ inline uint32_t lanes_below() {
   return (1u << lane_of()) - 1;
 }
 
+/// Values i to i + 3 of `count`, zeros behind the end; in one piece where they are aligned.
+__device__ inline void load_four(const float* values, uint32_t i, uint32_t count, float* four) {
+  if (i + 4 <= count && reinterpret_cast<uint64_t>(values + i) % sizeof(float4) == 0) {
+    const float4 loaded = *reinterpret_cast<const float4*>(values + i);
+    four[0] = loaded.x, four[1] = loaded.y, four[2] = loaded.z, four[3] = loaded.w;
+    return;
+  }
+#pragma unroll
+  for (uint32_t k = 0; k < 4; ++k) four[k] = i + k < count ? values[i + k] : 0.0f;
+}
+
+/// Brings a description of a block to shared memory, where reading it again costs nothing. All threads.
+template <class View>
+__device__ inline void share_view(View& shared, const View& view) {
+  static_assert(sizeof(View) % sizeof(uint32_t) == 0);
+  for (uint32_t w = threadIdx.x; w < sizeof(View) / sizeof(uint32_t); w += blockDim.x)
+    reinterpret_cast<uint32_t*>(&shared)[w] = reinterpret_cast<const uint32_t*>(&view)[w];
+  __syncthreads();
+}
+
 /// An array whose first entries are in shared memory and the rest in global memory.
 template <class T>
 struct Spilling {

@@ -28,6 +28,26 @@ struct RoundPlan {
 void launch_round(const RoundPlan& plan, const RoundView* blocks, uint32_t count, uint32_t most_symbols,
                   LevelSums* sums, const Stream& stream);
 
+/// A piece of a block whose samples are counted: at most sum_chunk elements.
+struct PieceView {
+  const float* values = nullptr;
+  uint32_t count = 0;
+  uint32_t first = 0;          ///< index of its first element in the block
+  int16_t* levels = nullptr;   ///< aligned to 8 bytes, room for a multiple of 4 of them
+  uint32_t* counts = nullptr;  ///< of the block
+  double start = 0;            ///< the magnitudes before it
+  LevelTensor tensor;
+  element::StoredFloat stored = element::StoredFloat::whole;
+};
+struct PieceSums {
+  LevelSums sums;  ///< gap_bits without those of its first level that is not 0
+  uint32_t first = 0,
+           last = 0;  ///< 1 + index in the block of the first and last level that is not 0; 0 for none
+};
+/// Counts samples. All pointers on the device.
+void launch_sample(const PieceView* pieces, uint32_t count, const SampleRate& rate, PieceSums* sums,
+                   const Stream& stream);
+
 /// Levels to be packed, and where the bytes go.
 struct PackView {
   const int16_t* levels = nullptr;

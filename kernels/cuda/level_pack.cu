@@ -260,7 +260,8 @@ __device__ void put_levels(const PackView& view, Shared& s, BitStream& bits) {
 
 __global__ void __launch_bounds__(threads) pack_blocks(const PackView* blocks, uint32_t* bytes) {
   __shared__ Shared s;
-  const PackView& view = blocks[blockIdx.x];
+  __shared__ PackView view;
+  share_view(view, blocks[blockIdx.x]);
   for (uint32_t w = threadIdx.x; w < room_words; w += threads) s.room[w] = 0;
   if (threadIdx.x == 0) s.words = 0;
   __syncthreads();

@@ -69,12 +69,66 @@ class LevelRun final : public LevelBlocks {
     const Stream& stream = pool_.compute_;
     copy_to_device(round_views_.data(), round_.data(), blocks, stream);
     clear(counts_.data(), counts, stream);
-    launch_round({plan_.bucket, plan_.norm, plan_.nearest, plan_.count_gaps, plan_.stream},
-                 round_views_.data(), uint32_t(blocks), most_symbols, sums_.data(), stream);
-    copy_to_host(host_sums_.data(), sums_.data(), blocks, stream);
+    if (plan_.samples) {
+      count_samples(stream);
+    } else {
+      launch_round({plan_.bucket, plan_.norm, plan_.nearest, plan_.count_gaps, plan_.stream},
+                   round_views_.data(), uint32_t(blocks), most_symbols, sums_.data(), stream);
+      copy_to_host(host_sums_.data(), sums_.data(), blocks, stream);
+    }
     copy_to_host(host_counts_.data(), counts_.data(), counts, stream);
     stream.synchronize();
     pack_group(counts_at);
+  }
+
+  /// Levels of the group's blocks as counts of samples; a block's sums are those of its pieces, left to
+  /// right.
+  void count_samples(const Stream& stream) {
+    std::vector<PieceView> pieces;
+    std::vector<size_t> block_of;
+    for (size_t b = 0; b < round_.size(); ++b) {
+      const BlockRange& range = blocks_[begin_ + b];
+      for (uint32_t first = 0; first < round_[b].block.count; first += uint32_t(element::sum_chunk)) {
+        PieceView piece;
+        piece.values = round_[b].block.values + first;
+        piece.count = std::min(uint32_t(element::sum_chunk), round_[b].block.count - first);
+        piece.first = first;
+        piece.levels = round_[b].levels + first;
+        piece.counts = round_[b].counts;
+        piece.start = plan_.samples->starts[range.tensor][size_t((range.first + first) / element::sum_chunk)];
+        piece.tensor = round_[b].tensor;
+        piece.stored = round_[b].block.stored;
+        pieces.push_back(piece);
+        block_of.push_back(b);
+      }
+    }
+    pieces_.reserve(pieces.size());
+    piece_sums_.reserve(pieces.size());
+    std::vector<PieceSums> found(pieces.size());
+    copy_to_device(pieces_.data(), pieces.data(), pieces.size(), stream);
+    launch_sample(pieces_.data(), uint32_t(pieces.size()), plan_.samples->rate, piece_sums_.data(), stream);
+    copy_to_host(found.data(), piece_sums_.data(), found.size(), stream);
+    stream.synchronize();
+    for (size_t b = 0; b < round_.size(); ++b) host_sums_[b] = {};
+    uint32_t last = 0;
+    for (size_t p = 0; p < found.size(); ++p) {
+      if (pieces[p].first == 0) last = 0;
+      add_piece(host_sums_[block_of[p]], found[p], last);
+    }
+  }
+  void add_piece(LevelSums& sums, const PieceSums& piece, uint32_t& last) const {
+    sums.squared_error += piece.sums.squared_error;
+    sums.dot += piece.sums.dot;
+    sums.decoded_energy += piece.sums.decoded_energy;
+    sums.error_sum += piece.sums.error_sum;
+    sums.max_error = std::max(sums.max_error, piece.sums.max_error);
+    sums.expected_error += piece.sums.expected_error * plan_.samples->unit * plan_.samples->unit;
+    sums.other_error += piece.sums.other_error;
+    sums.nonzeros += piece.sums.nonzeros;
+    sums.gap_bits += piece.sums.gap_bits;
+    if (piece.first == 0) return;
+    sums.gap_bits += element::omega_code(piece.first - last).length;
+    last = piece.last;
   }
 
   void pack_group(const std::vector<uint64_t>& counts_at) {
@@ -161,6 +215,8 @@ class LevelRun final : public LevelBlocks {
   DeviceBuffer<RoundView> round_views_;
   DeviceBuffer<PackView> pack_views_;
   DeviceBuffer<LevelSums> sums_;
+  DeviceBuffer<PieceView> pieces_;
+  DeviceBuffer<PieceSums> piece_sums_;
   PinnedBuffer<LevelSums> host_sums_;
   PinnedBuffer<uint32_t> host_counts_;
   PinnedBuffer<char> coded_;

@@ -225,7 +225,8 @@ __device__ float scale_at(const UnpackView& view, const BlockBits& bytes, uint32
 
 __global__ void __launch_bounds__(threads) unpack_blocks(const __grid_constant__ Arguments a) {
   __shared__ Shared s;
-  const UnpackView& view = a.blocks[blockIdx.x];
+  __shared__ UnpackView view;
+  share_view(view, a.blocks[blockIdx.x]);
   const uint32_t n = view.count;
   if (view.zero || !view.sound) {
     for (uint32_t i = threadIdx.x; i < n; i += threads) view.values[i] = 0;

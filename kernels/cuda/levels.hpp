@@ -5,6 +5,7 @@
 #include <cmath>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -32,13 +33,25 @@ struct LevelTensor {
   int32_t shift = 0;  ///< of a decoder: added to a level before it stands for a value
 };
 
+/// Levels that count systematic samples: of positions (j + offset) / rate on the line of all magnitudes.
+struct SampleRate {
+  double rate = 0, offset = 0;
+};
+struct SamplePlan {
+  SampleRate rate;
+  double unit = 1;  ///< variances are in it
+  std::vector<std::vector<double>>
+      starts;  ///< [tensor][chunk of sum_chunk elements]: the magnitudes before it
+};
+
 struct LevelPlan {
   std::vector<LevelTensor> tensors;  ///< of the pool
   uint32_t bucket = 0;  ///< elements that share a scale, counted from the start of each block; 0: the tensor
   BucketNorm norm = BucketNorm::linf;
   bool nearest = false;
-  bool count_gaps = false;  ///< LevelSums::gap_bits is wanted
-  uint64_t stream = 0;      ///< of the uniform numbers
+  bool count_gaps = false;            ///< LevelSums::gap_bits is wanted
+  uint64_t stream = 0;                ///< of the uniform numbers
+  std::optional<SamplePlan> samples;  ///< instead of rounding; without buckets
 };
 
 /// What rounding a block gives beside its levels. Sums have the order of cpu::error_sums.
@@ -80,10 +93,14 @@ class LevelBlocks {
   /// DeviceError.
   virtual std::string_view next() = 0;
 };
-/// Codes `blocks` of at most sum_chunk elements.  \pre the pool was made by make_pool_values and outlives the
-/// result.
+/// Codes `blocks` of at most sum_chunk elements, of samples at most 2^20.  \pre the pool was made by
+/// make_pool_values and outlives the result.
 std::unique_ptr<LevelBlocks> encode_levels(PoolValues& pool, LevelPlan plan,
                                            std::span<const BlockRange> blocks, ChooseLayout choose);
+
+/// Sums of the magnitudes of every chunk of sum_chunk elements, in pool order, as cpu::sum_in_fours has them.
+/// \pre as above
+std::vector<double> sums_in_fours(PoolValues& pool);
 
 /// Decodes level blocks of one tensor plan (limit is not used).
 class LevelDecoder {

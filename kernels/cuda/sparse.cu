@@ -21,17 +21,6 @@ struct TileKept {
   uint32_t count = 0;
 };
 
-__device__ void load_four(const BlockView& block, uint32_t i, float* g) {
-  const float* from = block.values + i;
-  if (i + each <= block.count && reinterpret_cast<uint64_t>(from) % sizeof(float4) == 0) {
-    const float4 four = *reinterpret_cast<const float4*>(from);
-    g[0] = four.x, g[1] = four.y, g[2] = four.z, g[3] = four.w;
-    return;
-  }
-#pragma unroll
-  for (uint32_t k = 0; k < each; ++k) g[k] = i + k < block.count ? from[k] : 0.0f;
-}
-
 /// Bit k: element i + k is kept.
 template <bool Random>
 __device__ uint32_t kept_of_four(const Selection& selection, const BlockView& block, uint32_t i,
@@ -68,7 +57,7 @@ __global__ void __launch_bounds__(threads)
   float g[turns][each];
   uint32_t mask = 0;
 #pragma unroll
-  for (uint32_t t = 0; t < turns; ++t) load_four(block, first + t * turn, g[t]);
+  for (uint32_t t = 0; t < turns; ++t) load_four(block.values, first + t * turn, block.count, g[t]);
 #pragma unroll
   for (uint32_t t = 0; t < turns; ++t)
     mask |= kept_of_four<Random>(selection, block, first + t * turn, g[t]) << each * t;

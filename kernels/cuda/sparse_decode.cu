@@ -36,15 +36,6 @@ struct Arguments {
 __device__ bool is_whole(const FillView& view, uint32_t i) {
   return i + each <= view.count && reinterpret_cast<uint64_t>(view.values + i) % sizeof(float4) == 0;
 }
-__device__ void load_four(const FillView& view, uint32_t i, float* value) {
-  if (is_whole(view, i)) {
-    const float4 four = *reinterpret_cast<const float4*>(view.values + i);
-    value[0] = four.x, value[1] = four.y, value[2] = four.z, value[3] = four.w;
-    return;
-  }
-#pragma unroll
-  for (uint32_t k = 0; k < each; ++k) value[k] = i + k < view.count ? view.values[i + k] : 0.0f;
-}
 __device__ void store_four(const FillView& view, uint32_t i, const float* value) {
   if (is_whole(view, i)) {
     *reinterpret_cast<float4*>(view.values + i) = {value[0], value[1], value[2], value[3]};
@@ -66,7 +57,7 @@ __device__ uint32_t kept_of_four(const SparseFormat& format, const FillView& vie
         {{uint32_t(quad), uint32_t(quad >> 32), view.tensor, uint32_t(element::RandomPurpose::positions)}},
         uint32_t(view.seed), uint32_t(view.seed >> 32));
   }
-  if (!Random) load_four(view, i, value);
+  if (!Random) load_four(view.values, i, view.count, value);
 #pragma unroll
   for (uint32_t k = 0; k < each; ++k) {
     const bool inside = i + k < view.count;
@@ -83,7 +74,7 @@ __device__ uint32_t kept_of_four(const SparseFormat& format, const FillView& vie
 template <bool Random>
 __global__ void __launch_bounds__(threads) count_kept(const __grid_constant__ Arguments a) {
   __shared__ uint32_t warp_total[warps];
-  const FillView& view = a.blocks[blockIdx.x];
+  const FillView view = a.blocks[blockIdx.x];
   uint32_t count = 0;
   if (a.sound[blockIdx.x])
     for (uint32_t i = each * threadIdx.x; i < view.count; i += each * threads) {
@@ -125,7 +116,7 @@ struct PlaneValues {
 template <bool Random, bool Levels>
 __global__ void __launch_bounds__(threads) fill_blocks(const __grid_constant__ Arguments a) {
   __shared__ uint32_t warp_total[2][warps];
-  const FillView& view = a.blocks[blockIdx.x];
+  const FillView view = a.blocks[blockIdx.x];
   if (view.bytes == 0) {
     if (Random)
       for (uint32_t i = threadIdx.x; i < view.count; i += threads) view.values[i] = 0;

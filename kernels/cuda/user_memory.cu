@@ -49,6 +49,31 @@ std::shared_ptr<void> allocate_for_user(size_t bytes) {
   return {memory, [](void* freed) { (void)cudaFree(freed); }};
 }
 
+namespace {
+
+__global__ void widen_elements(const uint16_t* stored, element::StoredFloat format, uint64_t count,
+                               float* values) {
+  const uint64_t stride = uint64_t(gridDim.x) * blockDim.x;
+  for (uint64_t i = uint64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride)
+    values[i] = format == element::StoredFloat::f16 ? element::f16_to_f32(stored[i])
+                                                    : element::bf16_to_f32(stored[i]);
+}
+
+}  // namespace
+
+std::shared_ptr<void> widen(const void* stored, element::StoredFloat format, uint64_t count) {
+  constexpr uint32_t threads = 256;
+  constexpr uint64_t most_blocks = 4096;
+  std::shared_ptr<void> values = allocate_for_user(size_t(std::max<uint64_t>(count, 1)) * sizeof(float));
+  if (count == 0) return values;
+  const Stream stream;
+  widen_elements<<<uint32_t(std::min((count + threads - 1) / threads, most_blocks)), threads, 0, stream>>>(
+      static_cast<const uint16_t*>(stored), format, count, static_cast<float*>(values.get()));
+  check_launch("widening values");
+  stream.synchronize();
+  return values;
+}
+
 void use_in_place(PoolValues& pool, size_t t, const float* values) {
   static_cast<ResidentValues&>(pool).use_in_place(t, values);
 }

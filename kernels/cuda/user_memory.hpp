@@ -21,6 +21,9 @@ void copy_to_user(void* device, const void* host, size_t bytes, void* stream);
 /// DeviceError.
 std::shared_ptr<void> allocate_for_user(size_t bytes);
 
+/// A copy in f32 of `count` values of f16 or bf16, all on the device.
+std::shared_ptr<void> widen(const void* stored, element::StoredFloat format, uint64_t count);
+
 /// The values of pool tensor t are there already and are used where they lie. They must outlive the pool.
 /// \pre the pool was made by make_pool_values and has not been used.
 void use_in_place(PoolValues& pool, size_t t, const float* values);

@@ -5,34 +5,59 @@
 #include "jsq/error.hpp"
 #include "kernels/cuda/user_memory.hpp"
 #include "lib/core/device.hpp"
+#include "lib/core/stored_values.hpp"
 
 namespace jsq {
 
 DeviceSource::DeviceSource(std::vector<DeviceTensor> tensors, DumpInfo dump)
     : tensors_(std::move(tensors)), dump_(std::move(dump)) {
   for (const DeviceTensor& tensor : tensors_) {
-    if (tensor.info.dtype != DType::f32 || tensor.info.big_endian)
+    const DType dtype = tensor.info.dtype;
+    if ((dtype != DType::f32 && dtype != DType::f16 && dtype != DType::bf16) || tensor.info.big_endian)
       throw Error(Errc::unsupported_dtype,
                   "tensor '" + tensor.info.name +
-                      "' in device memory: expected f32 of this machine; convert it there");
+                      "' in device memory: expected f32, f16 or bf16 of this machine; convert it there");
     if (tensor.data == nullptr && tensor.info.elements() > 0)
       throw Error(Errc::usage, "tensor '" + tensor.info.name +
                                    "' in device memory: the pointer is null and " +
                                    std::to_string(tensor.info.elements()) + " elements are expected");
     infos_.push_back(tensor.info);
   }
+  widened_.resize(tensors_.size());
+}
+
+const std::byte* DeviceSource::element(size_t tensor, uint64_t index) const {
+  return static_cast<const std::byte*>(tensors_[tensor].data) + index * dtype_bytes(infos_[tensor].dtype);
+}
+
+const float* DeviceSource::values(size_t tensor) const {
+  const TensorInfo& info = infos_[tensor];
+  if (info.dtype == DType::f32) return static_cast<const float*>(tensors_[tensor].data);
+  const std::lock_guard lock(mutex_);
+  std::shared_ptr<void>& widened = widened_[tensor];
+  if (!widened)
+    widened = on_device(
+        [&] { return cuda::widen(tensors_[tensor].data, stored_float(info.dtype), info.elements()); });
+  return static_cast<const float*>(widened.get());
 }
 
 std::span<const float> DeviceSource::read(size_t tensor, uint64_t first, size_t count,
                                           std::vector<float>& scratch) const {
   scratch.resize(count);
-  on_device(
-      [&] { cuda::copy_from_user(scratch.data(), tensors_[tensor].data + first, count * sizeof(float)); });
+  const DType dtype = infos_[tensor].dtype;
+  if (dtype == DType::f32) {
+    read_stored(tensor, first, count, reinterpret_cast<std::byte*>(scratch.data()));
+    return scratch;
+  }
+  std::vector<std::byte> stored(count * dtype_bytes(dtype));
+  read_stored(tensor, first, count, stored.data());
+  decode_elements(dtype, false, stored.data(), scratch);
   return scratch;
 }
 
 void DeviceSource::read_stored(size_t tensor, uint64_t first, size_t count, std::byte* out) const {
-  on_device([&] { cuda::copy_from_user(out, tensors_[tensor].data + first, count * sizeof(float)); });
+  on_device(
+      [&] { cuda::copy_from_user(out, element(tensor, first), count * dtype_bytes(infos_[tensor].dtype)); });
 }
 
 std::shared_ptr<const GradientSource> device_source(std::vector<DeviceTensor> tensors, DeviceStream stream) {

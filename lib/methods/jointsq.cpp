@@ -530,7 +530,8 @@ class JointSqEncoder final : public MethodEncoder {
     // Only where all are counted is it known which symbols occur.
     const std::vector<cuda::BlockRange> blocks = in_full ? blocks_of_pool() : ranges_of_pool(range_log2());
     const uint64_t elements = pool_.summary().elements, tallied_elements = std::min(plenty, elements / 4);
-    const size_t count_stride = in_full || elements < most_counted ? 1 : 8;
+    // A device reads what it counts from memory again, up to twice: of large pools a sixteenth.
+    const size_t count_stride = in_full || elements < most_counted ? 1 : 16;
     const size_t stride =
         in_full ? 1
                 : count_stride * size_t(std::max<uint64_t>(1, elements / (count_stride * tallied_elements)));

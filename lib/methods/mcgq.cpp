@@ -8,16 +8,20 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <deque>
 
 #include "jsq/error.hpp"
 #include "kernels/cpu/dither.hpp"
 #include "kernels/cpu/systematic.hpp"
 #include "kernels/element/philox.hpp"
 #include "lib/core/bytes.hpp"
+#include "lib/core/device.hpp"
 #include "lib/methods/dithering.hpp"
+#include "lib/methods/level_device_decoder.hpp"
 #include "lib/methods/options.hpp"
 #include "lib/methods/passes.hpp"
 #include "lib/packers/level_block.hpp"
+#include "lib/packers/level_device.hpp"
 
 namespace jsq {
 namespace {
@@ -67,12 +71,19 @@ class McgqScheme final : public Scheme {
     if (!nearest_ && !pool.tensors().empty())
       offset_ = double(element::uniform_of_word(element::random_word(
           context.stream, 0, pool.tensors()[0].number, element::RandomPurpose::sampling)));
+    std::vector<double> found;  // all tensors' pieces
+    if (pool.device() != nullptr) found = on_device([&] { return cuda::sums_in_fours(*pool.device()); });
+    size_t next = 0;
     for (size_t t = 0; t < pool.tensors().size(); ++t) {
       starts_.emplace_back();
-      for (double sum : per_block(
-               pool, t, [](uint64_t, std::span<const float> values) { return cpu::sum_in_fours(values); })) {
+      if (pool.device() == nullptr)
+        found = per_block(pool, t,
+                          [](uint64_t, std::span<const float> values) { return cpu::sum_in_fours(values); });
+      if (pool.device() == nullptr) next = 0;
+      const uint64_t pieces = (pool.tensors()[t].info->elements() + piece - 1) / piece;
+      for (uint64_t p = 0; p < pieces; ++p) {
         starts_[t].push_back(total_);
-        total_ += sum;
+        total_ += found[next++];
       }
     }
     stored_.norm = stored_scale(total_);
@@ -144,17 +155,22 @@ class McgqScheme final : public Scheme {
     sums.entropy_bits += write_level_block({}, levels, stored_.range(), packer_, out);
     sums.nominal_bits += 8 * (out.size() - before - 1);
   }
+  std::unique_ptr<DeviceBlocks> encode_on_device(const TensorPool& pool) const override;
 
  private:
+  friend class McgqDeviceBlocks;
   /// Counts of a piece whose first element has `start` before it; returns the sum of the elements' variances.
   double sample(double start, std::span<const float> values, std::span<int32_t> levels) const {
     if (!(total_ > 0)) {
       std::fill(levels.begin(), levels.end(), 0);
       return 0;
     }
-    const double step = total_ / std::max(samples_, 1.0);
-    return cpu::count_samples(values, start, samples_ / total_, offset_, levels) * step * step;
+    return cpu::count_samples(values, start, rate(), offset_, levels) * step() * step();
   }
+  /// Samples a unit of magnitude.
+  double rate() const { return total_ > 0 ? samples_ / total_ : 0.0; }
+  /// The magnitudes that a sample stands for.
+  double step() const { return total_ / std::max(samples_, 1.0); }
 
   const TensorPool& pool_;
   SizeRange sizes_;
@@ -166,6 +182,66 @@ class McgqScheme final : public Scheme {
   StoredSamples stored_;
   uint8_t block_log2_ = 16;
 };
+
+cuda::LevelTensor level_tensor(const StoredSamples& stored) {
+  cuda::LevelTensor tensor;
+  tensor.rule.steps = uint32_t(stored.samples);
+  tensor.low = stored.range().low;
+  tensor.symbols = uint32_t(stored.range().symbols());
+  tensor.scale = stored.norm;
+  return tensor;
+}
+
+/// The pool's blocks from the device.
+class McgqDeviceBlocks final : public DeviceBlocks {
+ public:
+  McgqDeviceBlocks(const McgqScheme& scheme, const TensorPool& pool)
+      : scheme_(scheme), blocks_(pool_blocks(pool, scheme.block_log2())) {
+    cuda::LevelPlan plan;
+    plan.tensors.assign(pool.tensors().size(), level_tensor(scheme.stored_));
+    plan.count_gaps = !scheme.packer_ || scheme.packer_ == LevelPacker::elias_sparse;
+    plan.samples = {{scheme.rate(), scheme.offset_}, scheme.step(), scheme.starts_};
+    std::vector<cuda::BlockRange> ranges;
+    for (const PoolBlock& block : blocks_) ranges.push_back({block.tensor, block.first, block.count});
+    const auto choose = [this](size_t block, const cuda::LevelSums& sums, std::span<const uint32_t> counts) {
+      return layout(block, sums, counts);
+    };
+    coded_ = on_device([&] { return cuda::encode_levels(*pool.device(), std::move(plan), ranges, choose); });
+  }
+
+  void next(std::string& out, BlockSums& sums) override {
+    const std::string_view bytes = on_device([&] { return coded_->next(); });
+    sums = waiting_.front();
+    waiting_.pop_front();
+    if (!bytes.empty()) sums.nominal_bits += 8 * (bytes.size() - 1);
+    out.append(bytes);
+  }
+
+ private:
+  cuda::LevelLayout layout(size_t block, const cuda::LevelSums& found, std::span<const uint32_t> counts) {
+    BlockSums& sums = waiting_.emplace_back(error_block_sums(found));
+    sums.expected_error = scheme_.deterministic() ? found.other_error : found.expected_error;
+    if (blocks_[block].tensor == 0 && blocks_[block].first == 0) sums.nominal_bits = 32;
+    cuda::LevelLayout empty;
+    empty.empty = true;
+    if (found.nonzeros == 0) return empty;
+    const LevelRange range = scheme_.stored_.range();
+    histogram_.assign(range.low, counts);
+    sums.entropy_bits = histogram_.entropy_bits();
+    return level_layout(histogram_, range, scheme_.packer_, found.gap_bits, 0);
+  }
+
+  const McgqScheme& scheme_;
+  std::vector<PoolBlock> blocks_;
+  std::deque<BlockSums> waiting_;
+  LevelHistogram histogram_;
+  std::unique_ptr<cuda::LevelBlocks> coded_;
+};
+
+std::unique_ptr<DeviceBlocks> McgqScheme::encode_on_device(const TensorPool& pool) const {
+  if (stored_.most_count > INT16_MAX) return nullptr;  // levels have 16 bits there
+  return std::make_unique<McgqDeviceBlocks>(*this, pool);
+}
 
 class McgqDecoder final : public MethodDecoder {
  public:
@@ -184,6 +260,13 @@ class McgqDecoder final : public MethodDecoder {
     levels.resize(values.size());
     read_level_block(block, stored_.range(), {}, levels, what);
     cpu::uniform_values(levels, stored_.norm, float(stored_.samples), values);
+  }
+  std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {
+    return std::make_unique<LevelDeviceDecoder>(
+        level_tensor(stored_), 0,
+        [stored = stored_](std::string_view block, cuda::LevelDecoder::Block& head) {
+          read_level_head(block, stored.range(), 0, head);
+        });
   }
   std::string describe() const override { return "mcgq"; }
 
@@ -204,7 +287,7 @@ const MethodRow mcgq_row = {
      .random_numbers = "one a pool of tensors",
      .nominal_bits = "the packed counts + 32 a pool; the paper leaves it open",
      .honest_bits = "nominal + one byte a block",
-     .backends = "cpu only: rounding to its codebook has no kernel",
+     .backends = "cpu, cuda",
      .options = options,
      .sizing = Sizing::continuous,
      .size_option = "samples",

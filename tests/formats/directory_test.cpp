@@ -1,6 +1,6 @@
-// The directory of a frame under checksums that are right: whatever its integers claim, opening the frame either works or
-// names the damage, and asks for no memory that the file does not justify. What one field at a time may be is in
-// tests/golden/corrupt.
+// The directory of a frame under checksums that are right: whatever its integers claim, opening the frame
+// either works or names the damage, and asks for no memory that the file does not justify. What one field at
+// a time may be is in tests/golden/corrupt.
 #include "formats/wire/directory.hpp"
 
 #include <gtest/gtest.h>
@@ -34,7 +34,8 @@ Parts parts_of(const std::filesystem::path& path) {
 }
 
 std::string sealed(const Parts& parts, const std::string& directory) {
-  return parts.before + directory + write_footer(std::string_view(parts.before).substr(0, header_bytes), directory);
+  return parts.before + directory +
+         write_footer(std::string_view(parts.before).substr(0, header_bytes), directory);
 }
 
 TEST(HostileDirectory, WithAnyIntegerSetToAnExtremeIsReadOrRefusedWithinSixteenMebibytes) {
@@ -51,7 +52,8 @@ TEST(HostileDirectory, WithAnyIntegerSetToAnExtremeIsReadOrRefusedWithinSixteenM
         FrameReader::from_bytes(frame);
         ++read;
       } catch (const Error& error) {
-        EXPECT_TRUE(error.code() == Errc::damaged || error.code() == Errc::newer_format || error.code() == Errc::limit)
+        EXPECT_TRUE(error.code() == Errc::damaged || error.code() == Errc::newer_format ||
+                    error.code() == Errc::limit)
             << entry.path() << ": " << error.what();
         ++refused;
       }

@@ -1,4 +1,4 @@
-// A whole frame: opening, testing, describing and reading it. Built for fuzzing, checksums pass (input reaches what
+// A whole frame: opening, testing, describing and reading it, and what its codes take. Built for fuzzing, checksums pass (input reaches what
 // lies behind them).
 #include <vector>
 
@@ -20,6 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     for (size_t t = 0; t < frame.tensors().size() && t < 64; ++t) {
       const uint64_t elements = frame.tensors()[t].info.elements();
       fuzz::only_errors([&] { frame.method_of(t); });
+      if (small) fuzz::only_errors([&] { frame.coding_of(t); });
       const uint64_t count = std::min<uint64_t>(elements, 1000);
       std::vector<float> values(count);
       fuzz::only_errors([&] { frame.read(t, elements - count, values, 1); });

@@ -36,6 +36,14 @@ for target in ratio=8 ratio=32 nmse=0.2; do
   rm -f ./*.jsq ./*.npy
 done
 
+for method in topk randk:values=f16 qlsgd mcgq qsgd; do
+  "$jsq" -q compress --backend cpu -m "$method" -o cpu.jsq "$dump"
+  "$jsq" -q compress --backend cuda -m "$method" -o cuda.jsq "$dump"
+  cmp cpu.jsq cuda.jsq || fail "$method: other bytes than the processor's"
+  "$jsq" -q --backend cuda test cuda.jsq || fail "$method: a sound frame does not pass"
+  rm -f ./*.jsq
+done
+
 "$jsq" -q compress -o whole.jsq "$dump"
 head -c 20000 whole.jsq >broken.jsq
 printf 'X' >>broken.jsq

@@ -117,14 +117,42 @@ TEST_F(DeviceMemory, TakesFramesAndValuesBack) {
   EXPECT_EQ(back, frame);
 }
 
+TEST_F(DeviceMemory, GivesTheFramesOfHostMemoryForHalfPrecision) {
+  const std::vector<uint16_t> stored = [] {
+    test::Random random(5);
+    std::vector<uint16_t> words(70001);
+    for (uint16_t& word : words) {
+      word = uint16_t(random.below(65536));
+      if ((word & 0x7c00u) == 0x7c00u || (word & 0x7f80u) == 0x7f80u) word &= 0x83ffu;  // finite in both
+    }
+    return words;
+  }();
+  for (DType dtype : {DType::f16, DType::bf16}) {
+    TensorInfo info = info_of("g", stored.size());
+    info.dtype = dtype;
+    const std::shared_ptr<void> memory = cuda::allocate_for_user(stored.size() * sizeof(uint16_t));
+    cuda::copy_to_user(memory.get(), stored.data(), stored.size() * sizeof(uint16_t), nullptr);
+    std::vector<float> values(stored.size());
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] = dtype == DType::f16 ? element::f16_to_f32(stored[i]) : element::bf16_to_f32(stored[i]);
+    const std::vector<InputDump> there =
+                                     {{"g.npy", device_source({{info, memory.get()}}, nullptr), {}, true}},
+                                 here = {{"g.npy", source_of(info, values), {}, true}};
+    for (const char* method : {"jointsq", "qsgd", "topk"})
+      EXPECT_TRUE(frame_of(there, method, "", Backend::cuda) == frame_of(here, method, "", Backend::cpu))
+          << method;
+    EXPECT_TRUE(frame_of(there, "qsgd", "", Backend::cpu) == frame_of(here, "qsgd", "", Backend::cpu));
+  }
+}
+
 TEST_F(DeviceMemory, RefusesOtherTypesAndNullPointers) {
   TensorInfo info = info_of("g", 10);
   EXPECT_THROW(device_source({{info, nullptr}}, nullptr), Error);
-  info.dtype = DType::f16;
+  info.dtype = DType::f64;
   const OnTheDevice there(std::vector<float>(10));
   try {
     device_source({{info, there.data}}, nullptr);
-    FAIL() << "f16 was taken";
+    FAIL() << "f64 was taken";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Errc::unsupported_dtype);
   }

@@ -190,7 +190,7 @@ TEST_F(FrameOnDevice, MeetsTargetsOfLevelsWithTheSameBytes) {
   expect_parity(tensors, "natural", "nmse=0.3");
 }
 
-/// Every kind of position, value and map of the methods that drop elements.
+/// Every kind of position, value and map of the methods that drop elements, and counts of samples.
 const std::vector<std::string> sparse_methods = {"topk",
                                                  "topk:density=0.4,map=bitmap",
                                                  "topk:k=1,map=raw32",
@@ -209,7 +209,10 @@ const std::vector<std::string> sparse_methods = {"topk",
                                                  "qlsgd:select=randk,bits=9,scale-beta=on",
                                                  "acsgd",
                                                  "acsgd:variant=author",
-                                                 "acsgd:variant=jointsq"};
+                                                 "acsgd:variant=jointsq",
+                                                 "mcgq:samples=0.5",
+                                                 "mcgq:samples=0.01,coder=elias-sparse",
+                                                 "mcgq:samples=2,coder=fixed"};
 
 TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForSeveralTensorsOfKeptElements) {
   const std::vector<std::vector<float>> tensors = {
@@ -223,12 +226,14 @@ TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForSeveralTensorsOfKeptElements) {
 
 TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForKeptElementsOfEveryLength) {
   for (size_t n : {0, 1, 31, 32, 33, 1000, 65535, 65536, 65537})
-    for (const char* method : {"topk:density=0.1", "randk:density=0.1", "qlsgd:density=0.1", "acsgd"})
+    for (const char* method :
+         {"topk:density=0.1", "randk:density=0.1", "qlsgd:density=0.1", "acsgd", "mcgq:samples=0.5"})
       expect_parity({make_data(Kind::heavy, n)}, method, "");
 }
 
 TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForKeptElementsOfLargeBlocks) {
-  for (const char* method : {"topk:density=0.001", "randk:density=0.001,values=f16", "acsgd:budget=20000"})
+  for (const char* method :
+       {"topk:density=0.001", "randk:density=0.001,values=f16", "acsgd:budget=20000", "mcgq:samples=0.001"})
     expect_parity({make_data(Kind::heavy, (1u << 20) + 70001)}, method, "", NonFinitePolicy::error,
                   DType::f16);
 }
@@ -238,6 +243,7 @@ TEST_F(FrameOnDevice, MeetsTargetsOfKeptElementsWithTheSameBytes) {
                                                    make_data(Kind::gauss, 3000)};
   for (const char* target : {"ratio=40", "nmse=0.2", "bpw=1.5"}) expect_parity(tensors, "topk", target);
   expect_parity(tensors, "randk", "ratio=9");
+  expect_parity(tensors, "mcgq", "ratio=20");
   expect_parity(tensors, "dgc:values=bf16", "ratio=100", NonFinitePolicy::error, DType::bf16);
 }
 
@@ -246,7 +252,7 @@ TEST_F(FrameOnDevice, DecodesDamagedLevelsOnlyWhereTheProcessorDoes) {
        {"qsgd:coder=fixed,levels=5", "terngrad:coder=base243", "qsgd:coder=elias-sparse,levels=2",
         "qsgd:coder=elias-dense,levels=9", "qsgd:coder=entropy,levels=20", "topk:density=0.1",
         "topk:values=f16,map=rice", "topk:values=q4,density=0.2", "randk:density=0.2", "qlsgd:density=0.2",
-        "qlsgd:select=randk,density=0.2", "acsgd:variant=jointsq"}) {
+        "qlsgd:select=randk,density=0.2", "acsgd:variant=jointsq", "mcgq", "mcgq:coder=elias-sparse"}) {
     const std::vector<float> values = make_data(Kind::heavy, 3000);
     const std::string sound = coded({values}, Backend::cpu, method, "").bytes;
     test::Random random(11);

@@ -18,20 +18,21 @@ namespace jsq {
 /// A cudaStream_t.
 using DeviceStream = void*;
 
-/// A tensor in device memory: info.elements() values of f32, side by side.
+/// A tensor in device memory: info.elements() values of f32, f16 or bf16, side by side.
 struct DeviceTensor {
-  TensorInfo info;              ///< dtype f32
-  const float* data = nullptr;  ///< device memory; may be null where there are no elements
+  TensorInfo info;
+  const void* data = nullptr;  ///< device memory; may be null where there are no elements
 };
 
 /// The tensors as a dump, for InputDump::source of compress(): `auto source = device_source(...);
 /// compress({{"step.npz", source, {}, true}}, options, sink)`. With options.backend cuda, or automatic and
-/// enough elements, methods that run on the device read the values where they lie, without a copy; otherwise,
-/// and where searches look at samples, they are brought to the host.
+/// enough elements, methods that run on the device read f32 where it lies, without a copy, and f16 and bf16
+/// from a copy in f32 that the source keeps on the device; otherwise, and where searches look at samples, the
+/// values are brought to the host.
 ///
 /// The values are those when what was put on `stream` before this call is done, which it waits for; they must
-/// not change until the last use of the source. Thread-safe to read.  \throws Error unsupported_dtype (not
-/// f32), usage (null with elements), backend_unavailable (no device).
+/// not change until the last use of the source. Thread-safe to read.  \throws Error unsupported_dtype (none
+/// of these, or in the other byte order), usage (null with elements), backend_unavailable (no device).
 JSQ_API std::shared_ptr<const GradientSource> device_source(std::vector<DeviceTensor> tensors,
                                                             DeviceStream stream);
 

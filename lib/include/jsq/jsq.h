@@ -206,9 +206,9 @@ JSQ_API int jsq_compress(const struct jsq_array* arrays, size_t count, const str
 JSQ_API int jsq_compress_file(const struct jsq_array* arrays, size_t count, const struct jsq_options* options,
                               const char* path, struct jsq_report* report);
 
-/** The same for arrays in the memory of a CUDA device: `data` are device pointers to contiguous JSQ_F32 in the
- * machine's byte order. Methods that run on the device read them where they lie, without a copy. `stream` is a
- * cudaStream_t, NULL the default one; the values are those when what was put on it before is done.
+/** The same for arrays in the memory of a CUDA device: `data` are device pointers to contiguous JSQ_F32, JSQ_F16
+ * or JSQ_BF16 in the machine's byte order. Methods that run on the device read JSQ_F32 where it lies, without a
+ * copy, and the others from a copy that is made there. `stream` is a cudaStream_t, NULL the default one; the values are those when what was put on it before is done.
  * options->state must be NULL. The frame is in host memory; jsq_copy_to_device() brings it over.
  * @return what jsq_compress() returns; JSQ_BACKEND_UNAVAILABLE without a device or where the method does not run
  *         there, JSQ_UNSUPPORTED_DTYPE for other types. The bytes are those of jsq_compress(). */
