@@ -1,6 +1,7 @@
 #include "kernels/cpu/rans_stream.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 #include "kernels/cpu/rans_eights.hpp"
 
@@ -41,13 +42,14 @@ void RansEncoder::encode_section(std::span<const uint16_t> ids, const RansSymbol
 
 void RansEncoder::encode_section(std::span<const uint16_t> ids, std::span<const RansSymbol> table) {
   const size_t groups = encode_last(ids, table.data());
-  first_word_ =
-      size_t(encode_eights_small(ids.data(), groups, table.data(), table.size(), states_, next()) - words_.get());
+  first_word_ = size_t(encode_eights_small(ids.data(), groups, table.data(), table.size(), states_, next()) -
+                       words_.get());
 }
 
 void RansEncoder::finish(std::string& out) const {
   out.append(reinterpret_cast<const char*>(states_), lanes_ * sizeof(uint32_t));
-  out.append(reinterpret_cast<const char*>(words_.get() + first_word_), (size_ - first_word_) * sizeof(uint16_t));
+  out.append(reinterpret_cast<const char*>(words_.get() + first_word_),
+             (size_ - first_word_) * sizeof(uint16_t));
 }
 
 RansDecoder::RansDecoder(std::string_view stream, uint32_t lanes)
@@ -59,7 +61,51 @@ RansDecoder::RansDecoder(std::string_view stream, uint32_t lanes)
   at_ = lanes * sizeof(uint32_t);
 }
 
-void RansDecoder::next_groups(const RansSlot* base, std::span<const uint32_t> offsets, size_t each, uint8_t* symbols) {
+namespace {
+
+/// The next symbol of a state, without a branch on whether a word is taken: the two bytes at `next` are read
+/// in any case.
+inline uint32_t take(uint32_t& state, const RansSlot* table, const char*& next) {
+  const RansSlot slot = table[state & (element::rans_total - 1)];
+  const uint32_t x = element::rans_advance(state, slot);
+  uint16_t word;
+  std::memcpy(&word, next, sizeof word);
+  const uint32_t needs = x < element::rans_lower_bound;
+  state = x << 16 * needs | (word & (0u - needs));
+  next += sizeof word * needs;
+  return element::rans_slot_symbol(slot);
+}
+
+}  // namespace
+
+/// Eight symbols, one a lane, `table(lane)` of each, while there are words for all of them; returns how many
+/// were taken of `count`, a multiple of eight.
+template <class Table>
+size_t RansDecoder::take_eights(uint8_t* symbols, size_t count, Table table) {
+  uint32_t states[8];
+  std::copy(states_, states_ + 8, states);
+  const char* next = words_ + at_;
+  const size_t left = at_ < size_ ? size_ - at_ : 0;
+  const char* const last = left >= 16 ? words_ + size_ - 16 : nullptr;  // where eight words are still there
+  size_t i = 0;
+  for (; i + 8 <= count && last != nullptr && next <= last; i += 8)
+    for (uint32_t l = 0; l < 8; ++l) symbols[i + l] = uint8_t(take(states[l], table(i + l), next));
+  at_ = size_t(next - words_);
+  std::copy(states, states + 8, states_);
+  return i;
+}
+
+void RansDecoder::next_groups(const RansSlot* base, std::span<const uint32_t> offsets, size_t each,
+                              uint8_t* symbols) {
+  if (lane_ == 0 && lanes_ == 8 && each % 8 == 0 && is_dense(each * offsets.size())) {
+    for (uint32_t offset : offsets) {
+      const RansSlot* table = base + offset;
+      size_t i = take_eights(symbols, each, [&](size_t) { return table; });
+      for (; i < each; ++i) symbols[i] = uint8_t(next(table));
+      symbols += each;
+    }
+    return;
+  }
   if (lane_ == 0 && lanes_ == 8 && each % 8 == 0) {
     uint32_t states[8];
     std::copy(states_, states_ + 8, states);
@@ -75,9 +121,12 @@ void RansDecoder::next_groups(const RansSlot* base, std::span<const uint32_t> of
     for (size_t i = 0; i < each; ++i) *symbols++ = uint8_t(next(base + offset));
 }
 
-void RansDecoder::next_indexed(const RansSlot* base, const uint32_t* offsets, uint8_t* symbols, size_t count) {
+void RansDecoder::next_indexed(const RansSlot* base, const uint32_t* offsets, uint8_t* symbols,
+                               size_t count) {
   size_t i = 0;
-  if (lane_ == 0 && lanes_ == 8) {
+  if (lane_ == 0 && lanes_ == 8 && is_dense(count)) {
+    i = take_eights(symbols, count, [&](size_t k) { return base + offsets[k]; });
+  } else if (lane_ == 0 && lanes_ == 8) {
     uint32_t states[8];
     std::copy(states_, states_ + 8, states);
     for (; i + 8 <= count; i += 8)
