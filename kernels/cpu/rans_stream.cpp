@@ -78,10 +78,9 @@ inline uint32_t take(uint32_t& state, const RansSlot* table, const char*& next) 
 
 }  // namespace
 
-/// Eight symbols, one a lane, `table(lane)` of each, while there are words for all of them; returns how many
+/// Eight symbols, one a lane, while there are words for all of them; returns how many
 /// were taken of `count`, a multiple of eight.
-template <class Table>
-size_t RansDecoder::take_eights(uint8_t* symbols, size_t count, Table table) {
+size_t RansDecoder::take_eights(uint8_t* symbols, size_t count, const RansSlot* table) {
   uint32_t states[8];
   std::copy(states_, states_ + 8, states);
   const char* next = words_ + at_;
@@ -89,7 +88,7 @@ size_t RansDecoder::take_eights(uint8_t* symbols, size_t count, Table table) {
   const char* const last = left >= 16 ? words_ + size_ - 16 : nullptr;  // where eight words are still there
   size_t i = 0;
   for (; i + 8 <= count && last != nullptr && next <= last; i += 8)
-    for (uint32_t l = 0; l < 8; ++l) symbols[i + l] = uint8_t(take(states[l], table(i + l), next));
+    for (uint32_t l = 0; l < 8; ++l) symbols[i + l] = uint8_t(take(states[l], table, next));
   at_ = size_t(next - words_);
   std::copy(states, states + 8, states_);
   return i;
@@ -97,13 +96,10 @@ size_t RansDecoder::take_eights(uint8_t* symbols, size_t count, Table table) {
 
 void RansDecoder::next_groups(const RansSlot* base, std::span<const uint32_t> offsets, size_t each,
                               uint8_t* symbols) {
-  if (lane_ == 0 && lanes_ == 8 && each % 8 == 0 && is_dense(each * offsets.size())) {
-    for (uint32_t offset : offsets) {
-      const RansSlot* table = base + offset;
-      size_t i = take_eights(symbols, each, [&](size_t) { return table; });
-      for (; i < each; ++i) symbols[i] = uint8_t(next(table));
-      symbols += each;
-    }
+  // Blocks of levels have one table; where tables change, as in class blocks, the branch is guessed better.
+  if (lane_ == 0 && lanes_ == 8 && each % 8 == 0 && offsets.size() == 1 && is_dense(each)) {
+    const RansSlot* table = base + offsets[0];
+    for (size_t i = take_eights(symbols, each, table); i < each; ++i) symbols[i] = uint8_t(next(table));
     return;
   }
   if (lane_ == 0 && lanes_ == 8 && each % 8 == 0) {
@@ -124,9 +120,7 @@ void RansDecoder::next_groups(const RansSlot* base, std::span<const uint32_t> of
 void RansDecoder::next_indexed(const RansSlot* base, const uint32_t* offsets, uint8_t* symbols,
                                size_t count) {
   size_t i = 0;
-  if (lane_ == 0 && lanes_ == 8 && is_dense(count)) {
-    i = take_eights(symbols, count, [&](size_t k) { return base + offsets[k]; });
-  } else if (lane_ == 0 && lanes_ == 8) {
+  if (lane_ == 0 && lanes_ == 8) {
     uint32_t states[8];
     std::copy(states_, states_ + 8, states);
     for (; i + 8 <= count; i += 8)

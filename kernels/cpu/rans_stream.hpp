@@ -79,8 +79,7 @@ class RansDecoder {
   /// guessed wrong, and it is faster to do without (thc 3.7 -> 3.1 ns an element); at one bit it is slower (qsgd 1.7 ->
   /// 2.2).
   bool is_dense(size_t symbols) const { return at_ < size_ && (size_ - at_) * 4 > symbols; }
-  template <class Table>
-  size_t take_eights(uint8_t* symbols, size_t count, Table table);
+  size_t take_eights(uint8_t* symbols, size_t count, const element::RansSlot* table);
 
   uint32_t states_[max_lanes];
   const char* words_;
