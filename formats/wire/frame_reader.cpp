@@ -71,7 +71,16 @@ struct FrameReader::State {
     if (backend == Backend::cpu) return false;
     const FrameTensor& tensor = directory.tensors[t];
     const MethodInfo& method = method_with_id(directory.sets[tensor.parameter_set].method_id).info;
-    return runs_on_device(backend, method.name, method.backends, tensor.info.elements());
+    if (!runs_on_device(backend, method.name, method.backends, tensor.info.elements())) return false;
+    const std::lock_guard lock(device_mutex);
+    return backend == Backend::cuda || device_decoder(tensor.parameter_set) != nullptr;
+  }
+
+  /// The decoder of a parameter set on the device; null where it has none.  \pre the caller holds device_mutex
+  DeviceBlockDecoder* device_decoder(uint32_t set) const {
+    auto& coder = device_decoders[set];
+    if (!coder) coder = decoders->of(set).device_decoder();
+    return coder.get();
   }
 
   /// A block of a group and where it lies in the file.
@@ -104,12 +113,11 @@ struct FrameReader::State {
     }
     {
       const std::lock_guard lock(device_mutex);
-      auto& coder = device_decoders[tensor.parameter_set];
-      const MethodDecoder& of_set = decoders->of(tensor.parameter_set);
-      if (!coder) coder = of_set.device_decoder();
-      if (!coder)
-        throw Error(Errc::backend_unavailable,
-                    "backend 'cuda' cannot be used: " + of_set.describe() + " is cpu only; use --backend cpu or auto");
+      DeviceBlockDecoder* coder = device_decoder(tensor.parameter_set);
+      if (coder == nullptr)
+        throw Error(Errc::backend_unavailable, "backend 'cuda' cannot be used: " +
+                                                   decoders->of(tensor.parameter_set).describe() +
+                                                   " is cpu only; use --backend cpu or auto");
       coder->decode(bytes.substr(size_t(begin), size_t(end - begin)), blocks, values, sound);
     }
     for (size_t i = 0; i < group.size(); ++i) {

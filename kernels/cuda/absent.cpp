@@ -42,6 +42,10 @@ std::vector<double> sums_in_fours(PoolValues&) {
   throw DeviceError(reason);
 }
 
+std::vector<SignSums> sums_by_sign(PoolValues&) {
+  throw DeviceError(reason);
+}
+
 std::vector<KeptElements> list_kept(PoolValues&, const Selection&, std::span<const BlockRange>, uint64_t) {
   throw DeviceError(reason);
 }

@@ -31,6 +31,25 @@ __device__ inline void load_four(const float* values, uint32_t i, uint32_t count
   for (uint32_t k = 0; k < 4; ++k) four[k] = i + k < count ? values[i + k] : 0.0f;
 }
 
+__device__ inline double magnitude(float g) {
+  return double(element::magnitude_of_key(element::magnitude_key(g)));
+}
+__device__ inline double sum_of_four(const float* g) {
+  return (magnitude(g[0]) + magnitude(g[1])) + (magnitude(g[2]) + magnitude(g[3]));
+}
+
+/// One chain of additions: the sum in front of this lane's four, whose own is `four`; `sum` becomes that
+/// behind the warp's. Every lane adds the whole chain.
+__device__ inline double add_chain(double four, double& sum) {
+  double mine = 0;
+#pragma unroll
+  for (uint32_t l = 0; l < warp_size; ++l) {
+    if (l == lane_of()) mine = sum;
+    sum += __shfl_sync(all_lanes, four, int(l));
+  }
+  return mine;
+}
+
 /// Brings a description of a block to shared memory, where reading it again costs nothing. All threads.
 template <class View>
 __device__ inline void share_view(View& shared, const View& view) {

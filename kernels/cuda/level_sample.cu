@@ -3,7 +3,6 @@
 // its own four elements.
 #include "kernels/cuda/class_block.cuh"
 #include "kernels/cuda/level_kernels.hpp"
-#include "kernels/cuda/resident_values.hpp"
 
 namespace jsq::cuda {
 namespace {
@@ -12,34 +11,6 @@ constexpr uint32_t warps = 4, threads = warps * warp_size;
 constexpr uint32_t each = 4;  ///< neighbouring elements of a lane, whose magnitudes are added apart
 constexpr uint32_t turn = each * warp_size;
 constexpr uint32_t variance_lanes = 8;
-
-__device__ double magnitude(float g) {
-  return double(element::magnitude_of_key(element::magnitude_key(g)));
-}
-
-/// The sum in front of this lane's four, whose own is `four`; `sum` becomes that behind the warp's.
-__device__ double add_chain(double four, double& sum) {
-  double mine = 0;
-#pragma unroll
-  for (uint32_t l = 0; l < warp_size; ++l) {
-    if (l == lane_of()) mine = sum;
-    sum += __shfl_sync(all_lanes, four, int(l));
-  }
-  return mine;
-}
-
-__global__ void __launch_bounds__(threads) sum_fours(const ChunkView* chunks, uint32_t count, double* sums) {
-  const uint32_t c = blockIdx.x * warps + warp_of();
-  if (c >= count) return;
-  const ChunkView chunk = chunks[c];
-  double sum = 0;
-  for (uint32_t at = 0; at < chunk.count; at += turn) {
-    float g[each];
-    load_four(chunk.values, at + each * lane_of(), chunk.count, g);
-    add_chain((magnitude(g[0]) + magnitude(g[1])) + (magnitude(g[2]) + magnitude(g[3])), sum);
-  }
-  if (lane_of() == 0) sums[c] = sum;
-}
 
 /// Samples below the position of a sum.
 __device__ double samples_below(double sum, double rate, double offset) {
@@ -197,33 +168,6 @@ void launch_sample(const PieceView* pieces, uint32_t count, const SampleRate& ra
   if (count == 0) return;
   sample_pieces<<<(count + warps - 1) / warps, threads, 0, stream>>>(pieces, count, rate, sums);
   check_launch("counting samples");
-}
-
-/// Sums of a pool's chunks.
-class FoursPass {
- public:
-  static std::vector<double> sums(ResidentValues& pool) {
-    std::vector<double> all;
-    DeviceBuffer<double> device_sums;
-    pool.for_batches([&](const Batch& batch) {
-      const uint32_t count = pool.put_chunks(batch);
-      device_sums.reserve(count);
-      if (count > 0) {
-        sum_fours<<<(count + warps - 1) / warps, threads, 0, pool.compute_>>>(pool.chunks_.data(), count,
-                                                                              device_sums.data());
-        check_launch("summing magnitudes");
-      }
-      const size_t before = all.size();
-      all.resize(before + count);
-      copy_to_host(all.data() + before, device_sums.data(), count, pool.compute_);
-      pool.compute_.synchronize();
-    });
-    return all;
-  }
-};
-
-std::vector<double> sums_in_fours(PoolValues& pool) {
-  return FoursPass::sums(static_cast<ResidentValues&>(pool));
 }
 
 }  // namespace jsq::cuda

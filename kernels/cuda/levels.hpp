@@ -102,6 +102,14 @@ std::unique_ptr<LevelBlocks> encode_levels(PoolValues& pool, LevelPlan plan,
 /// \pre as above
 std::vector<double> sums_in_fours(PoolValues& pool);
 
+/// Sums of what is not negative and of what is.
+struct SignSums {
+  double of[2] = {0, 0};
+  uint64_t negatives = 0;
+};
+/// Of every chunk, in pool order; lanes of 16 as everywhere.  \pre as above
+std::vector<SignSums> sums_by_sign(PoolValues& pool);
+
 /// Decodes level blocks of one tensor plan (limit is not used).
 class LevelDecoder {
  public:

@@ -215,7 +215,7 @@ class ResidentValues final : public PoolValues {
   friend class CodingRun;
   friend class DenseRun;
   friend class LevelRun;
-  friend class FoursPass;
+  friend class ChunkPass;
   friend class SparsePass;
 
   void make_batches() {

@@ -13,13 +13,18 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 
 #include "jsq/error.hpp"
 #include "kernels/cpu/dither.hpp"
 #include "lib/core/bytes.hpp"
+#include "lib/core/device.hpp"
+#include "lib/methods/level_device_decoder.hpp"
 #include "lib/methods/options.hpp"
 #include "lib/methods/passes.hpp"
 #include "lib/methods/signs.hpp"
+#include "lib/packers/level_device.hpp"
+#include "lib/packers/level_histogram.hpp"
 #include "lib/packers/levels.hpp"
 
 namespace jsq {
@@ -174,6 +179,16 @@ void decode_signs(std::span<const int32_t> signs, std::span<const ClassMeans> me
   for (size_t i = 0; i < signs.size(); ++i) values[i] = means[size_t(walk.next())].of[signs[i]];
 }
 
+/// Signs as levels 0 and 1.
+cuda::LevelTensor sign_tensor(const ClassMeans& means) {
+  cuda::LevelTensor tensor;
+  tensor.symbols = 2;
+  tensor.signs = true;
+  tensor.scale = means.of[0];
+  tensor.negative = means.of[1];
+  return tensor;
+}
+
 class OneBitDecoder final : public MethodDecoder {
  public:
   OneBitDecoder(std::string_view parameters, std::string_view what) {
@@ -213,6 +228,12 @@ class OneBitDecoder final : public MethodDecoder {
     decode_signs(s.signs, means_, map, place.first, values);
   }
 
+  std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {
+    if (grouping_ != Grouping::tensor || means_.size() != 1) return nullptr;
+    return std::make_unique<LevelDeviceDecoder>(
+        sign_tensor(means_[0]), 0, [](std::string_view, cuda::LevelDecoder::Block& head) { head.width = 1; });
+  }
+
   std::string describe() const override {
     std::string text = fmt::format("onebit:group={}", choice_name(grouping_, grouping_names));
     if (grouping_ == Grouping::bucket) text += fmt::format(",bucket={}", bucket_);
@@ -234,6 +255,10 @@ class OneBitScheme final : public Scheme {
     if (grouping_ == Grouping::bucket) return;
     for (const PoolTensor& tensor : pool.tensors()) maps_.push_back(map_of(*tensor.info));
     means_.resize(maps_.size());
+    if (pool.device() != nullptr && grouping_ == Grouping::tensor) {
+      find_means_on_device(pool);
+      return;
+    }
     tbb::parallel_for(size_t(0), maps_.size(), [&](size_t t) { means_[t] = means_of(pool, t, maps_[t]); });
   }
 
@@ -278,6 +303,7 @@ class OneBitScheme final : public Scheme {
     write_signs(s.signs, out);
     sums.entropy_bits += level_entropy_bits(s.signs) + 64.0 * double(groups);
   }
+  std::unique_ptr<DeviceBlocks> encode_on_device(const TensorPool& pool) const override;
 
  private:
   GroupMap map_of(const TensorInfo& info) const {
@@ -290,6 +316,22 @@ class OneBitScheme final : public Scheme {
                     info.name, map.groups, choice_name(grouping_, grouping_names), most_groups));
   }
 
+  /// Of tensors that are one group each.
+  void find_means_on_device(const TensorPool& pool) {
+    const auto found = on_device([&] { return cuda::sums_by_sign(*pool.device()); });
+    auto chunk = found.begin();
+    for (size_t t = 0; t < means_.size(); ++t) {
+      ClassSums total;
+      for (uint64_t first = 0, n = pool.tensors()[t].info->elements(); first < n;
+           first += element::sum_chunk, ++chunk) {
+        const uint64_t count = std::min<uint64_t>(element::sum_chunk, n - first);
+        total.add({{chunk->of[0], chunk->of[1]}, {count - chunk->negatives, chunk->negatives}});
+      }
+      means_[t] = {total.means()};
+    }
+    by_tensor_ = true;
+  }
+
   void find_bucket_means(std::span<const float> values, size_t buckets,
                          std::vector<ClassMeans>& means) const {
     std::vector<ClassSums> totals(buckets);
@@ -298,11 +340,63 @@ class OneBitScheme final : public Scheme {
     for (const ClassSums& total : totals) means.push_back(total.means());
   }
 
+  friend class OneBitDeviceBlocks;
+
   Grouping grouping_ = Grouping::tensor;
   uint64_t bucket_ = 1;
+  bool by_tensor_ = false;  ///< the pool is on a device, and every tensor is one group
   std::vector<GroupMap> maps_;
   std::vector<std::vector<ClassMeans>> means_;
 };
+
+/// The blocks of tensors that are one group each, from the device.
+class OneBitDeviceBlocks final : public DeviceBlocks {
+ public:
+  OneBitDeviceBlocks(const OneBitScheme& scheme, const TensorPool& pool) : blocks_(pool_blocks(pool, 16)) {
+    cuda::LevelPlan plan;
+    for (const std::vector<ClassMeans>& means : scheme.means_) plan.tensors.push_back(sign_tensor(means[0]));
+    plan.nearest = true;
+    std::vector<cuda::BlockRange> ranges;
+    for (const PoolBlock& block : blocks_) ranges.push_back({block.tensor, block.first, block.count});
+    const auto choose = [this](size_t block, const cuda::LevelSums& sums, std::span<const uint32_t> counts) {
+      return layout(block, sums, counts);
+    };
+    coded_ = on_device([&] { return cuda::encode_levels(*pool.device(), std::move(plan), ranges, choose); });
+  }
+  void next(std::string& out, BlockSums& sums) override {
+    out.append(on_device([&] { return coded_->next(); }));
+    sums = waiting_.front();
+    waiting_.pop_front();
+  }
+
+ private:
+  cuda::LevelLayout layout(size_t block, const cuda::LevelSums& found, std::span<const uint32_t> counts) {
+    const auto& [t, first, n] = blocks_[block];
+    cuda::LevelLayout layout;
+    layout.empty = found.max_key == 0;
+    layout.numbered = false;
+    layout.width = 1;
+    layout.most_bytes = (n + 7) / 8;
+    BlockSums& sums = waiting_.emplace_back(layout.empty ? BlockSums() : error_block_sums(found));
+    const uint64_t groups = first == 0 ? 1 : 0;
+    sums.nominal_bits = n + 64 * groups;
+    if (layout.empty) return layout;
+    sums.expected_error = found.other_error;
+    histogram_.assign(0, counts);
+    sums.entropy_bits = histogram_.entropy_bits() + 64.0 * double(groups);
+    return layout;
+  }
+
+  std::vector<PoolBlock> blocks_;
+  std::deque<BlockSums> waiting_;
+  LevelHistogram histogram_;
+  std::unique_ptr<cuda::LevelBlocks> coded_;
+};
+
+std::unique_ptr<DeviceBlocks> OneBitScheme::encode_on_device(const TensorPool& pool) const {
+  if (!by_tensor_) return nullptr;
+  return std::make_unique<OneBitDeviceBlocks>(*this, pool);
+}
 
 }  // namespace
 
@@ -318,7 +412,7 @@ const MethodRow onebit_row = {
      .random_numbers = "none",
      .nominal_bits = "1 + 64 a group",
      .honest_bits = "nominal",
-     .backends = "cpu only: means of signs are summed one element after the other",
+     .backends = "cpu, cuda",
      .options = options,
      .feedback = Feedback::residual},
     [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext&) -> std::unique_ptr<Scheme> {

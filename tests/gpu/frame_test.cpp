@@ -159,7 +159,8 @@ const std::vector<std::string> level_methods = {"qsgd",
                                                 "gqsgd-exp:bits=3,bucket=512,coder=entropy",
                                                 "signsgd",
                                                 "signsgd:scale=mean",
-                                                "ef-signsgd"};
+                                                "ef-signsgd",
+                                                "onebit"};
 
 TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForSeveralTensorsOfLevels) {
   const std::vector<std::vector<float>> tensors = {
