@@ -6,7 +6,8 @@ the error is numpy's, against the original values. One line for each cell; exits
     check_rdoq.py JSQ_PROGRAM [GRADIENTS]
 
 The dumps are resnet20_mid of samples/, flat and with its layers, and where GRADIENTS is a folder its resnet20_mid.h5
-and vit2_late.h5, worker 0 of each.
+and vit2_late.h5, worker 0 of each; and these and resnet20_late.h5 once more at what transforms are to reach, with
+preset=best too.
 """
 import pathlib
 import subprocess
@@ -22,6 +23,12 @@ METHODS = ("rdoq:transform=none", "rdoq")
 RESNET20 = (0.00195, 0.0282, 0.104, 0.302, 0.685)
 VIT2 = (0.00114, 0.0163, 0.0705, 0.240, 0.655)
 FLAT = (0.00240, 0.0350, 0.125, 0.350, 0.715)
+TRANSFORM_RATIOS = (8, 16, 32, 100, 300, 1000)
+TRANSFORMED = (("resnet20_mid.h5", "rdoq", (0.00060, 0.0080, 0.034, 0.135, 0.315, 0.61)),
+               ("resnet20_mid.h5", "rdoq:preset=best", (0.00045, 0.0068, 0.0295, 0.120, 0.290, 0.58)),
+               ("resnet20_late.h5", "rdoq", (0.00063, 0.0087, 0.038, 0.156, 0.365, 0.69)),
+               ("vit2_late.h5", "rdoq", (0.00004, 0.00060, 0.0060, 0.068, 0.265, 0.53)),
+               ("vit2_late.h5", "rdoq:preset=best", (0.00002, 0.00042, 0.0047, 0.063, 0.250, 0.52)))
 
 
 def tensors_of(path, group=None):
@@ -43,12 +50,12 @@ def coded(program, folder, source, options, method, ratio):
     return frame.stat().st_size, tensors_of(back, "/")
 
 
-def check(program, folder, name, source, original, options, limits):
+def check(program, folder, name, source, original, options, limits, methods=METHODS, ratios=RATIOS):
     """The number of cells that were missed."""
     missed = 0
     original = np.concatenate(original).astype(np.float64)
-    for method in METHODS:
-        for ratio, limit in zip(RATIOS, limits):
+    for method in methods:
+        for ratio, limit in zip(ratios, limits):
             size, decoded = coded(program, folder, source, options, method, ratio)
             budget = 4 * original.size // ratio
             error = np.concatenate(decoded).astype(np.float64) - original
@@ -71,6 +78,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         missed = sum(check(program, pathlib.Path(folder), name, source, tensors_of(*where), options, limits)
                      for name, source, where, options, limits in cases)
+        for dump, method, limits in TRANSFORMED if gradients is not None and gradients.is_dir() else ():
+            where = gradients / dump
+            missed += check(program, pathlib.Path(folder), dump, f"{where}::/worker0", tensors_of(where, "/worker0"), (), limits,
+                            (method,), TRANSFORM_RATIOS)
     sys.exit(f"{missed} cells were missed" if missed else 0)
 
 
