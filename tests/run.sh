@@ -3,7 +3,7 @@
 # nothing and rebuilds only what changed.
 #
 #   tests/run.sh [--long] [--sanitizers] [CTEST-OPTION...]
-#     --long          also the tests labelled long
+#     --long          also the tests labelled long; some build the tree again: coverage, other compilers
 #     --sanitizers    also a build with address and undefined-behaviour sanitizers in build-asan/, and its tests
 #     CTEST-OPTION    as for ctest, for instance -L unit
 #
@@ -37,7 +37,7 @@ sanitized_build=
 if [ "$sanitizers" = yes ]; then
   sanitized_build=$PWD/build-asan
   cmake -S . -B build-asan "${configure[@]}" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-    "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1" -DJSQ_SANITIZE=address,undefined -DJSQ_CUDA=OFF
+    "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1" -DJSQ_SANITIZE=address,undefined,float-cast-overflow -DJSQ_CUDA=OFF
 fi
 
 # The CUDA backend is tested on an emulator of the CUDA runtime library, where nvcc and the emulator's sources are there.
