@@ -1,4 +1,5 @@
-// Replaces operator new, so that a test sees the largest allocation of its thread. For one source file of a program.
+// Replaces operator new, so that a test sees the largest allocation of its thread. For one source file of a
+// program.
 #pragma once
 
 #include <algorithm>

@@ -19,13 +19,13 @@
 #include "atomic_output.hpp"
 #include "command.hpp"
 #include "inputs.hpp"
-#include "layers.hpp"
 #include "jsq/backend.hpp"
 #include "jsq/compress.hpp"
 #include "jsq/frame.hpp"
+#include "jsq/state.hpp"
+#include "layers.hpp"
 #include "measure.hpp"
 #include "progress.hpp"
-#include "jsq/state.hpp"
 #include "report.hpp"
 
 namespace jsq::tools {
@@ -180,9 +180,11 @@ void check_options(const Options& options) {
   if (!options.output_folder.empty() && (options.to_stdout || !options.output.empty()))
     throw Error(Errc::usage, "--output-dir goes with neither -o nor -c; give one of them");
   if (options.state_out.empty() && (!options.state.empty() || options.feedback != "auto"))
-    throw Error(Errc::usage, "--state and --ef need --state-out, where the next step finds what this one leaves");
+    throw Error(Errc::usage,
+                "--state and --ef need --state-out, where the next step finds what this one leaves");
   if (!options.state_out.empty() && (!options.output_folder.empty() || options.dry_run))
-    throw Error(Errc::usage, "--state-out goes with one frame that is written, not with --output-dir or --dry-run");
+    throw Error(Errc::usage,
+                "--state-out goes with one frame that is written, not with --output-dir or --dry-run");
 }
 
 /// --rm deletes only what is in the frame, whole, and in a file.
@@ -266,11 +268,14 @@ class Compressor {
   void with_state(Result& result) const {
     State state;
     if (!options_.state.empty()) state = State::load(options_.state);
-    AtomicOutput output(options_.state_out, {.force = options_.force || options_.state == options_.state_out});
+    AtomicOutput output(options_.state_out,
+                        {.force = options_.force || options_.state == options_.state_out});
     Compressor step(global_, options_);
     step.library_.state = &state;
-    if (result.job.target == "-") step.to_stream(result);
-    else step.to_file(result);
+    if (result.job.target == "-")
+      step.to_stream(result);
+    else
+      step.to_file(result);
     FileSink sink(output.descriptor(), options_.state_out);
     state.save(sink);
     output.commit();
@@ -398,15 +403,15 @@ std::string dense_text(const CompressReport& report) {
 std::string summary_text(const Options& options, const CompressOptions& library, const Result& result) {
   const CompressReport& report = result.report;
   const Distortion& error = report.distortion;
-  std::string text = fmt::format("{}  {} -> {}  {} (payload {}, entropy {})  {:.3f} bit/element\n", subject_text(result),
-                                 size_text(report.input_bytes), size_text(report.file_bytes),
-                                 ratio_text(report.file_ratio()), ratio_text(report.payload_ratio()),
-                                 ratio_text(entropy_ratio(report)), report.bits_per_element());
-  text +=
-      fmt::format("  {}{}{}{}  nmse {}{}  cos {}  {}  {}\n", to_string(library.method), classes_text(report), dense_text(report),
-                  std::isnan(report.hprime()) ? "" : "  h' " + number_text(report.hprime()), number_text(error.nmse()),
-                  expected_text(report), number_text(error.cosine()),
-                  rate_text(double(report.input_bytes) / report.seconds), destination_text(options, result));
+  std::string text = fmt::format(
+      "{}  {} -> {}  {} (payload {}, entropy {})  {:.3f} bit/element\n", subject_text(result),
+      size_text(report.input_bytes), size_text(report.file_bytes), ratio_text(report.file_ratio()),
+      ratio_text(report.payload_ratio()), ratio_text(entropy_ratio(report)), report.bits_per_element());
+  text += fmt::format(
+      "  {}{}{}{}  nmse {}{}  cos {}  {}  {}\n", to_string(library.method), classes_text(report),
+      dense_text(report), std::isnan(report.hprime()) ? "" : "  h' " + number_text(report.hprime()),
+      number_text(error.nmse()), expected_text(report), number_text(error.cosine()),
+      rate_text(double(report.input_bytes) / report.seconds), destination_text(options, result));
   return text;
 }
 
@@ -549,10 +554,10 @@ void print_report(const GlobalOptions& global, const Options& options, const Com
   }
 }
 
-/// "  rdoq:preset=fast in these bytes  nmse 0.0983  cos 0.950": what another method, rounding to nearest and with the
-/// layers that it finds, would have given.
-std::string same_bytes_text(const std::string& what, const std::string& method, const CompressOptions& library,
-                            const Result& result) {
+/// "  rdoq:preset=fast in these bytes  nmse 0.0983  cos 0.950": what another method, rounding to nearest and
+/// with the layers that it finds, would have given.
+std::string same_bytes_text(const std::string& what, const std::string& method,
+                            const CompressOptions& library, const Result& result) {
   CompressOptions other = library;
   other.method = parse_method(method);
   other.rounding = Rounding::nearest;
@@ -564,15 +569,17 @@ std::string same_bytes_text(const std::string& what, const std::string& method, 
     for (size_t i = 0; i < dumps.size(); ++i) attach_layers(dumps[i], result.job.files[i], "");
     NullSink nothing;
     const Distortion error = compress(dumps, other, nothing).distortion;
-    return fmt::format("  {} in these bytes  nmse {}  cos {}\n", what, number_text(error.nmse()), number_text(error.cosine()));
+    return fmt::format("  {} in these bytes  nmse {}  cos {}\n", what, number_text(error.nmse()),
+                       number_text(error.cosine()));
   } catch (const Error& error) {
     return fmt::format("  {} in these bytes makes no frame: {}\n", what, error.what());
   }
 }
 
-/// What the choice of method or of rounding costs, where there is one that loses less in as many bytes: of a step that
-/// stands alone.
-std::string alternative_text(const GlobalOptions& global, const CompressOptions& library, const Result& result) {
+/// What the choice of method or of rounding costs, where there is one that loses less in as many bytes: of a
+/// step that stands alone.
+std::string alternative_text(const GlobalOptions& global, const CompressOptions& library,
+                             const Result& result) {
   if (library.state != nullptr) return "";
   if (library.method.name == "rdoq" && library.rounding == Rounding::stochastic)
     return same_bytes_text("rounding to nearest", to_string(library.method), library, result);
@@ -655,10 +662,12 @@ void add_compress(CLI::App& app, const GlobalOptions& global, std::function<int(
       ->type_name("METHOD");
   auto* target =
       command
-          ->add_option("-t,--target", options->target,
-                       "What to reach: ratio=32 (input bytes / file bytes), bpw=1 (bits per element), "
-                       "bytes=64KiB, nmse=1e-3, maxabs=1e-4, cosine=0.99, hprime=0.1, or native: the size of the method itself "
-                       "(default: ratio=32; native for methods with a few sizes or a size given in their options)")
+          ->add_option(
+              "-t,--target", options->target,
+              "What to reach: ratio=32 (input bytes / file bytes), bpw=1 (bits per element), "
+              "bytes=64KiB, nmse=1e-3, maxabs=1e-4, cosine=0.99, hprime=0.1, or native: the size of the "
+              "method itself "
+              "(default: ratio=32; native for methods with a few sizes or a size given in their options)")
           ->type_name("TARGET");
   command->add_option("-r,--ratio", options->ratio, "Short for --target ratio=N (default: 32)")
       ->type_name("N")
@@ -678,9 +687,10 @@ void add_compress(CLI::App& app, const GlobalOptions& global, std::function<int(
       ->check(CLI::IsMember({"archive", "tensor"}));
   add_filter_options(*command, options->filter);
   command
-      ->add_option("--layers", options->layers,
-                   "Shapes of the layers of a flat npy dump, which rdoq uses: a .layers.json file, or none (default: "
-                   "NAME.layers.json beside NAME.npy)")
+      ->add_option(
+          "--layers", options->layers,
+          "Shapes of the layers of a flat npy dump, which rdoq uses: a .layers.json file, or none (default: "
+          "NAME.layers.json beside NAME.npy)")
       ->type_name("FILE");
   command
       ->add_option("--rounding", options->rounding,
@@ -697,12 +707,14 @@ void add_compress(CLI::App& app, const GlobalOptions& global, std::function<int(
                    "State that the step before left in FILE (default: none, this is the first step)")
       ->type_name("FILE");
   command
-      ->add_option("--state-out", options->state_out,
-                   "Code with feedback and write the state for the next step to FILE (default: a single shot)")
+      ->add_option(
+          "--state-out", options->state_out,
+          "Code with feedback and write the state for the next step to FILE (default: a single shot)")
       ->type_name("FILE");
   command
       ->add_option("--ef", options->feedback,
-                   "Feedback of a sequence: auto (what the method's paper prescribes), none, plain (error feedback) or "
+                   "Feedback of a sequence: auto (what the method's paper prescribes), none, plain (error "
+                   "feedback) or "
                    "momentum:M (momentum correction with masking) (default: auto)")
       ->type_name("FEEDBACK");
   command->add_flag("--verify", options->verify,

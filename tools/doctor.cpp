@@ -21,8 +21,10 @@ void add_optional(std::vector<DoctorLine>& lines) {
   const RanksSupport ranks = ranks_support();
   lines.push_back(
       {"optional", "Open MPI", ranks.usable,
-       ranks.usable ? ranks.detail
-                    : ranks.detail + ": compare and aggregate under mpirun need it (Debian: libopenmpi-dev, JSQ_MPI=ON)"});
+       ranks.usable
+           ? ranks.detail
+           : ranks.detail +
+                 ": compare and aggregate under mpirun need it (Debian: libopenmpi-dev, JSQ_MPI=ON)"});
 }
 
 /// The library's lines, and what only the program uses.

@@ -40,9 +40,12 @@ constexpr std::string_view feedback_names[] = {"none", "residual", "masked", "mo
 std::string sizing_text(const MethodInfo& info) {
   const std::string option = info.size_option.empty() ? "" : fmt::format(" (option {})", info.size_option);
   switch (info.sizing) {
-    case Sizing::fixed: return "one size: a target is met by it or not";
-    case Sizing::stepped: return "in steps, the largest that the target allows" + option;
-    case Sizing::continuous: return "any ratio or error" + option;
+    case Sizing::fixed:
+      return "one size: a target is met by it or not";
+    case Sizing::stepped:
+      return "in steps, the largest that the target allows" + option;
+    case Sizing::continuous:
+      return "any ratio or error" + option;
   }
   return "";
 }

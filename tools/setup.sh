@@ -20,6 +20,7 @@ build_packages=(
 test_packages=(
   libgtest-dev librapidcheck-dev librandom123-dev      # unit tests, drawn cases, known answers of Philox
   bats jq bsdextrautils shellcheck mandoc zsh fish     # the program, the scripts, the manual, the completions
+  clang-format-14                                      # the layout of the sources
   python3 python3-numpy python3-h5py hdf5-tools        # fixtures made by someone else's code
   python3-xxhash python3-zstandard python3-jsonschema  # the independent decoder, the JSON schemas
   libbenchmark-dev valgrind                            # speed of primitives, instructions of whole commands

@@ -10,11 +10,11 @@
 
 #include "atomic_output.hpp"
 #include "codec_cost.hpp"
-#include "studies.hpp"
 #include "jsq/backend.hpp"
 #include "parallel.hpp"
 #include "sequence.hpp"
 #include "simulation.hpp"
+#include "studies.hpp"
 
 namespace jsq::tools {
 

@@ -22,13 +22,13 @@
 #include "kernels/element/float_bits.hpp"
 #include "lib/core/device.hpp"
 #include "lib/core/pool.hpp"
+#include "lib/core/seeds.hpp"
+#include "lib/core/size_limit.hpp"
 #include "lib/core/spool.hpp"
 #include "lib/core/stored_values.hpp"
 #include "lib/core/threads.hpp"
 #include "lib/methods/feedback.hpp"
 #include "lib/methods/method.hpp"
-#include "lib/core/seeds.hpp"
-#include "lib/core/size_limit.hpp"
 
 namespace jsq {
 namespace {
@@ -36,7 +36,7 @@ namespace {
 /// One tensor on its way into the frame.
 struct Job {
   PoolTensor pool_tensor;
-  size_t pool = 0;           // which pool
+  size_t pool = 0;  // which pool
   size_t index_in_pool = 0;
 };
 
@@ -82,7 +82,9 @@ struct Encoded {
     for (const BlockSums& sums : tensor_sums) sum += sums.squared_error;
     return sum;
   }
-  uint64_t total() const { return wire::header_bytes + blocks.size() + stored_directory.size() + wire::footer_bytes; }
+  uint64_t total() const {
+    return wire::header_bytes + blocks.size() + stored_directory.size() + wire::footer_bytes;
+  }
 };
 
 class Compressor {
@@ -113,7 +115,8 @@ class Compressor {
     const std::string footer = wire::write_footer(header, encoded.stored_directory);
     out.write(std::as_bytes(std::span(footer)));
     CompressReport result = report(encoded);
-    result.seconds = setup_seconds_ + std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    result.seconds =
+        setup_seconds_ + std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return result;
   }
 
@@ -145,8 +148,8 @@ class Compressor {
     nonfinite_.resize(jobs_.size());
   }
 
-  static std::span<const std::vector<uint64_t>> checked_layers(const InputDump& input, const TensorInfo& info,
-                                                               const std::vector<std::vector<uint64_t>>& layers) {
+  static std::span<const std::vector<uint64_t>> checked_layers(
+      const InputDump& input, const TensorInfo& info, const std::vector<std::vector<uint64_t>>& layers) {
     uint64_t elements = 0;
     bool possible = !layers.empty() && layers.size() <= (size_t(1) << 20) && info.elements() > 0;
     for (const std::vector<uint64_t>& shape : layers) {
@@ -159,7 +162,8 @@ class Compressor {
       possible = possible && elements <= info.elements();
     }
     if (!possible || elements != info.elements())
-      throw Error(Errc::usage, fmt::format("{}: the layers given for '{}' are not its {} elements", input.path, info.name, info.elements()));
+      throw Error(Errc::usage, fmt::format("{}: the layers given for '{}' are not its {} elements",
+                                           input.path, info.name, info.elements()));
     return layers;
   }
 
@@ -168,7 +172,8 @@ class Compressor {
 
   void make_pools() {
     const auto start = std::chrono::steady_clock::now();
-    const EncoderContext context{options_.rounding, shared_seed(), stream_seed(shared_seed(), options_.worker), options_.state};
+    const EncoderContext context{options_.rounding, shared_seed(),
+                                 stream_seed(shared_seed(), options_.worker), options_.state};
     const bool on_device = runs_on_device(options_.backend, row_.info.name, row_.info.backends, elements_);
     std::vector<std::vector<PoolTensor>> groups;
     if (options_.scope == Scope::archive || jobs_.empty()) groups.emplace_back();
@@ -208,7 +213,8 @@ class Compressor {
       const uint64_t elements = tensor.info->elements();
       const size_t size = dtype_bytes(tensor.info->dtype);
       for (uint64_t first = 0; first < elements; first += chunk) {
-        const auto values = tensor.source->read(tensor.tensor, first, size_t(std::min<uint64_t>(chunk, elements - first)), scratch);
+        const auto values = tensor.source->read(tensor.tensor, first,
+                                                size_t(std::min<uint64_t>(chunk, elements - first)), scratch);
         for (size_t i = 0; i < values.size(); ++i) {
           if (element::magnitude_key(values[i]) < element::first_nonfinite_key) continue;
           ++found.count;
@@ -239,7 +245,8 @@ class Compressor {
         return job.pool_tensor.number < d.first_tensor + d.tensor_count;
       });
       throw Error(Errc::non_finite,
-                  fmt::format("{}{}{}: {} among {} values{}, first at {}; use --nonfinite keep to store them exactly, or zero to drop them",
+                  fmt::format("{}{}{}: {} among {} values{}, first at {}; use --nonfinite keep to store them "
+                              "exactly, or zero to drop them",
                               dump.path, info.name.empty() ? "" : "::", info.name, found, info.elements(),
                               info.dtype == DType::f64 ? " (magnitudes beyond f32 count as infinite)" : "",
                               index_text(info, statistics.first_nonfinite)));
@@ -256,10 +263,11 @@ class Compressor {
 
   [[noreturn]] void unreachable(uint64_t budget, uint64_t smallest) const {
     throw UnreachableTarget(
-        fmt::format("{} allows {} bytes, but the smallest frame of {} for this input has {} bytes (ratio {}); "
-                    "ask for that or less compression",
-                    to_string(options_.target), budget, options_.method.name, smallest,
-                    rounded_down(double(input_bytes_) / double(smallest))),
+        fmt::format(
+            "{} allows {} bytes, but the smallest frame of {} for this input has {} bytes (ratio {}); "
+            "ask for that or less compression",
+            to_string(options_.target), budget, options_.method.name, smallest,
+            rounded_down(double(input_bytes_) / double(smallest))),
         {TargetKind::bytes, double(smallest)});
   }
 
@@ -285,7 +293,8 @@ class Compressor {
       const bool nothing_fits = learned && expected > 1.05 * body + 8;
       smallest = std::min(smallest, total);
       if (total <= budget) {
-        // The fullest is best, unless another way to code, which the aim found meanwhile, loses less in fewer bytes.
+        // The fullest is best, unless another way to code, which the aim found meanwhile, loses less in fewer
+        // bytes.
         const bool first = !best;
         const bool other_way = !first && !learned && double(total) < 0.95 * double(best->total()) &&
                                encoded.squared_error() < 0.98 * best->squared_error();
@@ -293,7 +302,8 @@ class Compressor {
         const uint64_t before = first ? 0 : best->total();
         if (better) best = std::move(encoded);
         if (double(total) >= enough * double(budget)) break;
-        if (!learned && expected < 0.97 * body && total + uint64_t(0.02 * double(budget)) < budget) break;  // the method wants no more
+        if (!learned && expected < 0.97 * body && total + uint64_t(0.02 * double(budget)) < budget)
+          break;                               // the method wants no more
         if (!first && total <= before) break;  // the method has nothing between
         if (!learned) body = std::min(body + double(budget - total) * 0.98, (body + largest_body) / 2);
       } else {
@@ -314,7 +324,9 @@ class Compressor {
 
   /// Codes the last blocks again where that brings the frame closer to the budget.
   void improve_tail(Encoded& encoded, uint64_t budget) {
-    const auto meets = [&](uint64_t total) { return total <= budget && double(total) >= 0.998 * double(budget); };
+    const auto meets = [&](uint64_t total) {
+      return total <= budget && double(total) >= 0.998 * double(budget);
+    };
     const auto is_block = [](const CodedBlock& block) { return !block.exceptions; };
     if (pools_.size() != 1 || meets(encoded.total())) return;
     Encoded tail;
@@ -324,10 +336,12 @@ class Compressor {
       std::vector<MethodEncoder::TakenBlock> taken;
       for (const CodedBlock& block : coded)
         if (is_block(block)) taken.push_back({jobs_[block.job].index_in_pool, block.first, block.bytes});
-      const std::optional<size_t> stay = pools_[0].encoder->aim_tail(0.9993 * double(budget) - double(total), taken);
+      const std::optional<size_t> stay =
+          pools_[0].encoder->aim_tail(0.9993 * double(budget) - double(total), taken);
       if (!stay) return;
       size_t kept = 0;  // of all that is stored, exceptions too
-      for (size_t blocks = 0; blocks < *stay || !is_block(coded[kept]); ++kept) blocks += is_block(coded[kept]);
+      for (size_t blocks = 0; blocks < *stay || !is_block(coded[kept]); ++kept)
+        blocks += is_block(coded[kept]);
       tail = encode(nullptr, kept);
       uint64_t kept_bytes = 0;
       for (size_t i = 0; i < kept; ++i) kept_bytes += coded[i].stored_bytes();
@@ -349,7 +363,8 @@ class Compressor {
   double aim(double body) {
     double expected = 0;
     for (Pool& pool : pools_) {
-      const double share = pools_.size() == 1 ? 1.0 : double(pool.input_bytes) / double(std::max<uint64_t>(1, input_bytes_));
+      const double share =
+          pools_.size() == 1 ? 1.0 : double(pool.input_bytes) / double(std::max<uint64_t>(1, input_bytes_));
       expected += double(pool.encoder->aim_bytes(uint64_t(body * share)));
     }
     return expected;
@@ -394,8 +409,8 @@ class Compressor {
       const MethodEncoder& encoder = *pools_[job.pool].encoder;
       StoredSet stored = encoder.stored_set(job.index_in_pool);
       tensor.method_id = stored.method_id;
-      const auto [set, fresh] =
-          sets.emplace(std::pair(stored.method_id, std::move(stored.parameters)), uint32_t(directory.sets.size()));
+      const auto [set, fresh] = sets.emplace(std::pair(stored.method_id, std::move(stored.parameters)),
+                                             uint32_t(directory.sets.size()));
       if (fresh) directory.sets.push_back({set->first.first, set->first.second});
       tensor.parameter_set = set->second;
       tensor.block_log2 = encoder.block_log2(job.index_in_pool);
@@ -416,8 +431,10 @@ class Compressor {
     encoded.tensor_sums.assign(jobs_.size(), {});
     for (const CodedBlock& block : encoded.coded) {
       FrameTensor& tensor = encoded.directory.tensors[block.job];
-      if (block.exceptions) tensor.exception_bytes = block.bytes;
-      else tensor.block_bytes.push_back(block.bytes);
+      if (block.exceptions)
+        tensor.exception_bytes = block.bytes;
+      else
+        tensor.block_bytes.push_back(block.bytes);
       encoded.tensor_bytes[block.job] += block.stored_bytes();
       encoded.tensor_sums[block.job].add(block.sums);
     }
@@ -431,9 +448,10 @@ class Compressor {
     return {begin, std::lower_bound(begin, index.end(), first + count)};
   }
 
-  /// Measures a block with kept elements again: coded as zeros, they may decode to something else, which nobody will see.
-  void leave_out_kept(std::span<const uint64_t> kept, uint64_t first, std::span<const float> values, std::vector<float> decoded,
-                      DType dtype, BlockSums& sums) const {
+  /// Measures a block with kept elements again: coded as zeros, they may decode to something else, which
+  /// nobody will see.
+  void leave_out_kept(std::span<const uint64_t> kept, uint64_t first, std::span<const float> values,
+                      std::vector<float> decoded, DType dtype, BlockSums& sums) const {
     std::vector<float> original(values.begin(), values.end());
     for (uint64_t index : kept) original[size_t(index - first)] = decoded[size_t(index - first)] = 0;
     round_to_stored(dtype, decoded);
@@ -488,9 +506,11 @@ class Compressor {
       if (pools_[p].tensors->device() == nullptr) continue;
       from_device[p] = pools_[p].encoder->encode_on_device();
       if (!from_device[p] && options_.backend == Backend::cuda)
-        throw Error(Errc::backend_unavailable,
-                    fmt::format("backend 'cuda' cannot be used: {} with these options is cpu only; use --backend cpu or auto",
-                                row_.info.name));
+        throw Error(
+            Errc::backend_unavailable,
+            fmt::format(
+                "backend 'cuda' cannot be used: {} with these options is cpu only; use --backend cpu or auto",
+                row_.info.name));
     }
     const auto next = [&](tbb::flow_control& control) -> std::shared_ptr<Block> {
       for (; j < jobs_.size(); ++j, at = 0, index = 0) {
@@ -504,7 +524,8 @@ class Compressor {
           block->first = at;
           block->count = size_t(std::min(length, elements - at));
           at += block->count;
-          if (DeviceBlocks* blocks = from_device[jobs_[j].pool].get()) blocks->next(block->bytes, block->sums);
+          if (DeviceBlocks* blocks = from_device[jobs_[j].pool].get())
+            blocks->next(block->bytes, block->sums);
           return block;
         }
         if (!nonfinite_[j].kept.index.empty() && at == elements) {
@@ -535,16 +556,19 @@ class Compressor {
       static thread_local std::vector<float> scratch;
       const Pool& pool = pools_[job.pool];
       const auto values = pool.tensors->read(job.index_in_pool, block->first, block->count, scratch);
-      if (!on_device) pool.encoder->encode_block(job.index_in_pool, block->first, values, block->bytes, block->sums);
+      if (!on_device)
+        pool.encoder->encode_block(job.index_in_pool, block->first, values, block->bytes, block->sums);
       if (!kept.empty()) {
         std::vector<float> decoded(block->count);
         decoders.decode(block->job, block->index, block->bytes, decoded, "a block that was just coded");
-        leave_out_kept(kept, block->first, values, std::move(decoded), job.pool_tensor.info->dtype, block->sums);
+        leave_out_kept(kept, block->first, values, std::move(decoded), job.pool_tensor.info->dtype,
+                       block->sums);
       }
       return block;
     };
     const auto store = [&](std::shared_ptr<Block> block) {
-      encoded.coded.push_back({block->job, block->first, block->bytes.size(), block->exceptions, block->sums});
+      encoded.coded.push_back(
+          {block->job, block->first, block->bytes.size(), block->exceptions, block->sums});
       if (!block->bytes.empty()) {
         const uint32_t checksum = wire::block_checksum(block->bytes, block->job, block->index);
         encoded.blocks.append({reinterpret_cast<const char*>(&checksum), sizeof checksum});
@@ -560,7 +584,8 @@ class Compressor {
     tbb::parallel_pipeline(
         size_t(tbb::this_task_arena::max_concurrency()) * 2,
         tbb::make_filter<void, std::shared_ptr<Block>>(tbb::filter_mode::serial_in_order, next) &
-            tbb::make_filter<std::shared_ptr<Block>, std::shared_ptr<Block>>(tbb::filter_mode::parallel, code) &
+            tbb::make_filter<std::shared_ptr<Block>, std::shared_ptr<Block>>(tbb::filter_mode::parallel,
+                                                                             code) &
             tbb::make_filter<std::shared_ptr<Block>, void>(tbb::filter_mode::serial_in_order, store));
     finish(encoded);
     return encoded;
@@ -571,12 +596,14 @@ class Compressor {
     result.elements = elements_;
     result.input_bytes = input_bytes_;
     result.file_bytes = encoded.total();
-    if (options_.target.is_size() && options_.ratio_kind == RatioKind::file) result.budget_bytes = budget_bytes();
+    if (options_.target.is_size() && options_.ratio_kind == RatioKind::file)
+      result.budget_bytes = budget_bytes();
     for (const wire::ParameterSet& set : encoded.directory.sets) result.parameter_bytes += set.bytes.size();
     uint64_t payload = 0;
     std::vector<BlockSums> pool_sums(pools_.size());
     for (size_t j = 0; j < jobs_.size(); ++j) pool_sums[jobs_[j].pool].add(encoded.tensor_sums[j]);
-    for (size_t p = 0; p < pools_.size(); ++p) result.pools.push_back(pools_[p].encoder->report(pool_sums[p]));
+    for (size_t p = 0; p < pools_.size(); ++p)
+      result.pools.push_back(pools_[p].encoder->report(pool_sums[p]));
     for (size_t j = 0; j < jobs_.size(); ++j) {
       const Job& job = jobs_[j];
       TensorReport tensor;
@@ -589,13 +616,19 @@ class Compressor {
       tensor.nonfinite = nonfinite_[j].count;
       tensor.pool = uint32_t(job.pool);
       const BlockSums& sums = encoded.tensor_sums[j];
-      tensor.distortion = {job.pool_tensor.info->elements(), pools_[job.pool].tensors->statistics(job.index_in_pool).energy,
-                           sums.squared_error, sums.dot, sums.decoded_energy, sums.error_sum, sums.max_error};
+      tensor.distortion = {job.pool_tensor.info->elements(),
+                           pools_[job.pool].tensors->statistics(job.index_in_pool).energy,
+                           sums.squared_error,
+                           sums.dot,
+                           sums.decoded_energy,
+                           sums.error_sum,
+                           sums.max_error};
       result.distortion.add(tensor.distortion);
       for (uint64_t bytes : encoded.directory.tensors[j].block_bytes) payload += bytes;
       result.tensors.push_back(std::move(tensor));
     }
-    result.frame_bytes = result.file_bytes - payload - std::min(result.parameter_bytes, result.file_bytes - payload);
+    result.frame_bytes =
+        result.file_bytes - payload - std::min(result.parameter_bytes, result.file_bytes - payload);
     return result;
   }
 
@@ -612,7 +645,8 @@ class Compressor {
 /// A dump whose values are what feedback made of them; everything else is the original's.
 class CodedSource final : public GradientSource {
  public:
-  CodedSource(std::shared_ptr<const GradientSource> original, size_t tensors) : original_(std::move(original)), coded(tensors) {}
+  CodedSource(std::shared_ptr<const GradientSource> original, size_t tensors)
+      : original_(std::move(original)), coded(tensors) {}
   const DumpInfo& dump() const override { return original_->dump(); }
   const std::vector<TensorInfo>& tensors() const override { return original_->tensors(); }
   std::span<const float> read(size_t t, uint64_t first, size_t count, std::vector<float>&) const override {
@@ -630,12 +664,14 @@ class CodedSource final : public GradientSource {
 };
 
 /// One step of a sequence: feedback, coding, and the state that the next step starts from.
-CompressReport compress_step(const std::vector<InputDump>& inputs, const CompressOptions& options, ByteSink& out) {
+CompressReport compress_step(const std::vector<InputDump>& inputs, const CompressOptions& options,
+                             ByteSink& out) {
   const FeedbackRule rule = feedback_rule(options);
   std::vector<std::pair<size_t, size_t>> taken;  // input, tensor of its source
   std::vector<const TensorInfo*> infos;
   for (size_t i = 0; i < inputs.size(); ++i)
-    for (size_t k = 0; k < (inputs[i].all ? inputs[i].source->tensors().size() : inputs[i].tensors.size()); ++k) {
+    for (size_t k = 0; k < (inputs[i].all ? inputs[i].source->tensors().size() : inputs[i].tensors.size());
+         ++k) {
       taken.emplace_back(i, inputs[i].all ? k : inputs[i].tensors[k]);
       infos.push_back(&inputs[i].source->tensors()[taken.back().second]);
     }
@@ -652,12 +688,14 @@ CompressReport compress_step(const std::vector<InputDump>& inputs, const Compres
   std::vector<float> scratch;
   double energy = 0;
   for (size_t j = 0; j < taken.size() && rule.clip > 0; ++j)
-    for (float g : inputs[taken[j].first].source->read(taken[j].second, 0, size_t(infos[j]->elements()), scratch))
+    for (float g :
+         inputs[taken[j].first].source->read(taken[j].second, 0, size_t(infos[j]->elements()), scratch))
       energy += std::isfinite(g) ? double(g) * double(g) : 0.0;
   const float factor = clipping_factor(rule, energy);
   for (size_t j = 0; j < taken.size(); ++j) {
     const auto [i, t] = taken[j];
-    const std::span<const float> gradient = inputs[i].source->read(t, 0, size_t(infos[j]->elements()), scratch);
+    const std::span<const float> gradient =
+        inputs[i].source->read(t, 0, size_t(infos[j]->elements()), scratch);
     steps.push_back(before_coding(rule, next, infos[j]->name, gradient, factor));
     sources[i]->coded[t] = steps.back().coded;
   }

@@ -17,14 +17,16 @@ namespace {
 
 constexpr uint8_t flag_big_endian = 0x10, flag_fortran = 0x20, flag_attachment = 0x40, flag_nonfinite = 0x80;
 constexpr uint64_t max_metadata = 4096;
-constexpr size_t least_mixed_bytes = 256;  // of smaller directories too little is gained for the milliseconds that it takes
+constexpr size_t least_mixed_bytes =
+    256;  // of smaller directories too little is gained for the milliseconds that it takes
 constexpr uint64_t smallest_bomb = uint64_t(32) << 20;  // directories up to this size are taken at their word
 
 void write_tensor(ByteWriter& out, const FrameTensor& tensor) {
   const TensorInfo& info = tensor.info;
   out.string(info.name);
-  out.u8(uint8_t(uint8_t(info.dtype) | (info.big_endian ? flag_big_endian : 0) | (info.fortran_order ? flag_fortran : 0) |
-                 (info.attachment.empty() ? 0 : flag_attachment) | (tensor.nonfinite_policy ? flag_nonfinite : 0)));
+  out.u8(uint8_t(uint8_t(info.dtype) | (info.big_endian ? flag_big_endian : 0) |
+                 (info.fortran_order ? flag_fortran : 0) | (info.attachment.empty() ? 0 : flag_attachment) |
+                 (tensor.nonfinite_policy ? flag_nonfinite : 0)));
   out.uvarint(info.shape.size());
   for (uint64_t extent : info.shape) out.uvarint(extent);
   if (!info.attachment.empty()) out.string(info.attachment);
@@ -75,7 +77,8 @@ FrameTensor read_tensor(ByteReader& in, size_t sets) {
   }
   if (kind & flag_nonfinite) {
     tensor.nonfinite_policy = in.u8();
-    if (tensor.nonfinite_policy < 1 || tensor.nonfinite_policy > 2) in.damaged("unknown treatment of non-finite elements");
+    if (tensor.nonfinite_policy < 1 || tensor.nonfinite_policy > 2)
+      in.damaged("unknown treatment of non-finite elements");
     tensor.nonfinite_count = in.uvarint(info.elements());
     if (tensor.nonfinite_count == 0) in.damaged("non-finite elements announced and none counted");
     if (tensor.nonfinite_policy == 2) {
@@ -99,7 +102,8 @@ Unpacked unpack(std::string_view stored, std::string_view what) {
   if (coding > 3) in.damaged("unknown coding of the directory " + std::to_string(coding));
   const uint64_t size = in.uvarint(coding == 3 ? most_mixed_bytes : UINT64_MAX);
   if (coding == 3) {
-    std::optional<std::string> text = decode_mixed(directory_primer(), in.string(in.remaining()), size_t(size));
+    std::optional<std::string> text =
+        decode_mixed(directory_primer(), in.string(in.remaining()), size_t(size));
     if (!text) in.damaged("the directory does not unpack");
     return {*std::move(text), in.raw(in.remaining())};
   }
@@ -107,13 +111,15 @@ Unpacked unpack(std::string_view stored, std::string_view what) {
   Unpacked unpacked;
   if (coding == 2) unpacked.parameters = in.raw(in.remaining());
   if (size > std::max<uint64_t>(smallest_bomb, 64 * packed.size()))
-    throw Error(Errc::limit, std::string(what) + ": the directory claims to unpack to " + std::to_string(size) + " bytes from " +
-                                 std::to_string(packed.size()) + "; this is not a plausible frame");
+    throw Error(Errc::limit, std::string(what) + ": the directory claims to unpack to " +
+                                 std::to_string(size) + " bytes from " + std::to_string(packed.size()) +
+                                 "; this is not a plausible frame");
   // Exactly one frame, of zstd's own kind, that states this size.
   if (packed.size() < 4 || packed.substr(0, 4) != "\x28\xb5\x2f\xfd" ||
       ZSTD_findFrameCompressedSize(packed.data(), packed.size()) != packed.size())
     in.damaged("not a single zstd frame");
-  if (ZSTD_getFrameContentSize(packed.data(), packed.size()) != size) in.damaged("the directory's size is not what it says");
+  if (ZSTD_getFrameContentSize(packed.data(), packed.size()) != size)
+    in.damaged("the directory's size is not what it says");
   std::string raw(size_t(size), '\0');
   const size_t got = ZSTD_decompress(raw.data(), raw.size(), packed.data(), packed.size());
   if (ZSTD_isError(got) || got != size) in.damaged("the directory does not unpack");
@@ -132,8 +138,10 @@ std::string write_entries(const Directory& directory, bool parameters_apart) {
   out.uvarint(directory.sets.size());
   for (const ParameterSet& set : directory.sets) {
     out.uvarint(set.method_id);
-    if (parameters_apart) out.uvarint(set.bytes.size());
-    else out.string(set.bytes);
+    if (parameters_apart)
+      out.uvarint(set.bytes.size());
+    else
+      out.string(set.bytes);
   }
   out.uvarint(directory.dumps.size());
   for (const FrameDump& dump : directory.dumps) {
@@ -141,13 +149,14 @@ std::string write_entries(const Directory& directory, bool parameters_apart) {
     out.u8(uint8_t(dump.dump.format));
     out.string(dump.dump.attachment);
     out.uvarint(dump.tensor_count);
-    for (size_t t = 0; t < dump.tensor_count; ++t) write_tensor(out, directory.tensors[dump.first_tensor + t]);
+    for (size_t t = 0; t < dump.tensor_count; ++t)
+      write_tensor(out, directory.tensors[dump.first_tensor + t]);
   }
   return out.take();
 }
 
-/// Whether bytes of the directory are worth a microsecond each: not where it takes longer than the elements do, as
-/// that of a thousand tensors of a thousand elements.
+/// Whether bytes of the directory are worth a microsecond each: not where it takes longer than the elements
+/// do, as that of a thousand tensors of a thousand elements.
 bool worth_time(const Directory& directory, size_t bytes) {
   uint64_t elements = 0;
   for (const FrameTensor& tensor : directory.tensors) elements += tensor.info.elements();
@@ -158,7 +167,8 @@ bool worth_time(const Directory& directory, size_t bytes) {
 bool mostly_factors(const Directory& directory, size_t bytes) {
   uint64_t factors = 0;
   for (const ParameterSet& set : directory.sets)
-    if (set.method_id == powersgd_row.info.wire_id || set.method_id == acpsgd_row.info.wire_id) factors += set.bytes.size();
+    if (set.method_id == powersgd_row.info.wire_id || set.method_id == acpsgd_row.info.wire_id)
+      factors += set.bytes.size();
   return factors > bytes / 4 * 3;
 }
 
@@ -172,8 +182,10 @@ std::optional<std::string> zstd_frame(const std::string& raw, int level) {
   // Tables of zstd are far larger than a small directory, and touching new ones takes longer than coding it.
   static thread_local std::unique_ptr<ZSTD_CCtx, FreeContext> kept;
   std::unique_ptr<ZSTD_CCtx, FreeContext> own;
-  if (raw.size() > many_bytes) own.reset(ZSTD_createCCtx());
-  else if (!kept) kept.reset(ZSTD_createCCtx());
+  if (raw.size() > many_bytes)
+    own.reset(ZSTD_createCCtx());
+  else if (!kept)
+    kept.reset(ZSTD_createCCtx());
   ZSTD_CCtx* const context = own ? own.get() : kept.get();
   std::string packed(ZSTD_compressBound(raw.size()), '\0');
   if (context == nullptr) return {};
@@ -183,9 +195,9 @@ std::optional<std::string> zstd_frame(const std::string& raw, int level) {
   return packed;
 }
 
-/// Names and lengths repay effort; a large directory is mostly factors of matrices, which hardly shrink: patience with
-/// 18 KiB of them took as long as the products with 2 million elements, and with 2 KiB twice as long as all else that a
-/// small matrix needs.
+/// Names and lengths repay effort; a large directory is mostly factors of matrices, which hardly shrink:
+/// patience with 18 KiB of them took as long as the products with 2 million elements, and with 2 KiB twice as
+/// long as all else that a small matrix needs.
 std::optional<std::string> zstd_frame(const std::string& raw, bool worth_time, bool factors) {
   constexpr int quick = 1, fair = 3, thorough = 9, patient = 19;
   const size_t few = factors ? 1024 : 4096;
@@ -272,11 +284,13 @@ Directory read_directory(std::string_view stored, uint64_t directory_offset, std
       tensor.first_byte = at;
       const auto place = [&](uint64_t bytes) {
         if (bytes == 0) return;
-        if (bytes + checksum_bytes > directory_offset - at) in.damaged("blocks reach beyond the start of the directory");
+        if (bytes + checksum_bytes > directory_offset - at)
+          in.damaged("blocks reach beyond the start of the directory");
         at += bytes + checksum_bytes;
       };
       for (uint64_t bytes : tensor.block_bytes) place(bytes);
-      if (tensor.exception_bytes > directory_offset) in.damaged("blocks reach beyond the start of the directory");
+      if (tensor.exception_bytes > directory_offset)
+        in.damaged("blocks reach beyond the start of the directory");
       place(tensor.exception_bytes);
       directory.tensors.push_back(std::move(tensor));
     }
@@ -302,17 +316,21 @@ void check_header(std::string_view file, std::string_view what) {
   if (file.empty()) throw Error(Errc::damaged, std::string(what) + ": empty file; expected a jsq frame");
   const std::string_view begin = file.substr(0, std::min(file.size(), frame_magic.size()));
   if (begin != frame_magic.substr(0, begin.size()))
-    throw Error(Errc::unsupported_format, std::string(what) + ": not a jsq frame (it does not begin with JSQ and 0x1a)");
+    throw Error(Errc::unsupported_format,
+                std::string(what) + ": not a jsq frame (it does not begin with JSQ and 0x1a)");
   if (file.size() < header_bytes + footer_bytes)
     throw Error(Errc::damaged, std::string(what) + ": truncated: " + std::to_string(file.size()) +
-                                   " bytes, a frame has at least " + std::to_string(header_bytes + footer_bytes));
+                                   " bytes, a frame has at least " +
+                                   std::to_string(header_bytes + footer_bytes));
   ByteReader in(file.substr(4, 4), what);
   const uint8_t version = in.u8(), features = in.u8();
   const uint16_t checksum = in.u16();
-  if (checksums_count && checksum != uint16_t(XXH3_64bits(file.data(), 6))) throw Error(Errc::damaged, std::string(what) + ": header checksum mismatch at byte 6");
+  if (checksums_count && checksum != uint16_t(XXH3_64bits(file.data(), 6)))
+    throw Error(Errc::damaged, std::string(what) + ": header checksum mismatch at byte 6");
   if (version != format_version || (features & ~known_features))
-    throw Error(Errc::newer_format, std::string(what) + ": frame version " + std::to_string(version) + " with features " +
-                                        std::to_string(features) + "; this jsq reads version " + std::to_string(format_version) +
+    throw Error(Errc::newer_format, std::string(what) + ": frame version " + std::to_string(version) +
+                                        " with features " + std::to_string(features) +
+                                        "; this jsq reads version " + std::to_string(format_version) +
                                         " without features; use a newer jsq");
 }
 
@@ -330,7 +348,8 @@ std::string write_footer(std::string_view header, std::string_view stored_direct
 }
 
 uint32_t block_checksum(std::string_view payload, size_t tensor, size_t block) {
-  return uint32_t(XXH3_64bits_withSeed(payload.data(), payload.size(), uint64_t(tensor) << 32 | uint64_t(block)));
+  return uint32_t(
+      XXH3_64bits_withSeed(payload.data(), payload.size(), uint64_t(tensor) << 32 | uint64_t(block)));
 }
 
 }  // namespace jsq::wire

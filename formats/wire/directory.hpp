@@ -12,9 +12,9 @@
 namespace jsq::wire {
 
 constexpr uint8_t format_version = 1;
-constexpr uint8_t known_features = 0;     ///< bits of the header's feature byte this reader understands
+constexpr uint8_t known_features = 0;  ///< bits of the header's feature byte this reader understands
 constexpr size_t header_bytes = 8;
-constexpr size_t checksum_bytes = 4;      ///< before each block
+constexpr size_t checksum_bytes = 4;  ///< before each block
 constexpr size_t footer_bytes = 12;
 constexpr uint8_t min_block_log2 = 16, max_block_log2 = 20;
 constexpr uint64_t max_rank = 32;
@@ -46,8 +46,8 @@ uint64_t block_count(uint64_t elements, uint8_t block_log2);
 
 /// Directory -> the bytes that are stored (zstd where that is smaller).
 std::string write_directory(const Directory& directory);
-/// Stored bytes -> directory; computes first_byte of every tensor and checks that blocks end where the directory begins.
-/// \throws Error damaged, newer_format, limit.
+/// Stored bytes -> directory; computes first_byte of every tensor and checks that blocks end where the
+/// directory begins. \throws Error damaged, newer_format, limit.
 Directory read_directory(std::string_view stored, uint64_t directory_offset, std::string_view what);
 
 /// "JSQ\x1a", version, features, 16 bits of checksum.

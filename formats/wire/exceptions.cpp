@@ -16,7 +16,8 @@ std::string write_exceptions(const Exceptions& exceptions, DType dtype) {
   return out.take();
 }
 
-Exceptions read_exceptions(std::string_view bytes, DType dtype, uint64_t count, uint64_t elements, std::string_view what) {
+Exceptions read_exceptions(std::string_view bytes, DType dtype, uint64_t count, uint64_t elements,
+                           std::string_view what) {
   Exceptions exceptions;
   ByteReader in(bytes, what);
   uint64_t expected = 0;

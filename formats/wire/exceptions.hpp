@@ -1,4 +1,5 @@
-// Non-finite elements that `--nonfinite keep` stores beside the blocks (SPEC.md, "Exceptions"): index gaps and stored bits.
+// Non-finite elements that `--nonfinite keep` stores beside the blocks (SPEC.md, "Exceptions"): index gaps
+// and stored bits.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,7 @@ struct Exceptions {
 
 std::string write_exceptions(const Exceptions& exceptions, DType dtype);
 /// \throws Error damaged.
-Exceptions read_exceptions(std::string_view bytes, DType dtype, uint64_t count, uint64_t elements, std::string_view what);
+Exceptions read_exceptions(std::string_view bytes, DType dtype, uint64_t count, uint64_t elements,
+                           std::string_view what);
 
 }  // namespace jsq::wire

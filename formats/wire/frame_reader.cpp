@@ -36,8 +36,8 @@ struct FrameReader::State {
 
   std::string block_name(size_t t, size_t b) const {
     const FrameTensor& tensor = directory.tensors[t];
-    return name + ": tensor " + std::to_string(t) + " '" + tensor.info.name + "', block " + std::to_string(b + 1) + " of " +
-           std::to_string(tensor.block_bytes.size());
+    return name + ": tensor " + std::to_string(t) + " '" + tensor.info.name + "', block " +
+           std::to_string(b + 1) + " of " + std::to_string(tensor.block_bytes.size());
   }
 
   /// File offset of block b's checksum.
@@ -49,7 +49,8 @@ struct FrameReader::State {
   }
 
   /// The payload at `offset`, its checksum verified.
-  std::string_view payload(uint64_t offset, uint64_t size, size_t t, size_t b, const std::string& what) const {
+  std::string_view payload(uint64_t offset, uint64_t size, size_t t, size_t b,
+                           const std::string& what) const {
     ByteReader in(bytes.substr(size_t(offset), size_t(size) + wire::checksum_bytes), what);
     const uint32_t expected = in.u32();
     const std::string_view found = in.raw(size);
@@ -63,7 +64,8 @@ struct FrameReader::State {
     const FrameTensor& tensor = directory.tensors[t];
     const std::string what = block_name(t, b);
     const bool empty = tensor.block_bytes[b] == 0;
-    decoders->decode(t, b, empty ? std::string_view() : payload(offset, tensor.block_bytes[b], t, b, what), values, what);
+    decoders->decode(t, b, empty ? std::string_view() : payload(offset, tensor.block_bytes[b], t, b, what),
+                     values, what);
   }
 
   /// Whether tensor t's blocks are decoded on the device.
@@ -76,7 +78,8 @@ struct FrameReader::State {
     return backend == Backend::cuda || device_decoder(tensor.parameter_set) != nullptr;
   }
 
-  /// The decoder of a parameter set on the device; null where it has none.  \pre the caller holds device_mutex
+  /// The decoder of a parameter set on the device; null where it has none.  \pre the caller holds
+  /// device_mutex
   DeviceBlockDecoder* device_decoder(uint32_t set) const {
     auto& coder = device_decoders[set];
     if (!coder) coder = decoders->of(set).device_decoder();
@@ -90,9 +93,11 @@ struct FrameReader::State {
     size_t first = 0;  ///< of its values in the group
     size_t count = 0;
   };
-  /// Decodes neighbouring blocks of tensor t on the device into `values`; failed(block, error) is called for what is damaged.
+  /// Decodes neighbouring blocks of tensor t on the device into `values`; failed(block, error) is called for
+  /// what is damaged.
   template <class Failed>
-  void decode_group(size_t t, std::span<const GroupBlock> group, std::span<float> values, Failed failed) const {
+  void decode_group(size_t t, std::span<const GroupBlock> group, std::span<float> values,
+                    Failed failed) const {
     const FrameTensor& tensor = directory.tensors[t];
     const uint64_t begin = group.front().offset;
     uint64_t end = begin;
@@ -115,9 +120,9 @@ struct FrameReader::State {
       const std::lock_guard lock(device_mutex);
       DeviceBlockDecoder* coder = device_decoder(tensor.parameter_set);
       if (coder == nullptr)
-        throw Error(Errc::backend_unavailable, "backend 'cuda' cannot be used: " +
-                                                   decoders->of(tensor.parameter_set).describe() +
-                                                   " is cpu only; use --backend cpu or auto");
+        throw Error(Errc::backend_unavailable,
+                    "backend 'cuda' cannot be used: " + decoders->of(tensor.parameter_set).describe() +
+                        " is cpu only; use --backend cpu or auto");
       coder->decode(bytes.substr(size_t(begin), size_t(end - begin)), blocks, values, sound);
     }
     for (size_t i = 0; i < group.size(); ++i) {
@@ -136,22 +141,28 @@ struct FrameReader::State {
     const FrameTensor& tensor = directory.tensors[t];
     if (tensor.exception_bytes == 0) return {};
     const size_t blocks = tensor.block_bytes.size();
-    const std::string what = name + ": tensor " + std::to_string(t) + " '" + tensor.info.name + "', non-finite elements";
-    const std::string_view stored = payload(block_offset(tensor, blocks), tensor.exception_bytes, t, blocks, what);
-    return wire::read_exceptions(stored, tensor.info.dtype, tensor.nonfinite_count, tensor.info.elements(), what);
+    const std::string what =
+        name + ": tensor " + std::to_string(t) + " '" + tensor.info.name + "', non-finite elements";
+    const std::string_view stored =
+        payload(block_offset(tensor, blocks), tensor.exception_bytes, t, blocks, what);
+    return wire::read_exceptions(stored, tensor.info.dtype, tensor.nonfinite_count, tensor.info.elements(),
+                                 what);
   }
 
-  /// Calls use(first element, count, fetch) for the blocks that hold [first, first + count); fetch(values) decodes the block.
+  /// Calls use(first element, count, fetch) for the blocks that hold [first, first + count); fetch(values)
+  /// decodes the block.
   template <class Use>
   void for_blocks(size_t t, uint64_t first, uint64_t count, unsigned threads, Use use) const {
     const FrameTensor& tensor = directory.tensors[t];
     const uint64_t elements = tensor.info.elements();
     if (first > elements || count > elements - first)
-      throw Error(Errc::usage, name + ": elements " + std::to_string(first) + " to " + std::to_string(first + count) +
-                                   " were asked of a tensor of " + std::to_string(elements));
+      throw Error(Errc::usage, name + ": elements " + std::to_string(first) + " to " +
+                                   std::to_string(first + count) + " were asked of a tensor of " +
+                                   std::to_string(elements));
     if (count == 0) return;
     const uint64_t length = uint64_t(1) << tensor.block_log2;
-    const size_t begin = size_t(first >> tensor.block_log2), end = size_t((first + count - 1) >> tensor.block_log2) + 1;
+    const size_t begin = size_t(first >> tensor.block_log2),
+                 end = size_t((first + count - 1) >> tensor.block_log2) + 1;
     std::vector<uint64_t> offsets(end - begin);
     uint64_t at = block_offset(tensor, begin);
     for (size_t b = begin; b < end; ++b) {
@@ -178,7 +189,8 @@ struct FrameReader::State {
     }
     const auto one = [&](size_t b) {
       const uint64_t start = uint64_t(b) * length;
-      use(start, size_t(std::min(length, elements - start)), [&](std::span<float> out) { decode_block(t, b, offsets[b - begin], out); });
+      use(start, size_t(std::min(length, elements - start)),
+          [&](std::span<float> out) { decode_block(t, b, offsets[b - begin], out); });
     };
     if (threads == 1 || end - begin == 1) {
       for (size_t b = begin; b < end; ++b) one(b);
@@ -203,13 +215,15 @@ FrameReader FrameReader::from_bytes(std::string_view bytes, std::string name) {
   ByteReader footer(bytes.substr(bytes.size() - wire::footer_bytes), state->name);
   const uint64_t stored = footer.u32();
   if (stored > bytes.size() - wire::footer_bytes - wire::header_bytes)
-    throw Error(Errc::damaged, state->name + ": truncated or damaged: the footer announces a directory of " + std::to_string(stored) +
-                                   " bytes in a file of " + std::to_string(bytes.size()));
+    throw Error(Errc::damaged, state->name + ": truncated or damaged: the footer announces a directory of " +
+                                   std::to_string(stored) + " bytes in a file of " +
+                                   std::to_string(bytes.size()));
   const uint64_t offset = bytes.size() - wire::footer_bytes - stored;
   const std::string_view directory = bytes.substr(size_t(offset), size_t(stored));
-  if (wire::checksums_count &&
-      wire::write_footer(bytes.substr(0, wire::header_bytes), directory) != bytes.substr(bytes.size() - wire::footer_bytes))
-    throw Error(Errc::damaged, state->name + ": directory checksum mismatch at byte " + std::to_string(bytes.size() - 8) +
+  if (wire::checksums_count && wire::write_footer(bytes.substr(0, wire::header_bytes), directory) !=
+                                   bytes.substr(bytes.size() - wire::footer_bytes))
+    throw Error(Errc::damaged, state->name + ": directory checksum mismatch at byte " +
+                                   std::to_string(bytes.size() - 8) +
                                    " (truncated, or damaged in the directory)");
   state->directory_stored = stored;
   state->directory = wire::read_directory(directory, offset, state->name);
@@ -235,10 +249,18 @@ void FrameReader::use(Backend backend) {
   state_->backend = backend;
 }
 
-const std::vector<FrameDump>& FrameReader::dumps() const { return state_->directory.dumps; }
-const std::vector<FrameTensor>& FrameReader::tensors() const { return state_->directory.tensors; }
-const std::vector<std::pair<std::string, std::string>>& FrameReader::metadata() const { return state_->directory.metadata; }
-uint64_t FrameReader::seed() const { return state_->directory.seed; }
+const std::vector<FrameDump>& FrameReader::dumps() const {
+  return state_->directory.dumps;
+}
+const std::vector<FrameTensor>& FrameReader::tensors() const {
+  return state_->directory.tensors;
+}
+const std::vector<std::pair<std::string, std::string>>& FrameReader::metadata() const {
+  return state_->directory.metadata;
+}
+uint64_t FrameReader::seed() const {
+  return state_->directory.seed;
+}
 
 FrameSizes FrameReader::sizes() const {
   FrameSizes sizes;
@@ -254,7 +276,8 @@ FrameSizes FrameReader::sizes() const {
     sizes.checksums += tensor.exception_bytes ? wire::checksum_bytes : 0;
   }
   for (const wire::ParameterSet& set : state_->directory.sets) sizes.parameters += set.bytes.size();
-  // Parameter sets lie in the directory; where it is packed, their share is what they would take unpacked, at most.
+  // Parameter sets lie in the directory; where it is packed, their share is what they would take unpacked, at
+  // most.
   sizes.parameters = std::min(sizes.parameters, state_->directory_stored);
   sizes.directory = state_->directory_stored - sizes.parameters;
   return sizes;
@@ -265,16 +288,20 @@ size_t FrameReader::find(std::string_view wanted) const {
   for (size_t t = 0; t < tensors().size(); ++t) {
     const FrameTensor& tensor = tensors()[t];
     const std::string& path = dumps()[tensor.dump].path;
-    if (tensor.info.name == wanted || path + "::" + tensor.info.name == wanted || path == wanted) found.push_back(t);
+    if (tensor.info.name == wanted || path + "::" + tensor.info.name == wanted || path == wanted)
+      found.push_back(t);
   }
   if (found.size() == 1) return found[0];
   if (found.empty())
-    throw Error(Errc::unknown_name, state_->name + ": no tensor is named '" + std::string(wanted) + "'; 'jsq list' shows the names");
-  throw Error(Errc::unknown_name, state_->name + ": '" + std::string(wanted) + "' names " + std::to_string(found.size()) +
-                                      " tensors; write PATH::NAME");
+    throw Error(Errc::unknown_name, state_->name + ": no tensor is named '" + std::string(wanted) +
+                                        "'; 'jsq list' shows the names");
+  throw Error(Errc::unknown_name, state_->name + ": '" + std::string(wanted) + "' names " +
+                                      std::to_string(found.size()) + " tensors; write PATH::NAME");
 }
 
-std::string FrameReader::method_of(size_t tensor) const { return state_->decoders->of(tensors()[tensor].parameter_set).describe(); }
+std::string FrameReader::method_of(size_t tensor) const {
+  return state_->decoders->of(tensors()[tensor].parameter_set).describe();
+}
 
 std::optional<TensorCoding> FrameReader::coding_of(size_t t) const {
   const FrameTensor& tensor = tensors()[t];
@@ -284,7 +311,8 @@ std::optional<TensorCoding> FrameReader::coding_of(size_t t) const {
   uint64_t offset = tensor.first_byte;
   for (size_t b = 0; b < tensor.block_bytes.size(); ++b) {
     const uint64_t size = tensor.block_bytes[b];
-    blocks.push_back(size ? state_->payload(offset, size, t, b, state_->block_name(t, b)) : std::string_view());
+    blocks.push_back(size ? state_->payload(offset, size, t, b, state_->block_name(t, b))
+                          : std::string_view());
     if (size) offset += size + wire::checksum_bytes;
   }
   const std::string what = state_->name + ": tensor " + std::to_string(t) + " '" + tensor.info.name + "'";
@@ -320,7 +348,8 @@ void FrameReader::read(size_t t, uint64_t first, std::span<float> values, unsign
   }
 }
 
-void FrameReader::read_stored(size_t t, uint64_t first, uint64_t count, std::span<std::byte> out, unsigned threads) const {
+void FrameReader::read_stored(size_t t, uint64_t first, uint64_t count, std::span<std::byte> out,
+                              unsigned threads) const {
   const State& state = *state_;
   const DType dtype = tensors()[t].info.dtype;
   const size_t size = dtype_bytes(dtype);
@@ -362,7 +391,8 @@ void FrameReader::write_dump(size_t d, GradientSink& sink, unsigned threads) con
                 control.stop();
                 return nullptr;
               }
-              const uint64_t length = state_->on_device(t) ? State::group_elements : uint64_t(1) << tensors()[t].block_log2;
+              const uint64_t length =
+                  state_->on_device(t) ? State::group_elements : uint64_t(1) << tensors()[t].block_log2;
               const uint64_t count = std::min(length, tensors()[t].info.elements() - at);
               auto piece = std::make_shared<Piece>(Piece{t, at, count, {}});
               at += count;
@@ -371,13 +401,15 @@ void FrameReader::write_dump(size_t d, GradientSink& sink, unsigned threads) con
             tbb::make_filter<std::shared_ptr<Piece>, std::shared_ptr<Piece>>(
                 tbb::filter_mode::parallel,
                 [&](std::shared_ptr<Piece> piece) {
-                  piece->stored.resize(size_t(piece->count) * dtype_bytes(tensors()[piece->tensor].info.dtype));
+                  piece->stored.resize(size_t(piece->count) *
+                                       dtype_bytes(tensors()[piece->tensor].info.dtype));
                   read_stored(piece->tensor, piece->first, piece->count, piece->stored, 1);
                   return piece;
                 }) &
-            tbb::make_filter<std::shared_ptr<Piece>, void>(tbb::filter_mode::serial_in_order, [&](const std::shared_ptr<Piece>& piece) {
-              sink.write(piece->tensor - dump.first_tensor, piece->stored);
-            }));
+            tbb::make_filter<std::shared_ptr<Piece>, void>(
+                tbb::filter_mode::serial_in_order, [&](const std::shared_ptr<Piece>& piece) {
+                  sink.write(piece->tensor - dump.first_tensor, piece->stored);
+                }));
   });
 }
 
@@ -395,7 +427,8 @@ std::vector<BlockDamage> FrameReader::test(bool quick, unsigned threads) const {
     const uint64_t length = uint64_t(1) << tensor.block_log2;
     for (size_t b = 0; b < tensor.block_bytes.size(); ++b) {
       if (tensor.block_bytes[b] == 0 && state.decoders->empty_is_zero(tensor)) continue;
-      jobs.push_back({t, b, at, tensor.block_bytes[b], size_t(std::min(length, tensor.info.elements() - b * length))});
+      jobs.push_back(
+          {t, b, at, tensor.block_bytes[b], size_t(std::min(length, tensor.info.elements() - b * length))});
       if (tensor.block_bytes[b]) at += tensor.block_bytes[b] + wire::checksum_bytes;
     }
     if (tensor.exception_bytes) jobs.push_back({t, tensor.block_bytes.size(), at, tensor.exception_bytes, 0});
@@ -408,7 +441,9 @@ std::vector<BlockDamage> FrameReader::test(bool quick, unsigned threads) const {
     std::vector<State::GroupBlock> group;
     const size_t begin = i;
     size_t held = 0;
-    for (; i < jobs.size() && jobs[i].tensor == jobs[begin].tensor && jobs[i].elements > 0 && held < State::group_elements; ++i) {
+    for (; i < jobs.size() && jobs[i].tensor == jobs[begin].tensor && jobs[i].elements > 0 &&
+           held < State::group_elements;
+         ++i) {
       group.push_back({jobs[i].block, jobs[i].offset, held, jobs[i].elements});
       held += jobs[i].elements;
       taken[i] = 1;
@@ -429,7 +464,9 @@ std::vector<BlockDamage> FrameReader::test(bool quick, unsigned threads) const {
         if (job.elements == 0) {
           state.exceptions(job.tensor);
         } else if (quick) {
-          if (job.bytes > 0) state.payload(job.offset, job.bytes, job.tensor, job.block, state.block_name(job.tensor, job.block));
+          if (job.bytes > 0)
+            state.payload(job.offset, job.bytes, job.tensor, job.block,
+                          state.block_name(job.tensor, job.block));
         } else {
           static thread_local std::vector<float> values;
           values.resize(job.elements);

@@ -231,7 +231,8 @@ class Model {
   std::array<std::array<Average, 128>, contexts> by_recent_{};  ///< what followed such bits
   std::array<Match, 2> matches_{Match(4), Match(8)};
   std::array<int64_t, inputs> input_{};
-  std::array<std::array<int64_t, inputs>, 16> weights_;  ///< in 2^-16; no text of most_mixed_bytes leads beyond 2^33
+  std::array<std::array<int64_t, inputs>, 16>
+      weights_;  ///< in 2^-16; no text of most_mixed_bytes leads beyond 2^33
   std::array<uint32_t, 2> set_{}, probability_{};
   uint32_t mixed_ = 0;
 };

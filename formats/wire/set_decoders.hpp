@@ -15,7 +15,8 @@ namespace jsq::wire {
 class SetDecoders {
  public:
   /// The directory must outlive this, and its sets and tensors must not change.
-  explicit SetDecoders(const Directory& directory) : directory_(directory), decoders_(directory.sets.size()) {}
+  explicit SetDecoders(const Directory& directory)
+      : directory_(directory), decoders_(directory.sets.size()) {}
 
   /// \throws Error damaged: the set is. Thread-safe.
   const MethodDecoder& of(uint32_t set) const;
@@ -23,7 +24,8 @@ class SetDecoders {
   bool empty_is_zero(const FrameTensor& tensor) const;
   /// The values of block b of tensor t from its payload, which is empty where a block takes no bytes.
   /// \throws Error damaged, naming `what`. Thread-safe.
-  void decode(size_t t, size_t b, std::string_view payload, std::span<float> values, std::string_view what) const;
+  void decode(size_t t, size_t b, std::string_view payload, std::span<float> values,
+              std::string_view what) const;
   /// Of block b of tensor t.
   BlockPlace place(size_t t, size_t b) const;
 

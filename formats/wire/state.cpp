@@ -13,7 +13,8 @@ namespace {
 constexpr std::string_view format_key = "jsq.state", step_key = "jsq.state.step",
                            method_key = "jsq.state.method";
 constexpr std::string_view shape_prefix = "jsq.state.shape/", number_prefix = "jsq.state.number/";
-constexpr uint64_t most_elements = uint64_t(1) << 34;  ///< 64 GiB, as decompress takes without being told more
+constexpr uint64_t most_elements = uint64_t(1)
+                                   << 34;  ///< 64 GiB, as decompress takes without being told more
 
 std::string shape_text(const std::vector<uint64_t>& shape) {
   std::string text;
@@ -122,8 +123,8 @@ State State::of_frame(const FrameReader& frame, const std::string& path) {
     elements += info.elements();
     // Arrays of zeros take no bytes in the file, so that it may declare any number of them.
     if (elements > most_elements)
-      throw Error(Errc::limit, path + ": declares a state of " + std::to_string(elements) + " elements; at most " +
-                                   std::to_string(most_elements) + " are read");
+      throw Error(Errc::limit, path + ": declares a state of " + std::to_string(elements) +
+                                   " elements; at most " + std::to_string(most_elements) + " are read");
     const size_t slash = info.name.rfind('/');
     if (slash == std::string::npos)
       throw Error(Errc::damaged, path + ": tensor '" + info.name + "' is not an array of a state");

@@ -1,5 +1,5 @@
-// Bit streams, most significant bit of a byte first, as the published packings of JointSQ are. The last byte is padded
-// with zero bits, and the reader checks that.
+// Bit streams, most significant bit of a byte first, as the published packings of JointSQ are. The last byte
+// is padded with zero bits, and the reader checks that.
 #pragma once
 
 #include <cstdint>
@@ -50,10 +50,12 @@ class BitWriter {
   uint32_t filled_ = 0;
 };
 
-/// Reads what BitWriter wrote. Reading past the end gives zeros and sets overrun(), which callers check once at the end.
+/// Reads what BitWriter wrote. Reading past the end gives zeros and sets overrun(), which callers check once
+/// at the end.
 class BitReader {
  public:
-  explicit BitReader(std::string_view bytes) : next_(bytes.data()), begin_(bytes.data()), end_(bytes.data() + bytes.size()) {}
+  explicit BitReader(std::string_view bytes)
+      : next_(bytes.data()), begin_(bytes.data()), end_(bytes.data() + bytes.size()) {}
 
   /// The next `count` bits.  \pre count <= 32
   uint32_t get(uint32_t count) {

@@ -1,5 +1,5 @@
-// Classification by integer comparison of keys with thresholds, and the sums of class indices over runs. Compiled once
-// per SIMD level; integer work only, so every level gives the same result.
+// Classification by integer comparison of keys with thresholds, and the sums of class indices over runs.
+// Compiled once per SIMD level; integer work only, so every level gives the same result.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/classify.cpp"
 #include <hwy/foreach_target.h>
@@ -24,17 +24,36 @@ void classify_fixed(const float* values, size_t count, const int32_t* thresholds
   }
 }
 
-void classify_keys(const float* values, size_t count, const int32_t* thresholds, uint32_t threshold_count, uint8_t* classes) {
+void classify_keys(const float* values, size_t count, const int32_t* thresholds, uint32_t threshold_count,
+                   uint8_t* classes) {
   switch (threshold_count) {
-    case 0: std::fill(classes, classes + count, uint8_t(0)); break;
-    case 1: classify_fixed<1>(values, count, thresholds, classes); break;
-    case 2: classify_fixed<2>(values, count, thresholds, classes); break;
-    case 3: classify_fixed<3>(values, count, thresholds, classes); break;
-    case 4: classify_fixed<4>(values, count, thresholds, classes); break;
-    case 5: classify_fixed<5>(values, count, thresholds, classes); break;
-    case 6: classify_fixed<6>(values, count, thresholds, classes); break;
-    case 7: classify_fixed<7>(values, count, thresholds, classes); break;
-    default: classify_fixed<8>(values, count, thresholds, classes); break;
+    case 0:
+      std::fill(classes, classes + count, uint8_t(0));
+      break;
+    case 1:
+      classify_fixed<1>(values, count, thresholds, classes);
+      break;
+    case 2:
+      classify_fixed<2>(values, count, thresholds, classes);
+      break;
+    case 3:
+      classify_fixed<3>(values, count, thresholds, classes);
+      break;
+    case 4:
+      classify_fixed<4>(values, count, thresholds, classes);
+      break;
+    case 5:
+      classify_fixed<5>(values, count, thresholds, classes);
+      break;
+    case 6:
+      classify_fixed<6>(values, count, thresholds, classes);
+      break;
+    case 7:
+      classify_fixed<7>(values, count, thresholds, classes);
+      break;
+    default:
+      classify_fixed<8>(values, count, thresholds, classes);
+      break;
   }
 }
 
@@ -47,7 +66,8 @@ void sum_runs(const uint8_t* classes, size_t runs, uint16_t* sums) {
   }
 }
 
-void count_whole_runs(const uint8_t* classes, size_t runs, uint32_t class_count, uint8_t* counts, size_t stride) {
+void count_whole_runs(const uint8_t* classes, size_t runs, uint32_t class_count, uint8_t* counts,
+                      size_t stride) {
   for (uint32_t j = 1; j < class_count; ++j) {
     const uint8_t least = uint8_t(j);
     uint8_t* out = counts + (j - 1) * stride;
@@ -130,7 +150,8 @@ HWY_EXPORT(list_nonzero_indices);
 namespace {
 
 /// One stretch in which no threshold's cutoff lies.
-void classify_stretch(std::span<const float> values, uint64_t first_index, const element::ClassPlan& plan, uint8_t* classes) {
+void classify_stretch(std::span<const float> values, uint64_t first_index, const element::ClassPlan& plan,
+                      uint8_t* classes) {
   int32_t thresholds[element::max_classes] = {};
   for (uint32_t j = 1; j < plan.classes; ++j)
     thresholds[j - 1] = int32_t(element::effective_threshold(plan, j, first_index));
@@ -149,7 +170,8 @@ void for_stretches(size_t count, uint64_t first_index, const element::ClassPlan&
     size_t end = count;
     for (uint32_t j = 1; j < plan.classes; ++j) {
       const uint64_t at = first_index + done;
-      if (plan.cutoff[j] > at && plan.cutoff[j] - first_index < end) end = size_t(plan.cutoff[j] - first_index);
+      if (plan.cutoff[j] > at && plan.cutoff[j] - first_index < end)
+        end = size_t(plan.cutoff[j] - first_index);
     }
     use(done, end - done);
     done = end;
@@ -195,8 +217,8 @@ void count_runs(std::span<const uint8_t> classes, uint32_t class_count, std::spa
 DroppedSums sum_dropped(std::span<const float> values, uint64_t first_index, const element::ClassPlan& plan) {
   DroppedSums total;
   for_stretches(values.size(), first_index, plan, [&](size_t offset, size_t count) {
-    const uint32_t threshold =
-        plan.classes > 1 ? element::effective_threshold(plan, 1, first_index + offset) : element::first_nonfinite_key;
+    const uint32_t threshold = plan.classes > 1 ? element::effective_threshold(plan, 1, first_index + offset)
+                                                : element::first_nonfinite_key;
     DroppedSums sums;
     HWY_DYNAMIC_DISPATCH(sum_below)(values.data() + offset, count, threshold, sums);
     total.sum += sums.sum;

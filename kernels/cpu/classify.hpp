@@ -16,19 +16,21 @@ void classify(std::span<const float> values, uint64_t first_index, const element
 /// buckets.size() == ceil(classes.size() / 32).
 void run_activities(std::span<const uint8_t> classes, std::span<uint8_t> buckets);
 
-/// counts[(j - 1) * runs + r] = entries of run r that are in class j or above, for j = 1..class_count-1 and the
-/// runs = ceil(classes.size() / 32) runs. Their sum over j is the run's activity.
+/// counts[(j - 1) * runs + r] = entries of run r that are in class j or above, for j = 1..class_count-1 and
+/// the runs = ceil(classes.size() / 32) runs. Their sum over j is the run's activity.
 void count_runs(std::span<const uint8_t> classes, uint32_t class_count, std::span<uint8_t> counts);
 
-/// Sums over the elements of class 0 of a plan (pool index of values[0]: first_index), in double. Stretches between tie
-/// cutoffs are summed apart, each in 16 lanes (lane l adds elements l, l + 16, ...) folded by halving.
+/// Sums over the elements of class 0 of a plan (pool index of values[0]: first_index), in double. Stretches
+/// between tie cutoffs are summed apart, each in 16 lanes (lane l adds elements l, l + 16, ...) folded by
+/// halving.
 struct DroppedSums {
   double sum = 0, energy = 0;
   float max_magnitude = 0;
 };
 DroppedSums sum_dropped(std::span<const float> values, uint64_t first_index, const element::ClassPlan& plan);
 
-/// Writes the indices i with classes[i] != 0, ascending, and returns how many. `indices` has room for classes.size() + 16.
+/// Writes the indices i with classes[i] != 0, ascending, and returns how many. `indices` has room for
+/// classes.size() + 16.
 size_t list_nonzero(std::span<const uint8_t> classes, uint32_t* indices);
 
 }  // namespace jsq::cpu

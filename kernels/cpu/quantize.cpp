@@ -1,5 +1,5 @@
-// Loops over batches of kept elements, compiled once per SIMD level. Arithmetic is that of quantize_in_class and
-// dequantize_in_class for `cell`, operation by operation, so every level gives the same result.
+// Loops over batches of kept elements, compiled once per SIMD level. Arithmetic is that of quantize_in_class
+// and dequantize_in_class for `cell`, operation by operation, so every level gives the same result.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/quantize.cpp"
 #include <hwy/foreach_target.h>
@@ -17,7 +17,8 @@ constexpr size_t lanes = 16;
 struct Lanes {
   uint32_t members[element::max_classes][lanes] = {};
   double class_energy[element::max_classes][lanes] = {};
-  double squared_error[lanes] = {}, dot[lanes] = {}, decoded_energy[lanes] = {}, error_sum[lanes] = {}, max_error[lanes] = {};
+  double squared_error[lanes] = {}, dot[lanes] = {}, decoded_energy[lanes] = {}, error_sum[lanes] = {},
+         max_error[lanes] = {};
 };
 
 /// What the quantizer knows of a class, as floats and as the bit of a negative code.
@@ -26,9 +27,10 @@ struct ClassNumbers {
   int32_t half = 0;
 };
 
-/// Codes and decoded values of sixteen elements. Classes are few, so that choosing by comparison is faster than gathering.
-HWY_INLINE void quantize_lanes(const ClassNumbers* numbers, uint32_t first_class, uint32_t class_count, const float* g,
-                               const int32_t* c, int32_t* codes, float* decoded) {
+/// Codes and decoded values of sixteen elements. Classes are few, so that choosing by comparison is faster
+/// than gathering.
+HWY_INLINE void quantize_lanes(const ClassNumbers* numbers, uint32_t first_class, uint32_t class_count,
+                               const float* g, const int32_t* c, int32_t* codes, float* decoded) {
   const hn::CappedTag<float, lanes> d;
   const hn::RebindToSigned<decltype(d)> di;
   for (size_t l = 0; l < lanes; l += hn::Lanes(d)) {
@@ -60,14 +62,15 @@ HWY_INLINE void quantize_lanes(const ClassNumbers* numbers, uint32_t first_class
 
 /// Sixteen elements: g and c in, codes out, sums added for the first `n` of them (all sixteen when Whole).
 template <bool Whole>
-HWY_INLINE void quantize_sixteen(const ClassNumbers* numbers, uint32_t first_class, uint32_t class_count, const float* g,
-                                 const int32_t* c, size_t n, int32_t* codes, Lanes& sums) {
+HWY_INLINE void quantize_sixteen(const ClassNumbers* numbers, uint32_t first_class, uint32_t class_count,
+                                 const float* g, const int32_t* c, size_t n, int32_t* codes, Lanes& sums) {
   float decoded[lanes];
   quantize_lanes(numbers, first_class, class_count, g, c, codes, decoded);
   double energy[lanes];
   for (size_t l = 0; l < lanes; ++l) {
     const bool counts = Whole || l < n;
-    const double value = counts ? double(g[l]) : 0.0, point = counts ? double(decoded[l]) : 0.0, error = point - value;
+    const double value = counts ? double(g[l]) : 0.0, point = counts ? double(decoded[l]) : 0.0,
+                 error = point - value;
     energy[l] = value * value;
     sums.squared_error[l] += error * error;
     sums.dot[l] += value * point;
@@ -86,13 +89,17 @@ HWY_INLINE void quantize_sixteen(const ClassNumbers* numbers, uint32_t first_cla
 HWY_INLINE void fill_numbers(const element::ClassPlan& plan, ClassNumbers* numbers) {
   for (uint32_t j = 0; j < plan.classes; ++j) {
     const int32_t half = plan.width[j] ? 1 << (plan.width[j] - 1) : 0;
-    numbers[j] = {plan.scale[j].low,  plan.scale[j].high,           plan.scale[j].divisor,
-                  plan.scale[j].step, half ? float(half - 1) : 0.0f, half};
+    numbers[j] = {plan.scale[j].low,
+                  plan.scale[j].high,
+                  plan.scale[j].divisor,
+                  plan.scale[j].step,
+                  half ? float(half - 1) : 0.0f,
+                  half};
   }
 }
 
-void code_all(const element::ClassPlan& plan, const float* values, const uint8_t* classes, const uint32_t* kept, size_t count,
-              uint8_t* kept_classes, uint8_t* codes) {
+void code_all(const element::ClassPlan& plan, const float* values, const uint8_t* classes,
+              const uint32_t* kept, size_t count, uint8_t* kept_classes, uint8_t* codes) {
   ClassNumbers numbers[element::max_classes];
   fill_numbers(plan, numbers);
   const uint32_t first_class = plan.width[0] == 0 ? 1 : 0;
@@ -120,8 +127,9 @@ void code_all(const element::ClassPlan& plan, const float* values, const uint8_t
   }
 }
 
-void quantize_all(const element::ClassPlan& plan, const float* values, const uint8_t* classes, const uint32_t* kept, size_t count,
-                  uint8_t* kept_classes, uint8_t* codes, KeptSums& result) {
+void quantize_all(const element::ClassPlan& plan, const float* values, const uint8_t* classes,
+                  const uint32_t* kept, size_t count, uint8_t* kept_classes, uint8_t* codes,
+                  KeptSums& result) {
   ClassNumbers numbers[element::max_classes];
   fill_numbers(plan, numbers);
   Lanes sums;
@@ -140,7 +148,8 @@ void quantize_all(const element::ClassPlan& plan, const float* values, const uin
     float g[lanes];
     int32_t c[lanes], code[lanes];
     for (int32_t& unused : c) unused = int32_t(first_class);
-    for (float& unused : g) unused = numbers[first_class].low;  // within its class, so that no lane converts out of range
+    for (float& unused : g)
+      unused = numbers[first_class].low;  // within its class, so that no lane converts out of range
     for (size_t l = 0; l < n; ++l) g[l] = values[kept[k + l]];
     for (size_t l = 0; l < n; ++l) c[l] = classes[kept[k + l]];
     quantize_sixteen<false>(numbers, first_class, plan.classes, g, c, n, code, sums);
@@ -160,7 +169,8 @@ void quantize_all(const element::ClassPlan& plan, const float* values, const uin
   result.dot = fold(sums.dot);
   result.decoded_energy = fold(sums.decoded_energy);
   result.error_sum = fold(sums.error_sum);
-  for (size_t l = 0; l < lanes; ++l) result.max_error = sums.max_error[l] > result.max_error ? sums.max_error[l] : result.max_error;
+  for (size_t l = 0; l < lanes; ++l)
+    result.max_error = sums.max_error[l] > result.max_error ? sums.max_error[l] : result.max_error;
 }
 
 }  // namespace jsq::cpu::HWY_NAMESPACE
@@ -172,15 +182,16 @@ namespace jsq::cpu {
 HWY_EXPORT(quantize_all);
 HWY_EXPORT(code_all);
 
-void code_cells(const element::ClassPlan& plan, const float* values, const uint8_t* classes, std::span<const uint32_t> kept,
-                uint8_t* kept_classes, uint8_t* codes) {
+void code_cells(const element::ClassPlan& plan, const float* values, const uint8_t* classes,
+                std::span<const uint32_t> kept, uint8_t* kept_classes, uint8_t* codes) {
   HWY_DYNAMIC_DISPATCH(code_all)(plan, values, classes, kept.data(), kept.size(), kept_classes, codes);
 }
 
 KeptSums quantize_cells(const element::ClassPlan& plan, const float* values, const uint8_t* classes,
                         std::span<const uint32_t> kept, uint8_t* kept_classes, uint8_t* codes) {
   KeptSums sums;
-  HWY_DYNAMIC_DISPATCH(quantize_all)(plan, values, classes, kept.data(), kept.size(), kept_classes, codes, sums);
+  HWY_DYNAMIC_DISPATCH(quantize_all)
+  (plan, values, classes, kept.data(), kept.size(), kept_classes, codes, sums);
   return sums;
 }
 

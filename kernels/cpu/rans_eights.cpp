@@ -188,8 +188,8 @@ uint16_t* encode_small(const uint16_t* ids, size_t groups, const RansSymbol* tab
                out - 8);
     out -= unsigned(__builtin_popcount(bits[0]));
     // Quotients of both states that are possible: waiting for the comparison would take longer.
-    const auto divided =
-        [&](auto state) HWY_ATTR { return hn::Shr(hn::Add(product(state, multiplier), addend), shift); };
+    const auto divided = [&](auto state)
+                             HWY_ATTR { return hn::Shr(hn::Add(product(state, multiplier), addend), shift); };
     const auto shorter = hn::ShiftRight<16>(x);
     const auto quotient = hn::IfThenElse(hn::RebindMask(d64, emits), divided(shorter), divided(x));
     x = hn::IfThenElse(hn::RebindMask(d64, emits), shorter, x);

@@ -1,5 +1,6 @@
-// Interleaved rANS streams: `lanes` states, symbol i of a section on lane i mod lanes, words in decoding order.
-// A stream is the lanes' states (u32) and then 16-bit words, all little-endian. Sections share states and words.
+// Interleaved rANS streams: `lanes` states, symbol i of a section on lane i mod lanes, words in decoding
+// order. A stream is the lanes' states (u32) and then 16-bit words, all little-endian. Sections share states
+// and words.
 #pragma once
 
 #include <cstdint>
@@ -56,7 +57,8 @@ class RansDecoder {
     return symbol;
   }
   /// For each table base + offsets[r], `each` symbols with it; all into `symbols`, one after another.
-  void next_groups(const element::RansSlot* base, std::span<const uint32_t> offsets, size_t each, uint8_t* symbols);
+  void next_groups(const element::RansSlot* base, std::span<const uint32_t> offsets, size_t each,
+                   uint8_t* symbols);
   /// symbols[i] decoded with the table at base + offsets[i]; begins where the last symbol ended.
   void next_indexed(const element::RansSlot* base, const uint32_t* offsets, uint8_t* symbols, size_t count);
   /// Every word consumed, every lane back at the encoder's start.
@@ -75,9 +77,9 @@ class RansDecoder {
     state = x;
     return element::rans_slot_symbol(slot);
   }
-  /// Whether so many symbols may take two bits each or more: then a branch on a state's need of a word is often
-  /// guessed wrong, and it is faster to do without (thc 3.7 -> 3.1 ns an element); at one bit it is slower (qsgd 1.7 ->
-  /// 2.2).
+  /// Whether so many symbols may take two bits each or more: then a branch on a state's need of a word is
+  /// often guessed wrong, and it is faster to do without (thc 3.7 -> 3.1 ns an element); at one bit it is
+  /// slower (qsgd 1.7 -> 2.2).
   bool is_dense(size_t symbols) const { return at_ < size_ && (size_ - at_) * 4 > symbols; }
   size_t take_eights(uint8_t* symbols, size_t count, const element::RansSlot* table);
 

@@ -1,5 +1,5 @@
-// One streaming pass over magnitudes: histogram of key prefixes, sums, counts. And its refinement: exact histograms of
-// the low key bits inside chosen bins.
+// One streaming pass over magnitudes: histogram of key prefixes, sums, counts. And its refinement: exact
+// histograms of the low key bits inside chosen bins.
 #pragma once
 
 #include <cstddef>
@@ -18,12 +18,14 @@ using element::sum_chunk;
 using element::summary_bin_shift;
 using element::summary_bins;
 
-/// Adds the finite elements of `values` (at most sum_chunk) to `histogram` (summary_bins counters) and returns their sums.
+/// Adds the finite elements of `values` (at most sum_chunk) to `histogram` (summary_bins counters) and
+/// returns their sums.
 ChunkSums summarise_chunk(std::span<const float> values, std::span<uint32_t> histogram);
 
-/// Adds 1 to counts[256 r + ((key - ranges[r].low) >> ranges[r].shift)] for every element whose key lies in range r.
-/// Ranges are disjoint and hold finite keys only.
-void refine_ranges(std::span<const float> values, std::span<const KeyRange> ranges, std::span<uint32_t> counts);
+/// Adds 1 to counts[256 r + ((key - ranges[r].low) >> ranges[r].shift)] for every element whose key lies in
+/// range r. Ranges are disjoint and hold finite keys only.
+void refine_ranges(std::span<const float> values, std::span<const KeyRange> ranges,
+                   std::span<uint32_t> counts);
 
 /// Number of elements with exactly this key.
 uint64_t count_key(std::span<const float> values, uint32_t key);

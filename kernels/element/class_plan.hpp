@@ -10,13 +10,14 @@
 
 namespace jsq::element {
 
-constexpr uint32_t max_classes = 9;          ///< widths are a subset of 0..8
-constexpr uint32_t run_log2 = 5;             ///< elements are classified in runs of 32
+constexpr uint32_t max_classes = 9;  ///< widths are a subset of 0..8
+constexpr uint32_t run_log2 = 5;     ///< elements are classified in runs of 32
 constexpr uint32_t run_length = 1u << run_log2;
 constexpr uint32_t max_activity_buckets = 10;  ///< bit lengths 0..9 of an activity of at most 32 x 8
 
 /// Classes 0..classes-1 of ascending width; class 0 is the narrowest (0 bits: dropped, decoded as zero).
-/// Element i of magnitude key k is in class j or above when k > threshold[j], or k == threshold[j] and i < cutoff[j].
+/// Element i of magnitude key k is in class j or above when k > threshold[j], or k == threshold[j] and i <
+/// cutoff[j].
 struct ClassPlan {
   uint32_t classes = 1;
   uint32_t width[max_classes] = {};
@@ -44,7 +45,11 @@ JSQ_HD uint32_t activity_bucket(uint32_t activity) {
 }
 
 /// Bits of a class member's magnitude index that are entropy-coded; the rest is sent as it is.
-JSQ_HD uint32_t coded_magnitude_bits(uint32_t width) { return width <= 1 ? 0 : (width <= 5 ? width - 1 : 4); }
-JSQ_HD uint32_t raw_magnitude_bits(uint32_t width) { return width == 0 ? 0 : width - 1 - coded_magnitude_bits(width); }
+JSQ_HD uint32_t coded_magnitude_bits(uint32_t width) {
+  return width <= 1 ? 0 : (width <= 5 ? width - 1 : 4);
+}
+JSQ_HD uint32_t raw_magnitude_bits(uint32_t width) {
+  return width == 0 ? 0 : width - 1 - coded_magnitude_bits(width);
+}
 
 }  // namespace jsq::element

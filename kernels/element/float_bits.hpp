@@ -1,5 +1,5 @@
-// Bits of floating-point numbers: magnitude keys, and correctly rounded conversions between f16, bf16, f32 and f64.
-// Order by magnitude in jsq means the unsigned key bits(abs(g)).
+// Bits of floating-point numbers: magnitude keys, and correctly rounded conversions between f16, bf16, f32
+// and f64. Order by magnitude in jsq means the unsigned key bits(abs(g)).
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,12 @@ constexpr uint32_t magnitude_mask = 0x7fffffffu;
 constexpr uint32_t first_nonfinite_key = 0x7f800000u;  ///< the key of infinity; NaN keys are above it
 
 /// bits(abs(g)): unsigned, ordered as the magnitudes are.
-JSQ_HD uint32_t magnitude_key(float g) { return bits_as<uint32_t>(g) & magnitude_mask; }
-JSQ_HD float magnitude_of_key(uint32_t key) { return bits_as<float>(key); }
+JSQ_HD uint32_t magnitude_key(float g) {
+  return bits_as<uint32_t>(g) & magnitude_mask;
+}
+JSQ_HD float magnitude_of_key(uint32_t key) {
+  return bits_as<float>(key);
+}
 
 /// IEEE binary16 -> f32, exact.
 JSQ_HD float f16_to_f32(uint16_t h) {
@@ -43,7 +47,7 @@ JSQ_HD uint16_t f32_to_f16_saturating(float value) {
   if (key > 0x7f800000u) return uint16_t(sign | 0x7e00u | ((key >> 13) & 0x3ffu));
   if (key == 0x7f800000u) return uint16_t(sign | 0x7c00u);
   if (key >= 0x477ff000u) return uint16_t(sign | 0x7bffu);  // rounds to 65520 or more
-  if (key < 0x38800000u) {                                   // below 2^-14: subnormal half, unit 2^-24
+  if (key < 0x38800000u) {                                  // below 2^-14: subnormal half, unit 2^-24
     // Adding 0.5 places the unit of the result at 2^-24 with the hardware's own rounding to nearest even.
     const float shifted = bits_as<float>(key) + 0.5f;
     return uint16_t(sign | uint16_t(bits_as<uint32_t>(shifted) - 0x3f000000u));
@@ -52,9 +56,12 @@ JSQ_HD uint16_t f32_to_f16_saturating(float value) {
   return uint16_t(sign | uint16_t(rounded >> 13));
 }
 
-JSQ_HD float bf16_to_f32(uint16_t b) { return bits_as<float>(uint32_t(b) << 16); }
+JSQ_HD float bf16_to_f32(uint16_t b) {
+  return bits_as<float>(uint32_t(b) << 16);
+}
 
-/// f32 -> bfloat16, round to nearest even; finite values saturate at the largest finite bfloat16. NaN is made quiet.
+/// f32 -> bfloat16, round to nearest even; finite values saturate at the largest finite bfloat16. NaN is made
+/// quiet.
 JSQ_HD uint16_t f32_to_bf16_saturating(float value) {
   const uint32_t bits = bits_as<uint32_t>(value);
   const uint32_t key = bits & magnitude_mask;

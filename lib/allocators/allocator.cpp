@@ -14,7 +14,8 @@ WidthSet::WidthSet(std::vector<uint32_t> widths) : widths_(std::move(widths)) {
   if (widths_.empty()) throw Error(Errc::usage, "a set of widths needs at least one width of 0..8 bits");
   for (size_t i = 0; i < widths_.size(); ++i)
     if (widths_[i] > 8 || (i > 0 && widths_[i] <= widths_[i - 1]))
-      throw Error(Errc::usage, "widths are ascending numbers of 0..8 bits; found " + std::to_string(widths_[i]));
+      throw Error(Errc::usage,
+                  "widths are ascending numbers of 0..8 bits; found " + std::to_string(widths_[i]));
 }
 
 double WidthSet::increment_profit(uint32_t j) const noexcept {
@@ -23,18 +24,24 @@ double WidthSet::increment_profit(uint32_t j) const noexcept {
 
 std::string_view allocator_name(AllocatorKind kind) noexcept {
   switch (kind) {
-    case AllocatorKind::exact: return "exact";
-    case AllocatorKind::literal: return "literal";
-    case AllocatorKind::sampled: return "sampled";
+    case AllocatorKind::exact:
+      return "exact";
+    case AllocatorKind::literal:
+      return "literal";
+    case AllocatorKind::sampled:
+      return "sampled";
   }
   return "?";
 }
 
 std::string_view reallocation_name(ReallocationKind kind) noexcept {
   switch (kind) {
-    case ReallocationKind::none: return "none";
-    case ReallocationKind::paper: return "paper";
-    case ReallocationKind::hill: return "hill";
+    case ReallocationKind::none:
+      return "none";
+    case ReallocationKind::paper:
+      return "paper";
+    case ReallocationKind::hill:
+      return "hill";
   }
   return "?";
 }
@@ -94,22 +101,28 @@ Allocation thresholds_of_counts(MagnitudeIndex& index, const WidthSet& widths, c
     const uint32_t above_key[] = {key + 1};
     const uint64_t quota = at_least[j] - index.counts_at_least(above_key)[0];
     allocation.threshold_key[j] = key;
-    allocation.cutoff_index[j] = quota == index.ties(key) ? UINT64_MAX : index.population().index_after_tie(key, quota);
+    allocation.cutoff_index[j] =
+        quota == index.ties(key) ? UINT64_MAX : index.population().index_after_tie(key, quota);
   }
   return allocation;
 }
 
-Allocation allocate(MagnitudeIndex& index, const WidthSet& widths, uint64_t payload_bits, const AllocationOptions& options,
-                    std::vector<ReallocationStep>* log) {
+Allocation allocate(MagnitudeIndex& index, const WidthSet& widths, uint64_t payload_bits,
+                    const AllocationOptions& options, std::vector<ReallocationStep>* log) {
   const uint64_t least = index.elements() * widths[0];
   if (payload_bits < least)
-    throw Error(Errc::unreachable_target, "a budget of " + std::to_string(payload_bits) + " payload bits is below the " +
-                                              std::to_string(least) + " bits that the narrowest width, " +
-                                              std::to_string(widths[0]) + ", takes; add width 0 or raise the budget");
+    throw Error(Errc::unreachable_target, "a budget of " + std::to_string(payload_bits) +
+                                              " payload bits is below the " + std::to_string(least) +
+                                              " bits that the narrowest width, " + std::to_string(widths[0]) +
+                                              ", takes; add width 0 or raise the budget");
   ClassCounts counts;
   switch (options.allocator) {
-    case AllocatorKind::exact: counts = allocate_exact(index, widths, payload_bits, options.first_extra_bits); break;
-    case AllocatorKind::literal: counts = allocate_literal(index, widths, payload_bits); break;
+    case AllocatorKind::exact:
+      counts = allocate_exact(index, widths, payload_bits, options.first_extra_bits);
+      break;
+    case AllocatorKind::literal:
+      counts = allocate_literal(index, widths, payload_bits);
+      break;
     case AllocatorKind::sampled:
       counts = allocate_sampled(index, widths, payload_bits, options.sample_ratio, options.seed);
       break;
@@ -123,8 +136,9 @@ Allocation allocate(std::span<const float> values, const WidthSet& widths, uint6
                     const AllocationOptions& options, std::vector<ReallocationStep>* log) {
   const SpanPopulation population(values);
   if (population.summary().nonfinite() > 0)
-    throw Error(Errc::non_finite, "values to allocate bits to must be finite; the first that is not has index " +
-                                      std::to_string(population.summary().first_nonfinite));
+    throw Error(Errc::non_finite,
+                "values to allocate bits to must be finite; the first that is not has index " +
+                    std::to_string(population.summary().first_nonfinite));
   MagnitudeIndex index(population);
   return allocate(index, widths, payload_bits, options, log);
 }

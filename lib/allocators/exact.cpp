@@ -1,6 +1,7 @@
 // The exact allocation: minimise h' per element under a budget of payload bits (JointSQ, Eqs. 10-14).
-// Densities of an element's increments fall with the width, so the LP optimum is a threshold rule with one multiplier
-// lambda; what is left at the integral end is settled by a small exact knapsack over the items next to lambda.
+// Densities of an element's increments fall with the width, so the LP optimum is a threshold rule with one
+// multiplier lambda; what is left at the integral end is settled by a small exact knapsack over the items
+// next to lambda.
 #include <algorithm>
 #include <bit>
 #include <limits>
@@ -12,7 +13,8 @@
 namespace jsq {
 namespace {
 
-/// Taking an element from class `from` to class `to`. Usually to = from + 1; more where a step is not worth its bits.
+/// Taking an element from class `from` to class `to`. Usually to = from + 1; more where a step is not worth
+/// its bits.
 struct Increment {
   uint32_t from = 0, to = 0;
   uint32_t bits = 0;
@@ -48,7 +50,8 @@ enum class Count { possible, certain };
 
 class Search {
  public:
-  Search(MagnitudeIndex& index, std::vector<Increment> increments) : index_(index), increments_(std::move(increments)) {}
+  Search(MagnitudeIndex& index, std::vector<Increment> increments)
+      : index_(index), increments_(std::move(increments)) {}
 
   /// Cells all of whose keys have density >= lambda in this increment (a prefix, since cells descend).
   size_t cells_with_low_at_least(const Increment& step, double lambda) const {
@@ -59,7 +62,8 @@ class Search {
   }
   const std::vector<Increment>& increments() const { return increments_; }
 
-  /// The smallest lambda for which `fits(bits)`, the bits of the elements that are in; larger lambdas fit too.
+  /// The smallest lambda for which `fits(bits)`, the bits of the elements that are in; larger lambdas fit
+  /// too.
   template <class Fits>
   double smallest_lambda(Count count, Fits fits) const {
     // Non-negative doubles are ordered as their bits are. The prefixes at both ends bound those between.
@@ -76,11 +80,15 @@ class Search {
       }
       const bool fit = fits(bits);
       for (size_t s = 0; s < increments_.size(); ++s) (fit ? between[s].least : between[s].most) = prefix[s];
-      if (fit) high = middle;
-      else low = middle + 1;
+      if (fit)
+        high = middle;
+      else
+        low = middle + 1;
       high_was_tried |= fit;
       // Every lambda left takes what the larger end takes, which fits.
-      if (high_was_tried && std::all_of(between.begin(), between.end(), [](Prefix p) { return p.least == p.most; })) break;
+      if (high_was_tried &&
+          std::all_of(between.begin(), between.end(), [](Prefix p) { return p.least == p.most; }))
+        break;
     }
     return std::bit_cast<double>(low);
   }
@@ -95,7 +103,9 @@ class Search {
       return step.density * energy_of_key(count == Count::certain ? c.low : c.high()) >= lambda;
     };
     const auto cells = index_.cells().begin();
-    return size_t(std::partition_point(cells + std::ptrdiff_t(among.least), cells + std::ptrdiff_t(among.most), is_in) - cells);
+    return size_t(
+        std::partition_point(cells + std::ptrdiff_t(among.least), cells + std::ptrdiff_t(among.most), is_in) -
+        cells);
   }
   MagnitudeIndex& index_;
   std::vector<Increment> increments_;
@@ -119,21 +129,23 @@ struct CoreItem {
 constexpr uint64_t core_items = 64;  ///< items on either side of the greedy's end that the core may exchange
 constexpr uint64_t core_ties = 8;    ///< of which equal ones; more could not be exchanged with profit
 
-/// Exchanges items around the greedy's end by dynamic programming over elements (each takes a prefix of its items), so
-/// that the profit of the core is the best for its capacity. Changes only `taken`.
-void settle_core(std::vector<ItemGroup>& groups, const std::vector<Increment>& increments, uint64_t left_bits) {
+/// Exchanges items around the greedy's end by dynamic programming over elements (each takes a prefix of its
+/// items), so that the profit of the core is the best for its capacity. Changes only `taken`.
+void settle_core(std::vector<ItemGroup>& groups, const std::vector<Increment>& increments,
+                 uint64_t left_bits) {
   std::vector<CoreItem> core;
   uint64_t taken_bits = 0, open_bits = 0;
   uint64_t gathered = 0;
   for (size_t g = groups.size(); g-- > 0 && gathered < core_items;)
-    for (uint64_t t = groups[g].taken, ties = 0; t-- > 0 && ties < core_ties && gathered < core_items; ++gathered, ++ties) {
+    for (uint64_t t = groups[g].taken, ties = 0; t-- > 0 && ties < core_ties && gathered < core_items;
+         ++gathered, ++ties) {
       core.push_back({g, t});
       taken_bits += increments[groups[g].increment].bits;
     }
   gathered = 0;
   for (size_t g = 0; g < groups.size() && gathered < core_items && groups[g].density > 0; ++g)
-    for (uint64_t t = groups[g].taken, ties = 0; t < groups[g].count && ties < core_ties && gathered < core_items;
-         ++t, ++gathered, ++ties) {
+    for (uint64_t t = groups[g].taken, ties = 0;
+         t < groups[g].count && ties < core_ties && gathered < core_items; ++t, ++gathered, ++ties) {
       core.push_back({g, t});
       open_bits += increments[groups[g].increment].bits;
     }
@@ -145,7 +157,8 @@ void settle_core(std::vector<ItemGroup>& groups, const std::vector<Increment>& i
   for (const CoreItem& item : core) elements[{groups[item.group].key, item.ordinal}].push_back(item.group);
   std::vector<std::vector<size_t>> chains;
   for (auto& [element, chain] : elements) {
-    std::sort(chain.begin(), chain.end(), [&](size_t a, size_t b) { return groups[a].increment < groups[b].increment; });
+    std::sort(chain.begin(), chain.end(),
+              [&](size_t a, size_t b) { return groups[a].increment < groups[b].increment; });
     chains.push_back(chain);
   }
 
@@ -169,7 +182,8 @@ void settle_core(std::vector<ItemGroup>& groups, const std::vector<Increment>& i
     std::swap(best, next);
   }
   for (const CoreItem& item : core)
-    groups[item.group].taken = std::min(groups[item.group].taken, item.ordinal);  // the core's items are decided anew
+    groups[item.group].taken =
+        std::min(groups[item.group].taken, item.ordinal);  // the core's items are decided anew
   std::vector<uint64_t> chosen(groups.size(), 0);
   size_t c = width - 1;
   for (size_t e = chains.size(); e-- > 0;) {
@@ -183,7 +197,8 @@ void settle_core(std::vector<ItemGroup>& groups, const std::vector<Increment>& i
 }
 
 /// Bits that ties kept from being spent near the greedy's end buy the best single increments that fit.
-void spend_rest(MagnitudeIndex& index, const std::vector<Increment>& increments, uint64_t left, std::vector<uint64_t>& taken) {
+void spend_rest(MagnitudeIndex& index, const std::vector<Increment>& increments, uint64_t left,
+                std::vector<uint64_t>& taken) {
   for (;;) {
     std::vector<uint64_t> ranks;
     std::vector<size_t> candidates;
@@ -212,7 +227,8 @@ void spend_rest(MagnitudeIndex& index, const std::vector<Increment>& increments,
 
 }  // namespace
 
-ClassCounts allocate_exact(MagnitudeIndex& index, const WidthSet& widths, uint64_t payload_bits, double first_extra_bits) {
+ClassCounts allocate_exact(MagnitudeIndex& index, const WidthSet& widths, uint64_t payload_bits,
+                           double first_extra_bits) {
   ClassCounts counts(widths.size(), 0);
   counts[0] = index.elements();
   const uint64_t budget = payload_bits - index.elements() * widths[0];
@@ -222,12 +238,14 @@ ClassCounts allocate_exact(MagnitudeIndex& index, const WidthSet& widths, uint64
   }
   const Search search(index, increments_of(widths, first_extra_bits));
 
-  // Bracket lambda with room for the core on both sides, and split the cells inside until they are single keys.
+  // Bracket lambda with room for the core on both sides, and split the cells inside until they are single
+  // keys.
   const uint64_t margin = core_items * widths.widest();
   double low = 0, high = 0;
   for (;;) {
     high = search.smallest_lambda(Count::possible, [&](uint64_t bits) { return bits + margin <= budget; });
-    const double below = search.smallest_lambda(Count::certain, [&](uint64_t bits) { return bits < budget + margin; });
+    const double below =
+        search.smallest_lambda(Count::certain, [&](uint64_t bits) { return bits < budget + margin; });
     // One step of a double below the smallest lambda that does not reach far enough.
     low = below > 0 ? std::bit_cast<double>(std::bit_cast<uint64_t>(below) - 1) : 0.0;
     if (budget < margin) high = std::numeric_limits<double>::max();
@@ -244,7 +262,8 @@ ClassCounts allocate_exact(MagnitudeIndex& index, const WidthSet& widths, uint64
     index.split(coarse, true);
   }
 
-  // Whole groups above the bracket are in; inside it, greedily by density (ties: lower increment, larger key).
+  // Whole groups above the bracket are in; inside it, greedily by density (ties: lower increment, larger
+  // key).
   std::vector<ItemGroup> groups;
   uint64_t left = budget;
   std::vector<uint64_t> taken(search.increments().size(), 0);
@@ -259,7 +278,8 @@ ClassCounts allocate_exact(MagnitudeIndex& index, const WidthSet& widths, uint64
       groups.push_back({step.density * energy_of_key(cell.low), s, cell.low, cell.count, 0});
     }
   }
-  std::stable_sort(groups.begin(), groups.end(), [](const ItemGroup& a, const ItemGroup& b) { return a.density > b.density; });
+  std::stable_sort(groups.begin(), groups.end(),
+                   [](const ItemGroup& a, const ItemGroup& b) { return a.density > b.density; });
   for (ItemGroup& group : groups) {
     if (group.density <= 0) break;  // zeros gain nothing from bits
     const uint32_t bits = search.increments()[group.increment].bits;
@@ -267,14 +287,16 @@ ClassCounts allocate_exact(MagnitudeIndex& index, const WidthSet& widths, uint64
     left -= group.taken * bits;
     if (group.taken < group.count) break;
   }
-  // Charged map bits make lambda a price of the whole file, not of the payload: then the greedy's order is the answer.
+  // Charged map bits make lambda a price of the whole file, not of the payload: then the greedy's order is
+  // the answer.
   if (first_extra_bits == 0) settle_core(groups, search.increments(), left);
   uint64_t spent = 0;
   for (const ItemGroup& group : groups) taken[group.increment] += group.taken;
   for (size_t s = 0; s < taken.size(); ++s) spent += taken[s] * search.increments()[s].bits;
   if (first_extra_bits == 0) spend_rest(index, search.increments(), budget - spent, taken);
   for (size_t s = 0; s < taken.size(); ++s)
-    for (uint32_t j = search.increments()[s].from + 1; j <= search.increments()[s].to; ++j) counts[j] = taken[s];
+    for (uint32_t j = search.increments()[s].from + 1; j <= search.increments()[s].to; ++j)
+      counts[j] = taken[s];
   return counts;
 }
 
@@ -283,28 +305,34 @@ namespace {
 /// Elements with a key of at least `key`, a cell's elements taken as spread evenly over its keys.
 double interpolated_count(const MagnitudeIndex& index, uint32_t key) {
   const auto& cells = index.cells();
-  const auto at = std::partition_point(cells.begin(), cells.end(), [&](const MagnitudeIndex::Cell& c) { return c.low >= key; });
+  const auto at = std::partition_point(cells.begin(), cells.end(),
+                                       [&](const MagnitudeIndex::Cell& c) { return c.low >= key; });
   const auto i = size_t(at - cells.begin());
   double count = double(index.before(i));
-  if (at != cells.end() && key <= at->high()) count += double(at->count) * double(at->high() - key + 1) / double(1u << at->shift);
+  if (at != cells.end() && key <= at->high())
+    count += double(at->count) * double(at->high() - key + 1) / double(1u << at->shift);
   return count;
 }
 
 }  // namespace
 
-Allocation allocate_by_threshold(MagnitudeIndex& index, const WidthSet& widths, uint64_t payload_bits, double first_extra_bits) {
+Allocation allocate_by_threshold(MagnitudeIndex& index, const WidthSet& widths, uint64_t payload_bits,
+                                 double first_extra_bits) {
   const std::vector<Increment> steps = increments_of(widths, first_extra_bits);
   const double budget = double(payload_bits) - double(index.elements() * widths[0]);
   const auto bits_at = [&](double lambda) {
     double bits = 0;
-    for (const Increment& step : steps) bits += step.bits * interpolated_count(index, key_of_energy(lambda / step.density));
+    for (const Increment& step : steps)
+      bits += step.bits * interpolated_count(index, key_of_energy(lambda / step.density));
     return bits;
   };
   uint64_t low = 0, high = std::bit_cast<uint64_t>(std::numeric_limits<double>::max());
   while (low < high) {
     const uint64_t middle = low + (high - low) / 2;
-    if (bits_at(std::bit_cast<double>(middle)) <= budget) high = middle;
-    else low = middle + 1;
+    if (bits_at(std::bit_cast<double>(middle)) <= budget)
+      high = middle;
+    else
+      low = middle + 1;
   }
   const double lambda = std::bit_cast<double>(low);
 

@@ -10,13 +10,17 @@ uint32_t key_of_energy(double energy) {
   uint32_t low = 1, high = element::first_nonfinite_key;
   while (low < high) {
     const uint32_t middle = low + (high - low) / 2;
-    if (energy_of_key(middle) >= energy) high = middle;
-    else low = middle + 1;
+    if (energy_of_key(middle) >= energy)
+      high = middle;
+    else
+      low = middle + 1;
   }
   return low;
 }
 
-double MagnitudeIndex::Cell::energy() const { return energy_of_key(low + ((1u << shift) >> 1)); }
+double MagnitudeIndex::Cell::energy() const {
+  return energy_of_key(low + ((1u << shift) >> 1));
+}
 
 MagnitudeIndex::MagnitudeIndex(const Population& population, uint64_t most_sorted) : population_(population) {
   if (population.summary().elements <= most_sorted) {
@@ -28,7 +32,8 @@ MagnitudeIndex::MagnitudeIndex(const Population& population, uint64_t most_sorte
   }
   const std::vector<uint64_t>& histogram = population.histogram();
   for (uint32_t bin = summary_bins; bin-- > 0;)
-    if (histogram[bin]) cells_.push_back({bin << cpu::summary_bin_shift, cpu::summary_bin_shift, histogram[bin]});
+    if (histogram[bin])
+      cells_.push_back({bin << cpu::summary_bin_shift, cpu::summary_bin_shift, histogram[bin]});
   rebuild();
 }
 
@@ -113,7 +118,8 @@ std::vector<uint64_t> MagnitudeIndex::counts_at_least(std::span<const uint32_t> 
     std::vector<size_t> coarse;
     for (uint32_t key : keys) {
       const size_t i = find(key);
-      if (i < cells_.size() && cells_[i].shift > 0 && cells_[i].low < key && key <= cells_[i].high()) coarse.push_back(i);
+      if (i < cells_.size() && cells_[i].shift > 0 && cells_[i].low < key && key <= cells_[i].high())
+        coarse.push_back(i);
     }
     if (coarse.empty()) break;
     std::sort(coarse.begin(), coarse.end());
@@ -130,7 +136,8 @@ std::vector<uint64_t> MagnitudeIndex::counts_at_least(std::span<const uint32_t> 
 }
 
 uint64_t MagnitudeIndex::ties(uint32_t key) const {
-  const auto at = std::lower_bound(cells_.begin(), cells_.end(), key, [](const Cell& cell, uint32_t k) { return cell.low > k; });
+  const auto at = std::lower_bound(cells_.begin(), cells_.end(), key,
+                                   [](const Cell& cell, uint32_t k) { return cell.low > k; });
   return at != cells_.end() && at->low == key ? at->count : 0;
 }
 

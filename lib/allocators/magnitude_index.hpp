@@ -1,6 +1,6 @@
-// Ranks of magnitudes without sorting: the summary's histogram, refined 256-fold where an exact answer is needed.
-// Small populations are indexed whole, key by key, since many allocations are tried on them.
-// Ranks are 1-based and descend: rank 1 is the largest magnitude.
+// Ranks of magnitudes without sorting: the summary's histogram, refined 256-fold where an exact answer is
+// needed. Small populations are indexed whole, key by key, since many allocations are tried on them. Ranks
+// are 1-based and descend: rank 1 is the largest magnitude.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,8 @@ class MagnitudeIndex {
 
   static constexpr uint64_t sorted_elements = 1u << 19;
 
-  /// Sorts populations of at most `most_sorted` elements, after which every cell is a single key; others are split where
-  /// they are asked about, which costs less where few ranks are. The answers are the same.
+  /// Sorts populations of at most `most_sorted` elements, after which every cell is a single key; others are
+  /// split where they are asked about, which costs less where few ranks are. The answers are the same.
   explicit MagnitudeIndex(const Population& population, uint64_t most_sorted = sorted_elements);
 
   const Population& population() const { return population_; }
@@ -37,8 +37,8 @@ class MagnitudeIndex {
   /// Elements in the cells before cell i.
   uint64_t before(size_t i) const { return before_[i]; }
 
-  /// Splits the listed cells (indices, ascending) until they are single keys or, with `once`, 256-fold. One pass over the
-  /// population for each level of splitting.
+  /// Splits the listed cells (indices, ascending) until they are single keys or, with `once`, 256-fold. One
+  /// pass over the population for each level of splitting.
   void split(std::span<const size_t> cells, bool once = false);
 
   /// The key of each rank (1..elements).

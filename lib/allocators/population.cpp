@@ -10,7 +10,8 @@
 namespace jsq {
 
 void Summary::append(const Summary& next) {
-  if (first_nonfinite == UINT64_MAX && next.first_nonfinite != UINT64_MAX) first_nonfinite = elements + next.first_nonfinite;
+  if (first_nonfinite == UINT64_MAX && next.first_nonfinite != UINT64_MAX)
+    first_nonfinite = elements + next.first_nonfinite;
   elements += next.elements;
   zeros += next.zeros;
   nan += next.nan;
@@ -151,7 +152,8 @@ uint64_t Population::index_after_tie(uint32_t key, uint64_t quota) const {
         return;
       }
   });
-  if (index == UINT64_MAX) throw Error(Errc::internal, "fewer elements tie at an allocation's threshold than it counted");
+  if (index == UINT64_MAX)
+    throw Error(Errc::internal, "fewer elements tie at an allocation's threshold than it counted");
   return index;
 }
 

@@ -1,5 +1,5 @@
-// What an allocator may ask about magnitudes: the summary, exact histograms inside chosen bins, and the place of a tie.
-// A population is a tensor, a whole archive, or a sample of either; it is never sorted.
+// What an allocator may ask about magnitudes: the summary, exact histograms inside chosen bins, and the place
+// of a tie. A population is a tensor, a whole archive, or a sample of either; it is never sorted.
 #pragma once
 
 #include <cstdint>
@@ -20,9 +20,11 @@ class Population {
   /// The summary's, which a population may count no sooner than here.
   virtual const std::vector<uint64_t>& histogram() const { return summary().histogram; }
 
-  /// Calls visit(first_index, values) for consecutive stretches that cover the population, possibly from several threads
-  /// at once and in any order; no stretch crosses a tensor's border or a multiple of 65,536 within a tensor.
-  virtual void visit(const std::function<void(uint64_t first_index, std::span<const float> values)>& visitor) const = 0;
+  /// Calls visit(first_index, values) for consecutive stretches that cover the population, possibly from
+  /// several threads at once and in any order; no stretch crosses a tensor's border or a multiple of 65,536
+  /// within a tensor.
+  virtual void visit(
+      const std::function<void(uint64_t first_index, std::span<const float> values)>& visitor) const = 0;
 
   /// counts[256 i + c] = elements with a key in cell c of range i. One pass. Ranges are disjoint.
   virtual std::vector<uint64_t> refine(std::span<const cpu::KeyRange> ranges) const;
@@ -33,7 +35,8 @@ class Population {
   };
   /// Every key that occurs, ascending. Holds all keys in memory: for small populations.
   virtual std::vector<KeyCount> key_counts() const;
-  /// The index just behind the `quota`-th element (in index order) whose key is `key`.  \pre quota >= 1 such elements exist.
+  /// The index just behind the `quota`-th element (in index order) whose key is `key`.  \pre quota >= 1 such
+  /// elements exist.
   uint64_t index_after_tie(uint32_t key, uint64_t quota) const;
 
  protected:

@@ -1,6 +1,7 @@
-// Reallocation (JointSQ, section 3.3.2) as bit-neutral steps of the class counts, with adaptive R (Eqs. 15, 16).
-// Only for the paper's widths {0, 2, 4, 8}. Moves: A takes 8 bits down to 4 and buys a 4 and a 2; B takes a 4 down to 2
-// and buys a 2; A' and B' are their inverses. k = kept elements changes by exactly one with each.
+// Reallocation (JointSQ, section 3.3.2) as bit-neutral steps of the class counts, with adaptive R (Eqs. 15,
+// 16). Only for the paper's widths {0, 2, 4, 8}. Moves: A takes 8 bits down to 4 and buys a 4 and a 2; B
+// takes a 4 down to 2 and buys a 2; A' and B' are their inverses. k = kept elements changes by exactly one
+// with each.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -31,7 +32,8 @@ constexpr double profit[4] = {0, 15.0 / 16, 15.0 / 256, 255.0 / 65536};
 class Reallocator {
  public:
   Reallocator(const MagnitudeIndex& index, const WidthSet& widths, ClassCounts state)
-      : state_(std::move(state)), add_{EnergyOfRank(index), EnergyOfRank(index), EnergyOfRank(index), EnergyOfRank(index)},
+      : state_(std::move(state)),
+        add_{EnergyOfRank(index), EnergyOfRank(index), EnergyOfRank(index), EnergyOfRank(index)},
         drop_(add_) {
     for (const MagnitudeIndex::Cell& cell : index.cells()) total_ += double(cell.count) * cell.energy();
     noise_ = modelled_noise(widths, state_, index);
@@ -85,12 +87,13 @@ class Reallocator {
 
 }  // namespace
 
-ClassCounts reallocate(MagnitudeIndex& index, const WidthSet& widths, ClassCounts start, ReallocationKind kind,
-                       uint32_t rounds, std::vector<ReallocationStep>* log) {
+ClassCounts reallocate(MagnitudeIndex& index, const WidthSet& widths, ClassCounts start,
+                       ReallocationKind kind, uint32_t rounds, std::vector<ReallocationStep>* log) {
   if (widths.widths() != std::vector<uint32_t>{0, 2, 4, 8})
-    throw Error(Errc::usage, "reallocation is defined for the widths 0,2,4,8 only; use realloc=none with other widths");
-  // Small populations are indexed key by key and walked exactly; large ones with the histogram's 1/128 octave, far finer
-  // than a class.
+    throw Error(Errc::usage,
+                "reallocation is defined for the widths 0,2,4,8 only; use realloc=none with other widths");
+  // Small populations are indexed key by key and walked exactly; large ones with the histogram's 1/128
+  // octave, far finer than a class.
   const uint64_t bits = payload_bits_of(widths, start);
   if (bits == 0) return start;
   const ClassCounts first = start;
@@ -107,7 +110,8 @@ ClassCounts reallocate(MagnitudeIndex& index, const WidthSet& widths, ClassCount
     int direction = 1, failures = 0;
     for (uint32_t round = 0; round < rounds && step > 0; ++round) {
       const uint64_t k = state.kept();
-      const uint64_t target = direction > 0 ? std::min(most, k + step) : std::max(least, k > step ? k - step : 0);
+      const uint64_t target =
+          direction > 0 ? std::min(most, k + step) : std::max(least, k > step ? k - step : 0);
       const bool moved = target != k && state.move_towards(target);
       record();
       failures = moved ? 0 : failures + 1;
@@ -118,7 +122,8 @@ ClassCounts reallocate(MagnitudeIndex& index, const WidthSet& widths, ClassCount
       }
     }
   } else {
-    // R_i = R_{i-1} + delta (h'_i - h'_{i-1}), delta = R_0 / h'_0 so that relative changes match (the paper leaves it open).
+    // R_i = R_{i-1} + delta (h'_i - h'_{i-1}), delta = R_0 / h'_0 so that relative changes match (the paper
+    // leaves it open).
     const double r0 = 8.0 * double(state.kept()) / double(bits);
     const double delta = r0 / std::max(state.noise(), 1e-30);
     double r = r0, before = state.noise();

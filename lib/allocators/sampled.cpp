@@ -1,5 +1,6 @@
-// The published code's allocation, repaired: a threshold from a sample of the elements, then an exact trim. The code cuts the
-// surplus in index order, which starves a tensor's end; here the smallest magnitudes go first.
+// The published code's allocation, repaired: a threshold from a sample of the elements, then an exact trim.
+// The code cuts the surplus in index order, which starves a tensor's end; here the smallest magnitudes go
+// first.
 #include <algorithm>
 #include <cmath>
 #include <mutex>
@@ -18,9 +19,11 @@ std::vector<uint32_t> sample_keys(const Population& population, uint64_t stride,
   population.visit([&](uint64_t first, std::span<const float> values) {
     std::vector<uint32_t> found;
     for (uint64_t stratum = first / stride; stratum * stride < first + values.size(); ++stratum) {
-      const float u = element::uniform_of_word(element::random_word(seed, stratum, 0, element::RandomPurpose::sampling));
+      const float u =
+          element::uniform_of_word(element::random_word(seed, stratum, 0, element::RandomPurpose::sampling));
       const uint64_t at = stratum * stride + uint64_t(double(u) * double(stride));
-      if (at >= first && at < first + values.size()) found.push_back(element::magnitude_key(values[at - first]));
+      if (at >= first && at < first + values.size())
+        found.push_back(element::magnitude_key(values[at - first]));
     }
     const std::lock_guard lock(mutex);
     keys.insert(keys.end(), found.begin(), found.end());
@@ -31,8 +34,8 @@ std::vector<uint32_t> sample_keys(const Population& population, uint64_t stride,
 
 }  // namespace
 
-ClassCounts allocate_sampled(MagnitudeIndex& index, const WidthSet& widths, uint64_t payload_bits, double sample_ratio,
-                             uint64_t seed) {
+ClassCounts allocate_sampled(MagnitudeIndex& index, const WidthSet& widths, uint64_t payload_bits,
+                             double sample_ratio, uint64_t seed) {
   const uint64_t elements = index.elements();
   ClassCounts counts(widths.size(), 0);
   counts[0] = elements;
@@ -49,8 +52,10 @@ ClassCounts allocate_sampled(MagnitudeIndex& index, const WidthSet& widths, uint
   std::vector<Item> items;
   for (uint32_t key : keys)
     for (uint32_t j = 1; j < widths.size(); ++j)
-      items.push_back({widths.increment_profit(j) / widths.increment_bits(j) * energy_of_key(key), widths.increment_bits(j)});
-  std::stable_sort(items.begin(), items.end(), [](const Item& a, const Item& b) { return a.density > b.density; });
+      items.push_back({widths.increment_profit(j) / widths.increment_bits(j) * energy_of_key(key),
+                       widths.increment_bits(j)});
+  std::stable_sort(items.begin(), items.end(),
+                   [](const Item& a, const Item& b) { return a.density > b.density; });
   const double share = keys.empty() ? 0.0 : double(budget) * double(keys.size()) / double(elements);
   double spent = 0, lambda = 0;
   for (const Item& item : items) {
@@ -59,7 +64,8 @@ ClassCounts allocate_sampled(MagnitudeIndex& index, const WidthSet& widths, uint
     if (spent >= share) break;
   }
 
-  // Too high a threshold is lowered as the published code lowers it, by 0.8 in density, until the budget is covered.
+  // Too high a threshold is lowered as the published code lowers it, by 0.8 in density, until the budget is
+  // covered.
   ClassCounts selected = counts;
   for (int round = 0; round < 64; ++round, lambda *= 0.8) {
     std::vector<uint32_t> thresholds;
@@ -73,14 +79,17 @@ ClassCounts allocate_sampled(MagnitudeIndex& index, const WidthSet& widths, uint
   // Trim: the largest magnitudes keep the widths of the sampled thresholds, as many as the budget holds.
   const auto cost_of_first = [&](uint64_t rank) {
     uint64_t bits = 0;
-    for (uint32_t j = 1; j < widths.size(); ++j) bits += std::min(rank, selected[j]) * widths.increment_bits(j);
+    for (uint32_t j = 1; j < widths.size(); ++j)
+      bits += std::min(rank, selected[j]) * widths.increment_bits(j);
     return bits;
   };
   uint64_t low = 0, high = selected[1];
   while (low < high) {
     const uint64_t middle = low + (high - low + 1) / 2;
-    if (cost_of_first(middle) <= budget) low = middle;
-    else high = middle - 1;
+    if (cost_of_first(middle) <= budget)
+      low = middle;
+    else
+      high = middle - 1;
   }
   for (uint32_t j = 1; j < widths.size(); ++j) counts[j] = std::min(low, selected[j]);
   // Bits that are left are fewer than the next element wants: they buy first widths in order of magnitude.

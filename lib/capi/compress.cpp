@@ -43,8 +43,7 @@ InputDump device_input_of(const jsq_array* arrays, size_t count, const jsq_optio
                           const char* function) {
   InputDump input = input_of(arrays, count, options, function);
   std::vector<DeviceTensor> tensors;
-  for (size_t i = 0; i < count; ++i)
-    tensors.push_back({input.source->tensors()[i], arrays[i].data});
+  for (size_t i = 0; i < count; ++i) tensors.push_back({input.source->tensors()[i], arrays[i].data});
   require_backend("cuda");
   auto source = std::make_shared<DeviceSource>(std::move(tensors), input.source->dump());
   on_device([&] { cuda::wait_for(stream); });

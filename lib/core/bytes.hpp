@@ -1,6 +1,7 @@
 // ByteReader and ByteWriter: the only code of jsq that parses or builds untrusted bytes.
 // Little-endian fixed-width integers, canonical LEB128 integers (uvarint), length-prefixed strings.
-// Every read is bounds-checked; a length is checked against what is left and against a limit before it is used.
+// Every read is bounds-checked; a length is checked against what is left and against a limit before it is
+// used.
 #pragma once
 
 #include <bit>
@@ -39,7 +40,9 @@ class ByteWriter {
   }
 
   void raw(std::string_view bytes) { bytes_.append(bytes); }
-  void raw(std::span<const std::byte> bytes) { bytes_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size()); }
+  void raw(std::span<const std::byte> bytes) {
+    bytes_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  }
 
   size_t size() const { return bytes_.size(); }
   const std::string& bytes() const { return bytes_; }
@@ -57,7 +60,8 @@ class ByteWriter {
 
 class ByteReader {
  public:
-  /// `what` names the structure in error messages ("directory", "block 3 of 'conv1'"); it must outlive the reader.
+  /// `what` names the structure in error messages ("directory", "block 3 of 'conv1'"); it must outlive the
+  /// reader.
   ByteReader(std::string_view bytes, std::string_view what) : bytes_(bytes), what_(what) {}
 
   uint8_t u8() { return fixed<uint8_t>("a byte"); }
@@ -113,7 +117,8 @@ class ByteReader {
 
   /// Throws Error damaged, naming the structure and the offset in it.
   [[noreturn]] void damaged(const std::string& found) const {
-    throw Error(Errc::damaged, std::string(what_) + " is damaged at offset " + std::to_string(at_) + ": " + found);
+    throw Error(Errc::damaged,
+                std::string(what_) + " is damaged at offset " + std::to_string(at_) + ": " + found);
   }
 
  private:

@@ -32,7 +32,8 @@ Distortion distortion(std::span<const float> original, std::span<const float> de
   constexpr size_t chunk = 65536, lanes = 16;
   for (size_t at = 0; at < original.size(); at += chunk) {
     const size_t n = std::min(chunk, original.size() - at);
-    double energy[lanes] = {}, error[lanes] = {}, dot[lanes] = {}, decoded_energy[lanes] = {}, sum[lanes] = {}, max[lanes] = {};
+    double energy[lanes] = {}, error[lanes] = {}, dot[lanes] = {}, decoded_energy[lanes] = {},
+           sum[lanes] = {}, max[lanes] = {};
     for (size_t i = 0; i < n; ++i) {
       const double g = original[at + i], h = decoded[at + i], e = h - g;
       const size_t l = i % lanes;
@@ -57,7 +58,9 @@ Distortion distortion(std::span<const float> original, std::span<const float> de
   return total;
 }
 
-double CompressReport::file_ratio() const noexcept { return file_bytes ? double(input_bytes) / double(file_bytes) : 0.0; }
+double CompressReport::file_ratio() const noexcept {
+  return file_bytes ? double(input_bytes) / double(file_bytes) : 0.0;
+}
 
 double CompressReport::payload_ratio() const noexcept {
   uint64_t bits = 0;
@@ -65,7 +68,9 @@ double CompressReport::payload_ratio() const noexcept {
   return bits ? 8.0 * double(input_bytes) / double(bits) : HUGE_VAL;
 }
 
-double CompressReport::bits_per_element() const noexcept { return elements ? 8.0 * double(file_bytes) / double(elements) : 0.0; }
+double CompressReport::bits_per_element() const noexcept {
+  return elements ? 8.0 * double(file_bytes) / double(elements) : 0.0;
+}
 
 double CompressReport::hprime() const noexcept {
   std::vector<double> energy(pools.size());

@@ -85,9 +85,10 @@ TensorPool::TaskSums TensorPool::summarise_tasks_on_device() {
     std::vector<cuda::PoolValues::Tensor> tensors;
     for (const PoolTensor& tensor : tensors_)
       tensors.push_back({tensor.info->elements(), tensor.number, stored_float(tensor.info->dtype)});
-    device_ = cuda::make_pool_values(std::move(tensors), [this](size_t t, uint64_t first, size_t count, std::vector<float>& scratch) {
-      return read(t, first, count, scratch);
-    });
+    device_ = cuda::make_pool_values(
+        std::move(tensors), [this](size_t t, uint64_t first, size_t count, std::vector<float>& scratch) {
+          return read(t, first, count, scratch);
+        });
     for (size_t t = 0; t < tensors_.size(); ++t) {
       const auto* there = dynamic_cast<const DeviceSource*>(tensors_[t].source);
       if (there != nullptr && !tensors_[t].drop_nonfinite && tensors_[t].info->elements() > 0)
@@ -127,7 +128,8 @@ std::map<uint64_t, uint64_t> TensorPool::stretches_with(uint32_t key) const {
   std::map<uint64_t, uint64_t> stretches;
   size_t next = 0;
   for (const Stretch& stretch : stretches_of(tensors_, cpu::sum_chunk))
-    if (const uint32_t count = equal[next++]) stretches[tensors_[stretch.tensor].first + stretch.first] = count;
+    if (const uint32_t count = equal[next++])
+      stretches[tensors_[stretch.tensor].first + stretch.first] = count;
   return stretches;
 }
 
@@ -148,7 +150,8 @@ std::vector<double> TensorPool::squares_about(std::span<const double> centres) c
   return totals;
 }
 
-TensorPool::TensorPool(std::vector<PoolTensor> tensors, HistogramPass pass, bool on_device_wanted) : tensors_(std::move(tensors)) {
+TensorPool::TensorPool(std::vector<PoolTensor> tensors, HistogramPass pass, bool on_device_wanted)
+    : tensors_(std::move(tensors)) {
   uint64_t first = 0;
   for (PoolTensor& tensor : tensors_) {
     tensor.first = first;
@@ -190,7 +193,8 @@ TensorPool::TensorPool(std::vector<PoolTensor> tensors, HistogramPass pass, bool
   summary_.elements = first;
 }
 
-TensorPool::TensorPool(const TensorInfo& info, std::span<const float> values) : TensorPool(source_of(info, values), info) {}
+TensorPool::TensorPool(const TensorInfo& info, std::span<const float> values)
+    : TensorPool(source_of(info, values), info) {}
 
 TensorPool::TensorPool(std::shared_ptr<const GradientSource> source, const TensorInfo& info)
     : TensorPool({PoolTensor{.source = source.get(), .info = &info}}) {
@@ -212,7 +216,8 @@ const std::vector<uint64_t>& TensorPool::histogram() const {
   return histogram_;
 }
 
-std::span<const float> TensorPool::read(size_t t, uint64_t first, size_t count, std::vector<float>& scratch) const {
+std::span<const float> TensorPool::read(size_t t, uint64_t first, size_t count,
+                                        std::vector<float>& scratch) const {
   const PoolTensor& tensor = tensors_[t];
   const std::span<const float> values = tensor.source->read(tensor.tensor, first, count, scratch);
   if (!tensor.drop_nonfinite) return values;
@@ -230,7 +235,8 @@ void TensorPool::visit(const std::function<void(uint64_t, std::span<const float>
   tbb::parallel_for(size_t(0), stretches.size(), [&](size_t i) {
     static thread_local std::vector<float> scratch;
     const Stretch& stretch = stretches[i];
-    visitor(tensors_[stretch.tensor].first + stretch.first, read(stretch.tensor, stretch.first, stretch.count, scratch));
+    visitor(tensors_[stretch.tensor].first + stretch.first,
+            read(stretch.tensor, stretch.first, stretch.count, scratch));
   });
 }
 

@@ -18,32 +18,35 @@ namespace jsq {
 /// One tensor of a pool.
 struct PoolTensor {
   const GradientSource* source = nullptr;
-  size_t tensor = 0;           ///< index in the source
+  size_t tensor = 0;  ///< index in the source
   const TensorInfo* info = nullptr;
-  uint32_t number = 0;         ///< index in the archive: the tensor number of random streams
-  uint64_t first = 0;          ///< pool index of its first element
-  bool drop_nonfinite = false; ///< non-finite elements read as zero
-  std::span<const std::vector<uint64_t>> layers = {};  ///< shapes of what a flat vector joins, in order; empty where not known
+  uint32_t number = 0;          ///< index in the archive: the tensor number of random streams
+  uint64_t first = 0;           ///< pool index of its first element
+  bool drop_nonfinite = false;  ///< non-finite elements read as zero
+  std::span<const std::vector<uint64_t>> layers =
+      {};  ///< shapes of what a flat vector joins, in order; empty where not known
 };
 
 /// What the summary pass learns of one tensor.
 struct TensorStatistics {
   uint64_t nan = 0, positive_infinite = 0, negative_infinite = 0;
-  uint64_t first_nonfinite = UINT64_MAX;  ///< storage index
+  uint64_t first_nonfinite = UINT64_MAX;    ///< storage index
   double energy = 0, sum = 0, sum_abs = 0;  ///< of finite elements; sums of chunks, left to right
   uint32_t max_key = 0;                     ///< of finite elements
   uint64_t nonfinite() const { return nan + positive_infinite + negative_infinite; }
 };
 
-/// When a pool counts the histogram of its magnitudes: with the rest of its summary, which then takes half as long again,
-/// or in a pass of its own when someone asks, so not at all for methods that rank nothing.
+/// When a pool counts the histogram of its magnitudes: with the rest of its summary, which then takes half as
+/// long again, or in a pass of its own when someone asks, so not at all for methods that rank nothing.
 enum class HistogramPass : uint8_t { with_summary, when_asked };
 
 class TensorPool final : public Population {
  public:
   /// Takes the tensors in order, fills `first`, and makes the summary in one parallel pass.
-  /// With `on_device` every pass runs on the CUDA device, the histogram with the summary.  \throws Error backend_unavailable.
-  explicit TensorPool(std::vector<PoolTensor> tensors, HistogramPass pass = HistogramPass::with_summary, bool on_device = false);
+  /// With `on_device` every pass runs on the CUDA device, the histogram with the summary.  \throws Error
+  /// backend_unavailable.
+  explicit TensorPool(std::vector<PoolTensor> tensors, HistogramPass pass = HistogramPass::with_summary,
+                      bool on_device = false);
   /// One tensor in memory, which must outlive the pool.
   TensorPool(const TensorInfo& info, std::span<const float> values);
   TensorPool(const TensorPool&) = delete;
@@ -86,8 +89,8 @@ class TensorPool final : public Population {
   std::unique_ptr<cuda::PoolValues> device_;
 };
 
-/// A deterministic sample of a pool in memory: stretches of 8,192 elements at even distances, at least `elements` of them
-/// (the whole pool when it is smaller).
+/// A deterministic sample of a pool in memory: stretches of 8,192 elements at even distances, at least
+/// `elements` of them (the whole pool when it is smaller).
 struct PoolSample {
   std::vector<float> values;
   double scale = 1;  ///< pool elements / sample elements

@@ -9,7 +9,9 @@
 
 namespace jsq {
 
-void MemorySink::write(std::span<const std::byte> data) { bytes.append(reinterpret_cast<const char*>(data.data()), data.size()); }
+void MemorySink::write(std::span<const std::byte> data) {
+  bytes.append(reinterpret_cast<const char*>(data.data()), data.size());
+}
 
 void FileSink::write(std::span<const std::byte> data) {
   size_t done = 0;

@@ -10,8 +10,8 @@ namespace jsq {
 namespace {
 
 [[noreturn]] void failed(const char* what) {
-  throw Error(Errc::write_failed, std::string("temporary file for compressed blocks: ") + what + ": " + std::strerror(errno) +
-                                      "; free space in the folder that TMPDIR names");
+  throw Error(Errc::write_failed, std::string("temporary file for compressed blocks: ") + what + ": " +
+                                      std::strerror(errno) + "; free space in the folder that TMPDIR names");
 }
 
 }  // namespace
@@ -59,7 +59,8 @@ void Spool::copy_to(ByteSink& out) {
   if (std::fflush(file_.get()) != 0 || std::fseek(file_.get(), 0, SEEK_SET) != 0) failed("cannot read back");
   std::vector<char> buffer(size_t(1) << 20);
   for (uint64_t left = size_ - memory_.size(); left > 0;) {
-    const size_t n = std::fread(buffer.data(), 1, size_t(std::min<uint64_t>(left, buffer.size())), file_.get());
+    const size_t n =
+        std::fread(buffer.data(), 1, size_t(std::min<uint64_t>(left, buffer.size())), file_.get());
     if (n == 0) failed("cannot read back");
     out.write(std::as_bytes(std::span(buffer.data(), n)));
     left -= n;

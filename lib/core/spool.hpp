@@ -1,4 +1,5 @@
-// A place for compressed bytes until their total is known: memory first, an unnamed temporary file beyond a limit.
+// A place for compressed bytes until their total is known: memory first, an unnamed temporary file beyond a
+// limit.
 #pragma once
 
 #include <cstdint>

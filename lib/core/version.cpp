@@ -3,6 +3,8 @@
 
 namespace jsq {
 
-const char* version() noexcept { return JSQ_VERSION; }
+const char* version() noexcept {
+  return JSQ_VERSION;
+}
 
 }  // namespace jsq

@@ -9,8 +9,8 @@
 // Mi numbers; otherwise it holds both). In later steps it holds both factors, though workers would send one:
 // the nominal bits count that one, the file all that is in it.
 #include "lib/collectives/dense.hpp"
-#include "lib/methods/low_rank_endpoint.hpp"
 #include "lib/methods/low_rank.hpp"
+#include "lib/methods/low_rank_endpoint.hpp"
 #include "lib/methods/options.hpp"
 
 namespace jsq {

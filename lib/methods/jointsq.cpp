@@ -1,8 +1,8 @@
 // JointSQ (Xie et al., CVPR 2024): sparsification and quantization chosen together. Composition:
 //   allocator (exact | literal | sampled, then reallocation)  x  class quantizer (cell | mid | offmag | sym)
 //   x  class-block packers (map: raw | bitmap | rice | entropy; values: planes | entropy).
-// This file holds the definition and the search for the payload budget that meets a byte or error target; what the noun
-// modules do is not repeated here.
+// This file holds the definition and the search for the payload budget that meets a byte or error target;
+// what the noun modules do is not repeated here.
 #include <fmt/format.h>
 #include <tbb/enumerable_thread_specific.h>
 #include <tbb/parallel_for.h>
@@ -28,14 +28,19 @@ namespace {
 using element::ClassQuantizer;
 
 constexpr MethodOption options[] = {
-    {"alloc", "exact|literal|sampled", "exact", "allocator: the optimum, the paper's text, or a sampled threshold trimmed by magnitude"},
-    {"realloc", "none|paper|hill", "none", "reallocation after it: the paper's adaptive R, or a hill climb (widths 0248 only)"},
+    {"alloc", "exact|literal|sampled", "exact",
+     "allocator: the optimum, the paper's text, or a sampled threshold trimmed by magnitude"},
+    {"realloc", "none|paper|hill", "none",
+     "reallocation after it: the paper's adaptive R, or a hill climb (widths 0248 only)"},
     {"rounds", "0..1000", "10", "rounds of reallocation at most (the paper's T)"},
-    {"quant", "cell|mid|offmag|sym", "cell", "quantizer inside a class: cell has the least error, the others are unbiased on kept elements"},
+    {"quant", "cell|mid|offmag|sym", "cell",
+     "quantizer inside a class: cell has the least error, the others are unbiased on kept elements"},
     {"widths", "ascending digits 0..8", "0248", "the set B of widths in bits"},
     {"map", "auto|raw|bitmap|rice|entropy", "auto", "class map packer; auto takes the smallest"},
-    {"values", "auto|planes|entropy", "auto", "value packer: fixed-width planes, or magnitude indices entropy-coded where it pays"},
-    {"aware", "auto|0..64", "auto", "map bits charged to an element's first width (index-aware densities); auto tries several"},
+    {"values", "auto|planes|entropy", "auto",
+     "value packer: fixed-width planes, or magnitude indices entropy-coded where it pays"},
+    {"aware", "auto|0..64", "auto",
+     "map bits charged to an element's first width (index-aware densities); auto tries several"},
     {"sample", "0.0001..1", "0.01", "share of the elements that alloc=sampled looks at"},
 };
 
@@ -53,17 +58,22 @@ constexpr std::pair<std::string_view, ClassQuantizer> quantizers[] = {{"cell", C
                                                                       {"mid", ClassQuantizer::mid},
                                                                       {"offmag", ClassQuantizer::offmag},
                                                                       {"sym", ClassQuantizer::sym}};
-constexpr std::pair<std::string_view, MapPacker> map_packers[] = {
-    {"raw", MapPacker::raw}, {"bitmap", MapPacker::bitmap}, {"rice", MapPacker::rice}, {"entropy", MapPacker::entropy}};
+constexpr std::pair<std::string_view, MapPacker> map_packers[] = {{"raw", MapPacker::raw},
+                                                                  {"bitmap", MapPacker::bitmap},
+                                                                  {"rice", MapPacker::rice},
+                                                                  {"entropy", MapPacker::entropy}};
 
 Options parse_options(const MethodSpec& spec, const EncoderContext& context) {
   Options parsed;
   const OptionReader read(spec);
   const auto value = [&](std::string_view key) { return spec.option(key); };
-  parsed.allocation.allocator = read.choice<AllocatorKind>(
-      "alloc", {{"exact", AllocatorKind::exact}, {"literal", AllocatorKind::literal}, {"sampled", AllocatorKind::sampled}});
-  parsed.allocation.reallocation = read.choice<ReallocationKind>(
-      "realloc", {{"none", ReallocationKind::none}, {"paper", ReallocationKind::paper}, {"hill", ReallocationKind::hill}});
+  parsed.allocation.allocator = read.choice<AllocatorKind>("alloc", {{"exact", AllocatorKind::exact},
+                                                                     {"literal", AllocatorKind::literal},
+                                                                     {"sampled", AllocatorKind::sampled}});
+  parsed.allocation.reallocation =
+      read.choice<ReallocationKind>("realloc", {{"none", ReallocationKind::none},
+                                                {"paper", ReallocationKind::paper},
+                                                {"hill", ReallocationKind::hill}});
   parsed.allocation.rounds = uint32_t(read.integer("rounds", 0, 1000));
   parsed.allocation.sample_ratio = read.number("sample", 0.0001, 1, "a share of 0.0001..1");
   parsed.allocation.seed = context.stream;
@@ -79,14 +89,16 @@ Options parse_options(const MethodSpec& spec, const EncoderContext& context) {
   if (parsed.quantizer == ClassQuantizer::sym && has_width_1)
     read.bad("quant", "a quantizer other than sym with width 1, since sym's only 1-bit level is zero");
   if (parsed.quantizer == ClassQuantizer::cell && context.rounding == Rounding::stochastic)
-    throw Error(Errc::usage, "jointsq: quant=cell is deterministic; for stochastic rounding use quant=mid, offmag or sym");
+    throw Error(Errc::usage,
+                "jointsq: quant=cell is deterministic; for stochastic rounding use quant=mid, offmag or sym");
   parsed.stochastic = parsed.quantizer != ClassQuantizer::cell && context.rounding != Rounding::nearest;
 
   if (value("map") != "auto") parsed.map = read.choice("map", map_packers);
   if (parsed.map && (*parsed.map == MapPacker::bitmap || *parsed.map == MapPacker::rice) && widths[0] != 0)
     read.bad("map", "raw or entropy when no width is 0");
   const std::string_view values = value("values");
-  if (values != "auto" && values != "planes" && values != "entropy") read.bad("values", "auto, planes or entropy");
+  if (values != "auto" && values != "planes" && values != "entropy")
+    read.bad("values", "auto, planes or entropy");
   parsed.values_coded = values != "planes";
   if (value("aware") == "auto") {
     parsed.extra_bits = {0, 3, 8, 20};
@@ -104,9 +116,12 @@ struct StoredParameters {
   uint8_t provenance = 0;  // allocator, reallocation << 4
 };
 
-bool scale_has_low(ClassQuantizer quantizer) { return quantizer == ClassQuantizer::cell || quantizer == ClassQuantizer::offmag; }
+bool scale_has_low(ClassQuantizer quantizer) {
+  return quantizer == ClassQuantizer::cell || quantizer == ClassQuantizer::offmag;
+}
 
-std::string write_parameters(const StoredParameters& stored, const std::array<bool, element::max_classes>& present) {
+std::string write_parameters(const StoredParameters& stored,
+                             const std::array<bool, element::max_classes>& present) {
   const ClassCoder& coder = stored.coder;
   ByteWriter out;
   uint16_t width_mask = 0, present_mask = 0;
@@ -135,8 +150,8 @@ std::string write_parameters(const StoredParameters& stored, const std::array<bo
 }
 
 /// Bytes that write_parameters() gives.
-size_t size_of_parameters(const element::ClassPlan& plan, const std::array<bool, element::max_classes>& present,
-                          const EntropyModel& model) {
+size_t size_of_parameters(const element::ClassPlan& plan,
+                          const std::array<bool, element::max_classes>& present, const EntropyModel& model) {
   size_t numbers = 0;
   for (uint32_t j = 0; j < plan.classes; ++j)
     if (present[j] && plan.width[j] > 0) numbers += scale_has_low(plan.quantizer) ? 2 : 1;
@@ -160,11 +175,13 @@ StoredParameters read_parameters(std::string_view bytes, std::string_view what) 
   if ((quantizer & 15) > 3 || quantizer > 31) in.damaged("unknown quantizer " + std::to_string(quantizer));
   coder.plan.quantizer = ClassQuantizer(quantizer & 15);
   coder.plan.stochastic = quantizer & 16;
-  if (coder.plan.quantizer == ClassQuantizer::sym && (width_mask & 2)) in.damaged("width 1 with quantizer sym");
+  if (coder.plan.quantizer == ClassQuantizer::sym && (width_mask & 2))
+    in.damaged("width 1 with quantizer sym");
   const uint8_t map = in.u8();
   if ((map & 15) > 3 || map >> 4 > 4) in.damaged("unknown class map packer " + std::to_string(map));
   coder.map = MapPacker(map & 15);
-  if ((coder.map == MapPacker::bitmap || coder.map == MapPacker::rice) && (stored.widths[0] != 0 || stored.widths.size() < 2))
+  if ((coder.map == MapPacker::bitmap || coder.map == MapPacker::rice) &&
+      (stored.widths[0] != 0 || stored.widths.size() < 2))
     in.damaged("a map of kept elements without a class of width 0 beside another");
   coder.lanes = 1u << (map >> 4);
   coder.model.classes = coder.plan.classes;
@@ -172,10 +189,12 @@ StoredParameters read_parameters(std::string_view bytes, std::string_view what) 
   coder.model.magnitudes_coded = in.u8();
   coder.model.magnitudes_by_activity = in.u8();
   const uint32_t classes_with_codes = (1u << (coder.plan.classes - 1)) - 1;
-  if ((coder.model.magnitudes_coded & ~classes_with_codes) || (coder.model.magnitudes_by_activity & ~coder.model.magnitudes_coded))
+  if ((coder.model.magnitudes_coded & ~classes_with_codes) ||
+      (coder.model.magnitudes_by_activity & ~coder.model.magnitudes_coded))
     in.damaged("entropy-coded magnitudes of a class that does not exist");
   for (uint32_t j = 1; j < coder.plan.classes; ++j)
-    if ((coder.model.magnitudes_coded >> (j - 1) & 1) && element::coded_magnitude_bits(coder.plan.width[j]) == 0)
+    if ((coder.model.magnitudes_coded >> (j - 1) & 1) &&
+        element::coded_magnitude_bits(coder.plan.width[j]) == 0)
       in.damaged("entropy-coded magnitudes of a class that has none");
   stored.provenance = in.u8();
   if ((stored.provenance & 15) > 2 || stored.provenance >> 4 > 2) in.damaged("unknown allocator");
@@ -186,13 +205,16 @@ StoredParameters read_parameters(std::string_view bytes, std::string_view what) 
     if ((present >> j & 1) && coder.plan.width[j] > 0) {
       if (scale_has_low(coder.plan.quantizer)) low = in.f32();
       high = in.f32();
-      if (!(low >= 0 && high >= low && std::isfinite(high))) in.damaged("impossible magnitude range of a class");
+      if (!(low >= 0 && high >= low && std::isfinite(high)))
+        in.damaged("impossible magnitude range of a class");
     }
-    if (coder.plan.width[j] > 0) coder.plan.scale[j] = element::make_class_scale(coder.plan.quantizer, coder.plan.width[j], low, high);
+    if (coder.plan.width[j] > 0)
+      coder.plan.scale[j] = element::make_class_scale(coder.plan.quantizer, coder.plan.width[j], low, high);
   }
   const std::string_view tables = in.raw(in.remaining());
   cpu::BitReader bits(tables);
-  if (!coder.model.read(bits) || !bits.align() || bits.consumed() != tables.size()) in.damaged("impossible entropy tables");
+  if (!coder.model.read(bits) || !bits.align() || bits.consumed() != tables.size())
+    in.damaged("impossible entropy tables");
   return stored;
 }
 
@@ -205,7 +227,8 @@ struct Evaluation {
   std::array<bool, element::max_classes> present{};
   // Apart, since evaluations are moved about.
   std::unique_ptr<ClassTally> tally = std::make_unique<ClassTally>();
-  std::unique_ptr<EntropyCounts> chances;  ///< what the tally counts of symbols that were given a chance, not met
+  std::unique_ptr<EntropyCounts>
+      chances;  ///< what the tally counts of symbols that were given a chance, not met
   BlockSums sums;
   std::vector<ReallocationStep> log;
   double map_bits = 0, value_bits = 0;
@@ -215,9 +238,11 @@ struct Evaluation {
 /// The pool's blocks from the device.
 class JointSqDeviceBlocks final : public DeviceBlocks {
  public:
-  JointSqDeviceBlocks(cuda::PoolValues& values, const ClassCoder& coder, const std::vector<cuda::BlockRange>& blocks)
+  JointSqDeviceBlocks(cuda::PoolValues& values, const ClassCoder& coder,
+                      const std::vector<cuda::BlockRange>& blocks)
       : plan_(coder.plan),
-        coded_(on_device([&] { return values.encode(device_composition(coder), coder.symbols(), blocks); })) {}
+        coded_(on_device([&] { return values.encode(device_composition(coder), coder.symbols(), blocks); })) {
+  }
   void next(std::string& out, BlockSums& sums) override {
     cuda::ClassSums found;
     out.append(on_device([&] { return coded_->next(found); }));
@@ -232,11 +257,11 @@ class JointSqDeviceBlocks final : public DeviceBlocks {
 class JointSqEncoder final : public MethodEncoder {
  public:
   JointSqEncoder(const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
-      : pool_(pool), options_(parse_options(spec, context)), seed_(context.stream),
-        index_(pool) {}
+      : pool_(pool), options_(parse_options(spec, context)), seed_(context.stream), index_(pool) {}
 
   void aim_native() override {
-    throw Error(Errc::usage, "jointsq has no size of its own: give a target, such as ratio=32, bpw=1 or nmse=1e-3");
+    throw Error(Errc::usage,
+                "jointsq has no size of its own: give a target, such as ratio=32, bpw=1 or nmse=1e-3");
   }
 
   uint64_t aim_bytes(uint64_t body_bytes) override {
@@ -246,16 +271,18 @@ class JointSqEncoder final : public MethodEncoder {
     // The best charge q at this size, on the sample; later aims at nearly the same size keep it.
     if (!sample_choice_ || std::abs(wanted - aimed_) > 0.05 * aimed_) {
       std::optional<Evaluation> best;
-      // The error on the sample is that of drawn roundings for some quantizers, so one charge that is no better than the
-      // one before may be chance: two in a row end the search.
+      // The error on the sample is that of drawn roundings for some quantizers, so one charge that is no
+      // better than the one before may be chance: two in a row end the search.
       const bool whole = elements_of(true) == elements_of(false);  // small: every charge is looked at closely
       const int most_no_better = options_.stochastic || whole ? 2 : 1;
       int no_better = 0;
-      bool falls = seeks_least_error();  // whether less payload than fits has less error, as the charge before found
+      bool falls =
+          seeks_least_error();  // whether less payload than fits has less error, as the charge before found
       // Of large pools less than half of the bytes are payload, nearly always.
       const uint64_t first_guess = whole ? 0 : uint64_t(0.4 * 8 * wanted / sample_->drawn.scale);
       for (double extra : options_.extra_bits) {
-        Evaluation e = largest_within(true, extra, wanted, 0.005, bytes, best ? best->payload_bits : first_guess);
+        Evaluation e =
+            largest_within(true, extra, wanted, 0.005, bytes, best ? best->payload_bits : first_guess);
         if (falls || (whole && seeks_least_error())) {
           const uint64_t fullest = e.payload_bits;
           e = least_error_below(std::move(e), 0.85, true, wanted);
@@ -278,7 +305,8 @@ class JointSqEncoder final : public MethodEncoder {
     }
     aimed_ = wanted;
     const auto scaled = uint64_t(double(sample_choice_->payload_bits) * sample_->drawn.scale);
-    const uint64_t guess = chosen_ ? uint64_t(double(chosen_->payload_bits) * wanted / chosen_->expected_bytes) : scaled;
+    const uint64_t guess =
+        chosen_ ? uint64_t(double(chosen_->payload_bits) * wanted / chosen_->expected_bytes) : scaled;
     if (below_budget_) {
       // More bits would add error here: the best allocation that fits is not the fullest.
       by_threshold_ = false;
@@ -292,11 +320,13 @@ class JointSqEncoder final : public MethodEncoder {
     }
     by_threshold_ = !small() && options_.allocation.allocator == AllocatorKind::exact &&
                     options_.allocation.reallocation == ReallocationKind::none;
-    chosen_ = largest_within(false, sample_choice_->extra_bits, wanted, small() ? 0.0005 : 0.0055, bytes, guess, by_threshold_ ? 5 : 40);
+    chosen_ = largest_within(false, sample_choice_->extra_bits, wanted, small() ? 0.0005 : 0.0055, bytes,
+                             guess, by_threshold_ ? 5 : 40);
     if (by_threshold_ && (chosen_->expected_bytes < 0.985 * wanted || chosen_->expected_bytes > wanted)) {
       // Thresholds alone cannot split the ties of this population: count elements instead.
       by_threshold_ = false;
-      chosen_ = largest_within(false, sample_choice_->extra_bits, wanted, 0.004, bytes, chosen_->payload_bits);
+      chosen_ =
+          largest_within(false, sample_choice_->extra_bits, wanted, 0.004, bytes, chosen_->payload_bits);
     }
     if (sample_misleads()) {
       by_threshold_ = false;
@@ -313,7 +343,8 @@ class JointSqEncoder final : public MethodEncoder {
   void aim_payload_bits(uint64_t payload_bits) override {
     if (payload_bits < least_bits(false))
       throw Error(Errc::unreachable_target,
-                  fmt::format("a payload of {} bits is below the {} bits that width {} takes for {} elements; add width 0 or allow more",
+                  fmt::format("a payload of {} bits is below the {} bits that width {} takes for {} "
+                              "elements; add width 0 or allow more",
                               payload_bits, least_bits(false), options_.widths[0], pool_.summary().elements));
     set_block_size(double(payload_bits) / 8);
     by_threshold_ = false;
@@ -332,17 +363,21 @@ class JointSqEncoder final : public MethodEncoder {
       double energy = 0;
       for (double class_energy : e.sums.class_energy) energy += class_energy;
       switch (target.kind) {
-        case TargetKind::maxabs: return double(e.sums.max_error);
-        case TargetKind::hprime: return noise_of(*e.tally, e.sums).per_element;
-        default: return energy > 0 ? e.sums.squared_error / energy : (e.sums.squared_error > 0 ? HUGE_VAL : 0.0);
+        case TargetKind::maxabs:
+          return double(e.sums.max_error);
+        case TargetKind::hprime:
+          return noise_of(*e.tally, e.sums).per_element;
+        default:
+          return energy > 0 ? e.sums.squared_error / energy : (e.sums.squared_error > 0 ? HUGE_VAL : 0.0);
       }
     };
     // The sample tells which charges q meet the target, in how few bytes, and about how many bits that takes.
     std::vector<Evaluation> candidates;
     for (double extra : options_.extra_bits) {
-      const uint64_t most = target.kind == TargetKind::hprime
-                                ? most_bits(true)
-                                : least_error_below(evaluate(true, most_bits(true), extra), 0.95).payload_bits;
+      const uint64_t most =
+          target.kind == TargetKind::hprime
+              ? most_bits(true)
+              : least_error_below(evaluate(true, most_bits(true), extra), 0.95).payload_bits;
       candidates.push_back(smallest_within(true, extra, target.value, metric, least_bits(true), most));
     }
     const auto rank = [&](const Evaluation& e) {
@@ -362,8 +397,9 @@ class JointSqEncoder final : public MethodEncoder {
       if (metric(*chosen_) <= target.value) break;
     }
     if (metric(*chosen_) > target.value)
-      throw UnreachableTarget::below(metric(*chosen_), target,
-                                     fmt::format("jointsq with widths up to {} bits", options_.widths.widest()));
+      throw UnreachableTarget::below(
+          metric(*chosen_), target,
+          fmt::format("jointsq with widths up to {} bits", options_.widths.widest()));
     const double extra = chosen_->extra_bits;
     set_block_size(chosen_->expected_bytes);
     chosen_ = evaluate(false, chosen_->payload_bits, extra);
@@ -396,8 +432,9 @@ class JointSqEncoder final : public MethodEncoder {
     uint64_t kept = 0;
     for (uint64_t members : report.members) kept += members;
     report.members[0] += pool_.summary().elements - kept;
-    report.noise = noise_of_classes(options_.widths, report.members,
-                                    std::vector<double>(total.class_energy.begin(), total.class_energy.begin() + classes));
+    report.noise = noise_of_classes(
+        options_.widths, report.members,
+        std::vector<double>(total.class_energy.begin(), total.class_energy.begin() + classes));
     if (dropped_) {
       // Everything decodes to zero, whatever the narrowest width is.
       report.payload_bits = 0;
@@ -416,19 +453,23 @@ class JointSqEncoder final : public MethodEncoder {
 
  private:
   static constexpr size_t sample_elements = 1u << 16;
-  static constexpr size_t own_sample_elements = 1u << 17;                    ///< pools up to this size are their own sample
-  static constexpr size_t whole_elements = MagnitudeIndex::sorted_elements;  ///< pools up to this size are tallied in full
+  static constexpr size_t own_sample_elements = 1u << 17;  ///< pools up to this size are their own sample
+  static constexpr size_t whole_elements =
+      MagnitudeIndex::sorted_elements;  ///< pools up to this size are tallied in full
   static constexpr size_t sample_block = 1u << 16;
 
-  static constexpr uint64_t plenty = uint64_t(1) << 21, most_counted = 8 * plenty;  ///< elements of a pool that are tallied, counted
+  static constexpr uint64_t plenty = uint64_t(1) << 21,
+                            most_counted = 8 * plenty;  ///< elements of a pool that are tallied, counted
 
-  /// Ranges that are counted of a large pool, whatever its blocks are: short where all are read anyway, so that those of
-  /// which the magnitudes are tallied come from every layer.
+  /// Ranges that are counted of a large pool, whatever its blocks are: short where all are read anyway, so
+  /// that those of which the magnitudes are tallied come from every layer.
   uint8_t range_log2() const { return pool_.summary().elements < most_counted ? 13 : 16; }
 
   bool small() const { return pool_.summary().elements <= whole_elements; }
 
-  uint64_t elements_of(bool on_sample) const { return on_sample ? sample_->drawn.values.size() : pool_.summary().elements; }
+  uint64_t elements_of(bool on_sample) const {
+    return on_sample ? sample_->drawn.values.size() : pool_.summary().elements;
+  }
   uint64_t most_bits(bool on_sample) const { return elements_of(on_sample) * options_.widths.widest(); }
   uint64_t least_bits(bool on_sample) const { return elements_of(on_sample) * options_.widths[0]; }
 
@@ -454,10 +495,13 @@ class JointSqEncoder final : public MethodEncoder {
   void draw_sample(double bytes_per_element) {
     if (sample_) return;
     const bool own = pool_.summary().elements <= own_sample_elements, half = bytes_per_element >= 1.0 / 32;
-    sample_ = std::make_unique<Sample>(pool_, own ? own_sample_elements : half ? sample_elements / 2 : sample_elements);
+    sample_ = std::make_unique<Sample>(pool_, own    ? own_sample_elements
+                                              : half ? sample_elements / 2
+                                                     : sample_elements);
   }
 
-  /// Blocks of 65,536 elements, or more at high ratios so that a block holds at least 16 KiB of code; at most 2^20.
+  /// Blocks of 65,536 elements, or more at high ratios so that a block holds at least 16 KiB of code; at most
+  /// 2^20.
   void set_block_size(double body_bytes) {
     const double bytes_per_element = body_bytes / double(std::max<uint64_t>(1, pool_.summary().elements));
     draw_sample(bytes_per_element);
@@ -471,8 +515,9 @@ class JointSqEncoder final : public MethodEncoder {
 
   NoiseReport noise_of(const ClassTally& tally, const BlockSums& sums) const {
     const uint32_t classes = options_.widths.size();
-    return noise_of_classes(options_.widths, std::vector<uint64_t>(tally.members.begin(), tally.members.begin() + classes),
-                            std::vector<double>(sums.class_energy.begin(), sums.class_energy.begin() + classes));
+    return noise_of_classes(
+        options_.widths, std::vector<uint64_t>(tally.members.begin(), tally.members.begin() + classes),
+        std::vector<double>(sums.class_energy.begin(), sums.class_energy.begin() + classes));
   }
 
   Evaluation evaluate(bool on_sample, uint64_t payload_bits, double extra_bits) {
@@ -480,12 +525,14 @@ class JointSqEncoder final : public MethodEncoder {
     e.payload_bits = std::clamp(payload_bits, least_bits(on_sample), most_bits(on_sample));
     e.extra_bits = extra_bits;
     AllocationOptions allocation_options = options_.allocation;
-    // A charge of next to nothing spares the last exchanges between elements, which say nothing about the pool.
+    // A charge of next to nothing spares the last exchanges between elements, which say nothing about the
+    // pool.
     const bool only_sample = on_sample && elements_of(true) < elements_of(false);
     allocation_options.first_extra_bits = only_sample ? std::max(extra_bits, 1e-6) : extra_bits;
     e.allocation = !on_sample && by_threshold_
                        ? allocate_by_threshold(index_, options_.widths, e.payload_bits, extra_bits)
-                       : allocate(on_sample ? sample_->index : index_, options_.widths, e.payload_bits, allocation_options, &e.log);
+                       : allocate(on_sample ? sample_->index : index_, options_.widths, e.payload_bits,
+                                  allocation_options, &e.log);
 
     ClassCoder& coder = e.stored.coder;
     coder.plan.classes = options_.widths.size();
@@ -504,9 +551,12 @@ class JointSqEncoder final : public MethodEncoder {
                                                         element::magnitude_of_key(e.allocation.high_key[j]));
     }
     e.stored.widths = options_.widths.widths();
-    e.stored.provenance = uint8_t(uint8_t(options_.allocation.allocator) | uint8_t(options_.allocation.reallocation) << 4);
-    if (on_sample) tally_sample(e);
-    else tally_pool(e);
+    e.stored.provenance =
+        uint8_t(uint8_t(options_.allocation.allocator) | uint8_t(options_.allocation.reallocation) << 4);
+    if (on_sample)
+      tally_sample(e);
+    else
+      tally_pool(e);
     choose_packers(e, on_sample);
     return e;
   }
@@ -570,8 +620,10 @@ class JointSqEncoder final : public MethodEncoder {
     for (const BlockSums& block : sums) e.sums.add(block);
     e.tally->merge(tallied);
     if (!in_full) e.chances = std::make_unique<EntropyCounts>();
-    if (count_stride > 1) extrapolate_classes(e);
-    else if (!in_full && block_log2_ > range_log2()) join_ranges(e);
+    if (count_stride > 1)
+      extrapolate_classes(e);
+    else if (!in_full && block_log2_ > range_log2())
+      join_ranges(e);
     if (stride > 1) extrapolate_magnitudes(e, tallied);
   }
 
@@ -611,8 +663,8 @@ class JointSqEncoder final : public MethodEncoder {
     return {class_tally(counted_counts), class_tally(tallied_counts)};
   }
 
-  /// Inside a block the runs on both sides of a range's end follow each other, which no range has counted: every
-  /// activity that occurs may follow every other.
+  /// Inside a block the runs on both sides of a range's end follow each other, which no range has counted:
+  /// every activity that occurs may follow every other.
   static void join_ranges(Evaluation& e) {
     std::array<bool, element::max_activity_buckets> occurs{};
     for (const SymbolCounts& following : e.tally->entropy.activity)
@@ -641,20 +693,23 @@ class JointSqEncoder final : public MethodEncoder {
   void extrapolate_magnitudes(Evaluation& e, const ClassTally& known) const {
     uint64_t known_elements = 0;
     for (uint64_t members : known.members) known_elements += members;
-    e.tally->rice_bits = uint64_t(double(known.rice_bits) * double(pool_.summary().elements) / double(std::max<uint64_t>(1, known_elements)));
+    e.tally->rice_bits = uint64_t(double(known.rice_bits) * double(pool_.summary().elements) /
+                                  double(std::max<uint64_t>(1, known_elements)));
     for (uint32_t j = 0; j < e.stored.coder.plan.classes; ++j) {
       if (e.tally->members[j] == 0) continue;
       const uint32_t symbols = 1u << element::coded_magnitude_bits(e.stored.coder.plan.width[j]);
       const double scale = known.members[j] ? double(e.tally->members[j]) / double(known.members[j]) : 0.0;
       for (uint32_t b = 0; b < element::max_activity_buckets; ++b)
         for (uint32_t s = 0; s < symbols; ++s) {
-          e.tally->entropy.magnitude[j][b][s] = uint64_t(double(known.entropy.magnitude[j][b][s]) * scale) + 1;
+          e.tally->entropy.magnitude[j][b][s] =
+              uint64_t(double(known.entropy.magnitude[j][b][s]) * scale) + 1;
           e.chances->magnitude[j][b][s] = 1;
         }
     }
   }
 
-  /// Picks the map packer (the smallest, unless one is asked for), the value coders, and what they are expected to take.
+  /// Picks the map packer (the smallest, unless one is asked for), the value coders, and what they are
+  /// expected to take.
   void choose_packers(Evaluation& e, bool on_sample) const {
     ClassCoder& coder = e.stored.coder;
     const double scale = on_sample ? sample_->drawn.scale : 1.0;
@@ -672,29 +727,41 @@ class JointSqEncoder final : public MethodEncoder {
     // Magnitudes are modelled the same way whatever the map is.
     const EntropyModel with_map =
         fit_entropy_model(e.tally->entropy, coder.plan.classes, widths_array(), true, options_.values_coded);
-    const EntropyModel::Cost cost = with_map.cost(e.tally->entropy), of_chances = e.chances ? with_map.cost(*e.chances) : EntropyModel::Cost{};
+    const EntropyModel::Cost cost = with_map.cost(e.tally->entropy),
+                             of_chances = e.chances ? with_map.cost(*e.chances) : EntropyModel::Cost{};
     double best = HUGE_VAL;
     for (MapPacker map : {MapPacker::entropy, MapPacker::raw, MapPacker::bitmap, MapPacker::rice}) {
       if (options_.map && *options_.map != map) continue;
       if (options_.widths[0] > 0 && (map == MapPacker::bitmap || map == MapPacker::rice)) continue;
       double map_bits = 0;
       switch (map) {
-        case MapPacker::raw: map_bits = n * raw_map_bits(coder.plan.classes) + 4 * blocks / scale; break;
-        case MapPacker::bitmap: map_bits = n + prefix_bits + 8 * blocks / scale; break;
-        case MapPacker::rice: map_bits = double(e.tally->rice_bits); break;
-        case MapPacker::entropy: map_bits = double(cost.map_q16 - of_chances.map_q16) / 65536; break;
+        case MapPacker::raw:
+          map_bits = n * raw_map_bits(coder.plan.classes) + 4 * blocks / scale;
+          break;
+        case MapPacker::bitmap:
+          map_bits = n + prefix_bits + 8 * blocks / scale;
+          break;
+        case MapPacker::rice:
+          map_bits = double(e.tally->rice_bits);
+          break;
+        case MapPacker::entropy:
+          map_bits = double(cost.map_q16 - of_chances.map_q16) / 65536;
+          break;
         case MapPacker::index32:
-        case MapPacker::packed: break;  // not among jointsq's
+        case MapPacker::packed:
+          break;  // not among jointsq's
       }
       double value_bits = double(cost.magnitudes_q16 - of_chances.magnitudes_q16) / 65536;
       if (options_.widths[0] > 0) value_bits += double(e.tally->members[0]) * options_.widths[0];
       map_bits *= scale;
       value_bits *= scale;
       const EntropyModel model = map == MapPacker::entropy ? with_map : with_map.without_map();
-      // States start at 2^16, so half of each lane's 32 bits is lost; the stream has a length, the planes padding.
+      // States start at 2^16, so half of each lane's 32 bits is lost; the stream has a length, the planes
+      // padding.
       const double block_bytes = kept > 0 ? (model.uses_rans() ? 2.0 + 2.0 * lanes_ : 0.0) + 1.0 : 0.0;
       const double parameter_bytes = double(size_of_parameters(coder.plan, e.present, model));
-      const double bytes = calibration_ * (map_bits + value_bits) / 8 + block_bytes * blocks + parameter_bytes;
+      const double bytes =
+          calibration_ * (map_bits + value_bits) / 8 + block_bytes * blocks + parameter_bytes;
       if (bytes >= best) continue;
       best = bytes;
       e.expected_bytes = bytes;
@@ -705,7 +772,8 @@ class JointSqEncoder final : public MethodEncoder {
     }
   }
 
-  /// Codes the sample with the choice made on it: what a coded bit really takes, beside what the model expects of it.
+  /// Codes the sample with the choice made on it: what a coded bit really takes, beside what the model
+  /// expects of it.
   void calibrate() {
     ClassCoder coder = sample_choice_->stored.coder;
     coder.prepare_encoding();
@@ -714,10 +782,13 @@ class JointSqEncoder final : public MethodEncoder {
     double blocks = 0;
     for (size_t at = 0; at < values.size(); at += sample_block, ++blocks) {
       BlockSums sums;
-      coder.encode(values.subspan(at, std::min(sample_block, values.size() - at)), at, at, 0, DType::f32, coded, sums);
+      coder.encode(values.subspan(at, std::min(sample_block, values.size() - at)), at, at, 0, DType::f32,
+                   coded, sums);
     }
-    const double expected = (sample_choice_->map_bits + sample_choice_->value_bits) / 8 / sample_->drawn.scale;
-    const double measured = double(coded.size()) - blocks * (coder.model.uses_rans() ? 3.0 + 2.0 * coder.lanes : 1.0);
+    const double expected =
+        (sample_choice_->map_bits + sample_choice_->value_bits) / 8 / sample_->drawn.scale;
+    const double measured =
+        double(coded.size()) - blocks * (coder.model.uses_rans() ? 3.0 + 2.0 * coder.lanes : 1.0);
     if (expected > 0 && measured > 0) calibration_ = std::clamp(measured / expected, 0.95, 1.05);
   }
 
@@ -727,15 +798,19 @@ class JointSqEncoder final : public MethodEncoder {
     return widths;
   }
 
-  /// The evaluation with the largest payload budget whose `size` is at most `wanted`, within `slack` of it where the size
-  /// can be reached; or the smallest budget when none fits. Deterministic; about six evaluations from a fair guess.
+  /// The evaluation with the largest payload budget whose `size` is at most `wanted`, within `slack` of it
+  /// where the size can be reached; or the smallest budget when none fits. Deterministic; about six
+  /// evaluations from a fair guess.
   template <class Size>
-  Evaluation largest_within(bool on_sample, double extra_bits, double wanted, double slack, Size size, uint64_t guess,
-                            int rounds = 40) {
+  Evaluation largest_within(bool on_sample, double extra_bits, double wanted, double slack, Size size,
+                            uint64_t guess, int rounds = 40) {
     const uint64_t least = least_bits(on_sample), most = most_bits(on_sample);
-    uint64_t low = least, high = most;  // sizes at `low` fit (or low is the least), at `high` do not (or high is the most)
+    uint64_t low = least,
+             high = most;  // sizes at `low` fit (or low is the least), at `high` do not (or high is the most)
     std::optional<Evaluation> fits, exceeds;
-    uint64_t next = std::clamp(guess > 0 ? guess : uint64_t(wanted * 8 / (on_sample ? sample_->drawn.scale : 1.0) * 0.6), least, most);
+    uint64_t next =
+        std::clamp(guess > 0 ? guess : uint64_t(wanted * 8 / (on_sample ? sample_->drawn.scale : 1.0) * 0.6),
+                   least, most);
     for (int round = 0; round < rounds; ++round) {
       Evaluation e = evaluate(on_sample, next, extra_bits);
       if (size(e) <= wanted) {
@@ -749,7 +824,8 @@ class JointSqEncoder final : public MethodEncoder {
         if (next == least) return fits ? *std::move(fits) : *std::move(exceeds);
       }
       if (high - low <= 1 && fits) return *std::move(fits);
-      // Interpolate size(bits) in logarithms between the two sides (or scale from one), aiming inside the slack.
+      // Interpolate size(bits) in logarithms between the two sides (or scale from one), aiming inside the
+      // slack.
       const double aim = wanted * (1 - slack / 2);
       double estimate = 0;
       if (fits && exceeds && size(*fits) > 0 && low > 0) {
@@ -758,11 +834,15 @@ class JointSqEncoder final : public MethodEncoder {
         if (high < low * 5 / 4) elasticity_ = std::clamp(slope, 0.5, 3.0);
         if (round % 4 == 3) estimate = 0.5 * (double(low) + double(high));
       } else if (fits) {
-        estimate = double(low) * std::clamp(std::pow(aim / std::max(size(*fits), 1.0), elasticity_), 1.0001, 8.0) + 2;
+        estimate =
+            double(low) * std::clamp(std::pow(aim / std::max(size(*fits), 1.0), elasticity_), 1.0001, 8.0) +
+            2;
       } else {
         estimate = double(high) * std::clamp(std::pow(aim / size(*exceeds), elasticity_), 0.05, 0.9999) - 2;
       }
-      const uint64_t rounded = estimate < double(least) ? least : estimate > double(most) ? most : uint64_t(estimate);
+      const uint64_t rounded = estimate < double(least)  ? least
+                               : estimate > double(most) ? most
+                                                         : uint64_t(estimate);
       next = std::clamp(rounded, fits ? low + 1 : least, exceeds ? high - 1 : most);
       if (exceeds && !fits && next >= high) next = least;
     }
@@ -771,11 +851,12 @@ class JointSqEncoder final : public MethodEncoder {
 
   /// Faithful variants spend the whole budget, also where that adds error; the default composition need not.
   bool seeks_least_error() const {
-    return options_.allocation.allocator == AllocatorKind::exact && options_.quantizer == ClassQuantizer::cell;
+    return options_.allocation.allocator == AllocatorKind::exact &&
+           options_.quantizer == ClassQuantizer::cell;
   }
 
-  /// Whether the pool holds magnitudes so far above those of the sample that its classes are much coarser: their cells
-  /// alone leave more error than the sample promised.
+  /// Whether the pool holds magnitudes so far above those of the sample that its classes are much coarser:
+  /// their cells alone leave more error than the sample promised.
   bool sample_misleads() const {
     if (!seeks_least_error() || elements_of(true) == elements_of(false)) return false;
     double cells = 0;
@@ -786,11 +867,14 @@ class JointSqEncoder final : public MethodEncoder {
     return cells > 2 * sample_choice_->sums.squared_error * sample_->drawn.scale;
   }
 
-  /// The least error of the whole pool in at most `most_bytes`, from a payload that the sample found; errors are measured.
+  /// The least error of the whole pool in at most `most_bytes`, from a payload that the sample found; errors
+  /// are measured.
   Evaluation least_error_of_pool(uint64_t payload_bits, double most_bytes) {
     measure_errors_ = true;
-    Evaluation best = least_error_below(evaluate(false, payload_bits, sample_choice_->extra_bits), 0.85, false, most_bytes);
-    // What a sample of little but zeros needs says little about the pool: where less does not help, more may, in growing steps.
+    Evaluation best =
+        least_error_below(evaluate(false, payload_bits, sample_choice_->extra_bits), 0.85, false, most_bytes);
+    // What a sample of little but zeros needs says little about the pool: where less does not help, more may,
+    // in growing steps.
     const bool fell = best.payload_bits < payload_bits;
     bool rose = false;
     for (double growth = 1.25; !fell && growth < 1e6; growth *= growth) {
@@ -805,14 +889,17 @@ class JointSqEncoder final : public MethodEncoder {
     return best;
   }
 
-  /// A class quantizer's real error does not always fall with the payload: a widest class that reaches far down has coarse
-  /// cells. Follows the error downwards from the largest budget that fits, while it falls, then looks nearer.
-  Evaluation least_error_below(Evaluation fullest, double step = 0.85, bool on_sample = true, double most_bytes = HUGE_VAL) {
+  /// A class quantizer's real error does not always fall with the payload: a widest class that reaches far
+  /// down has coarse cells. Follows the error downwards from the largest budget that fits, while it falls,
+  /// then looks nearer.
+  Evaluation least_error_below(Evaluation fullest, double step = 0.85, bool on_sample = true,
+                               double most_bytes = HUGE_VAL) {
     Evaluation best = std::move(fullest);
     // What the classes take: a payload that holds all values at the widest width may leave the rest unused.
     const auto taken = [&](const Evaluation& e) {
       uint64_t bits = 0;
-      for (uint32_t j = 0; j < e.stored.coder.plan.classes; ++j) bits += e.tally->members[j] * e.stored.coder.plan.width[j];
+      for (uint32_t j = 0; j < e.stored.coder.plan.classes; ++j)
+        bits += e.tally->members[j] * e.stored.coder.plan.width[j];
       return double(std::min(bits, e.payload_bits));
     };
     const double end = 0.003 * taken(best);
@@ -831,16 +918,18 @@ class JointSqEncoder final : public MethodEncoder {
     return best;
   }
 
-  /// The evaluation with the fewest payload bits in [low, high] whose error is at most `target`, to one part in 1,024;
-  /// that at `high` when none is.
+  /// The evaluation with the fewest payload bits in [low, high] whose error is at most `target`, to one part
+  /// in 1,024; that at `high` when none is.
   template <class Metric>
-  Evaluation smallest_within(bool on_sample, double extra_bits, double target, Metric metric, uint64_t low, uint64_t high) {
+  Evaluation smallest_within(bool on_sample, double extra_bits, double target, Metric metric, uint64_t low,
+                             uint64_t high) {
     Evaluation best = evaluate(on_sample, low, extra_bits);
     if (metric(best) <= target) return best;
     best = evaluate(on_sample, high, extra_bits);
     if (metric(best) > target) return best;
     while (high - low > std::max<uint64_t>(1, high / 1024)) {
-      const uint64_t middle = low > 0 && high / low < 4 ? low + (high - low) / 2 : std::max(low + 1, high / 4);
+      const uint64_t middle =
+          low > 0 && high / low < 4 ? low + (high - low) / 2 : std::max(low + 1, high / 4);
       Evaluation e = evaluate(on_sample, std::clamp(middle, low + 1, high - 1), extra_bits);
       if (metric(e) <= target) {
         high = e.payload_bits;
@@ -852,8 +941,8 @@ class JointSqEncoder final : public MethodEncoder {
     return best;
   }
 
-  /// Brackets the target around the sample's answer on the whole pool, then bisects. Where nothing meets the target, the
-  /// evaluation with the least error that was met.
+  /// Brackets the target around the sample's answer on the whole pool, then bisects. Where nothing meets the
+  /// target, the evaluation with the least error that was met.
   template <class Metric>
   Evaluation meet_error(double extra_bits, double target, Metric metric, uint64_t guess) {
     const uint64_t least = least_bits(false), most = most_bits(false);
@@ -902,10 +991,10 @@ class JointSqEncoder final : public MethodEncoder {
   std::optional<Evaluation> sample_choice_, chosen_;
   ClassCoder coder_;
   double aimed_ = 0;
-  double calibration_ = 1;  ///< coded bytes / expected bytes, from the sample
-  double elasticity_ = 1.2; ///< d log(payload bits) / d log(bytes) near the last aim
+  double calibration_ = 1;                    ///< coded bytes / expected bytes, from the sample
+  double elasticity_ = 1.2;                   ///< d log(payload bits) / d log(bytes) near the last aim
   std::optional<uint64_t> least_error_bits_;  ///< payload bits of the least error of the pool, once searched
-  bool below_budget_ = false;  ///< the least error lies well below the byte budget
+  bool below_budget_ = false;                 ///< the least error lies well below the byte budget
   bool by_threshold_ = false, measure_errors_ = false;
   std::string parameters_;
   uint8_t block_log2_ = 16;
@@ -915,10 +1004,12 @@ class JointSqEncoder final : public MethodEncoder {
 
 class JointSqDecoder final : public MethodDecoder {
  public:
-  JointSqDecoder(std::string_view parameters, std::string_view what) : stored_(read_parameters(parameters, what)) {
+  JointSqDecoder(std::string_view parameters, std::string_view what)
+      : stored_(read_parameters(parameters, what)) {
     stored_.coder.prepare_decoding();
   }
-  void decode_block(const BlockPlace&, std::string_view block, std::span<float> values, std::string_view what) const override {
+  void decode_block(const BlockPlace&, std::string_view block, std::span<float> values,
+                    std::string_view what) const override {
     stored_.coder.decode(block, values, what);
   }
   std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {
@@ -929,8 +1020,8 @@ class JointSqDecoder final : public MethodDecoder {
     for (uint32_t w : stored_.widths) widths += char('0' + w);
     return "jointsq:alloc=" + std::string(allocator_name(AllocatorKind(stored_.provenance & 15))) +
            ",realloc=" + std::string(reallocation_name(ReallocationKind(stored_.provenance >> 4))) +
-           ",quant=" + std::string(choice_name(stored_.coder.plan.quantizer, quantizers)) + ",widths=" + widths +
-           ",map=" + std::string(choice_name(stored_.coder.map, map_packers));
+           ",quant=" + std::string(choice_name(stored_.coder.plan.quantizer, quantizers)) +
+           ",widths=" + widths + ",map=" + std::string(choice_name(stored_.coder.map, map_packers));
   }
 
  private:
@@ -940,16 +1031,25 @@ class JointSqDecoder final : public MethodDecoder {
 }  // namespace
 
 const MethodRow jointsq_row = {
-    {"jointsq", 1, "JointSQ: joint sparsification-quantization",
+    {"jointsq",
+     1,
+     "JointSQ: joint sparsification-quantization",
      "Xie et al., JointSQ: Joint Sparsification-Quantization for Distributed Learning, CVPR 2024, Eqs. 3-16",
      "biased: elements of width 0 are dropped; mid, offmag and sym are unbiased on the others",
-     "error feedback to converge", "allgather", "none (cell), one a kept element (mid, offmag, sym)",
-     "sum of the widths / elements", "nominal + class map, 1.2 to 1.7 at 8x to 32x, 0.12 at 1000x, less with run activities",
-     "cpu, cuda", options, Sizing::continuous, {}, false, Feedback::residual},
+     "error feedback to converge",
+     "allgather",
+     "none (cell), one a kept element (mid, offmag, sym)",
+     "sum of the widths / elements",
+     "nominal + class map, 1.2 to 1.7 at 8x to 32x, 0.12 at 1000x, less with run activities",
+     "cpu, cuda",
+     options,
+     Sizing::continuous,
+     {},
+     false,
+     Feedback::residual},
     nullptr,
-    [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context) -> std::unique_ptr<MethodEncoder> {
-      return std::make_unique<JointSqEncoder>(pool, spec, context);
-    },
+    [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
+        -> std::unique_ptr<MethodEncoder> { return std::make_unique<JointSqEncoder>(pool, spec, context); },
     [](std::string_view parameters, std::string_view what) -> std::unique_ptr<MethodDecoder> {
       return std::make_unique<JointSqDecoder>(parameters, what);
     },

@@ -72,10 +72,10 @@ class MethodEncoder {
     uint64_t first = 0;
     uint64_t bytes = 0;
   };
-  /// A finer aim than aim_bytes() can take beforehand: chooses other ways to code the last blocks, so that all of
-  /// them, which took `taken`, and the set are expected to take `more` bytes more (fewer where negative). Blocks
-  /// before these stay valid with the new set. Returns how many stay; nothing where the method cannot. May be asked
-  /// again, with what the last blocks took then.
+  /// A finer aim than aim_bytes() can take beforehand: chooses other ways to code the last blocks, so that
+  /// all of them, which took `taken`, and the set are expected to take `more` bytes more (fewer where
+  /// negative). Blocks before these stay valid with the new set. Returns how many stay; nothing where the
+  /// method cannot. May be asked again, with what the last blocks took then.
   virtual std::optional<size_t> aim_tail(double more, std::span<const TakenBlock> taken);
   /// The papers' accounting: at most this many payload bits.  \throws Error unreachable_target.
   virtual void aim_payload_bits(uint64_t payload_bits) = 0;
@@ -90,7 +90,8 @@ class MethodEncoder {
   /// `sums` receives the errors of the decoded values, rounded to the tensor's stored dtype. Thread-safe.
   virtual void encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out,
                             BlockSums& sums) const = 0;
-  /// All blocks of the pool, tensor by tensor, from the device; null where the pool is not there or the method has no such path.
+  /// All blocks of the pool, tensor by tensor, from the device; null where the pool is not there or the
+  /// method has no such path.
   virtual std::unique_ptr<DeviceBlocks> encode_on_device() const;
 
   /// `total`: the sums of all blocks.
@@ -111,8 +112,10 @@ class DeviceBlockDecoder {
     BlockPlace place;
   };
   virtual ~DeviceBlockDecoder() = default;
-  /// sound[i] tells whether the values of block i may be used; where not, decode_block says what is wrong with it.
-  virtual void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values, std::span<uint8_t> sound) = 0;
+  /// sound[i] tells whether the values of block i may be used; where not, decode_block says what is wrong
+  /// with it.
+  virtual void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
+                      std::span<uint8_t> sound) = 0;
 };
 
 class MethodDecoder {
@@ -123,8 +126,8 @@ class MethodDecoder {
   /// Decodes one non-empty block.  \throws Error damaged, naming `what`. Thread-safe.
   virtual void decode_block(const BlockPlace& place, std::string_view block, std::span<float> values,
                             std::string_view what) const = 0;
-  /// Told once, before anything is decoded, which tensors use the parameter set, in order, for methods that keep tensors in
-  /// it.  \throws Error damaged.
+  /// Told once, before anything is decoded, which tensors use the parameter set, in order, for methods that
+  /// keep tensors in it.  \throws Error damaged.
   virtual void bind(std::span<const BlockPlace> tensors);
   /// The values of a block without bytes: zeros, unless bind() found them in the parameter set. Thread-safe.
   virtual void decode_empty(const BlockPlace& place, std::span<float> values) const;
@@ -132,9 +135,10 @@ class MethodDecoder {
   virtual std::string describe() const = 0;
   /// Whether coding() tells what bits are for.
   virtual bool tells_coding() const { return false; }
-  /// What the bits of a whole tensor are for, from all of its blocks. Thread-safe.  \throws Error damaged, naming `what`.
-  virtual TensorCoding coding(const BlockPlace& tensor, uint8_t block_log2, std::span<const std::string_view> blocks,
-                              std::string_view what) const;
+  /// What the bits of a whole tensor are for, from all of its blocks. Thread-safe.  \throws Error damaged,
+  /// naming `what`.
+  virtual TensorCoding coding(const BlockPlace& tensor, uint8_t block_log2,
+                              std::span<const std::string_view> blocks, std::string_view what) const;
 };
 
 /// One row of the registry. A row has make_scheme or, when it is no such method, its own make_encoder.
@@ -150,7 +154,8 @@ struct MethodRow {
   std::unique_ptr<Endpoint> (*make_endpoint)(const MethodSpec& spec, const EndpointContext& context,
                                              std::span<const float> values) = nullptr;
   bool packs = false;  ///< parameter sets may hold tensors: blocks without bytes are asked of the decoder too
-  bool ranks = false;  ///< looks at the magnitudes of a pool by rank, so that their histogram is wanted at once
+  bool ranks =
+      false;  ///< looks at the magnitudes of a pool by rank, so that their histogram is wanted at once
 };
 
 /// The row's encoder; a scheme is wrapped by the search for its size.
@@ -165,8 +170,8 @@ const MethodRow& method_with_id(uint32_t wire_id);
 bool method_packs(uint32_t wire_id);
 
 /// The rows' definitions, one file each.
-extern const MethodRow fp32_row, fp16_row, bf16_row, qsgd_row, nuqsgd_row, natural_row, terngrad_row, signsgd_row,
-    ef_signsgd_row, onebit_row, topk_row, randk_row, dgc_row, qlsgd_row, acsgd_row, mcgq_row, gqsgd_std_row, gqsgd_exp_row,
-    thc_row, powersgd_row, acpsgd_row, lgreco_row, jointsq_row, rdoq_row;
+extern const MethodRow fp32_row, fp16_row, bf16_row, qsgd_row, nuqsgd_row, natural_row, terngrad_row,
+    signsgd_row, ef_signsgd_row, onebit_row, topk_row, randk_row, dgc_row, qlsgd_row, acsgd_row, mcgq_row,
+    gqsgd_std_row, gqsgd_exp_row, thc_row, powersgd_row, acpsgd_row, lgreco_row, jointsq_row, rdoq_row;
 
 }  // namespace jsq

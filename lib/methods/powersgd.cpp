@@ -7,8 +7,8 @@
 // would not make smaller. The published library is another algorithm: it multiplies once a step, on
 // alternating sides.
 #include "lib/collectives/dense.hpp"
-#include "lib/methods/low_rank_endpoint.hpp"
 #include "lib/methods/low_rank.hpp"
+#include "lib/methods/low_rank_endpoint.hpp"
 #include "lib/methods/options.hpp"
 
 namespace jsq {

@@ -13,7 +13,8 @@ namespace jsq {
 
 double RdoqPool::expected_bytes(const Trained& trained) const {
   // Without tables no block has bytes.
-  if (trained.model.tables.empty()) return double(trained.table_bits) / 8 + 12 + double(transform_stream_.size());
+  if (trained.model.tables.empty())
+    return double(trained.table_bits) / 8 + 12 + double(transform_stream_.size());
   RdoqPlan plan;
   plan.coder = ContextCoder(trained.model, trained.values);
   plan.octaves = trained.values.step_octaves();

@@ -62,7 +62,7 @@ struct TrainingOptions {
   double lambda = 0.13;
   int rounds = 4;
   LevelSigns signs = LevelSigns::both;  ///< of what will be coded
-  bool open = false;  ///< magnitudes that the atoms do not have must stay codable
+  bool open = false;                    ///< magnitudes that the atoms do not have must stay codable
   bool uniform =
       false;  ///< no offsets, no contexts that drop what is not zero: the largest error is half a step
   bool dithered =

@@ -9,10 +9,10 @@ namespace jsq {
 namespace {
 
 const std::array registry = {
-    &jointsq_row,    &fp32_row,       &fp16_row,   &bf16_row,  &qsgd_row,   &nuqsgd_row, &natural_row,  &terngrad_row,
-    &signsgd_row,    &ef_signsgd_row, &onebit_row, &topk_row,  &randk_row,  &dgc_row,    &qlsgd_row,    &acsgd_row,
-    &mcgq_row,       &gqsgd_std_row,  &gqsgd_exp_row, &thc_row, &powersgd_row, &acpsgd_row, &lgreco_row,
-    &rdoq_row,
+    &jointsq_row,   &fp32_row,     &fp16_row,     &bf16_row,       &qsgd_row,   &nuqsgd_row,
+    &natural_row,   &terngrad_row, &signsgd_row,  &ef_signsgd_row, &onebit_row, &topk_row,
+    &randk_row,     &dgc_row,      &qlsgd_row,    &acsgd_row,      &mcgq_row,   &gqsgd_std_row,
+    &gqsgd_exp_row, &thc_row,      &powersgd_row, &acpsgd_row,     &lgreco_row, &rdoq_row,
 };
 
 size_t edit_distance(std::string_view a, std::string_view b) {
@@ -58,21 +58,25 @@ const MethodRow& method_row(std::string_view name) {
     if (row->info.name == name) return *row;
     names.push_back(row->info.name);
   }
-  throw Error(Errc::unknown_name, "method '" + std::string(name) + "' is unknown; did you mean '" + nearest(name, names) +
-                                      "'? 'jsq methods' lists all");
+  throw Error(Errc::unknown_name, "method '" + std::string(name) + "' is unknown; did you mean '" +
+                                      nearest(name, names) + "'? 'jsq methods' lists all");
 }
 
 const MethodRow& method_with_id(uint32_t wire_id) {
   for (const MethodRow* row : registry)
     if (row->info.wire_id == wire_id) return *row;
-  throw Error(Errc::newer_format, "method id " + std::to_string(wire_id) + " is not known to this jsq; use a newer one");
+  throw Error(Errc::newer_format,
+              "method id " + std::to_string(wire_id) + " is not known to this jsq; use a newer one");
 }
 
 bool method_packs(uint32_t wire_id) {
-  return std::any_of(registry.begin(), registry.end(), [&](const MethodRow* row) { return row->info.wire_id == wire_id && row->packs; });
+  return std::any_of(registry.begin(), registry.end(),
+                     [&](const MethodRow* row) { return row->info.wire_id == wire_id && row->packs; });
 }
 
-const MethodInfo& method_named(std::string_view name) { return method_row(name).info; }
+const MethodInfo& method_named(std::string_view name) {
+  return method_row(name).info;
+}
 
 std::string_view MethodSpec::option(std::string_view key) const {
   for (const auto& [name_, value] : options)
@@ -96,15 +100,18 @@ MethodSpec parse_method(std::string_view text) {
     rest = rest.substr(comma);
     const size_t equals = item.find('=');
     if (equals == std::string_view::npos || equals == 0 || equals + 1 == item.size())
-      throw Error(Errc::usage, "method '" + std::string(text) + "': expected key=value, found '" + std::string(item) + "'");
+      throw Error(Errc::usage, "method '" + std::string(text) + "': expected key=value, found '" +
+                                   std::string(item) + "'");
     const std::string key(item.substr(0, equals));
     std::vector<std::string_view> known;
     for (const MethodOption& option : info.options) known.push_back(option.name);
     if (std::find(known.begin(), known.end(), key) == known.end())
-      throw Error(Errc::unknown_name, "method '" + spec.name + "' has no option '" + key + "'; did you mean '" +
-                                          nearest(key, known) + "'? 'jsq methods " + spec.name + "' lists all");
+      throw Error(Errc::unknown_name, "method '" + spec.name + "' has no option '" + key +
+                                          "'; did you mean '" + nearest(key, known) + "'? 'jsq methods " +
+                                          spec.name + "' lists all");
     for (const auto& [seen, value] : spec.options)
-      if (seen == key) throw Error(Errc::usage, "method '" + std::string(text) + "': option '" + key + "' is given twice");
+      if (seen == key)
+        throw Error(Errc::usage, "method '" + std::string(text) + "': option '" + key + "' is given twice");
     spec.options.emplace_back(key, std::string(item.substr(equals + 1)));
     if (rest.empty()) return spec;
   }

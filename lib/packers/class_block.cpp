@@ -18,8 +18,8 @@ namespace jsq {
 
 using cpu::BitReader;
 using cpu::BitWriter;
-using element::max_activity_buckets;
 using element::magnitude_table;
+using element::max_activity_buckets;
 using element::max_classes;
 using element::rice_parameter;
 using element::run_length;
@@ -56,7 +56,9 @@ struct Scratch {
   return buffers;
 }
 
-size_t runs_of(size_t n) { return (n + run_length - 1) / run_length; }
+size_t runs_of(size_t n) {
+  return (n + run_length - 1) / run_length;
+}
 
 /// Lists the indices of the elements whose class has a width above 0.
 void list_kept(const element::ClassPlan& plan, size_t n, Scratch& s) {
@@ -73,19 +75,29 @@ template <class Use>
 void with_quantizer(element::ClassQuantizer quantizer, Use use) {
   using element::ClassQuantizer;
   switch (quantizer) {
-    case ClassQuantizer::cell: use(std::integral_constant<ClassQuantizer, ClassQuantizer::cell>()); break;
-    case ClassQuantizer::mid: use(std::integral_constant<ClassQuantizer, ClassQuantizer::mid>()); break;
-    case ClassQuantizer::offmag: use(std::integral_constant<ClassQuantizer, ClassQuantizer::offmag>()); break;
-    case ClassQuantizer::sym: use(std::integral_constant<ClassQuantizer, ClassQuantizer::sym>()); break;
+    case ClassQuantizer::cell:
+      use(std::integral_constant<ClassQuantizer, ClassQuantizer::cell>());
+      break;
+    case ClassQuantizer::mid:
+      use(std::integral_constant<ClassQuantizer, ClassQuantizer::mid>());
+      break;
+    case ClassQuantizer::offmag:
+      use(std::integral_constant<ClassQuantizer, ClassQuantizer::offmag>());
+      break;
+    case ClassQuantizer::sym:
+      use(std::integral_constant<ClassQuantizer, ClassQuantizer::sym>());
+      break;
   }
 }
 
 /// Classes of a block and the list of its kept elements.
-void classify_block(const element::ClassPlan& plan, std::span<const float> values, uint64_t first_pool_index, Scratch& s) {
+void classify_block(const element::ClassPlan& plan, std::span<const float> values, uint64_t first_pool_index,
+                    Scratch& s) {
   const size_t n = values.size();
   s.resize(n);
   cpu::classify(values, first_pool_index, plan, std::span(s.classes.data(), n));
-  std::fill(s.classes.begin() + std::ptrdiff_t(n), s.classes.begin() + std::ptrdiff_t(runs_of(n) * run_length), uint8_t(0));
+  std::fill(s.classes.begin() + std::ptrdiff_t(n),
+            s.classes.begin() + std::ptrdiff_t(runs_of(n) * run_length), uint8_t(0));
   list_kept(plan, n, s);
 }
 
@@ -107,24 +119,27 @@ struct Position {
   uint32_t tensor = 0;
 };
 
-/// Code words of the kept elements by the element functions, one by one, with their errors. The lanes and their folding are
-/// those of cpu::quantize_cells.
-cpu::KeptSums quantize_one_by_one(const element::ClassPlan& plan, std::span<const float> values, const Position& position,
-                                  DType dtype, Scratch& s) {
+/// Code words of the kept elements by the element functions, one by one, with their errors. The lanes and
+/// their folding are those of cpu::quantize_cells.
+cpu::KeptSums quantize_one_by_one(const element::ClassPlan& plan, std::span<const float> values,
+                                  const Position& position, DType dtype, Scratch& s) {
   constexpr size_t lanes = 16;
   cpu::KeptSums lane[lanes];
   std::vector<std::array<float, 256>> points(plan.classes);
   for (uint32_t j = 0; j < plan.classes; ++j)
     for (uint32_t code = 0; plan.width[j] > 0 && code < (1u << plan.width[j]); ++code)
-      points[j][code] = element::round_to_stored(stored_float(dtype), element::dequantize_in_class(plan.quantizer, plan.width[j], plan.scale[j], code));
+      points[j][code] = element::round_to_stored(
+          stored_float(dtype),
+          element::dequantize_in_class(plan.quantizer, plan.width[j], plan.scale[j], code));
   with_quantizer(plan.quantizer, [&](auto quantizer) {
     for (size_t k = 0; k < s.kept_count; ++k) {
       const uint32_t i = s.kept[k], c = s.classes[i];
       float u = 0.5f;
       if (plan.stochastic)
-        u = element::uniform_of_word(
-            element::random_word(plan.seed, position.first_element + i, position.tensor, element::RandomPurpose::rounding));
-      const uint32_t code = element::quantize_in_class(quantizer(), plan.width[c], plan.scale[c], values[i], u);
+        u = element::uniform_of_word(element::random_word(plan.seed, position.first_element + i,
+                                                          position.tensor, element::RandomPurpose::rounding));
+      const uint32_t code =
+          element::quantize_in_class(quantizer(), plan.width[c], plan.scale[c], values[i], u);
       s.codes[k] = uint8_t(code);
       s.kept_classes[k] = uint8_t(c);
       cpu::KeptSums& sums = lane[k % lanes];
@@ -153,23 +168,27 @@ cpu::KeptSums quantize_one_by_one(const element::ClassPlan& plan, std::span<cons
   return lane[0];
 }
 
-bool has_vector_loop(element::ClassQuantizer quantizer) { return quantizer == element::ClassQuantizer::cell; }
+bool has_vector_loop(element::ClassQuantizer quantizer) {
+  return quantizer == element::ClassQuantizer::cell;
+}
 
 /// Code words and classes of the kept elements into the scratch; errors of the whole block into `sums`.
-void quantize_block(const element::ClassPlan& plan, std::span<const float> values, const Position& position, DType dtype,
-                    Scratch& s, BlockSums& sums) {
+void quantize_block(const element::ClassPlan& plan, std::span<const float> values, const Position& position,
+                    DType dtype, Scratch& s, BlockSums& sums) {
   const bool vectorised = has_vector_loop(plan.quantizer) && (dtype == DType::f32 || dtype == DType::f64);
-  const cpu::KeptSums kept =
-      vectorised ? cpu::quantize_cells(plan, values.data(), s.classes.data(), std::span<const uint32_t>(s.kept.data(), s.kept_count),
-                                       s.kept_classes.data(), s.codes.data())
-                 : quantize_one_by_one(plan, values, position, dtype, s);
+  const cpu::KeptSums kept = vectorised
+                                 ? cpu::quantize_cells(plan, values.data(), s.classes.data(),
+                                                       std::span<const uint32_t>(s.kept.data(), s.kept_count),
+                                                       s.kept_classes.data(), s.codes.data())
+                                 : quantize_one_by_one(plan, values, position, dtype, s);
   cpu::DroppedSums dropped;
   if (plan.width[0] == 0) dropped = cpu::sum_dropped(values, position.first_pool_index, plan);
   add_quantized(kept, dropped, sums);
 }
 
 /// The mean of the kept elements' squared errors over the rounding, left to right.
-double expected_error_of_kept(const element::ClassPlan& plan, std::span<const float> values, const Scratch& s) {
+double expected_error_of_kept(const element::ClassPlan& plan, std::span<const float> values,
+                              const Scratch& s) {
   double sum = 0;
   with_quantizer(plan.quantizer, [&](auto quantizer) {
     for (size_t k = 0; k < s.kept_count; ++k) {
@@ -231,7 +250,8 @@ void ClassCoder::prepare_encoding() {
     }
   for (uint32_t j = 1; j < plan.classes; ++j)
     if (model.magnitudes_coded >> (j - 1) & 1)
-      for (uint32_t b = 0; b < max_activity_buckets; ++b) fill(magnitude_table(j, b), model.magnitude_frequencies(j, b));
+      for (uint32_t b = 0; b < max_activity_buckets; ++b)
+        fill(magnitude_table(j, b), model.magnitude_frequencies(j, b));
   split_codes();
 }
 
@@ -244,13 +264,14 @@ void ClassCoder::split_codes() {
       const uint32_t magnitude = element::magnitude_of_code(plan.quantizer, width, code);
       const uint32_t sign = element::sign_of_code(plan.quantizer, width, code);
       code_parts_[256 * j + code] = {uint16_t(symbol_id(magnitude_table(j, 0), 0) + (magnitude >> raw_bits)),
-                                     uint8_t(sign << raw_bits | (magnitude & ((1u << raw_bits) - 1))), uint8_t(1 + raw_bits)};
+                                     uint8_t(sign << raw_bits | (magnitude & ((1u << raw_bits) - 1))),
+                                     uint8_t(1 + raw_bits)};
     }
   }
 }
 
-void ClassCoder::encode(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element, uint32_t tensor,
-                        DType dtype, std::string& out, BlockSums& sums) const {
+void ClassCoder::encode(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element,
+                        uint32_t tensor, DType dtype, std::string& out, BlockSums& sums) const {
   Scratch& s = scratch();
   classify_block(plan, values, first_pool_index, s);
   const double error_before = sums.squared_error, energy_before = sums.class_energy[0];
@@ -288,7 +309,8 @@ void ClassCoder::write_block(size_t n, std::string& out) const {
   BitWriter raw(s.bits);
   size_t coded = 0;
   if (split) {
-    uint16_t id_step[max_classes] = {};  // between the tables of neighbouring activities; 0 with one table for all
+    uint16_t id_step[max_classes] =
+        {};  // between the tables of neighbouring activities; 0 with one table for all
     for (uint32_t j = 1; j < plan.classes; ++j)
       id_step[j] = model.magnitudes_by_activity >> (j - 1) & 1 ? uint16_t(max_symbols) : uint16_t(0);
     uint16_t* ids = s.magnitude_ids.data();
@@ -352,7 +374,8 @@ void ClassCoder::write_block(size_t n, std::string& out) const {
       }
       break;
     }
-    case MapPacker::entropy: break;
+    case MapPacker::entropy:
+      break;
   }
   map_bits.align();
 
@@ -361,7 +384,8 @@ void ClassCoder::write_block(size_t n, std::string& out) const {
     s.token_ids.clear();
     if (model.map_coded) {
       const uint32_t joined = classes_per_token(plan.classes);
-      const auto joined_log2 = uint32_t(std::countr_zero(joined));  // a division takes as long as the rest of a run
+      const auto joined_log2 =
+          uint32_t(std::countr_zero(joined));  // a division takes as long as the rest of a run
       const size_t runs = runs_of(n);
       uint32_t previous = 0;
       for (size_t r = 0; r < runs; ++r) {
@@ -377,10 +401,12 @@ void ClassCoder::write_block(size_t n, std::string& out) const {
         s.token_ids.resize(at + tokens);
         uint16_t* ids = s.token_ids.data() + at;
         if (joined == 2) {
-          for (size_t t = 0; t < tokens; ++t) ids[t] = uint16_t(base + run[2 * t] + plan.classes * run[2 * t + 1]);
+          for (size_t t = 0; t < tokens; ++t)
+            ids[t] = uint16_t(base + run[2 * t] + plan.classes * run[2 * t + 1]);
         } else if (joined == 4) {
           for (size_t t = 0; t < tokens; ++t)
-            ids[t] = uint16_t(base + run[4 * t] + 2 * run[4 * t + 1] + 4 * run[4 * t + 2] + 8 * run[4 * t + 3]);
+            ids[t] =
+                uint16_t(base + run[4 * t] + 2 * run[4 * t + 1] + 4 * run[4 * t + 2] + 8 * run[4 * t + 3]);
         } else {
           for (size_t t = 0; t < tokens; ++t) ids[t] = uint16_t(base + run[t]);
         }
@@ -414,9 +440,9 @@ std::vector<float> ClassCoder::points(uint32_t j) const {
   std::vector<float> values(2 * half);
   for (uint32_t negative = 0; negative < 2; ++negative)
     for (uint32_t magnitude = 0; magnitude < half; ++magnitude)
-      values[negative * half + magnitude] =
-          element::dequantize_in_class(plan.quantizer, plan.width[j], plan.scale[j],
-                                       element::join_code(plan.quantizer, plan.width[j], negative, magnitude));
+      values[negative * half + magnitude] = element::dequantize_in_class(
+          plan.quantizer, plan.width[j], plan.scale[j],
+          element::join_code(plan.quantizer, plan.width[j], negative, magnitude));
   return values;
 }
 
@@ -432,7 +458,8 @@ void ClassCoder::prepare_decoding() {
     slots_.resize(offset + element::rans_total);
     uint32_t slot = offset;
     for (uint32_t symbol = 0; symbol < max_symbols; ++symbol)
-      for (uint32_t i = 0; i < frequencies[symbol]; ++i) slots_[slot++] = element::make_rans_slot(symbol, frequencies[symbol], i);
+      for (uint32_t i = 0; i < frequencies[symbol]; ++i)
+        slots_[slot++] = element::make_rans_slot(symbol, frequencies[symbol], i);
     return offset;
   };
   if (model.map_coded)
@@ -444,7 +471,8 @@ void ClassCoder::prepare_decoding() {
     if (!(model.magnitudes_coded >> (j - 1) & 1)) continue;
     const bool by_activity = model.magnitudes_by_activity >> (j - 1) & 1;
     if (!by_activity) magnitude_slots_[j].fill(add(model.magnitude_frequencies(j, 0)));
-    for (uint32_t b = 1; by_activity && b < model.buckets; ++b) magnitude_slots_[j][b] = add(model.magnitude_frequencies(j, b));
+    for (uint32_t b = 1; by_activity && b < model.buckets; ++b)
+      magnitude_slots_[j][b] = add(model.magnitude_frequencies(j, b));
   }
   for (uint32_t j = 0; j < plan.classes; ++j) points_[j] = points(j);
   const uint32_t joined = classes_per_token(plan.classes);
@@ -486,7 +514,8 @@ void ClassCoder::decode(std::string_view block, std::span<float> values, std::st
         uint64_t expected = 0;
         for (uint64_t k = 0; k < kept; ++k) {
           const uint64_t index = in.get(bits);
-          if (index < expected || index >= n || in.overrun()) damaged(what, "indices do not ascend or leave the block");
+          if (index < expected || index >= n || in.overrun())
+            damaged(what, "indices do not ascend or leave the block");
           classes[index] = uint8_t(get_class(in, plan.classes));
           expected = index + 1;
         }
@@ -542,13 +571,15 @@ void ClassCoder::decode(std::string_view block, std::span<float> values, std::st
       offsets[active] = map_slots_[token_table_offset + s.buckets[r]];
       active += s.buckets[r] != 0;
     }
-    const size_t last = runs > whole && s.buckets[whole] != 0 ? (n - whole * run_length + joined - 1) / joined : 0;
+    const size_t last =
+        runs > whole && s.buckets[whole] != 0 ? (n - whole * run_length + joined - 1) / joined : 0;
     if (s.tokens.size() < active * each + last) s.tokens.resize(active * each + last);
     decoder.next_groups(slots_.data(), std::span<const uint32_t>(offsets, active), each, s.tokens.data());
     const uint8_t* tokens = s.tokens.data();
     if (last) {
       offsets[0] = map_slots_[token_table_offset + s.buckets[whole]];
-      decoder.next_groups(slots_.data(), std::span<const uint32_t>(offsets, 1), last, s.tokens.data() + active * each);
+      decoder.next_groups(slots_.data(), std::span<const uint32_t>(offsets, 1), last,
+                          s.tokens.data() + active * each);
     }
     for (size_t r = 0; r < runs; ++r) {
       uint8_t* run = classes + r * run_length;
@@ -589,7 +620,8 @@ void ClassCoder::decode(std::string_view block, std::span<float> values, std::st
     for (uint32_t j = 1; j < plan.classes; ++j) {
       is_coded[j] = model.magnitudes_coded >> (j - 1) & 1;
       const bool by_activity = model.magnitudes_by_activity >> (j - 1) & 1;
-      for (uint32_t b = 0; b < max_activity_buckets; ++b) tables[j][b] = magnitude_slots_[j][by_activity ? b : 0];
+      for (uint32_t b = 0; b < max_activity_buckets; ++b)
+        tables[j][b] = magnitude_slots_[j][by_activity ? b : 0];
     }
     const bool needs_activities = model.magnitudes_by_activity != 0;
     const uint8_t* buckets = s.buckets.data();
@@ -604,7 +636,8 @@ void ClassCoder::decode(std::string_view block, std::span<float> values, std::st
     }
     decoder.next_indexed(slots_.data(), offsets, s.codes.data(), coded);
   }
-  if (model.uses_rans() && !decoder.finished()) damaged(what, "the entropy-coded stream does not end where it should");
+  if (model.uses_rans() && !decoder.finished())
+    damaged(what, "the entropy-coded stream does not end where it should");
 
   for (uint32_t j = 0; j < plan.classes; ++j) {
     const uint32_t width = plan.width[j];
@@ -649,10 +682,12 @@ void ClassCoder::decode(std::string_view block, std::span<float> values, std::st
       if (magnitude >= half[c]) damaged(what, "a magnitude beyond the last");
       out[i] = points[c][(bits >> raw_bits[c]) * half[c] + magnitude];
     }
-    if (!raw.align() || raw.overrun()) damaged(what, "the sign bits are truncated or their padding is not zero");
+    if (!raw.align() || raw.overrun())
+      damaged(what, "the sign bits are truncated or their padding is not zero");
     at += raw.consumed();
   }
-  if (at != block.size()) damaged(what, "expected " + std::to_string(at) + " bytes, found " + std::to_string(block.size()));
+  if (at != block.size())
+    damaged(what, "expected " + std::to_string(at) + " bytes, found " + std::to_string(block.size()));
 }
 
 namespace {
@@ -691,21 +726,22 @@ void ClassCoder::count(std::span<const float> values, uint64_t first_pool_index,
   count_classes(plan, values.size(), s, counts);
 }
 
-void ClassCoder::tally(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element, uint32_t tensor,
-                       DType dtype, ClassTally& counts, BlockSums& sums) const {
+void ClassCoder::tally(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element,
+                       uint32_t tensor, DType dtype, ClassTally& counts, BlockSums& sums) const {
   Scratch& s = scratch();
   classify_block(plan, values, first_pool_index, s);
   quantize_block(plan, values, {first_pool_index, first_element, tensor}, dtype, s, sums);
   tally_block(values.size(), counts);
 }
 
-void ClassCoder::tally_symbols(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element, uint32_t tensor,
-                               ClassTally& counts) const {
+void ClassCoder::tally_symbols(std::span<const float> values, uint64_t first_pool_index,
+                               uint64_t first_element, uint32_t tensor, ClassTally& counts) const {
   Scratch& s = scratch();
   classify_block(plan, values, first_pool_index, s);
   if (has_vector_loop(plan.quantizer))
-    cpu::code_cells(plan, values.data(), s.classes.data(), std::span<const uint32_t>(s.kept.data(), s.kept_count),
-                    s.kept_classes.data(), s.codes.data());
+    cpu::code_cells(plan, values.data(), s.classes.data(),
+                    std::span<const uint32_t>(s.kept.data(), s.kept_count), s.kept_classes.data(),
+                    s.codes.data());
   else
     quantize_one_by_one(plan, values, {first_pool_index, first_element, tensor}, DType::f32, s);
   tally_block(values.size(), counts);
@@ -720,7 +756,8 @@ void ClassCoder::tally_block(size_t n, ClassTally& counts) const {
     for (size_t k = 0; k < s.kept_count; ++k) {
       const uint32_t i = s.kept[k], c = s.kept_classes[k], width = plan.width[c];
       const uint32_t magnitude = element::magnitude_of_code(quantizer(), width, s.codes[k]);
-      ++counts.entropy.magnitude[c][s.buckets[i / run_length]][magnitude >> element::raw_magnitude_bits(width)];
+      ++counts.entropy
+            .magnitude[c][s.buckets[i / run_length]][magnitude >> element::raw_magnitude_bits(width)];
       rice_bits += ((i - expected) >> parameter) + 1 + parameter + std::min(c, plan.classes - 2);
       expected = i + 1;
     }

@@ -1,5 +1,5 @@
-// The block format of class-coded methods (SPEC.md, "Class blocks"): one block of values -> class map + code words ->
-// bytes, and back; and the tally that counts what coding would need, without writing a byte.
+// The block format of class-coded methods (SPEC.md, "Class blocks"): one block of values -> class map + code
+// words -> bytes, and back; and the tally that counts what coding would need, without writing a byte.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,9 @@ using element::packed_index_bits;
 using element::raw_map_bits;
 
 /// Whether a map lists kept elements, so that it needs a class of width 0 and another.
-constexpr bool lists_kept(MapPacker map) { return map != MapPacker::raw && map != MapPacker::entropy; }
+constexpr bool lists_kept(MapPacker map) {
+  return map != MapPacker::raw && map != MapPacker::entropy;
+}
 
 /// Integers that counting blocks gives; they merge in any order.
 struct ClassTally {
@@ -34,8 +36,8 @@ struct ClassTally {
   void merge(const ClassTally& other);
 };
 
-/// Everything that coding a tensor's blocks needs: plan, packers and tables. Immutable while blocks are coded, so that
-/// threads share it.
+/// Everything that coding a tensor's blocks needs: plan, packers and tables. Immutable while blocks are
+/// coded, so that threads share it.
 class ClassCoder {
  public:
   element::ClassPlan plan;
@@ -48,26 +50,30 @@ class ClassCoder {
   void prepare_decoding();
 
   /// Appends the block of `values` to `out`; `first_pool_index` is the pool index of values[0] (for cutoffs),
-  /// `first_element` its index in tensor `tensor` (for random numbers). Every value is finite. Thread-safe. O(n).
-  /// `sums` receives the errors of the decoded values after rounding to `dtype`.
-  void encode(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element, uint32_t tensor, DType dtype,
-              std::string& out, BlockSums& sums) const;
+  /// `first_element` its index in tensor `tensor` (for random numbers). Every value is finite. Thread-safe.
+  /// O(n). `sums` receives the errors of the decoded values after rounding to `dtype`.
+  void encode(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element,
+              uint32_t tensor, DType dtype, std::string& out, BlockSums& sums) const;
 
-  /// The same for a block of n elements of which `kept`, ascending, are in class 1 with these code words, and the others in
-  /// class 0.  \pre two classes, the first without bits.
-  void encode_codes(size_t n, std::span<const uint32_t> kept, std::span<const uint8_t> codes, std::string& out) const;
-  void tally_codes(size_t n, std::span<const uint32_t> kept, std::span<const uint8_t> codes, ClassTally& counts) const;
+  /// The same for a block of n elements of which `kept`, ascending, are in class 1 with these code words, and
+  /// the others in class 0.  \pre two classes, the first without bits.
+  void encode_codes(size_t n, std::span<const uint32_t> kept, std::span<const uint8_t> codes,
+                    std::string& out) const;
+  void tally_codes(size_t n, std::span<const uint32_t> kept, std::span<const uint8_t> codes,
+                   ClassTally& counts) const;
 
-  /// Decodes a block into exactly values.size() elements.  \throws Error damaged, naming `what`. Thread-safe. O(n).
+  /// Decodes a block into exactly values.size() elements.  \throws Error damaged, naming `what`. Thread-safe.
+  /// O(n).
   void decode(std::string_view block, std::span<float> values, std::string_view what) const;
 
-  /// Counts a block: classes, symbols in every context, and the errors of the decoded values after rounding to `dtype`.
-  void tally(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element, uint32_t tensor,
-             DType dtype, ClassTally& counts, BlockSums& sums) const;
+  /// Counts a block: classes, symbols in every context, and the errors of the decoded values after rounding
+  /// to `dtype`.
+  void tally(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element,
+             uint32_t tensor, DType dtype, ClassTally& counts, BlockSums& sums) const;
 
   /// The same without the errors.
-  void tally_symbols(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element, uint32_t tensor,
-                     ClassTally& counts) const;
+  void tally_symbols(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element,
+                     uint32_t tensor, ClassTally& counts) const;
 
   /// The decoded values of class j: entry sign x 2^(width - 1) + magnitude index; none without bits.
   std::vector<float> points(uint32_t j) const;
@@ -78,8 +84,8 @@ class ClassCoder {
   void count(std::span<const float> values, uint64_t first_pool_index, ClassTally& counts) const;
 
  private:
-  /// What is written of a code word: a symbol, counted from those of activity 0, and bits as they are; none of a class
-  /// that is not entropy-coded.
+  /// What is written of a code word: a symbol, counted from those of activity 0, and bits as they are; none
+  /// of a class that is not entropy-coded.
   struct CodeParts {
     uint16_t id = 0;
     uint8_t raw = 0, raw_bits = 0;
@@ -91,7 +97,8 @@ class ClassCoder {
   std::vector<element::RansSymbol> symbols_;
   std::vector<CodeParts> code_parts_;  // [class][code word], of 256 each
   std::vector<element::RansSlot> slots_;
-  std::array<uint32_t, element::max_activity_buckets * 2> map_slots_{};  // offsets: activity tables, token tables
+  std::array<uint32_t, element::max_activity_buckets * 2>
+      map_slots_{};  // offsets: activity tables, token tables
   std::array<std::array<uint32_t, element::max_activity_buckets>, element::max_classes> magnitude_slots_{};
   std::array<std::vector<float>, element::max_classes> points_;  // decoded value of (sign, magnitude index)
   std::array<uint8_t, 16 * 4> token_classes_{};

@@ -32,7 +32,8 @@ constexpr uint32_t log2_q16(uint32_t value) {
 const std::array<uint32_t, rans_total + 1>& code_lengths() {
   static const auto table = [] {
     std::array<uint32_t, rans_total + 1> lengths{};
-    for (uint32_t f = 1; f <= rans_total; ++f) lengths[f] = (element::rans_precision_bits << 16) - log2_q16(f);
+    for (uint32_t f = 1; f <= rans_total; ++f)
+      lengths[f] = (element::rans_precision_bits << 16) - log2_q16(f);
     lengths[0] = 64u << 16;  // a symbol that cannot be coded: prohibitive, not infinite
     return lengths;
   }();
@@ -73,8 +74,9 @@ void EntropyCounts::merge(const EntropyCounts& other) {
 uint32_t symbol_weight(uint64_t count, uint64_t total) {
   if (count == 0) return 0;
   const bool narrow = total <= UINT64_MAX / (weight_total + 1);  // and so is the count
-  const uint64_t scaled = narrow ? (count * weight_total + total / 2) / total
-                                 : uint64_t((static_cast<unsigned __int128>(count) * weight_total + total / 2) / total);
+  const uint64_t scaled =
+      narrow ? (count * weight_total + total / 2) / total
+             : uint64_t((static_cast<unsigned __int128>(count) * weight_total + total / 2) / total);
   uint32_t weight = uint32_t(std::max<uint64_t>(scaled, 1));
   const uint32_t length = uint32_t(std::bit_width(weight));
   if (length <= mantissa_bits + 1) return weight;
@@ -124,7 +126,9 @@ SymbolFrequencies normalise(const std::array<uint64_t, max_symbols>& weights) {
   return frequencies;
 }
 
-uint32_t code_length_q16(uint32_t frequency) { return code_lengths()[frequency]; }
+uint32_t code_length_q16(uint32_t frequency) {
+  return code_lengths()[frequency];
+}
 
 uint64_t symbol_table_bits(const SymbolWeights& weights, uint32_t symbols) {
   if (!any(weights)) return 1;
@@ -158,14 +162,17 @@ bool read_symbol_table(cpu::BitReader& in, SymbolWeights& weights, uint32_t symb
   return any(weights);
 }
 
-SymbolFrequencies EntropyModel::activity_frequencies(uint32_t previous) const { return normalise(widen(activity[previous])); }
+SymbolFrequencies EntropyModel::activity_frequencies(uint32_t previous) const {
+  return normalise(widen(activity[previous]));
+}
 
 SymbolFrequencies EntropyModel::token_frequencies(uint32_t bucket) const {
   const uint32_t joined = classes_per_token(classes);
   std::array<uint64_t, max_symbols> products{};
   for (uint32_t token = 0; token < token_symbols(classes); ++token) {
     uint64_t product = 1;
-    for (uint32_t i = 0, rest = token; i < joined; ++i, rest /= classes) product *= class_weight[bucket][rest % classes];
+    for (uint32_t i = 0, rest = token; i < joined; ++i, rest /= classes)
+      product *= class_weight[bucket][rest % classes];
     products[token] = product;
   }
   return normalise(products);
@@ -197,7 +204,9 @@ void for_each_table(Model& model, F f) {
 
 void EntropyModel::write(cpu::BitWriter& out) const {
   if (needs_activities()) out.put(buckets, 4);
-  for_each_table(*this, [&](const SymbolWeights& weights, uint32_t symbols) { write_symbol_table(out, weights, symbols); });
+  for_each_table(*this, [&](const SymbolWeights& weights, uint32_t symbols) {
+    write_symbol_table(out, weights, symbols);
+  });
 }
 
 bool EntropyModel::read(cpu::BitReader& in) {
@@ -223,15 +232,19 @@ EntropyModel EntropyModel::without_map() const {
 
 uint64_t EntropyModel::table_bits() const {
   uint64_t bits = needs_activities() ? 4 : 0;
-  for_each_table(*this, [&](const SymbolWeights& weights, uint32_t symbols) { bits += symbol_table_bits(weights, symbols); });
+  for_each_table(*this, [&](const SymbolWeights& weights, uint32_t symbols) {
+    bits += symbol_table_bits(weights, symbols);
+  });
   return bits;
 }
 
 namespace {
 
-/// Expected bits of the tokens whose classes were counted, as if the classes of a token were independent (as the token's
-/// frequency assumes, so that the expectation over tokens is nearly the truth). Fixed point, deterministic.
-uint64_t tokens_cost(const SymbolCounts& class_counts, uint32_t classes, const SymbolFrequencies& frequencies) {
+/// Expected bits of the tokens whose classes were counted, as if the classes of a token were independent (as
+/// the token's frequency assumes, so that the expectation over tokens is nearly the truth). Fixed point,
+/// deterministic.
+uint64_t tokens_cost(const SymbolCounts& class_counts, uint32_t classes,
+                     const SymbolFrequencies& frequencies) {
   uint64_t total = 0;
   for (uint64_t c : class_counts) total += c;
   if (total == 0) return 0;
@@ -240,7 +253,8 @@ uint64_t tokens_cost(const SymbolCounts& class_counts, uint32_t classes, const S
   double bits = 0;
   for (uint32_t token = 0; token < token_symbols(classes); ++token) {
     double share = 1;
-    for (uint32_t i = 0, rest = token; i < joined; ++i, rest /= classes) share *= double(class_counts[rest % classes]) / double(total);
+    for (uint32_t i = 0, rest = token; i < joined; ++i, rest /= classes)
+      share *= double(class_counts[rest % classes]) / double(total);
     if (share > 0) bits += tokens * share * code_lengths()[frequencies[token]];
   }
   return uint64_t(bits);
@@ -251,8 +265,10 @@ uint64_t tokens_cost(const SymbolCounts& class_counts, uint32_t classes, const S
 EntropyModel::Cost EntropyModel::cost(const EntropyCounts& counts) const {
   Cost cost;
   if (map_coded) {
-    for (uint32_t b = 0; b < buckets; ++b) cost.map_q16 += cost_of(counts.activity[b], activity_frequencies(b));
-    for (uint32_t b = 1; b < buckets; ++b) cost.map_q16 += tokens_cost(counts.classes[b], classes, token_frequencies(b));
+    for (uint32_t b = 0; b < buckets; ++b)
+      cost.map_q16 += cost_of(counts.activity[b], activity_frequencies(b));
+    for (uint32_t b = 1; b < buckets; ++b)
+      cost.map_q16 += tokens_cost(counts.classes[b], classes, token_frequencies(b));
   }
   for (uint32_t j = 1; j < classes; ++j) {
     const bool coded = magnitudes_coded >> (j - 1) & 1;
@@ -285,12 +301,14 @@ void fit_magnitudes(EntropyModel& model, const EntropyCounts& counts, uint32_t j
   if (members == 0) return;
 
   const SymbolWeights pooled_weights = symbol_weights(pooled);
-  const uint64_t pooled_cost = cost_of(pooled, normalise(widen(pooled_weights))) + (symbol_table_bits(pooled_weights, symbols) << 16);
+  const uint64_t pooled_cost =
+      cost_of(pooled, normalise(widen(pooled_weights))) + (symbol_table_bits(pooled_weights, symbols) << 16);
   std::array<SymbolWeights, max_activity_buckets> by_activity{};
   uint64_t by_activity_cost = 0;
   for (uint32_t b = 1; b < model.buckets; ++b) {
     by_activity[b] = symbol_weights(counts.magnitude[j][b]);
-    if (any(by_activity[b])) by_activity_cost += cost_of(counts.magnitude[j][b], normalise(widen(by_activity[b])));
+    if (any(by_activity[b]))
+      by_activity_cost += cost_of(counts.magnitude[j][b], normalise(widen(by_activity[b])));
     by_activity_cost += symbol_table_bits(by_activity[b], symbols) << 16;
   }
   const uint64_t plain_cost = (members * coded_bits) << 16;
@@ -308,7 +326,8 @@ void fit_magnitudes(EntropyModel& model, const EntropyCounts& counts, uint32_t j
 }  // namespace
 
 EntropyModel fit_entropy_model(const EntropyCounts& counts, uint32_t classes,
-                               const std::array<uint8_t, element::max_classes>& width, bool code_map, bool code_magnitudes) {
+                               const std::array<uint8_t, element::max_classes>& width, bool code_map,
+                               bool code_magnitudes) {
   EntropyModel model;
   model.classes = classes;
   model.width = width;

@@ -8,7 +8,7 @@
 namespace jsq {
 
 double write_level_block(std::span<const float> scales, std::span<const int32_t> levels, LevelRange range,
-                       std::optional<LevelPacker> packer, std::string& out) {
+                         std::optional<LevelPacker> packer, std::string& out) {
   static thread_local LevelHistogram histogram;
   histogram.count(levels);
   ByteWriter head;

@@ -15,7 +15,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     } else if (kind == 1) {
       const NpzDumpAttachment dump = decode_npz_dump_attachment(bytes);
       const NpzDumpAttachment again = decode_npz_dump_attachment(encode(dump));
-      fuzz::expect(again.comment == dump.comment && again.extras.size() == dump.extras.size(), "what was read is written the same");
+      fuzz::expect(again.comment == dump.comment && again.extras.size() == dump.extras.size(),
+                   "what was read is written the same");
     } else if (kind == 2) {
       hdf5::parse_attachment(bytes);
     } else {

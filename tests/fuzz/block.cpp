@@ -23,8 +23,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     decoder->describe();
     std::vector<float> values(size_t(std::min(block, elements - first)));
     if (values.empty()) return;
-    if (stored.empty()) decoder->decode_empty(place, values);
-    else decoder->decode_block(place, stored, values, "block 1 of 1");
+    if (stored.empty())
+      decoder->decode_empty(place, values);
+    else
+      decoder->decode_block(place, stored, values, "block 1 of 1");
   });
   return 0;
 }

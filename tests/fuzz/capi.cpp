@@ -25,7 +25,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     jsq_close(frame);
   }
   jsq::fuzz::Input in(data, size);
-  const std::string method(in.text(in.byte() % 64)), target(in.text(in.byte() % 32)), name(in.text(in.byte() % 16));
+  const std::string method(in.text(in.byte() % 64)), target(in.text(in.byte() % 32)),
+      name(in.text(in.byte() % 16));
   const std::string elements(in.text(4096));
   const uint64_t shape[] = {elements.size() / 4};
   const jsq_array array{elements.data(), JSQ_F32, 1, shape, name.c_str(), 0, 0};

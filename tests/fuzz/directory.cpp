@@ -1,5 +1,5 @@
-// The directory of a frame, without what is around it; what is read is written and read again to the same, for inputs of some
-// lengths: looking for the shortest code takes a hundred times as long as reading it.
+// The directory of a frame, without what is around it; what is read is written and read again to the same,
+// for inputs of some lengths: looking for the shortest code takes a hundred times as long as reading it.
 #include "formats/wire/directory.hpp"
 #include "input.hpp"
 

@@ -1,5 +1,5 @@
-// A whole frame: opening, testing, describing and reading it, and what its codes take. Built for fuzzing, checksums pass (input reaches what
-// lies behind them).
+// A whole frame: opening, testing, describing and reading it, and what its codes take. Built for fuzzing,
+// checksums pass (input reaches what lies behind them).
 #include <vector>
 
 #include "input.hpp"
@@ -7,14 +7,16 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace jsq;
-  constexpr uint64_t most_elements = uint64_t(1) << 20;  // of a read; more is what the input declares, at no cost
+  constexpr uint64_t most_elements = uint64_t(1)
+                                     << 20;  // of a read; more is what the input declares, at no cost
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
   fuzz::only_errors([&] {
     const FrameReader frame = FrameReader::from_bytes(bytes);
     const FrameSizes sizes = frame.sizes();
     fuzz::expect(sizes.file == size, "the frame's size is the file's");
     uint64_t declared = 0;
-    for (const FrameTensor& tensor : frame.tensors()) declared += std::min(tensor.info.elements(), 2 * most_elements);
+    for (const FrameTensor& tensor : frame.tensors())
+      declared += std::min(tensor.info.elements(), 2 * most_elements);
     const bool small = declared <= most_elements;
     if (small) frame.test(false, 1);
     for (size_t t = 0; t < frame.tensors().size() && t < 64; ++t) {

@@ -1,5 +1,5 @@
-// What the fuzz targets share: bytes of a fuzzer taken from the front, an unnamed file made of bytes, and the rule
-// of what may come out of a library that was given anything: results, or jsq::Error.
+// What the fuzz targets share: bytes of a fuzzer taken from the front, an unnamed file made of bytes, and the
+// rule of what may come out of a library that was given anything: results, or jsq::Error.
 #pragma once
 
 #include <sys/mman.h>

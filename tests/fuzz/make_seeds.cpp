@@ -1,5 +1,6 @@
-// Seeds of the fuzz targets, from the golden and the corrupt frames: whole frames for the targets that read frames, and
-// their directories, parameter sets, blocks and attachments, in the form that the other targets take them.
+// Seeds of the fuzz targets, from the golden and the corrupt frames: whole frames for the targets that read
+// frames, and their directories, parameter sets, blocks and attachments, in the form that the other targets
+// take them.
 //
 //     make_seeds OUT_FOLDER FRAMES_FOLDER...
 //
@@ -25,7 +26,8 @@ fs::path out_folder;
 
 void save(const std::string& target, const std::string& name, std::string_view bytes) {
   fs::create_directories(out_folder / target);
-  std::ofstream(out_folder / target / name, std::ios::binary).write(bytes.data(), std::streamsize(bytes.size()));
+  std::ofstream(out_folder / target / name, std::ios::binary)
+      .write(bytes.data(), std::streamsize(bytes.size()));
 }
 
 /// What block.cpp reads: the method, the tensor, the block's place in it, the parameter set, the block.
@@ -35,7 +37,8 @@ std::string block_input(const TensorInfo& info, uint32_t tensor, size_t block, c
   out.u8(uint8_t(set.method_id));
   out.u8(uint8_t(int(info.dtype) - 1));
   std::vector<uint64_t> shape = info.shape;
-  if (shape.size() > 4 || std::any_of(shape.begin(), shape.end(), [](uint64_t extent) { return extent > 65535; }))
+  if (shape.size() > 4 ||
+      std::any_of(shape.begin(), shape.end(), [](uint64_t extent) { return extent > 65535; }))
     shape = {std::min<uint64_t>(info.elements(), 65535)};
   out.u8(uint8_t(shape.size()));
   for (uint64_t extent : shape) out.u16(uint16_t(extent));
@@ -73,14 +76,17 @@ void take_apart(const std::string& name, std::string_view bytes) {
   for (size_t t = 0; t < directory.tensors.size(); ++t) {
     const FrameTensor& tensor = directory.tensors[t];
     const std::string place = name + "." + std::to_string(t);
-    if (!tensor.info.attachment.empty()) save("attachments", place, std::string(1, '\0') + tensor.info.attachment);
+    if (!tensor.info.attachment.empty())
+      save("attachments", place, std::string(1, '\0') + tensor.info.attachment);
     const wire::ParameterSet& set = directory.sets[tensor.parameter_set];
     uint64_t at = tensor.first_byte;
     for (size_t b = 0; b < tensor.block_bytes.size() && b < 4; ++b) {
       const uint64_t length = tensor.block_bytes[b];
-      const std::string_view payload = length == 0 ? "" : bytes.substr(size_t(at) + wire::checksum_bytes, size_t(length));
+      const std::string_view payload =
+          length == 0 ? "" : bytes.substr(size_t(at) + wire::checksum_bytes, size_t(length));
       if (set.bytes.size() <= 65535 && payload.size() < 65536)
-        save("block", place + "." + std::to_string(b), block_input(tensor.info, uint32_t(t), b, set, payload));
+        save("block", place + "." + std::to_string(b),
+             block_input(tensor.info, uint32_t(t), b, set, payload));
       if (length != 0) at += length + wire::checksum_bytes;
     }
     if (tensor.exception_bytes != 0 && tensor.block_bytes.size() == 1 && tensor.info.elements() < 65536) {
@@ -98,13 +104,17 @@ void take_apart(const std::string& name, std::string_view bytes) {
 /// What texts.cpp reads: every method and each of its options, targets, sizes, conditions.
 void save_texts() {
   size_t number = 0;
-  const auto add = [&](char kind, const std::string& text) { save("texts", std::to_string(number++), kind + text); };
+  const auto add = [&](char kind, const std::string& text) {
+    save("texts", std::to_string(number++), kind + text);
+  };
   for (const MethodInfo* method : methods()) {
     add(0, std::string(method->name));
     for (const MethodOption& option : method->options)
-      add(0, std::string(method->name) + ":" + std::string(option.name) + "=" + std::string(option.default_value));
+      add(0, std::string(method->name) + ":" + std::string(option.name) + "=" +
+                 std::string(option.default_value));
   }
-  for (const char* text : {"ratio=32", "bpw=1.5", "bytes=10K", "nmse=1e-3", "maxabs=0.01", "hprime=0.5", "native", "ratio=-1"})
+  for (const char* text :
+       {"ratio=32", "bpw=1.5", "bytes=10K", "nmse=1e-3", "maxabs=0.01", "hprime=0.5", "native", "ratio=-1"})
     add(1, text);
   for (const char* text : {"1", "64Ki", "3M", "2Gi", "18446744073709551615", "0x10"}) add(2, text);
   for (const char* text : {"qsgd.nmse < topk.nmse", "not (qsgd.ratio / 2 >= 1e3 or topk.nmse != -1)",

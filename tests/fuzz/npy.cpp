@@ -17,7 +17,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       source->read(t, 0, size_t(info.elements()), scratch);
       const std::string header = npy_header_to_write(info, "");
       const NpyHeader again = parse_npy_header(header, "header");
-      fuzz::expect(again.shape == info.shape && again.dtype == info.dtype, "the canonical header says what was read");
+      fuzz::expect(again.shape == info.shape && again.dtype == info.dtype,
+                   "the canonical header says what was read");
     }
   });
   return 0;

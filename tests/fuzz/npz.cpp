@@ -8,7 +8,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
   fuzz::only_errors([&] {
     const fuzz::MemoryFile file(bytes);
-    const auto source = open_npz(MappedFile::of_descriptor(file.descriptor(), size, "dump.npz"), "dump.npz", "");
+    const auto source =
+        open_npz(MappedFile::of_descriptor(file.descriptor(), size, "dump.npz"), "dump.npz", "");
     for (size_t t = 0; t < source->tensors().size() && t < 16; ++t)
       fuzz::only_errors([&] {
         std::vector<float> scratch;

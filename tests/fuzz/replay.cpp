@@ -1,5 +1,6 @@
-// Runs a fuzz target over files without a fuzzer: every file of the folders named, in order of their names. With a
-// number N first, each file also with N single bytes changed, by a fixed rule. A finding ends the program by a signal.
+// Runs a fuzz target over files without a fuzzer: every file of the folders named, in order of their names.
+// With a number N first, each file also with N single bytes changed, by a fixed rule. A finding ends the
+// program by a signal.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

@@ -40,14 +40,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     MemorySink sink;
     const CompressReport report = compress({dump}, options, sink);
     fuzz::expect(report.file_bytes == sink.bytes.size(), "the report counts the file's bytes");
-    fuzz::expect(report.budget_bytes == 0 || report.file_bytes <= report.budget_bytes, "a budget is never exceeded");
+    fuzz::expect(report.budget_bytes == 0 || report.file_bytes <= report.budget_bytes,
+                 "a budget is never exceeded");
     const FrameReader frame = FrameReader::from_bytes(sink.bytes);
     fuzz::expect(frame.test(false, 1).empty(), "what was written is sound");
     std::vector<float> decoded(values.size());
     frame.read(0, 0, decoded, 1);
     if (options.method.name == "fp32" && options.nonfinite == NonFinitePolicy::keep)
       for (size_t i = 0; i < values.size(); ++i)
-        fuzz::expect(std::bit_cast<uint32_t>(values[i]) == std::bit_cast<uint32_t>(decoded[i]) || std::isnan(values[i]),
+        fuzz::expect(std::bit_cast<uint32_t>(values[i]) == std::bit_cast<uint32_t>(decoded[i]) ||
+                         std::isnan(values[i]),
                      "fp32 keeps every bit");
     std::string damaged = sink.bytes;
     damaged[place % damaged.size()] ^= char(change);

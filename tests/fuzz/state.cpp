@@ -12,7 +12,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     state.save(sink);
     const fuzz::MemoryFile saved(sink.bytes);
     const State again = State::load(saved.path());
-    fuzz::expect(again.step == state.step && again.method == state.method && again.tensors().size() == state.tensors().size(),
+    fuzz::expect(again.step == state.step && again.method == state.method &&
+                     again.tensors().size() == state.tensors().size(),
                  "a state that was loaded is saved and loaded again");
   });
   return 0;

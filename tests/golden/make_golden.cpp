@@ -467,19 +467,22 @@ void method_ranges(const Golden& golden) {
                    npy(info("", {10, 15}, dtype), huge));
 }
 
-/// rdoq: every layout of scales, raw bits and escapes, one lane and eight, the pack, layers, columns in the parameters, exact
-/// copies.
+/// rdoq: every layout of scales, raw bits and escapes, one lane and eight, the pack, layers, columns in the
+/// parameters, exact copies.
 void context_streams(const Golden& golden) {
   const std::span<const float> conv = golden.real(5136, 2304), wide = golden.real(20000, 4800);
   for (const std::string target : {"bpw=8", "bpw=4", "bpw=1.2", "maxabs=1e-5", "nmse=0.01"})
-    golden.frame("rdoq_conv_" + frame_name(target), "rdoq:transform=none", target, npy(info("", {16, 16, 3, 3}), conv));
+    golden.frame("rdoq_conv_" + frame_name(target), "rdoq:transform=none", target,
+                 npy(info("", {16, 16, 3, 3}), conv));
   for (const bool fortran : {false, true}) {
     jsq::TensorInfo tensor = info("", {60, 80});
     tensor.fortran_order = fortran;
-    golden.frame(std::string("rdoq_matrix_") + (fortran ? "fortran" : "c"), "rdoq:preset=fast", "bpw=2", npy(tensor, wide));
+    golden.frame(std::string("rdoq_matrix_") + (fortran ? "fortran" : "c"), "rdoq:preset=fast", "bpw=2",
+                 npy(tensor, wide));
   }
   for (const std::string target : {"bpw=2", "bpw=0.3", "bpw=0.03"})
-    golden.frame("rdoq_flat_" + frame_name(target), "rdoq:transform=none", target, npy(golden.real(0, 40000)));
+    golden.frame("rdoq_flat_" + frame_name(target), "rdoq:transform=none", target,
+                 npy(golden.real(0, 40000)));
 
   auto archive = std::make_shared<MemoryDump>(jsq::DumpFormat::npz);
   archive->add(info("conv", {16, 16, 3, 3}), stored(jsq::DType::f32, conv));
@@ -491,9 +494,11 @@ void context_streams(const Golden& golden) {
   for (const std::string target : {"bpw=4", "bpw=1"})
     golden.frame("rdoq_pack_" + frame_name(target), "rdoq:transform=none", target, {{"step.npz", archive}});
 
-  // Dependent levels: raw bits, escapes and eight lanes, ranges that begin anew in a pack, predictions and cosine transforms.
+  // Dependent levels: raw bits, escapes and eight lanes, ranges that begin anew in a pack, predictions and
+  // cosine transforms.
   for (const std::string target : {"bpw=8", "bpw=1.2", "nmse=0.01"})
-    golden.frame("rdoq_dependent_conv_" + frame_name(target), "rdoq:levels=dependent", target, npy(info("", {16, 16, 3, 3}), conv));
+    golden.frame("rdoq_dependent_conv_" + frame_name(target), "rdoq:levels=dependent", target,
+                 npy(info("", {16, 16, 3, 3}), conv));
   golden.frame("rdoq_dependent_flat", "rdoq:levels=dependent", "bpw=2", npy(golden.real(0, 40000)));
   golden.frame("rdoq_dependent_pack", "rdoq:levels=dependent", "bpw=4", {{"step.npz", archive}});
   golden.frame("rdoq_best_conv", "rdoq:preset=best", "bpw=2", npy(info("", {16, 16, 3, 3}), conv));
@@ -504,10 +509,12 @@ void context_streams(const Golden& golden) {
 
   // More than one block, so that columns stand in the parameters; most of it is below the lowest context.
   std::vector<float> large(1100 * 1000);
-  for (size_t i = 0; i < large.size(); ++i) large[i] = golden.real(100000 + i % 130001, 1)[0] * float(1 + i / 1000 % 3) / float(1 + i % 7);
+  for (size_t i = 0; i < large.size(); ++i)
+    large[i] = golden.real(100000 + i % 130001, 1)[0] * float(1 + i / 1000 % 3) / float(1 + i % 7);
   golden.frame("rdoq_two_blocks", "rdoq:preset=fast", "bpw=0.04", npy(info("", {1100, 1000}), large));
 
-  std::vector<float> sparse(3000), ternary(3000), outlier(golden.real(0, 500).begin(), golden.real(0, 500).end());
+  std::vector<float> sparse(3000), ternary(3000),
+      outlier(golden.real(0, 500).begin(), golden.real(0, 500).end());
   for (size_t i = 0; i < sparse.size(); i += 37) sparse[i] = golden.real(i, 1)[0];
   for (size_t i = 0; i < ternary.size(); ++i) ternary[i] = float(int(i * i % 3) - 1) * 0.75f;
   outlier[100] = 3e38f;
@@ -516,7 +523,8 @@ void context_streams(const Golden& golden) {
   golden.frame("rdoq_outlier", "rdoq:transform=none", "nmse=1e-9", npy(outlier));
   golden.frame("rdoq_zeros", "rdoq:transform=none", "bpw=3", npy(std::vector<float>(300)));
 
-  // Where all values have one sign no sign is stored: a constant, exact copies, escapes and raw bits, dependent levels.
+  // Where all values have one sign no sign is stored: a constant, exact copies, escapes and raw bits,
+  // dependent levels.
   std::vector<float> squares(golden.real(0, 3000).begin(), golden.real(0, 3000).end()), below(3000);
   for (float& g : squares) g *= g;
   for (size_t i = 0; i < below.size(); i += 11) below[i] = -std::abs(golden.real(i, 1)[0]);
@@ -529,21 +537,25 @@ void context_streams(const Golden& golden) {
 
 /// A sum of `rank` outer products and a little noise.
 std::vector<float> low_rank(const Golden& golden, size_t rows, size_t columns, size_t rank) {
-  std::vector<float> values(golden.real(70000, rows * columns).begin(), golden.real(70000, rows * columns).end());
+  std::vector<float> values(golden.real(70000, rows * columns).begin(),
+                            golden.real(70000, rows * columns).end());
   for (size_t j = 0; j < rank; ++j) {
-    const std::span<const float> left = golden.real(90000 + 5000 * j, rows), right = golden.real(92000 + 5000 * j, columns);
+    const std::span<const float> left = golden.real(90000 + 5000 * j, rows),
+                                 right = golden.real(92000 + 5000 * j, columns);
     for (size_t r = 0; r < rows; ++r)
       for (size_t c = 0; c < columns; ++c) values[r * columns + c] += 600.0f * left[r] * right[c];
   }
   return values;
 }
 
-/// rdoq's transforms: kernels of several shapes, factors of matrices in both orders, of kernels, and of kernels without a cosine
-/// transform; parts that share frequency offsets.
+/// rdoq's transforms: kernels of several shapes, factors of matrices in both orders, of kernels, and of
+/// kernels without a cosine transform; parts that share frequency offsets.
 void transforms(const Golden& golden) {
   const auto smooth = [&](size_t kernels, size_t side) {
-    std::vector<float> values(golden.real(5136, kernels * side * side).begin(), golden.real(5136, kernels * side * side).end());
-    for (size_t i = 0; i < values.size(); ++i) values[i] = 0.2f * values[i] + golden.real(120000 + i / (side * side), 1)[0];
+    std::vector<float> values(golden.real(5136, kernels * side * side).begin(),
+                              golden.real(5136, kernels * side * side).end());
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] = 0.2f * values[i] + golden.real(120000 + i / (side * side), 1)[0];
     return values;
   };
   for (const std::string mode : {"dct", "lowrank", "auto"})
@@ -551,7 +563,8 @@ void transforms(const Golden& golden) {
       auto archive = std::make_shared<MemoryDump>(jsq::DumpFormat::npz);
       archive->add(info("conv", {16, 16, 3, 3}), stored(jsq::DType::f32, smooth(256, 3)));
       archive->add(info("conv2", {12, 10, 3, 3}), stored(jsq::DType::f32, smooth(120, 3)));
-      archive->add(info("lines", {8, 6, 1, 7}, jsq::DType::f16), stored(jsq::DType::f16, golden.real(3000, 336)));
+      archive->add(info("lines", {8, 6, 1, 7}, jsq::DType::f16),
+                   stored(jsq::DType::f16, golden.real(3000, 336)));
       archive->add(info("wide", {6, 5, 11, 11}), stored(jsq::DType::f32, low_rank(golden, 30, 121, 2)));
       archive->add(info("matrix", {48, 64}), stored(jsq::DType::f32, low_rank(golden, 48, 64, 3)));
       jsq::TensorInfo fortran = info("fortran", {40, 56});
@@ -559,12 +572,15 @@ void transforms(const Golden& golden) {
       archive->add(fortran, stored(jsq::DType::f32, low_rank(golden, 40, 56, 2)));
       archive->add(info("column", {64, 1}), stored(jsq::DType::f32, golden.real(500, 64)));
       archive->add(info("bias", {64}), stored(jsq::DType::f32, golden.real(60000, 64)));
-      golden.frame("rdoq_" + mode + "_" + frame_name(target), "rdoq:transform=" + mode, target, {{"step.npz", archive}});
+      golden.frame("rdoq_" + mode + "_" + frame_name(target), "rdoq:transform=" + mode, target,
+                   {{"step.npz", archive}});
     }
   golden.frame("rdoq_volumes", "rdoq", "bpw=2", npy(info("", {6, 4, 2, 3, 4}), smooth(144, 2)));
   std::vector<float> both = smooth(60 * 50, 3);
-  for (size_t i = 0; i < both.size(); ++i) both[i] += 600.0f * golden.real(90000 + i / 450, 1)[0] * golden.real(95000 + i % 450, 1)[0];
-  golden.frame("rdoq_kernels_of_low_rank", "rdoq:preset=best", "bpw=0.3", npy(info("", {60, 50, 3, 3}), both));
+  for (size_t i = 0; i < both.size(); ++i)
+    both[i] += 600.0f * golden.real(90000 + i / 450, 1)[0] * golden.real(95000 + i % 450, 1)[0];
+  golden.frame("rdoq_kernels_of_low_rank", "rdoq:preset=best", "bpw=0.3",
+               npy(info("", {60, 50, 3, 3}), both));
 }
 
 /// The frame that section 9 of SPEC.md explains byte by byte.

@@ -1,5 +1,5 @@
-// Natural compression: the worked vectors of check_vectors.py 18 and 4, every exponent, unbiasedness by counting
-// uniforms, and arrays against elements on every SIMD level.
+// Natural compression: the worked vectors of check_vectors.py 18 and 4, every exponent, unbiasedness by
+// counting uniforms, and arrays against elements on every SIMD level.
 #include "kernels/element/natural.hpp"
 
 #include <gtest/gtest.h>
@@ -275,7 +275,8 @@ TEST(NaturalArrays, EqualTheElementsOnEverySimdLevel) {
           ASSERT_EQ(cpu::mirrored_levels(values, range, uniforms, mirrored), error);
           cpu::mirrored_values(mirrored, range, from_mirrored);
           for (size_t i = 0; i < n; ++i)
-            ASSERT_EQ(mirrored[i], element::mirrored_level(levels[i], element::last_natural_level(range))) << i;
+            ASSERT_EQ(mirrored[i], element::mirrored_level(levels[i], element::last_natural_level(range)))
+                << i;
           ASSERT_TRUE(n == 0 || std::memcmp(from_mirrored.data(), decoded.data(), 4 * n) == 0);
           double expected = 0, expected_nearest = 0;
           for (size_t at = 0; at < n; at += 65536) {

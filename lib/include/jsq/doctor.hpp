@@ -9,7 +9,7 @@
 namespace jsq {
 
 struct DoctorLine {
-  std::string area;    ///< "build", "library", "backend", "simd", "hdf5 filter"
+  std::string area;  ///< "build", "library", "backend", "simd", "hdf5 filter"
   std::string name;
   bool ok = true;
   std::string detail;  ///< version, or why it is unusable

@@ -30,24 +30,25 @@ struct FrameTensor {
   uint32_t dump = 0;
   uint32_t method_id = 0;
   uint32_t parameter_set = 0;
-  uint8_t block_log2 = 16;               ///< blocks hold 2^block_log2 elements, the last one the rest
-  std::vector<uint64_t> block_bytes;     ///< payload bytes of each block, without its checksum; 0: all zeros
-  uint64_t first_byte = 0;               ///< file offset of the first block
-  uint8_t nonfinite_policy = 0;          ///< 0 none met, 1 replaced by zero, 2 kept
+  uint8_t block_log2 = 16;            ///< blocks hold 2^block_log2 elements, the last one the rest
+  std::vector<uint64_t> block_bytes;  ///< payload bytes of each block, without its checksum; 0: all zeros
+  uint64_t first_byte = 0;            ///< file offset of the first block
+  uint8_t nonfinite_policy = 0;       ///< 0 none met, 1 replaced by zero, 2 kept
   uint64_t nonfinite_count = 0;
-  uint64_t exception_bytes = 0;          ///< stored bytes of the kept non-finite elements
+  uint64_t exception_bytes = 0;  ///< stored bytes of the kept non-finite elements
 };
 
 /// Bytes of a frame by what they are for.
 struct FrameSizes {
-  uint64_t file = 0, header = 0, blocks = 0, checksums = 0, exceptions = 0, directory = 0, parameters = 0, footer = 0;
+  uint64_t file = 0, header = 0, blocks = 0, checksums = 0, exceptions = 0, directory = 0, parameters = 0,
+           footer = 0;
 };
 
 /// What the bits of one layer are for, as ideal code lengths.
 struct LayerCoding {
   std::vector<uint64_t> shape;
-  bool cosine = false;       ///< kernels are in the cosine domain
-  uint32_t rank = 0;         ///< of its low-rank prediction; 0: there is none
+  bool cosine = false;  ///< kernels are in the cosine domain
+  uint32_t rank = 0;    ///< of its low-rank prediction; 0: there is none
   double factor_bits = 0;
   double scale_bits = 0;     ///< of rows, columns, runs and places in a kernel
   double residual_bits = 0;  ///< of the levels: what transforms leave
@@ -60,15 +61,16 @@ struct TensorCoding {
 
 struct BlockDamage {
   size_t tensor = 0;
-  size_t block = 0;          ///< number of blocks for the exception record
-  uint64_t offset_bytes = 0; ///< file offset of the damaged block
+  size_t block = 0;           ///< number of blocks for the exception record
+  uint64_t offset_bytes = 0;  ///< file offset of the damaged block
   std::string message;
 };
 
 /// An open frame. Const members are thread-safe.
 class JSQ_API FrameReader {
  public:
-  /// Opens a frame file ('-': standard input, spooled).  \throws Error not_found, read_failed, damaged, newer_format, limit.
+  /// Opens a frame file ('-': standard input, spooled).  \throws Error not_found, read_failed, damaged,
+  /// newer_format, limit.
   static FrameReader open(const std::string& path);
   /// A frame in memory, which must outlive the reader.
   static FrameReader from_bytes(std::string_view bytes, std::string name = "frame");
@@ -89,16 +91,17 @@ class JSQ_API FrameReader {
   size_t find(std::string_view name) const;
   /// Name of a tensor's method and the options its parameters record ("jointsq:alloc=exact,quant=cell").
   std::string method_of(size_t tensor) const;
-  /// What the tensor's bits are for, found by decoding it; nothing where its method does not tell. O(elements).
-  /// \throws Error damaged.
+  /// What the tensor's bits are for, found by decoding it; nothing where its method does not tell.
+  /// O(elements). \throws Error damaged.
   std::optional<TensorCoding> coding_of(size_t tensor) const;
 
-  /// Values [first, first + values.size()) of a tensor, storage order, decoded from the blocks that hold them.
-  /// Non-finite elements that were kept are restored. `threads`: at most that many, 0 for all cores. O(blocks touched).
-  /// \throws Error damaged, usage (beyond the tensor).
+  /// Values [first, first + values.size()) of a tensor, storage order, decoded from the blocks that hold
+  /// them. Non-finite elements that were kept are restored. `threads`: at most that many, 0 for all cores.
+  /// O(blocks touched). \throws Error damaged, usage (beyond the tensor).
   void read(size_t tensor, uint64_t first, std::span<float> values, unsigned threads = 0) const;
   /// The same as little-endian stored bytes of the tensor's dtype; kept non-finite elements with every bit.
-  void read_stored(size_t tensor, uint64_t first, uint64_t count, std::span<std::byte> out, unsigned threads = 0) const;
+  void read_stored(size_t tensor, uint64_t first, uint64_t count, std::span<std::byte> out,
+                   unsigned threads = 0) const;
 
   /// Writes dump `dump` to `sink` with several threads and bounded memory.
   void write_dump(size_t dump, GradientSink& sink, unsigned threads = 0) const;

@@ -206,14 +206,16 @@ JSQ_API int jsq_compress(const struct jsq_array* arrays, size_t count, const str
 JSQ_API int jsq_compress_file(const struct jsq_array* arrays, size_t count, const struct jsq_options* options,
                               const char* path, struct jsq_report* report);
 
-/** The same for arrays in the memory of a CUDA device: `data` are device pointers to contiguous JSQ_F32, JSQ_F16
- * or JSQ_BF16 in the machine's byte order. Methods that run on the device read JSQ_F32 where it lies, without a
- * copy, and the others from a copy that is made there. `stream` is a cudaStream_t, NULL the default one; the values are those when what was put on it before is done.
- * options->state must be NULL. The frame is in host memory; jsq_copy_to_device() brings it over.
- * @return what jsq_compress() returns; JSQ_BACKEND_UNAVAILABLE without a device or where the method does not run
- *         there, JSQ_UNSUPPORTED_DTYPE for other types. The bytes are those of jsq_compress(). */
-JSQ_API int jsq_compress_device(const struct jsq_array* arrays, size_t count, const struct jsq_options* options,
-                                void* stream, void** frame, size_t* size, struct jsq_report* report);
+/** The same for arrays in the memory of a CUDA device: `data` are device pointers to contiguous JSQ_F32,
+ * JSQ_F16 or JSQ_BF16 in the machine's byte order. Methods that run on the device read JSQ_F32 where it lies,
+ * without a copy, and the others from a copy that is made there. `stream` is a cudaStream_t, NULL the default
+ * one; the values are those when what was put on it before is done. options->state must be NULL. The frame is
+ * in host memory; jsq_copy_to_device() brings it over.
+ * @return what jsq_compress() returns; JSQ_BACKEND_UNAVAILABLE without a device or where the method does not
+ * run there, JSQ_UNSUPPORTED_DTYPE for other types. The bytes are those of jsq_compress(). */
+JSQ_API int jsq_compress_device(const struct jsq_array* arrays, size_t count,
+                                const struct jsq_options* options, void* stream, void** frame, size_t* size,
+                                struct jsq_report* report);
 /** Copies bytes to device memory behind what is on `stream`; returns when they are there.
  * @return JSQ_OK, JSQ_USAGE, JSQ_BACKEND_UNAVAILABLE. */
 JSQ_API int jsq_copy_to_device(const void* bytes, size_t size, void* device, void* stream);
@@ -333,15 +335,15 @@ JSQ_API int jsq_metadata(const jsq_frame* frame, size_t index, const char** key,
  */
 JSQ_API int jsq_read(const jsq_frame* frame, size_t index, uint64_t first, uint64_t count, float* values);
 
-/** jsq_read() to device memory, behind what is on the cudaStream_t `stream` (NULL: the default one); returns when the
- * values are there. They come by way of the host.
+/** jsq_read() to device memory, behind what is on the cudaStream_t `stream` (NULL: the default one); returns
+ * when the values are there. They come by way of the host.
  * @return what jsq_read() returns; JSQ_BACKEND_UNAVAILABLE without a device. */
-JSQ_API int jsq_read_device(const jsq_frame* frame, size_t index, uint64_t first, uint64_t count, float* device,
-                            void* stream);
+JSQ_API int jsq_read_device(const jsq_frame* frame, size_t index, uint64_t first, uint64_t count,
+                            float* device, void* stream);
 
 /**
- * The same as jsq_read(), as little-endian elements of the tensor's own dtype, into `size` bytes at `out`; `size` must be
- * `count` elements exactly. Non-finite elements that were kept come back with every bit.
+ * The same as jsq_read(), as little-endian elements of the tensor's own dtype, into `size` bytes at `out`;
+ * `size` must be `count` elements exactly. Non-finite elements that were kept come back with every bit.
  */
 JSQ_API int jsq_read_stored(const jsq_frame* frame, size_t index, uint64_t first, uint64_t count, void* out,
                             size_t size);

@@ -1,4 +1,5 @@
-// The registry of methods: what exists, what each is, and its options. Coding goes through compress.hpp and frame.hpp.
+// The registry of methods: what exists, what each is, and its options. Coding goes through compress.hpp and
+// frame.hpp.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,7 @@ namespace jsq {
 /// One option of a method, as shown by `jsq methods NAME`.
 struct MethodOption {
   std::string_view name;
-  std::string_view values;         ///< "exact|literal|sampled", "0..1", "digits 0..8"
+  std::string_view values;  ///< "exact|literal|sampled", "0..1", "digits 0..8"
   std::string_view default_value;
   std::string_view help;
 };
@@ -39,22 +40,23 @@ enum class Feedback : uint8_t {
 /// One row of the registry.
 struct MethodInfo {
   std::string_view name;
-  uint32_t wire_id = 0;            ///< append-only
+  uint32_t wire_id = 0;  ///< append-only
   std::string_view title;
-  std::string_view source;         ///< paper and equations
-  std::string_view bias;           ///< "biased", "unbiased", and when
-  std::string_view needs;          ///< error feedback, a sequence, workers
-  std::string_view aggregation;    ///< allgather or allreduce
-  std::string_view random_numbers; ///< random numbers an element
-  std::string_view nominal_bits;   ///< bits per element as the paper counts
-  std::string_view honest_bits;    ///< bits per element as a receiver needs
-  std::string_view backends;       ///< "cpu", "cpu, cuda"
+  std::string_view source;          ///< paper and equations
+  std::string_view bias;            ///< "biased", "unbiased", and when
+  std::string_view needs;           ///< error feedback, a sequence, workers
+  std::string_view aggregation;     ///< allgather or allreduce
+  std::string_view random_numbers;  ///< random numbers an element
+  std::string_view nominal_bits;    ///< bits per element as the paper counts
+  std::string_view honest_bits;     ///< bits per element as a receiver needs
+  std::string_view backends;        ///< "cpu", "cpu, cuda"
   std::span<const MethodOption> options;
   Sizing sizing = Sizing::fixed;
-  std::string_view size_option = {};  ///< the option that fixes the size, or several with | between; "auto" leaves it to the target
-  bool unbiased = false;              ///< with default options and without feedback: the mean over seeds is the gradient
-  Feedback feedback = Feedback::none; ///< what its paper prescribes for a sequence
-  bool sums = false;                  ///< messages of workers are added in the code domain
+  std::string_view size_option =
+      {};  ///< the option that fixes the size, or several with | between; "auto" leaves it to the target
+  bool unbiased = false;  ///< with default options and without feedback: the mean over seeds is the gradient
+  Feedback feedback = Feedback::none;  ///< what its paper prescribes for a sequence
+  bool sums = false;                   ///< messages of workers are added in the code domain
 };
 
 /// Every method, in registry order.
@@ -70,11 +72,12 @@ struct JSQ_API MethodSpec {
   /// The option's value, or its default.
   std::string_view option(std::string_view key) const;
 };
-/// \throws Error unknown_name (method or option), usage (syntax).  Values are checked when the method is used.
+/// \throws Error unknown_name (method or option), usage (syntax).  Values are checked when the method is
+/// used.
 JSQ_API MethodSpec parse_method(std::string_view text);
 JSQ_API std::string to_string(const MethodSpec& spec);
-/// What a user who names no target gets: ratio=32 where the method reaches any size and the spec leaves it open, otherwise
-/// the method's native size.
+/// What a user who names no target gets: ratio=32 where the method reaches any size and the spec leaves it
+/// open, otherwise the method's native size.
 JSQ_API Target default_target(const MethodSpec& spec);
 
 }  // namespace jsq

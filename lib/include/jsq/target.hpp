@@ -1,4 +1,5 @@
-// What the user asks for: a size (file ratio, bits per element, bytes) or an error, as one value with one text form.
+// What the user asks for: a size (file ratio, bits per element, bytes) or an error, as one value with one
+// text form.
 #pragma once
 
 #include <cstdint>
@@ -33,8 +34,8 @@ struct Target {
   bool is_size() const noexcept { return kind <= TargetKind::bytes; }
 };
 
-/// An error of code unreachable_target that also tells a program what can be reached: the smallest frame, or the smallest
-/// error. Asked for as a target (of the file, not of the payload), it is met.
+/// An error of code unreachable_target that also tells a program what can be reached: the smallest frame, or
+/// the smallest error. Asked for as a target (of the file, not of the payload), it is met.
 class JSQ_API UnreachableTarget : public Error {
  public:
   UnreachableTarget(const std::string& message, Target nearest)
@@ -47,12 +48,11 @@ class JSQ_API UnreachableTarget : public Error {
   Target nearest_;
 };
 
-/// "ratio=32", "bpw=1", "bytes=64KiB" (suffixes B, KB, MB, GB, KiB, MiB, GiB), "nmse=1e-3", "maxabs=1e-4", "cosine=0.99",
-/// "hprime=0.1", "native";
-/// a bare number is a ratio.  \throws Error usage.
+/// "ratio=32", "bpw=1", "bytes=64KiB" (suffixes B, KB, MB, GB, KiB, MiB, GiB), "nmse=1e-3", "maxabs=1e-4",
+/// "cosine=0.99", "hprime=0.1", "native"; a bare number is a ratio.  \throws Error usage.
 JSQ_API Target parse_target(std::string_view text);
-/// The squared error, as a target, that has at least this cosine: |g^ - g| <= sin(a) |g| keeps the angle within a.
-/// \pre cosine.kind is cosine
+/// The squared error, as a target, that has at least this cosine: |g^ - g| <= sin(a) |g| keeps the angle
+/// within a. \pre cosine.kind is cosine
 JSQ_API Target nmse_within(const Target& cosine);
 /// The reverse: "ratio=32".
 JSQ_API std::string to_string(const Target& target);

@@ -24,12 +24,12 @@ JSQ_API DType dtype_from_name(std::string_view name);
 
 /// Description of one tensor as its dump stores it.
 struct TensorInfo {
-  std::string name;                ///< UTF-8; "" is allowed (a plain npy); HDF5: path without the leading '/'
-  DType dtype = DType::f32;        ///< element type in the dump
-  bool big_endian = false;         ///< byte order in the dump
-  bool fortran_order = false;      ///< elements are stored in Fortran order; `shape` stays the logical shape
-  std::vector<uint64_t> shape;     ///< logical shape; {} is a scalar of one element
-  std::string attachment;          ///< bytes private to the dump's format (HDF5 layout and attributes, npz flags)
+  std::string name;             ///< UTF-8; "" is allowed (a plain npy); HDF5: path without the leading '/'
+  DType dtype = DType::f32;     ///< element type in the dump
+  bool big_endian = false;      ///< byte order in the dump
+  bool fortran_order = false;   ///< elements are stored in Fortran order; `shape` stays the logical shape
+  std::vector<uint64_t> shape;  ///< logical shape; {} is a scalar of one element
+  std::string attachment;  ///< bytes private to the dump's format (HDF5 layout and attributes, npz flags)
 
   /// Product of `shape` (1 for a scalar).  \pre the product fits 64 bits (sources check it).
   uint64_t elements() const noexcept {
@@ -49,9 +49,11 @@ struct GradientView {
 
 /// Converts `out.size()` stored elements at `in` (element type `dtype`, byte order as given) to f32.
 /// f64 is rounded to nearest even; magnitudes beyond the f32 range become infinities. O(n).
-JSQ_API void decode_elements(DType dtype, bool big_endian, const std::byte* in, std::span<float> out) noexcept;
+JSQ_API void decode_elements(DType dtype, bool big_endian, const std::byte* in,
+                             std::span<float> out) noexcept;
 /// Converts f32 values to little-endian stored elements at `out` (values.size() x dtype_bytes bytes).
-/// f16 rounds to nearest even and saturates finite values at +-65504; bf16 rounds to nearest even and saturates at its largest finite value. O(n).
+/// f16 rounds to nearest even and saturates finite values at +-65504; bf16 rounds to nearest even and
+/// saturates at its largest finite value. O(n).
 JSQ_API void encode_elements(DType dtype, std::span<const float> values, std::byte* out) noexcept;
 /// Reverses the bytes of each `element_bytes`-sized element in place.
 JSQ_API void swap_element_bytes(std::span<std::byte> data, size_t element_bytes) noexcept;

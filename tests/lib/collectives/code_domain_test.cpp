@@ -10,8 +10,8 @@
 #include "jsq/error.hpp"
 #include "lib/collectives/endpoint.hpp"
 #include "lib/collectives/packed_levels.hpp"
-#include "lib/methods/method.hpp"
 #include "lib/core/seeds.hpp"
+#include "lib/methods/method.hpp"
 
 namespace jsq {
 namespace {
@@ -126,8 +126,8 @@ INSTANTIATE_TEST_SUITE_P(methods, LinearSums,
                          });
 
 TEST(code_domain, global_qsgd_gives_the_worked_levels) {
-  // check_vectors.py 3: n = 2, G = 4, s = 63. To nearest, q_A = [8, -16, 4, 32] (7.875, -15.75, 3.9375, 31.5 away
-  // from zero) and q_B = [-8, 12, 63, 16].
+  // check_vectors.py 3: n = 2, G = 4, s = 63. To nearest, q_A = [8, -16, 4, 32] (7.875, -15.75, 3.9375, 31.5
+  // away from zero) and q_B = [-8, 12, 63, 16].
   const std::vector<Values> workers = {{.5f, -1, .25f, 2}, {-.5f, .75f, 4, 1}};
   const Outcome outcome = exchange("gqsgd-std", workers, flat(4), 1, Rounding::nearest);
   const Values expected = {0, -4 * 4 / 126.0f, 67 * 4 / 126.0f, 48 * 4 / 126.0f};

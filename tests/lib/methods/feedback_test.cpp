@@ -1,4 +1,5 @@
-// Feedback rules against worked sequences, and a state that is a value: saved, loaded, refused where it does not belong.
+// Feedback rules against worked sequences, and a state that is a value: saved, loaded, refused where it does
+// not belong.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -14,8 +15,8 @@
 #include "jsq/error.hpp"
 #include "jsq/frame.hpp"
 #include "jsq/state.hpp"
-#include "lib/methods/feedback.hpp"
 #include "lib/core/seeds.hpp"
+#include "lib/methods/feedback.hpp"
 
 namespace jsq {
 namespace {
@@ -52,7 +53,8 @@ void expect_near(const Values& found, const Values& expected) {
 
 TEST(feedback, residuals_of_a_lossless_method_stay_zero) {
   State state;
-  for (int i = 0; i < 3; ++i) EXPECT_EQ(step(state, "fp32", "native", {1, -2, 3}, Feedback::residual), (Values{1, -2, 3}));
+  for (int i = 0; i < 3; ++i)
+    EXPECT_EQ(step(state, "fp32", "native", {1, -2, 3}, Feedback::residual), (Values{1, -2, 3}));
   EXPECT_EQ(*state.find("w", "e"), (Values{0, 0, 0}));
   EXPECT_EQ(state.step, 3u);
 }
@@ -107,7 +109,8 @@ TEST(feedback, clipping_bounds_the_norm_of_a_whole_step) {
   options.state = &state;
   const Values a = {3, 0}, b = {4};
   MemorySink frame;
-  compress({{"a", source_of(tensor("a", {2}), a), {}, true}, {"b", source_of(tensor("b", {1}), b), {}, true}}, options, frame);
+  compress({{"a", source_of(tensor("a", {2}), a), {}, true}, {"b", source_of(tensor("b", {1}), b), {}, true}},
+           options, frame);
   Values decoded(1);
   FrameReader::from_bytes(frame.bytes).read(1, 0, decoded);
   EXPECT_EQ(decoded[0], 2.0f);
@@ -121,7 +124,8 @@ TEST(feedback, warm_up_thins_out_step_by_step) {
   for (size_t i = 0; i < gradient.size(); ++i) gradient[i] = float(i + 1);
   for (double share : shares) {
     const Values decoded = step(state, "dgc:density=0.001,warmup=5", "native", gradient);
-    const auto kept = double(std::count_if(decoded.begin(), decoded.end(), [](float value) { return value != 0; }));
+    const auto kept =
+        double(std::count_if(decoded.begin(), decoded.end(), [](float value) { return value != 0; }));
     EXPECT_NEAR(kept, share * double(gradient.size()), 1.5 + 2e-5 * double(gradient.size()));
   }
 }
@@ -130,7 +134,8 @@ TEST(feedback, signum_sends_the_running_mean) {
   State state;
   FeedbackRule rule{Feedback::momentum, 0.75, false};
   after_coding(rule, state, "w", before_coding(rule, state, "w", Values{4, -8}), Values{1, -1});
-  expect_near(before_coding(rule, state, "w", Values{4, 8}).coded, {1.75f, .5f});  // .75 x (1, -2) + .25 x (4, 8)
+  expect_near(before_coding(rule, state, "w", Values{4, 8}).coded,
+              {1.75f, .5f});  // .75 x (1, -2) + .25 x (4, 8)
 }
 
 TEST(feedback, a_non_finite_gradient_leaves_no_trace_in_the_state) {
@@ -171,7 +176,8 @@ Errc code_of(const std::function<void()>& action) {
 TEST(state, refuses_another_method_shape_or_name) {
   State state;
   const Values gradient(6, 1.0f);
-  const TensorInfo matrix = tensor("w", {2, 3}), other_shape = tensor("w", {3, 2}), other_name = tensor("x", {2, 3});
+  const TensorInfo matrix = tensor("w", {2, 3}), other_shape = tensor("w", {3, 2}),
+                   other_name = tensor("x", {2, 3});
   step(state, "fp32", "native", gradient, {}, &matrix);
   EXPECT_EQ(code_of([&] { step(state, "fp16", "native", gradient, {}, &matrix); }), Errc::usage);
   EXPECT_EQ(code_of([&] { step(state, "fp32", "native", gradient, {}, &other_shape); }), Errc::usage);

@@ -1,5 +1,5 @@
-// What the search of jointsq promises: the error never grows with the budget, the budget is used where the method is
-// continuous, and what the search counted has a code for all that blocks hold.
+// What the search of jointsq promises: the error never grows with the budget, the budget is used where the
+// method is continuous, and what the search counted has a code for all that blocks hold.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -76,8 +76,8 @@ TEST_P(PoolThatASampleMisjudges, UsesItsBytesWhereMoreOfThemHelp) {
 INSTANTIATE_TEST_SUITE_P(Pools, PoolThatASampleMisjudges, testing::Range(0, 4));
 
 TEST(JointSqSearch, HasACodeForActivitiesThatFollowEachOtherOnlyInsideABlock) {
-  // Runs of 32 kept elements stand only at the ends of ranges of 65,536; blocks are longer, so that in them what
-  // follows such a run is the run at the beginning of the next range.
+  // Runs of 32 kept elements stand only at the ends of ranges of 65,536; blocks are longer, so that in them
+  // what follows such a run is the run at the beginning of the next range.
   std::vector<float> values(1500000, 0.0f);
   Random random(5);
   for (size_t range = 65536; range < values.size(); range += 65536) {

@@ -51,7 +51,8 @@ TEST_P(DamagedFrame, IsRefusedWhereverItIsTruncatedAndWithBytesAfterIt) {
   EXPECT_FALSE(found_damaged(frame));
   for (size_t size = 0; size < frame.size(); ++size)
     ASSERT_TRUE(found_damaged(frame.substr(0, size))) << size << " of " << frame.size();
-  for (size_t more = 1; more <= 64; ++more) EXPECT_TRUE(found_damaged(frame + std::string(more, '\0'))) << more;
+  for (size_t more = 1; more <= 64; ++more)
+    EXPECT_TRUE(found_damaged(frame + std::string(more, '\0'))) << more;
   EXPECT_TRUE(found_damaged(frame + frame));
 }
 

@@ -200,7 +200,8 @@ TEST_P(Values, ThatAreNotFiniteComeBackWithEveryBitWhereTheyAreKept) {
 
 TEST_P(Values, ThatAreNotFiniteAreCodedAsZerosWhereAsked) {
   const auto source = with_nonfinite();
-  // An error target where there is no native size: the record of non-finite elements takes bytes of a size target.
+  // An error target where there is no native size: the record of non-finite elements takes bytes of a size
+  // target.
   CompressOptions options = has_native_size() ? sized(5005) : this->options({TargetKind::nmse, 1e-3});
   options.nonfinite = NonFinitePolicy::zero;
   const Coded result = coded(source, options);

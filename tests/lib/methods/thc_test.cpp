@@ -1,5 +1,5 @@
-// THC against the worked vector of check_vectors.py 5, its padding, and the limits of its arithmetic. The vector
-// names its signs; a seed that draws them is searched.
+// THC against the worked vector of check_vectors.py 5, its padding, and the limits of its arithmetic. The
+// vector names its signs; a seed that draws them is searched.
 #include <cfloat>
 #include <cmath>
 
