@@ -56,6 +56,7 @@ def dump_as_worker(rank, folder):
             averaged = {name: parameter.grad.numpy() for name, parameter in net.named_parameters()}
             np.savez(f"{folder}/averaged{rank}.npz", **averaged)
     dump.close()
+    del dump, model, net, loss  # a model that outlives its process group may wait for that group's threads forever
     dist.destroy_process_group()
 
 
