@@ -1,8 +1,8 @@
 // Sums of chunks that single methods ask for, beside the summary: magnitudes in fours, and values by their
 // sign. A warp takes a chunk, so that sums have the contract's order.
-#include "kernels/cuda/class_block.cuh"
 #include "kernels/cuda/level_kernels.hpp"
 #include "kernels/cuda/resident_values.hpp"
+#include "kernels/cuda/warp.cuh"
 
 namespace jsq::cuda {
 namespace {

@@ -169,10 +169,7 @@ struct KeptSummer {
   __device__ void finish(Shared& s, ClassSums& sums) {
     const double error = fold_lanes(squared_error), error_total = fold_lanes(error_sum);
     const double products = fold_lanes(dot), decoded = fold_lanes(decoded_energy);
-    for (uint32_t half = element::sum_lanes / 2; half > 0; half /= 2) {
-      const double other = __shfl_down_sync(all_lanes, max_error, half, int(element::sum_lanes));
-      max_error = max_error > other ? max_error : other;
-    }
+    max_error = max_of_lanes(max_error);
     if (lane_of() == 0) {
       sums.squared_error = error;
       sums.error_sum = error_total;

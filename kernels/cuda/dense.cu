@@ -2,8 +2,8 @@
 // order without any other warp; a thread decodes an element.
 #include <algorithm>
 
-#include "kernels/cuda/class_block.cuh"
 #include "kernels/cuda/dense_kernels.hpp"
+#include "kernels/cuda/warp.cuh"
 
 namespace jsq::cuda {
 namespace {
@@ -75,12 +75,7 @@ __global__ void __launch_bounds__(threads)
     result.decoded_energy = fold_lanes(lanes.decoded_energy);
     result.error_sum = fold_lanes(lanes.error_sum);
     result.coded_squared_error = fold_lanes(lanes.coded_squared_error);
-    double most = lanes.max_error;
-    for (uint32_t half = element::sum_lanes / 2; half > 0; half /= 2) {
-      const double other = __shfl_down_sync(all_lanes, most, half, int(element::sum_lanes));
-      most = most > other ? most : other;
-    }
-    result.max_error = most;
+    result.max_error = max_of_lanes(lanes.max_error);
     result.zero = zero;
     if (lane == 0) sums[b] = result;
   }

@@ -1,8 +1,8 @@
 // One thread block rounds one level block: the scales of its buckets, then tile by tile the levels, their
 // counts and the sums of errors. All warps round a tile while three of them add up the one before, in the
 // contract's order: 16 lanes by index, folded by halving; a half warp holds the lanes of one sum.
-#include "kernels/cuda/class_block.cuh"
 #include "kernels/cuda/level_kernels.hpp"
+#include "kernels/cuda/warp.cuh"
 #include "kernels/element/philox.hpp"
 
 namespace jsq::cuda {
@@ -165,11 +165,7 @@ struct Summer {
   }
   __device__ void finish(LevelSums& sums) {
     const double folded = fold_lanes(lane_sum);
-    double most = max_error;
-    for (uint32_t half = element::sum_lanes / 2; half > 0; half /= 2) {
-      const double other = __shfl_down_sync(all_lanes, most, half, int(element::sum_lanes));
-      most = most > other ? most : other;
-    }
+    const double most = max_of_lanes(max_error);
     if (lane_of() % element::sum_lanes != 0) return;
     if (which == squared_error) sums.squared_error = folded;
     if (which == dot) sums.dot = folded;

@@ -1,8 +1,8 @@
 // Systematic samples on the device: a warp takes a piece of a block, whose running sum of magnitudes is one
 // chain of additions in the contract's order. Every lane adds the whole chain and keeps the sum in front of
 // its own four elements.
-#include "kernels/cuda/class_block.cuh"
 #include "kernels/cuda/level_kernels.hpp"
+#include "kernels/cuda/warp.cuh"
 
 namespace jsq::cuda {
 namespace {
@@ -51,10 +51,7 @@ struct PieceLanes {
     first = fold_lanes(first);
     second = fold_lanes(second);
     third = fold_lanes(third);
-    for (uint32_t half = element::sum_lanes / 2; half > 0; half /= 2) {
-      const double other = __shfl_down_sync(all_lanes, max_error, half, int(element::sum_lanes));
-      max_error = max_error > other ? max_error : other;
-    }
+    max_error = max_of_lanes(max_error);
     for (uint32_t half = variance_lanes / 2; half > 0; half /= 2)
       variance += __shfl_down_sync(all_lanes, variance, half, int(variance_lanes));
     const double decoded_energy = __shfl_sync(all_lanes, first, int(element::sum_lanes)),

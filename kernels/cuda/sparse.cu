@@ -3,8 +3,8 @@
 // order. Errors of a chunk are summed by one warp, so that they have the contract's order.
 #include "kernels/cuda/sparse.hpp"
 
-#include "kernels/cuda/class_block.cuh"
 #include "kernels/cuda/resident_values.hpp"
+#include "kernels/cuda/warp.cuh"
 #include "kernels/element/philox.hpp"
 
 namespace jsq::cuda {
@@ -207,12 +207,7 @@ __global__ void __launch_bounds__(threads)
   result.coded_squared_error = fold_lanes(lanes.sums.coded_squared_error);
   result.energy = fold_lanes(lanes.sums.energy);
   result.random_sent_error = fold_lanes(lanes.sums.random_sent_error);
-  double most = lanes.sums.max_error;
-  for (uint32_t half = element::sum_lanes / 2; half > 0; half /= 2) {
-    const double other = __shfl_down_sync(all_lanes, most, half, int(element::sum_lanes));
-    most = most > other ? most : other;
-  }
-  result.max_error = most;
+  result.max_error = max_of_lanes(lanes.sums.max_error);
   if (lane_of() == 0) sums[c] = result;
 }
 

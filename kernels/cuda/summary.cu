@@ -2,18 +2,16 @@
 // by halving) without any other warp. Integers may be added in any order.
 #include "kernels/cuda/summary.hpp"
 
+#include "kernels/cuda/warp.cuh"
+
 namespace jsq::cuda {
 namespace {
 
 using element::ChunkSums;
 using element::KeyRange;
 
-constexpr uint32_t warps = 8, warp_size = 32, threads = warps * warp_size;
+constexpr uint32_t warps = 8, threads = warps * warp_size;
 constexpr uint32_t unroll = 16;  // loads of a warp that are under way together
-
-__device__ uint32_t lane_of() {
-  return threadIdx.x % warp_size;
-}
 
 /// Calls use(index, value, inside) for every element of a chunk, warp_size at a time, lanes side by side;
 /// several loads are under way at once. Lanes behind the end get zeros.
@@ -35,15 +33,8 @@ __device__ void for_elements(const ChunkView chunk, Use use) {
   }
 }
 
-/// Lane l + lane[l + half], half by half, within each half of the warp.
-__device__ double fold(double lane_sum) {
-  for (uint32_t half = element::sum_lanes / 2; half > 0; half /= 2)
-    lane_sum += __shfl_down_sync(0xffffffffu, lane_sum, half, int(element::sum_lanes));
-  return lane_sum;
-}
-
 __device__ uint32_t sum_of_warp(uint32_t value) {
-  return __reduce_add_sync(0xffffffffu, value);
+  return __reduce_add_sync(all_lanes, value);
 }
 
 /// Summary of one chunk by one warp. `Count`: adds an element that is not zero to the histogram's bin.
@@ -69,7 +60,7 @@ __device__ void summarise_chunk(const ChunkView chunk, ChunkSums& result, Count 
       max_key = max_key > key ? max_key : key;
     }
     if (inside && key != 0 && key != 0xffffffffu) count_bin(key >> element::summary_bin_shift);
-    const float other = __shfl_xor_sync(0xffffffffu, value, int(element::sum_lanes));
+    const float other = __shfl_xor_sync(all_lanes, value, int(element::sum_lanes));
     const double early = first_half ? value : other, late = first_half ? other : value;
     // Zeros behind the chunk's end change no sum: sums start at +0 and never become -0.
     sum += first_half ? early : early * early;
@@ -77,15 +68,15 @@ __device__ void summarise_chunk(const ChunkView chunk, ChunkSums& result, Count 
     sum_abs += early < 0 ? -early : early;
     sum_abs += late < 0 ? -late : late;
   });
-  sum = fold(sum);
-  sum_abs = fold(sum_abs);
-  const double energy = __shfl_sync(0xffffffffu, sum, int(element::sum_lanes));
+  sum = fold_lanes(sum);
+  sum_abs = fold_lanes(sum_abs);
+  const double energy = __shfl_sync(all_lanes, sum, int(element::sum_lanes));
   zeros = sum_of_warp(zeros);
   nan = sum_of_warp(nan);
   positive = sum_of_warp(positive);
   negative = sum_of_warp(negative);
-  max_key = __reduce_max_sync(0xffffffffu, max_key);
-  first_nonfinite = __reduce_min_sync(0xffffffffu, first_nonfinite);
+  max_key = __reduce_max_sync(all_lanes, max_key);
+  first_nonfinite = __reduce_min_sync(all_lanes, first_nonfinite);
   if (lane != 0) return;
   result.sum = sum;
   result.sum_abs = sum_abs;
@@ -115,7 +106,7 @@ struct Window {
   }
   /// Adds the counters to the histogram and clears them. All threads.
   __device__ void flush() const {
-    for (uint32_t row = threadIdx.x / warp_size; row < bins / 2; row += warps) {
+    for (uint32_t row = warp_of(); row < bins / 2; row += warps) {
       const uint32_t word = words[row * warp_size + lane_of()];
       words[row * warp_size + lane_of()] = 0;
       const uint32_t even = sum_of_warp(word & 0xffffu), odd = sum_of_warp(word >> 16);
@@ -136,7 +127,7 @@ constexpr uint32_t rounds_to_flush = 65535 / (warps * uint32_t(element::sum_chun
 __device__ uint32_t place_window(const ChunkView chunk, uint32_t bins, uint32_t& shared_key) {
   if (threadIdx.x == 0) shared_key = 0;
   __syncthreads();
-  const uint32_t i = threadIdx.x / warp_size * (chunk.count / warps) + lane_of();
+  const uint32_t i = warp_of() * (chunk.count / warps) + lane_of();
   const uint32_t key = i < chunk.count ? element::magnitude_key(chunk.values[i]) : 0;
   if (key != 0 && key < element::first_nonfinite_key) atomicMax(&shared_key, key);
   __syncthreads();
@@ -157,7 +148,7 @@ __global__ void __launch_bounds__(threads)
   uint32_t round = 0;
   for (uint32_t first = 0; first < count; first += each_round) {
     // Neighbouring chunks go to different processors.
-    const uint32_t c = first + threadIdx.x / warp_size * gridDim.x + blockIdx.x;
+    const uint32_t c = first + warp_of() * gridDim.x + blockIdx.x;
     if (c < count) {
       summarise_chunk(chunks[c], sums[c], [&](uint32_t bin) { window.count(bin); });
       if (lane_of() == 0 && sums[c].zeros != 0)
@@ -175,7 +166,7 @@ __global__ void __launch_bounds__(threads)
 __global__ void __launch_bounds__(threads)
     refine_chunks(const ChunkView* chunks, uint32_t count, const KeyRange* ranges, uint32_t range_count,
                   unsigned long long* counts) {
-  for (uint32_t c = blockIdx.x * warps + threadIdx.x / warp_size; c < count; c += gridDim.x * warps)
+  for (uint32_t c = blockIdx.x * warps + warp_of(); c < count; c += gridDim.x * warps)
     for_elements(chunks[c], [&](uint32_t, float value, bool inside) {
       const uint32_t key = element::magnitude_key(value);
       // The last range that starts at or below the key.
@@ -197,7 +188,7 @@ __global__ void __launch_bounds__(threads)
 
 __global__ void __launch_bounds__(threads)
     count_chunks(const ChunkView* chunks, uint32_t count, uint32_t key, uint32_t* equal) {
-  for (uint32_t c = blockIdx.x * warps + threadIdx.x / warp_size; c < count; c += gridDim.x * warps) {
+  for (uint32_t c = blockIdx.x * warps + warp_of(); c < count; c += gridDim.x * warps) {
     uint32_t n = 0;
     for_elements(chunks[c], [&](uint32_t, float value, bool inside) {
       n += inside && element::magnitude_key(value) == key;
@@ -209,24 +200,24 @@ __global__ void __launch_bounds__(threads)
 
 __global__ void __launch_bounds__(threads)
     squares_of_chunks(const ChunkView* chunks, uint32_t count, const double* centres, double* squares) {
-  for (uint32_t c = blockIdx.x * warps + threadIdx.x / warp_size; c < count; c += gridDim.x * warps) {
+  for (uint32_t c = blockIdx.x * warps + warp_of(); c < count; c += gridDim.x * warps) {
     const double centre = centres[c];
     const bool first_half = lane_of() < element::sum_lanes;
     double sum = 0;
     for_elements(chunks[c], [&](uint32_t, float value, bool inside) {
       const double off = double(value) - centre, square = inside ? off * off : 0.0;
-      const double late = __shfl_down_sync(0xffffffffu, square, int(element::sum_lanes));
+      const double late = __shfl_down_sync(all_lanes, square, int(element::sum_lanes));
       sum += first_half ? square : 0.0;
       sum += first_half ? late : 0.0;
     });
-    sum = fold(sum);
+    sum = fold_lanes(sum);
     if (lane_of() == 0) squares[c] = sum;
   }
 }
 
 __global__ void __launch_bounds__(threads)
     keys_of_chunks(const ChunkView* chunks, uint32_t count, const uint64_t* first, uint32_t* keys) {
-  for (uint32_t c = blockIdx.x * warps + threadIdx.x / warp_size; c < count; c += gridDim.x * warps)
+  for (uint32_t c = blockIdx.x * warps + warp_of(); c < count; c += gridDim.x * warps)
     for_elements(chunks[c], [&](uint32_t i, float value, bool inside) {
       if (inside) keys[first[c] + i] = element::magnitude_key(value);
     });

@@ -15,10 +15,8 @@ namespace {
 class DenseDeviceBlocks final : public DeviceBlocks {
  public:
   DenseDeviceBlocks(const TensorPool& pool, DType dtype) {
-    std::vector<cuda::BlockRange> blocks;
-    for (const PoolBlock& block : pool_blocks(pool, 16))
-      blocks.push_back({block.tensor, block.first, block.count});
-    coded_ = on_device([&] { return cuda::encode_dense(*pool.device(), stored_float(dtype), blocks); });
+    coded_ = on_device(
+        [&] { return cuda::encode_dense(*pool.device(), stored_float(dtype), pool_blocks(pool, 16)); });
   }
   void next(std::string& out, BlockSums& sums) override {
     cuda::DenseSums found;

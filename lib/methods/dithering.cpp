@@ -6,7 +6,6 @@
 #include <bit>
 #include <cfloat>
 #include <cmath>
-#include <deque>
 
 #include "jsq/error.hpp"
 #include "kernels/cpu/dither.hpp"
@@ -14,6 +13,7 @@
 #include "kernels/cpu/uniforms.hpp"
 #include "lib/core/bytes.hpp"
 #include "lib/core/device.hpp"
+#include "lib/methods/level_device_blocks.hpp"
 #include "lib/methods/level_device_decoder.hpp"
 #include "lib/methods/options.hpp"
 #include "lib/methods/passes.hpp"
@@ -282,84 +282,44 @@ void DitherScheme::encode(size_t t, const BlockPlace& place, std::span<const flo
   add_packed_bits(place.first, n, out.size() - before, entropy_bits, sums);
 }
 
-/// The pool's blocks from the device.
-class DitherDeviceBlocks final : public DeviceBlocks {
- public:
-  DitherDeviceBlocks(const DitherScheme& scheme, const TensorPool& pool)
-      : scheme_(scheme), blocks_(pool_blocks(pool, 16)) {
-    const DitherPlan& plan = scheme.plan_;
-    cuda::LevelPlan on_device_plan;
-    for (size_t t = 0; t < pool.tensors().size(); ++t) {
-      const Grid grid = scheme.grid_of(t);
-      cuda::LevelTensor tensor = level_tensor(grid, plan.bucket ? 0.0f : scheme.tensor_scales_[t]);
-      tensor.limit = scheme.clipping_limit(t);
-      on_device_plan.tensors.push_back(tensor);
-      grids_.push_back(grid);
-    }
-    on_device_plan.bucket = uint32_t(plan.bucket);
-    on_device_plan.norm = plan.norm == ScaleNorm::l2 ? cuda::BucketNorm::l2 : cuda::BucketNorm::linf;
-    on_device_plan.nearest = plan.nearest;
-    on_device_plan.count_gaps = !plan.packer || plan.packer == LevelPacker::elias_sparse;
-    on_device_plan.stream = scheme.context_.stream;
-    std::vector<cuda::BlockRange> ranges;
-    for (const PoolBlock& block : blocks_) ranges.push_back({block.tensor, block.first, block.count});
-    const auto choose = [this](size_t block, const cuda::LevelSums& sums, std::span<const uint32_t> counts) {
-      return layout(block, sums, counts);
-    };
-    coded_ = on_device(
-        [&] { return cuda::encode_levels(*pool.device(), std::move(on_device_plan), ranges, choose); });
+std::unique_ptr<DeviceBlocks> DitherScheme::encode_on_device(const TensorPool& pool) const {
+  cuda::LevelPlan plan;
+  std::vector<Grid> grids;
+  for (size_t t = 0; t < pool.tensors().size(); ++t) {
+    grids.push_back(grid_of(t));
+    plan.tensors.push_back(level_tensor(grids[t], plan_.bucket ? 0.0f : tensor_scales_[t]));
+    plan.tensors.back().limit = clipping_limit(t);
   }
-
-  void next(std::string& out, BlockSums& sums) override {
-    const std::string_view bytes = on_device([&] { return coded_->next(); });
-    const Waiting& waiting = waiting_.front();
-    sums = waiting.sums;
-    const PoolBlock& block = blocks_[taken_++];
-    if (!bytes.empty())
-      scheme_.add_packed_bits(block.first, block.count, bytes.size(), waiting.entropy_bits, sums);
-    out.append(bytes);
-    waiting_.pop_front();
-  }
-
- private:
-  struct Waiting {
-    BlockSums sums;
-    double entropy_bits = 0;
-  };
-
-  cuda::LevelLayout layout(size_t block, const cuda::LevelSums& found, std::span<const uint32_t> counts) {
-    const auto& [t, first, n] = blocks_[block];
-    Waiting& waiting = waiting_.emplace_back();
+  plan.bucket = uint32_t(plan_.bucket);
+  plan.norm = plan_.norm == ScaleNorm::l2 ? cuda::BucketNorm::l2 : cuda::BucketNorm::linf;
+  plan.nearest = plan_.nearest;
+  plan.count_gaps = !plan_.packer || plan_.packer == LevelPacker::elias_sparse;
+  plan.stream = context_.stream;
+  const auto choose = [this, grids = std::move(grids), histogram = LevelHistogram()](
+                          const PoolBlock& block, const cuda::LevelSums& found,
+                          std::span<const uint32_t> counts, BlockSums& sums) mutable {
+    const auto& [t, first, n] = block;
     cuda::LevelLayout empty;
     empty.empty = true;
-    if (found.max_key != 0) waiting.sums = error_block_sums(found);
-    scheme_.add_nominal_bits(first, n, waiting.sums);
+    if (found.max_key != 0) sums = error_block_sums(found);
+    add_nominal_bits(first, n, sums);
     if (found.max_key == 0) return empty;
-    if (scheme_.deterministic())
-      waiting.sums.expected_error = found.other_error;
+    if (deterministic())
+      sums.expected_error = found.other_error;
     else
-      waiting.sums.expected_error = std::isinf(scheme_.clipping_limit(t))
-                                        ? found.expected_error
-                                        : found.expected_error + found.other_error;
-    if (grids_[t].has_zero() && found.nonzeros == 0) return empty;
-    const LevelRange range = grids_[t].range();
-    histogram_.assign(range.low, counts);
-    waiting.entropy_bits = histogram_.entropy_bits();
-    return level_layout(histogram_, range, scheme_.plan_.packer, found.gap_bits,
-                        buckets_of(scheme_.plan_.bucket, n));
-  }
-
-  const DitherScheme& scheme_;
-  std::vector<PoolBlock> blocks_;
-  std::vector<Grid> grids_;
-  std::deque<Waiting> waiting_;
-  size_t taken_ = 0;
-  LevelHistogram histogram_;
-  std::unique_ptr<cuda::LevelBlocks> coded_;
-};
-
-std::unique_ptr<DeviceBlocks> DitherScheme::encode_on_device(const TensorPool& pool) const {
-  return std::make_unique<DitherDeviceBlocks>(*this, pool);
+      sums.expected_error =
+          std::isinf(clipping_limit(t)) ? found.expected_error : found.expected_error + found.other_error;
+    if (grids[t].has_zero() && found.nonzeros == 0) return empty;
+    const LevelRange range = grids[t].range();
+    histogram.assign(range.low, counts);
+    sums.entropy_bits = histogram.entropy_bits();
+    return level_layout(histogram, range, plan_.packer, found.gap_bits, buckets_of(plan_.bucket, n));
+  };
+  const auto finish = [this](const PoolBlock& block, size_t bytes, BlockSums& sums) {
+    const double entropy_bits = std::exchange(sums.entropy_bits, 0.0);
+    add_packed_bits(block.first, block.count, bytes, entropy_bits, sums);
+  };
+  return std::make_unique<LevelDeviceBlocks>(pool, 16, std::move(plan), choose, finish);
 }
 
 std::optional<LevelPacker> read_coder(const OptionReader& read, bool has_three_levels) {

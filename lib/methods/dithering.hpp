@@ -58,7 +58,6 @@ class DitherScheme : public Scheme {
   EncoderContext context_;
 
  private:
-  friend class DitherDeviceBlocks;
   /// Adds what the paper counts for a block of n elements beside its packed levels.
   void add_nominal_bits(uint64_t first, size_t n, BlockSums& sums) const;
   /// The same for the packed block, of this many bytes, and its entropy.

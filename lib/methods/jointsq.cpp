@@ -19,6 +19,7 @@
 #include "lib/methods/class_device_decoder.hpp"
 #include "lib/methods/method.hpp"
 #include "lib/methods/options.hpp"
+#include "lib/methods/scheme.hpp"
 #include "lib/packers/class_block.hpp"
 #include "lib/packers/class_device.hpp"
 
@@ -418,7 +419,7 @@ class JointSqEncoder final : public MethodEncoder {
 
   std::unique_ptr<DeviceBlocks> encode_on_device() const override {
     if (pool_.device() == nullptr) return nullptr;
-    return std::make_unique<JointSqDeviceBlocks>(*pool_.device(), coder_, blocks_of_pool());
+    return std::make_unique<JointSqDeviceBlocks>(*pool_.device(), coder_, pool_blocks(pool_, block_log2_));
   }
 
   PoolReport report(const BlockSums& total) const override {
@@ -578,7 +579,7 @@ class JointSqEncoder final : public MethodEncoder {
     const bool in_full = small() || measure_errors_;
     // Of a dozen large blocks a third would say little about the rest: ranges are counted in their place.
     // Only where all are counted is it known which symbols occur.
-    const std::vector<cuda::BlockRange> blocks = in_full ? blocks_of_pool() : ranges_of_pool(range_log2());
+    const std::vector<cuda::BlockRange> blocks = pool_blocks(pool_, in_full ? block_log2_ : range_log2());
     const uint64_t elements = pool_.summary().elements, tallied_elements = std::min(plenty, elements / 4);
     // A device reads what it counts from memory again, up to twice: of large pools a sixteenth.
     const size_t count_stride = in_full || elements < most_counted ? 1 : 16;
@@ -625,21 +626,6 @@ class JointSqEncoder final : public MethodEncoder {
     else if (!in_full && block_log2_ > range_log2())
       join_ranges(e);
     if (stride > 1) extrapolate_magnitudes(e, tallied);
-  }
-
-  /// The blocks of all tensors, in order.
-  std::vector<cuda::BlockRange> blocks_of_pool() const { return ranges_of_pool(block_log2_); }
-
-  /// The tensors cut into ranges of 2^log2 elements and rests.
-  std::vector<cuda::BlockRange> ranges_of_pool(uint8_t log2) const {
-    std::vector<cuda::BlockRange> blocks;
-    const uint64_t length = uint64_t(1) << log2;
-    for (size_t t = 0; t < pool_.tensors().size(); ++t) {
-      const uint64_t n = pool_.tensors()[t].info->elements();
-      for (uint64_t first = 0; first < n; first += length)
-        blocks.push_back({t, first, size_t(std::min(length, n - first))});
-    }
-    return blocks;
   }
 
   /// Counts every count_stride-th block on the device, every stride-th in full.

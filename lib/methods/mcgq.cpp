@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <deque>
 
 #include "jsq/error.hpp"
 #include "kernels/cpu/dither.hpp"
@@ -17,6 +16,7 @@
 #include "lib/core/bytes.hpp"
 #include "lib/core/device.hpp"
 #include "lib/methods/dithering.hpp"
+#include "lib/methods/level_device_blocks.hpp"
 #include "lib/methods/level_device_decoder.hpp"
 #include "lib/methods/options.hpp"
 #include "lib/methods/passes.hpp"
@@ -158,7 +158,6 @@ class McgqScheme final : public Scheme {
   std::unique_ptr<DeviceBlocks> encode_on_device(const TensorPool& pool) const override;
 
  private:
-  friend class McgqDeviceBlocks;
   /// Counts of a piece whose first element has `start` before it; returns the sum of the elements' variances.
   double sample(double start, std::span<const float> values, std::span<int32_t> levels) const {
     if (!(total_ > 0)) {
@@ -192,55 +191,30 @@ cuda::LevelTensor level_tensor(const StoredSamples& stored) {
   return tensor;
 }
 
-/// The pool's blocks from the device.
-class McgqDeviceBlocks final : public DeviceBlocks {
- public:
-  McgqDeviceBlocks(const McgqScheme& scheme, const TensorPool& pool)
-      : scheme_(scheme), blocks_(pool_blocks(pool, scheme.block_log2())) {
-    cuda::LevelPlan plan;
-    plan.tensors.assign(pool.tensors().size(), level_tensor(scheme.stored_));
-    plan.count_gaps = !scheme.packer_ || scheme.packer_ == LevelPacker::elias_sparse;
-    plan.samples = {{scheme.rate(), scheme.offset_}, scheme.step(), scheme.starts_};
-    std::vector<cuda::BlockRange> ranges;
-    for (const PoolBlock& block : blocks_) ranges.push_back({block.tensor, block.first, block.count});
-    const auto choose = [this](size_t block, const cuda::LevelSums& sums, std::span<const uint32_t> counts) {
-      return layout(block, sums, counts);
-    };
-    coded_ = on_device([&] { return cuda::encode_levels(*pool.device(), std::move(plan), ranges, choose); });
-  }
-
-  void next(std::string& out, BlockSums& sums) override {
-    const std::string_view bytes = on_device([&] { return coded_->next(); });
-    sums = waiting_.front();
-    waiting_.pop_front();
-    if (!bytes.empty()) sums.nominal_bits += 8 * (bytes.size() - 1);
-    out.append(bytes);
-  }
-
- private:
-  cuda::LevelLayout layout(size_t block, const cuda::LevelSums& found, std::span<const uint32_t> counts) {
-    BlockSums& sums = waiting_.emplace_back(error_block_sums(found));
-    sums.expected_error = scheme_.deterministic() ? found.other_error : found.expected_error;
-    if (blocks_[block].tensor == 0 && blocks_[block].first == 0) sums.nominal_bits = 32;
+std::unique_ptr<DeviceBlocks> McgqScheme::encode_on_device(const TensorPool& pool) const {
+  if (stored_.most_count > INT16_MAX) return nullptr;  // levels have 16 bits there
+  cuda::LevelPlan plan;
+  plan.tensors.assign(pool.tensors().size(), level_tensor(stored_));
+  plan.count_gaps = !packer_ || packer_ == LevelPacker::elias_sparse;
+  plan.samples = {{rate(), offset_}, step(), starts_};
+  const auto choose = [this, histogram = LevelHistogram()](
+                          const PoolBlock& block, const cuda::LevelSums& found,
+                          std::span<const uint32_t> counts, BlockSums& sums) mutable {
+    sums = error_block_sums(found);
+    sums.expected_error = deterministic() ? found.other_error : found.expected_error;
+    if (block.tensor == 0 && block.first == 0) sums.nominal_bits = 32;
     cuda::LevelLayout empty;
     empty.empty = true;
     if (found.nonzeros == 0) return empty;
-    const LevelRange range = scheme_.stored_.range();
-    histogram_.assign(range.low, counts);
-    sums.entropy_bits = histogram_.entropy_bits();
-    return level_layout(histogram_, range, scheme_.packer_, found.gap_bits, 0);
-  }
-
-  const McgqScheme& scheme_;
-  std::vector<PoolBlock> blocks_;
-  std::deque<BlockSums> waiting_;
-  LevelHistogram histogram_;
-  std::unique_ptr<cuda::LevelBlocks> coded_;
-};
-
-std::unique_ptr<DeviceBlocks> McgqScheme::encode_on_device(const TensorPool& pool) const {
-  if (stored_.most_count > INT16_MAX) return nullptr;  // levels have 16 bits there
-  return std::make_unique<McgqDeviceBlocks>(*this, pool);
+    const LevelRange range = stored_.range();
+    histogram.assign(range.low, counts);
+    sums.entropy_bits = histogram.entropy_bits();
+    return level_layout(histogram, range, packer_, found.gap_bits, 0);
+  };
+  const auto finish = [](const PoolBlock&, size_t bytes, BlockSums& sums) {
+    sums.nominal_bits += 8 * (bytes - 1);
+  };
+  return std::make_unique<LevelDeviceBlocks>(pool, block_log2(), std::move(plan), choose, finish);
 }
 
 class McgqDecoder final : public MethodDecoder {

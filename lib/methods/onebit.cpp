@@ -13,12 +13,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <deque>
 
 #include "jsq/error.hpp"
 #include "kernels/cpu/dither.hpp"
 #include "lib/core/bytes.hpp"
 #include "lib/core/device.hpp"
+#include "lib/methods/level_device_blocks.hpp"
 #include "lib/methods/level_device_decoder.hpp"
 #include "lib/methods/options.hpp"
 #include "lib/methods/passes.hpp"
@@ -179,16 +179,6 @@ void decode_signs(std::span<const int32_t> signs, std::span<const ClassMeans> me
   for (size_t i = 0; i < signs.size(); ++i) values[i] = means[size_t(walk.next())].of[signs[i]];
 }
 
-/// Signs as levels 0 and 1.
-cuda::LevelTensor sign_tensor(const ClassMeans& means) {
-  cuda::LevelTensor tensor;
-  tensor.symbols = 2;
-  tensor.signs = true;
-  tensor.scale = means.of[0];
-  tensor.negative = means.of[1];
-  return tensor;
-}
-
 class OneBitDecoder final : public MethodDecoder {
  public:
   OneBitDecoder(std::string_view parameters, std::string_view what) {
@@ -231,7 +221,8 @@ class OneBitDecoder final : public MethodDecoder {
   std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {
     if (grouping_ != Grouping::tensor || means_.size() != 1) return nullptr;
     return std::make_unique<LevelDeviceDecoder>(
-        sign_tensor(means_[0]), 0, [](std::string_view, cuda::LevelDecoder::Block& head) { head.width = 1; });
+        sign_tensor(means_[0].of[0], means_[0].of[1]), 0,
+        [](std::string_view, cuda::LevelDecoder::Block& head) { head.width = 1; });
   }
 
   std::string describe() const override {
@@ -340,8 +331,6 @@ class OneBitScheme final : public Scheme {
     for (const ClassSums& total : totals) means.push_back(total.means());
   }
 
-  friend class OneBitDeviceBlocks;
-
   Grouping grouping_ = Grouping::tensor;
   uint64_t bucket_ = 1;
   bool by_tensor_ = false;  ///< the pool is on a device, and every tensor is one group
@@ -349,53 +338,24 @@ class OneBitScheme final : public Scheme {
   std::vector<std::vector<ClassMeans>> means_;
 };
 
-/// The blocks of tensors that are one group each, from the device.
-class OneBitDeviceBlocks final : public DeviceBlocks {
- public:
-  OneBitDeviceBlocks(const OneBitScheme& scheme, const TensorPool& pool) : blocks_(pool_blocks(pool, 16)) {
-    cuda::LevelPlan plan;
-    for (const std::vector<ClassMeans>& means : scheme.means_) plan.tensors.push_back(sign_tensor(means[0]));
-    plan.nearest = true;
-    std::vector<cuda::BlockRange> ranges;
-    for (const PoolBlock& block : blocks_) ranges.push_back({block.tensor, block.first, block.count});
-    const auto choose = [this](size_t block, const cuda::LevelSums& sums, std::span<const uint32_t> counts) {
-      return layout(block, sums, counts);
-    };
-    coded_ = on_device([&] { return cuda::encode_levels(*pool.device(), std::move(plan), ranges, choose); });
-  }
-  void next(std::string& out, BlockSums& sums) override {
-    out.append(on_device([&] { return coded_->next(); }));
-    sums = waiting_.front();
-    waiting_.pop_front();
-  }
-
- private:
-  cuda::LevelLayout layout(size_t block, const cuda::LevelSums& found, std::span<const uint32_t> counts) {
-    const auto& [t, first, n] = blocks_[block];
-    cuda::LevelLayout layout;
-    layout.empty = found.max_key == 0;
-    layout.numbered = false;
-    layout.width = 1;
-    layout.most_bytes = (n + 7) / 8;
-    BlockSums& sums = waiting_.emplace_back(layout.empty ? BlockSums() : error_block_sums(found));
-    const uint64_t groups = first == 0 ? 1 : 0;
-    sums.nominal_bits = n + 64 * groups;
-    if (layout.empty) return layout;
-    sums.expected_error = found.other_error;
-    histogram_.assign(0, counts);
-    sums.entropy_bits = histogram_.entropy_bits() + 64.0 * double(groups);
-    return layout;
-  }
-
-  std::vector<PoolBlock> blocks_;
-  std::deque<BlockSums> waiting_;
-  LevelHistogram histogram_;
-  std::unique_ptr<cuda::LevelBlocks> coded_;
-};
-
 std::unique_ptr<DeviceBlocks> OneBitScheme::encode_on_device(const TensorPool& pool) const {
   if (!by_tensor_) return nullptr;
-  return std::make_unique<OneBitDeviceBlocks>(*this, pool);
+  cuda::LevelPlan plan;
+  for (const std::vector<ClassMeans>& means : means_)
+    plan.tensors.push_back(sign_tensor(means[0].of[0], means[0].of[1]));
+  plan.nearest = true;
+  const auto choose = [histogram = LevelHistogram()](const PoolBlock& block, const cuda::LevelSums& found,
+                                                     std::span<const uint32_t> counts,
+                                                     BlockSums& sums) mutable {
+    const cuda::LevelLayout layout = sign_layout(block.count, found, sums);
+    const uint64_t groups = block.first == 0 ? 1 : 0;
+    sums.nominal_bits = block.count + 64 * groups;
+    if (layout.empty) return layout;
+    histogram.assign(0, counts);
+    sums.entropy_bits = histogram.entropy_bits() + 64.0 * double(groups);
+    return layout;
+  };
+  return std::make_unique<LevelDeviceBlocks>(pool, 16, std::move(plan), choose);
 }
 
 }  // namespace

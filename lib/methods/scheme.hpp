@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/device.hpp"
 #include "lib/methods/method.hpp"
 
 namespace jsq {
@@ -21,12 +22,8 @@ struct SizeRange {
   uint64_t native = 0;
 };
 
-/// Some blocks of a pool's tensors, in order.
-struct PoolBlock {
-  size_t tensor = 0;  ///< in the pool
-  uint64_t first = 0;
-  size_t count = 0;
-};
+/// A block of a pool: its tensor there, its first element and their number.
+using PoolBlock = cuda::BlockRange;
 
 /// Every block, or with `wanted` elements below the pool's every n-th one so that about as many are there.
 std::vector<PoolBlock> pool_blocks(const TensorPool& pool, uint8_t block_log2, uint64_t wanted = UINT64_MAX);

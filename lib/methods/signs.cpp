@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <deque>
 
 #include "kernels/cpu/dither.hpp"
 #include "kernels/cpu/signs.hpp"
 #include "lib/core/bytes.hpp"
 #include "lib/core/device.hpp"
+#include "lib/methods/level_device_blocks.hpp"
 #include "lib/methods/level_device_decoder.hpp"
 #include "lib/methods/passes.hpp"
 #include "lib/packers/level_device.hpp"
@@ -28,16 +28,6 @@ void apply_signs(std::span<const int32_t> signs, float magnitude, std::span<floa
   for (size_t i = 0; i < signs.size(); ++i) values[i] = of_sign[signs[i]];
 }
 
-/// Signs as levels 0 and 1.
-cuda::LevelTensor sign_tensor(float magnitude) {
-  cuda::LevelTensor tensor;
-  tensor.symbols = uint32_t(one_bit.symbols());
-  tensor.signs = true;
-  tensor.scale = magnitude;
-  tensor.negative = -magnitude;
-  return tensor;
-}
-
 class SignDecoder final : public MethodDecoder {
  public:
   SignDecoder(std::string_view name, std::string_view parameters, std::string_view what) : name_(name) {
@@ -54,7 +44,7 @@ class SignDecoder final : public MethodDecoder {
   }
   std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {
     return std::make_unique<LevelDeviceDecoder>(
-        sign_tensor(magnitude_), 0,
+        sign_tensor(magnitude_, -magnitude_), 0,
         [](std::string_view, cuda::LevelDecoder::Block& head) { head.width = 1; });
   }
   std::string describe() const override { return std::string(name_); }
@@ -81,6 +71,27 @@ void write_signs(std::span<const int32_t> signs, std::string& out) {
 
 void read_signs(std::string_view bytes, std::span<int32_t> signs, std::string_view what) {
   unpack_levels(LevelPacker::fixed, bytes, one_bit, signs, what);
+}
+
+cuda::LevelTensor sign_tensor(float positive, float negative) {
+  cuda::LevelTensor tensor;
+  tensor.symbols = uint32_t(one_bit.symbols());
+  tensor.signs = true;
+  tensor.scale = positive;
+  tensor.negative = negative;
+  return tensor;
+}
+
+cuda::LevelLayout sign_layout(size_t elements, const cuda::LevelSums& found, BlockSums& sums) {
+  cuda::LevelLayout layout;
+  layout.empty = found.max_key == 0;
+  layout.numbered = false;
+  layout.width = 1;
+  layout.most_bytes = (elements + 7) / 8;
+  if (layout.empty) return layout;
+  sums = error_block_sums(found);
+  sums.expected_error = found.other_error;
+  return layout;
 }
 
 SignScheme::SignScheme(const TensorPool& pool, uint32_t wire_id, SignScale scale)
@@ -121,52 +132,18 @@ void SignScheme::encode(size_t t, const BlockPlace& place, std::span<const float
   add_entropy_bits(place.first, values.size(), negatives, sums);
 }
 
-/// The pool's blocks from the device.
-class SignDeviceBlocks final : public DeviceBlocks {
- public:
-  SignDeviceBlocks(const SignScheme& scheme, const TensorPool& pool)
-      : scheme_(scheme), blocks_(pool_blocks(pool, 16)) {
-    cuda::LevelPlan plan;
-    for (size_t t = 0; t < pool.tensors().size(); ++t)
-      plan.tensors.push_back(sign_tensor(scheme.magnitudes_[t]));
-    plan.nearest = true;
-    std::vector<cuda::BlockRange> ranges;
-    for (const PoolBlock& block : blocks_) ranges.push_back({block.tensor, block.first, block.count});
-    const auto choose = [this](size_t block, const cuda::LevelSums& sums, std::span<const uint32_t> counts) {
-      return layout(block, sums, counts);
-    };
-    coded_ = on_device([&] { return cuda::encode_levels(*pool.device(), std::move(plan), ranges, choose); });
-  }
-  void next(std::string& out, BlockSums& sums) override {
-    out.append(on_device([&] { return coded_->next(); }));
-    sums = waiting_.front();
-    waiting_.pop_front();
-  }
-
- private:
-  cuda::LevelLayout layout(size_t block, const cuda::LevelSums& found, std::span<const uint32_t> counts) {
-    const auto& [t, first, n] = blocks_[block];
-    cuda::LevelLayout layout;
-    layout.empty = found.max_key == 0;
-    layout.numbered = false;
-    layout.width = 1;
-    layout.most_bytes = (n + 7) / 8;
-    BlockSums& sums = waiting_.emplace_back(layout.empty ? BlockSums() : error_block_sums(found));
-    scheme_.add_nominal_bits(first, n, sums);
-    if (layout.empty) return layout;
-    sums.expected_error = found.other_error;
-    scheme_.add_entropy_bits(first, n, counts[1], sums);
-    return layout;
-  }
-
-  const SignScheme& scheme_;
-  std::vector<PoolBlock> blocks_;
-  std::deque<BlockSums> waiting_;
-  std::unique_ptr<cuda::LevelBlocks> coded_;
-};
-
 std::unique_ptr<DeviceBlocks> SignScheme::encode_on_device(const TensorPool& pool) const {
-  return std::make_unique<SignDeviceBlocks>(*this, pool);
+  cuda::LevelPlan plan;
+  for (const float magnitude : magnitudes_) plan.tensors.push_back(sign_tensor(magnitude, -magnitude));
+  plan.nearest = true;
+  const auto choose = [this](const PoolBlock& block, const cuda::LevelSums& found,
+                             std::span<const uint32_t> counts, BlockSums& sums) {
+    const cuda::LevelLayout layout = sign_layout(block.count, found, sums);
+    add_nominal_bits(block.first, block.count, sums);
+    if (!layout.empty) add_entropy_bits(block.first, block.count, counts[1], sums);
+    return layout;
+  };
+  return std::make_unique<LevelDeviceBlocks>(pool, 16, std::move(plan), choose);
 }
 
 std::unique_ptr<MethodDecoder> make_sign_decoder(std::string_view name, std::string_view parameters,

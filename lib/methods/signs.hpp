@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/cuda/levels.hpp"
 #include "lib/methods/scheme.hpp"
 
 namespace jsq {
@@ -19,6 +20,11 @@ void signs_of(std::span<const float> values, std::span<int32_t> signs);
 void write_signs(std::span<const int32_t> signs, std::string& out);
 /// Reads exactly signs.size() bits from exactly `bytes`.  \throws Error damaged, naming `what`.
 void read_signs(std::string_view bytes, std::span<int32_t> signs, std::string_view what);
+
+/// Signs on the device: levels 0 and 1, and what they decode to.
+cuda::LevelTensor sign_tensor(float positive, float negative);
+/// The layout of a block of signs there, empty where all its elements are zero, which leaves `sums` alone.
+cuda::LevelLayout sign_layout(size_t elements, const cuda::LevelSums& found, BlockSums& sums);
 
 /// What a sign decodes to.
 enum class SignScale : uint8_t {
@@ -38,7 +44,6 @@ class SignScheme final : public Scheme {
   std::unique_ptr<DeviceBlocks> encode_on_device(const TensorPool& pool) const override;
 
  private:
-  friend class SignDeviceBlocks;
   /// Adds what the paper counts for a block of n elements, and unless all are zero the entropy of their
   /// signs.
   void add_nominal_bits(uint64_t first, size_t n, BlockSums& sums) const;

@@ -12,16 +12,6 @@
 #include "lib/methods/sparse_block.hpp"
 
 namespace jsq {
-namespace {
-
-std::vector<cuda::BlockRange> ranges_of(std::span<const PoolBlock> blocks) {
-  std::vector<cuda::BlockRange> ranges;
-  for (const PoolBlock& block : blocks) ranges.push_back({block.tensor, block.first, block.count});
-  return ranges;
-}
-
-}  // namespace
-
 void SparseScheme::list_on_device(std::span<const PoolBlock> blocks) {
   cuda::Selection selection;
   selection.random = plan_.positions != Positions::magnitude;
@@ -29,7 +19,7 @@ void SparseScheme::list_on_device(std::span<const PoolBlock> blocks) {
   selection.subset = subset_cut_;
   selection.seed = plan_.positions == Positions::shared_random ? context_.seed : context_.stream;
   std::vector<cuda::KeptElements> found =
-      on_device([&] { return cuda::list_kept(*pool_.device(), selection, ranges_of(blocks), k_); });
+      on_device([&] { return cuda::list_kept(*pool_.device(), selection, blocks, k_); });
   for (size_t b = 0; b < blocks.size(); ++b) {
     KeptList& list = *list_of(blocks[b].tensor, blocks[b].first);
     list.indices = std::move(found[b].indices);
@@ -45,7 +35,7 @@ RandomSubset::Lister SparseScheme::words_on_device(uint64_t seed) const {
     selection.random = true;
     selection.subset = {limit, UINT32_MAX, UINT64_MAX};
     selection.seed = seed;
-    const std::vector<cuda::BlockRange> ranges = ranges_of(pool_blocks(pool_, 16));
+    const std::vector<PoolBlock> ranges = pool_blocks(pool_, 16);
     const auto most = uint64_t(expected + 16 * std::sqrt(expected) + 1024);
     std::vector<cuda::KeptElements> found =
         on_device([&] { return cuda::list_kept(*pool_.device(), selection, ranges, most); });
@@ -92,7 +82,7 @@ class SparseDeviceBlocks final : public DeviceBlocks {
     if (plan.positions != Positions::magnitude) expectation.format = stored_format(plan.values);
     expectation.gain = double(scheme_.gain());
     expectation.share = scheme_.share_kept();
-    const auto ranges = ranges_of(std::span(blocks_).subspan(begin_, group_.size()));
+    const auto ranges = std::span(blocks_).subspan(begin_, group_.size());
     const std::vector<cuda::SparseSums> sums =
         on_device([&] { return cuda::sum_sparse_errors(*pool_.device(), ranges, decoded, expectation); });
     for (size_t b = 0; b < group_.size(); ++b) add(sums[b], group_[b]);
