@@ -10,7 +10,6 @@
 #include "formats/wire/mixing_coder.hpp"
 #include "jsq/error.hpp"
 #include "lib/core/bytes.hpp"
-#include "lib/methods/method.hpp"
 
 namespace jsq::wire {
 namespace {
@@ -163,15 +162,6 @@ bool worth_time(const Directory& directory, size_t bytes) {
   return bytes <= 4096 || bytes <= elements / 64;
 }
 
-/// Whether most of the directory is the numbers of low-rank factors.
-bool mostly_factors(const Directory& directory, size_t bytes) {
-  uint64_t factors = 0;
-  for (const ParameterSet& set : directory.sets)
-    if (set.method_id == powersgd_row.info.wire_id || set.method_id == acpsgd_row.info.wire_id)
-      factors += set.bytes.size();
-  return factors > bytes / 4 * 3;
-}
-
 constexpr size_t many_bytes = size_t(64) << 10;  ///< of a directory that little effort goes into
 
 struct FreeContext {
@@ -196,15 +186,14 @@ std::optional<std::string> zstd_frame(const std::string& raw, int level) {
 }
 
 /// Names and lengths repay effort; a large directory is mostly factors of matrices, which hardly shrink:
-/// patience with 18 KiB of them took as long as the products with 2 million elements, and with 2 KiB twice as
-/// long as all else that a small matrix needs.
-std::optional<std::string> zstd_frame(const std::string& raw, bool worth_time, bool factors) {
+/// patience with 18 KiB of them took as long as the products with 2 million elements.
+std::optional<std::string> zstd_frame(const std::string& raw, bool worth_time) {
   constexpr int quick = 1, fair = 3, thorough = 9, patient = 19;
-  const size_t few = factors ? 1024 : 4096;
+  constexpr size_t few = 4096;
   if (raw.size() > many_bytes) return zstd_frame(raw, fair);
   if (raw.size() > few) {
     std::optional<std::string> tried = zstd_frame(raw, quick);
-    if (tried && tried->size() > raw.size() / 16 * (factors ? 14 : 15)) return tried;
+    if (tried && tried->size() > raw.size() / 16 * 15) return tried;
     if (tried && tried->size() > raw.size() / 8 * 7) return zstd_frame(raw, thorough);
   }
   return zstd_frame(raw, worth_time ? patient : thorough);
@@ -218,11 +207,11 @@ uint64_t block_count(uint64_t elements, uint8_t block_log2) {
 
 std::string write_directory(const Directory& directory) {
   const std::string raw = write_entries(directory, false);
-  const bool patient = worth_time(directory, raw.size()), factors = mostly_factors(directory, raw.size());
+  const bool patient = worth_time(directory, raw.size());
   ByteWriter best;
   best.u8(0);
   best.raw(raw);
-  if (const std::optional<std::string> packed = zstd_frame(raw, patient, factors)) {
+  if (const std::optional<std::string> packed = zstd_frame(raw, patient)) {
     ByteWriter whole;
     whole.u8(1);
     whole.uvarint(raw.size());
@@ -231,7 +220,7 @@ std::string write_directory(const Directory& directory) {
   }
   // Entropy-coded parameters would spoil the statistics of names and lengths.
   const std::string entries = write_entries(directory, true);
-  if (const std::optional<std::string> packed = zstd_frame(entries, patient, false)) {
+  if (const std::optional<std::string> packed = zstd_frame(entries, patient)) {
     ByteWriter apart;
     apart.u8(2);
     apart.uvarint(entries.size());
