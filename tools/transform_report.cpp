@@ -1,3 +1,4 @@
+// A study of transforms as tables and as JSON.
 #include "transform_report.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Real frames for every transform, the first at the target and the others at its error.
 #include "transform_study.hpp"
 
 #include "jsq/error.hpp"

@@ -1,3 +1,4 @@
+// Spectra by two subspace iterations over the matrices that rdoq would predict.
 #include "jsq/spectrum.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// What a sparse method stores beside its blocks, and decoders of both, on the processor and on a device.
 #include <fmt/format.h>
 
 #include <algorithm>
