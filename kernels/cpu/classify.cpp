@@ -6,6 +6,7 @@
 #include <hwy/highway.h>
 
 #include "kernels/cpu/classify.hpp"
+#include "kernels/cpu/exact_product.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace jsq::cpu::HWY_NAMESPACE {
@@ -91,7 +92,7 @@ void sum_below(const float* values, size_t count, uint32_t threshold, DroppedSum
     const uint32_t keep = int32_t(key) < limit ? ~0u : 0u;
     const double g = element::bits_as<float>(bits[i] & keep);
     sum[l] += g;
-    energy[l] += g * g;
+    energy[l] = add_exact_product<multiplies_and_adds(HWY_TARGET)>(energy[l], g, g);
     largest[l] = largest[l] > (key & keep) ? largest[l] : (key & keep);
   };
   size_t i = 0;

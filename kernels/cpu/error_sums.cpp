@@ -5,12 +5,14 @@
 #include <hwy/highway.h>
 
 #include "kernels/cpu/error_sums.hpp"
+#include "kernels/cpu/exact_product.hpp"
 #include "kernels/cpu/summary.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace jsq::cpu::HWY_NAMESPACE {
 
 constexpr size_t lanes = 16;
+constexpr bool fused = multiplies_and_adds(HWY_TARGET);
 
 struct ErrorLanes {
   double squared_error[lanes] = {}, dot[lanes] = {}, decoded_energy[lanes] = {}, error_sum[lanes] = {},
@@ -20,8 +22,8 @@ struct ErrorLanes {
     for (size_t l = 0; l < lanes; ++l) {
       const double value = values[l], point = decoded[l], error = point - value;
       squared_error[l] += error * error;
-      dot[l] += value * point;
-      decoded_energy[l] += point * point;
+      dot[l] = add_exact_product<fused>(dot[l], value, point);
+      decoded_energy[l] = add_exact_product<fused>(decoded_energy[l], point, point);
       error_sum[l] += error;
       const double magnitude = __builtin_fabs(error);  // one operation; a comparison takes three
       max_error[l] = magnitude > max_error[l] ? magnitude : max_error[l];

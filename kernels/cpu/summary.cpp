@@ -8,6 +8,7 @@
 
 #include <cstring>
 
+#include "kernels/cpu/exact_product.hpp"
 #include "kernels/cpu/summary.hpp"
 #include "kernels/element/float_bits.hpp"
 
@@ -15,6 +16,7 @@ HWY_BEFORE_NAMESPACE();
 namespace jsq::cpu::HWY_NAMESPACE {
 
 constexpr size_t lanes = 16;
+constexpr bool fused = multiplies_and_adds(HWY_TARGET);
 
 /// Defined-order sums of finite values; zeros and the maximum come along. Returns the largest key met, finite
 /// or not.
@@ -29,7 +31,7 @@ uint32_t sum_lanes(const float* values, size_t count, ChunkSums& sums) {
       const uint32_t key = bits[i + l] & element::magnitude_mask;
       sum[l] += g;
       sum_abs[l] += __builtin_fabs(g);
-      energy[l] += g * g;
+      energy[l] = add_exact_product<fused>(energy[l], g, g);
       zeros[l] += key == 0;
       max_key[l] = key > max_key[l] ? key : max_key[l];
     }
@@ -39,7 +41,7 @@ uint32_t sum_lanes(const float* values, size_t count, ChunkSums& sums) {
     const uint32_t key = bits[i + l] & element::magnitude_mask;
     sum[l] += g;
     sum_abs[l] += __builtin_fabs(g);
-    energy[l] += g * g;
+    energy[l] = add_exact_product<fused>(energy[l], g, g);
     zeros[l] += key == 0;
     max_key[l] = key > max_key[l] ? key : max_key[l];
   }

@@ -7,12 +7,14 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/exact_product.hpp"
 #include "kernels/cpu/thin_products.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace jsq::cpu::HWY_NAMESPACE {
 
 constexpr size_t lanes = 8;
+constexpr bool fused = multiplies_and_adds(HWY_TARGET);
 
 HWY_INLINE double fold(const double* lane) {
   const double a = lane[0] + lane[4], b = lane[1] + lane[5], c = lane[2] + lane[6], d = lane[3] + lane[7];
@@ -34,14 +36,16 @@ HWY_INLINE void dot_tile(const float* HWY_RESTRICT rows, size_t width, const flo
 #pragma GCC unroll 4
         for (size_t o = 0; o < tile_rows; ++o)
           for (size_t l = 0; l < lanes; ++l)
-            sums[o][k][l] += double(rows[o * width + i + l]) * double(factor[k * stride + i + l]);
+            sums[o][k][l] =
+                add_exact_product<fused>(sums[o][k][l], rows[o * width + i + l], factor[k * stride + i + l]);
     }
   } else {
     for (; i + lanes <= width; i += lanes)
       for (size_t k = 0; k < tile_columns; ++k)
         for (size_t o = 0; o < tile_rows; ++o)
           for (size_t l = 0; l < lanes; ++l)
-            sums[o][k][l] += double(rows[o * width + i + l]) * double(factor[k * stride + i + l]);
+            sums[o][k][l] =
+                add_exact_product<fused>(sums[o][k][l], rows[o * width + i + l], factor[k * stride + i + l]);
   }
   if (i < width) {  // the rest, filled up with zeros: 0 x 0 added to a lane changes nothing
     float last_rows[tile_rows][lanes] = {}, last_factor[tile_columns][lanes] = {};
@@ -52,7 +56,7 @@ HWY_INLINE void dot_tile(const float* HWY_RESTRICT rows, size_t width, const flo
     for (size_t k = 0; k < tile_columns; ++k)
       for (size_t o = 0; o < tile_rows; ++o)
         for (size_t l = 0; l < lanes; ++l)
-          sums[o][k][l] += double(last_rows[o][l]) * double(last_factor[k][l]);
+          sums[o][k][l] = add_exact_product<fused>(sums[o][k][l], last_rows[o][l], last_factor[k][l]);
   }
   for (size_t k = 0; k < tile_columns; ++k)
     for (size_t o = 0; o < tile_rows; ++o) products[k * product_stride + o] = fold(sums[o][k]);
@@ -106,14 +110,16 @@ HWY_INLINE void add_tile(const float* HWY_RESTRICT rows, size_t width, ThinFacto
       for (size_t l = 0; l < lanes; ++l) sum[l] = sums[k * stride + i + l];
 #pragma GCC unroll 8
       for (size_t o = 0; o < tile_rows; ++o)
-        for (size_t l = 0; l < lanes; ++l) sum[l] += value[o][l] * weight[k][o];
+        for (size_t l = 0; l < lanes; ++l)
+          sum[l] = add_exact_product<fused>(sum[l], value[o][l], weight[k][o]);
       for (size_t l = 0; l < lanes; ++l) sums[k * stride + i + l] = sum[l];
     }
   }
   for (; i < width; ++i)
     for (size_t k = 0; k < tile_columns; ++k) {
       double sum = sums[k * stride + i];
-      for (size_t o = 0; o < tile_rows; ++o) sum += double(rows[o * width + i]) * weight[k][o];
+      for (size_t o = 0; o < tile_rows; ++o)
+        sum = add_exact_product<fused>(sum, rows[o * width + i], weight[k][o]);
       sums[k * stride + i] = sum;
     }
 }
