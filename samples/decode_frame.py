@@ -1523,8 +1523,10 @@ class RotationParameters(Parameters):
             values.append(self.rotate_back(indices[at : at + padded(part)], float(norm), whole)[:part])
             at += padded(part)
         values = np.concatenate(values)
-        words = random_words(place.seed, place.tensor.number, place.first, place.count, ROTATION_SIGNS)
-        return np.where(words >> 31, -values, values)
+        index = np.arange(place.first, place.first + place.count)
+        first, last = index[0] // 32, index[-1] // 32
+        words = random_words(place.seed, place.tensor.number, first, last - first + 1, ROTATION_SIGNS)
+        return np.where(words[index // 32 - first].astype(np.int64) >> index % 32 & 1, -values, values)
 
     def padded_length(self, tensor):
         """d2"""

@@ -6,6 +6,8 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include <algorithm>
+
 #include "kernels/cpu/hadamard.hpp"
 #include "kernels/cpu/uniforms.hpp"
 #include "kernels/element/hadamard.hpp"
@@ -121,8 +123,15 @@ void transform(float* values, size_t count) {
   if (2 * distance <= count) one_stage(values, count, distance);
 }
 
-void change_signs(float* values, const uint32_t* words, size_t count) {
-  for (size_t i = 0; i < count; ++i) values[i] = element::with_random_sign(values[i], words[i]);
+void change_signs(float* values, const uint32_t* signs, size_t count) {
+  for (size_t i = 0; i < count; ++i) values[i] = element::with_random_sign(values[i], signs[i]);
+}
+
+/// The signs of whole words.
+void spread_signs(const uint32_t* words, size_t count, uint32_t* signs) {
+  constexpr uint32_t each = element::signs_of_word;
+  for (size_t w = 0; w < count; ++w)
+    for (uint32_t l = 0; l < each; ++l) signs[each * w + l] = element::sign_of_word(words[w], l);
 }
 
 }  // namespace jsq::cpu::HWY_NAMESPACE
@@ -133,23 +142,33 @@ namespace jsq::cpu {
 
 HWY_EXPORT(transform);
 HWY_EXPORT(change_signs);
+HWY_EXPORT(spread_signs);
 
 void walsh_hadamard(std::span<float> values) {
   HWY_DYNAMIC_DISPATCH(transform)(values.data(), values.size());
 }
 
-void apply_random_signs(std::span<float> values, std::span<const uint32_t> words) {
-  HWY_DYNAMIC_DISPATCH(change_signs)(values.data(), words.data(), values.size());
+void fill_random_signs(uint64_t seed, uint64_t first_element, uint32_t tensor, std::span<uint32_t> signs) {
+  constexpr size_t each = element::signs_of_word, batch = 32;
+  uint32_t words[batch];
+  for (size_t at = 0; at < signs.size();) {
+    const uint64_t element = first_element + at;
+    const size_t skipped = size_t(element % each), left = signs.size() - at;
+    const size_t count = std::min((skipped + left + each - 1) / each, batch);
+    fill_words(seed, element / each, tensor, element::RandomPurpose::signs, {words, count});
+    if (skipped == 0 && left >= each) {
+      const size_t whole = std::min(left / each, count);
+      HWY_DYNAMIC_DISPATCH(spread_signs)(words, whole, signs.data() + at);
+      at += whole * each;
+    } else {  // the end of a word, or its beginning
+      for (size_t l = skipped; l < each && at < signs.size(); ++l)
+        signs[at++] = element::sign_of_word(words[0], uint32_t(l));
+    }
+  }
 }
 
-void apply_random_signs(std::span<float> values, uint64_t seed, uint64_t first_element, uint32_t tensor) {
-  constexpr size_t batch = 1024;
-  uint32_t words[batch];
-  for (size_t at = 0; at < values.size(); at += batch) {
-    const auto part = values.subspan(at, values.size() - at < batch ? values.size() - at : batch);
-    fill_words(seed, first_element + at, tensor, element::RandomPurpose::signs, {words, part.size()});
-    apply_random_signs(part, {words, part.size()});
-  }
+void apply_random_signs(std::span<float> values, std::span<const uint32_t> signs) {
+  HWY_DYNAMIC_DISPATCH(change_signs)(values.data(), signs.data(), values.size());
 }
 
 }  // namespace jsq::cpu

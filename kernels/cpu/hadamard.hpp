@@ -12,10 +12,11 @@ namespace jsq::cpu {
 /// meant for blocks of up to 2^16, which stay in cache.
 void walsh_hadamard(std::span<float> values);
 
-/// Negates the values whose random word (RandomPurpose::signs, element first_element + i) has bit 31 set. Its
-/// own inverse.
-void apply_random_signs(std::span<float> values, uint64_t seed, uint64_t first_element, uint32_t tensor);
-/// The same with the words, one an element, drawn before.
-void apply_random_signs(std::span<float> values, std::span<const uint32_t> words);
+/// Bit 31 of signs[i] <- bit e mod 32 of word e div 32 (RandomPurpose::signs), e = first_element + i. Other
+/// bits of signs[i] mean nothing.
+void fill_random_signs(uint64_t seed, uint64_t first_element, uint32_t tensor, std::span<uint32_t> signs);
+
+/// Negates the values whose word in `signs` has bit 31 set. Its own inverse.
+void apply_random_signs(std::span<float> values, std::span<const uint32_t> signs);
 
 }  // namespace jsq::cpu

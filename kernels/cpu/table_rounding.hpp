@@ -42,13 +42,13 @@ void centred_entries(const RoundingTable& table, int32_t g, std::span<const int3
 /// out[i] <- in[i] unit in double, limited to finite floats. `out` may be `in`.
 void scale_finite(std::span<const float> in, double unit, std::span<float> out);
 
-/// out[i] <- in[i] unit, with the sign that words[i] gives it. `out` may be longer, and is not `in`.
-void scale_with_signs(std::span<const float> in, float unit, std::span<const uint32_t> words,
+/// out[i] <- in[i] unit, with the sign of signs[i] (bit 31). `out` may be longer, and is not `in`.
+void scale_with_signs(std::span<const float> in, float unit, std::span<const uint32_t> signs,
                       std::span<float> out);
 
-/// out[i] <- in[i] unit in double, with the sign that words[i] gives it. \pre |in[i] unit| < FLT_MAX; `in`
+/// out[i] <- in[i] unit in double, with the sign of signs[i] (bit 31). \pre |in[i] unit| < FLT_MAX; `in`
 /// may be longer, and is not `out`
-void scale_bounded_with_signs(std::span<const float> in, double unit, std::span<const uint32_t> words,
+void scale_bounded_with_signs(std::span<const float> in, double unit, std::span<const uint32_t> signs,
                               std::span<float> out);
 
 }  // namespace jsq::cpu

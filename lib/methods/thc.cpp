@@ -159,7 +159,7 @@ void for_each_tile(const ThcPlan& plan, const BlockPlace& place, size_t elements
 /// Buffers of a thread: `levels` and `norms` of one block, the others of a tile of it.
 struct Scratch {
   std::vector<float> rotated, position, uniforms, norms;
-  std::vector<uint32_t> signs;  ///< random words of a block that is encoded
+  std::vector<uint32_t> signs;  ///< random signs of a tile, in bit 31
   std::vector<int32_t> levels;
 };
 [[gnu::noinline]] Scratch& scratch() {
@@ -167,8 +167,8 @@ struct Scratch {
   return buffers;
 }
 
-/// Values of a tile from 2 T - g of its rotated coordinates, which are overwritten. `signs` are the random
-/// words of its elements.
+/// Values of a tile from 2 T - g of its rotated coordinates, which are overwritten. `signs` are those of
+/// D.
 void rotate_back(const ThcPlan& plan, const BlockPlace& place, std::span<const float> norms,
                  std::span<float> rotated, std::span<const uint32_t> signs, std::span<float> values) {
   const int32_t g = int32_t(plan.granularity());
@@ -188,10 +188,10 @@ void rotate_back(const ThcPlan& plan, const BlockPlace& place, std::span<const f
 
 void draw_signs(const BlockPlace& place, size_t count, std::vector<uint32_t>& signs) {
   signs.resize(count);
-  cpu::fill_words(place.seed, place.first, place.tensor, element::RandomPurpose::signs, signs);
+  cpu::fill_random_signs(place.seed, place.first, place.tensor, signs);
 }
 
-/// What the indices of a tile decode to. `s` has the random words of its elements.
+/// What the indices of a tile decode to. `s` has the signs of its elements.
 void restore(const ThcPlan& plan, const BlockPlace& place, std::span<const int32_t> levels,
              std::span<const float> norms, Scratch& s, std::span<float> values) {
   s.rotated.resize(levels.size());
@@ -482,7 +482,7 @@ const MethodRow thc_row = {
      .bias = "biased by the clamping of a share p of the rotated coordinates",
      .needs = "error feedback",
      .aggregation = "allreduce: table entries of workers with one norm are added",
-     .random_numbers = "one an element and one of its padding, and one for its sign",
+     .random_numbers = "one an element and one of its padding, and a bit for its sign",
      .nominal_bits = "bits a padded element + 32 a norm",
      .honest_bits = "nominal + one byte a block",
      .backends = "cpu only: its rotation has no kernel",

@@ -74,7 +74,11 @@ BENCHMARK(hadamard)->Arg(1024)->Arg(65536);
 
 void random_signs(benchmark::State& state) {
   std::vector<float> values = gradient();
-  measure(state, [&] { cpu::apply_random_signs(values, 1, 0, 0); });
+  std::vector<uint32_t> signs(values.size());
+  measure(state, [&] {
+    cpu::fill_random_signs(1, 0, 0, signs);
+    cpu::apply_random_signs(values, signs);
+  });
 }
 BENCHMARK(random_signs);
 

@@ -95,19 +95,23 @@ TEST(WalshHadamard, AppliedTwiceMultipliesByTheSize) {
   });
 }
 
-TEST(RandomSigns, NegateExactlyTheElementsWhoseWordHasItsTopBit) {
+TEST(RandomSigns, NegateExactlyTheElementsWhoseBitOfTheirWordIsSet) {
   test::for_each_simd_level([] {
-    for (uint64_t first : {0ull, 5ull, 4095ull})
-      for (size_t n : {0, 1, 100, 1024, 1025, 5000}) {
+    for (uint64_t first : {0ull, 5ull, 4095ull, 32ull << 32})
+      for (size_t n : {0, 1, 26, 27, 28, 31, 32, 33, 100, 1024, 1025, 5000}) {
         const std::vector<float> values = test::make_data(test::Kind::signed_zeros, n, 3);
         std::vector<float> result = values;
-        apply_random_signs(result, 17, first, 2);
+        std::vector<uint32_t> signs(n);
+        fill_random_signs(17, first, 2, signs);
+        apply_random_signs(result, signs);
         for (size_t i = 0; i < n; ++i) {
-          const bool negated = element::random_word(17, first + i, 2, element::RandomPurpose::signs) >> 31;
+          const uint64_t at = first + i;
+          const bool negated =
+              element::random_word(17, at / 32, 2, element::RandomPurpose::signs) >> (at % 32) & 1;
           ASSERT_EQ(std::signbit(result[i]), std::signbit(values[i]) != negated) << i;
           ASSERT_EQ(std::fabs(result[i]), std::fabs(values[i])) << i;
         }
-        apply_random_signs(result, 17, first, 2);
+        apply_random_signs(result, signs);
         for (size_t i = 0; i < n; ++i)
           ASSERT_EQ(std::bit_cast<uint32_t>(result[i]), std::bit_cast<uint32_t>(values[i]))
               << "applied twice, " << i;
@@ -118,7 +122,9 @@ TEST(RandomSigns, NegateExactlyTheElementsWhoseWordHasItsTopBit) {
 TEST(RandomSigns, AreAsOftenMinusAsPlus) {
   constexpr size_t n = 1 << 16;
   std::vector<float> ones(n, 1.0f);
-  apply_random_signs(ones, 1, 0, 0);
+  std::vector<uint32_t> signs(n);
+  fill_random_signs(1, 0, 0, signs);
+  apply_random_signs(ones, signs);
   double sum = 0;
   for (float one : ones) sum += double(one);
   EXPECT_LT(std::fabs(sum), 4 * std::sqrt(double(n)));

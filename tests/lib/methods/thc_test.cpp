@@ -25,7 +25,7 @@ std::vector<uint64_t> seeds_of_the_vector(size_t count) {
   for (uint64_t seed = 0; seeds.size() < count; ++seed) {
     bool same = true;
     for (uint64_t i = 0; i < 8 && same; ++i)
-      same = element::random_word(seed, i, 0, element::RandomPurpose::signs) >> 31 == negative[i];
+      same = (element::random_word(seed, 0, 0, element::RandomPurpose::signs) >> i & 1) == negative[i];
     if (same) seeds.push_back(seed);
   }
   return seeds;
