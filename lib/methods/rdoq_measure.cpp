@@ -31,6 +31,7 @@ RdoqOutcome RdoqPool::measure(const RdoqPlan& plan) const {
   // Paths have no atoms.
   const bool coded = whole() || plan.trellis || plan.dither;
   const size_t alone = coded ? units_.size() : 0;
+  const PlanCells cells = coded ? cells_of(plan) : PlanCells();
   RdoqOutcome total;
   if (!coded) total = expect(plan);
   tbb::parallel_for(size_t(0), alone, [&](size_t u) {
@@ -39,17 +40,17 @@ RdoqOutcome RdoqPool::measure(const RdoqPlan& plan) const {
     Work& work = u < packed.size() ? packed[u] : work_of_thread;
     const auto [t, first, count] = units_[u];
     std::string out;
+    decoded.resize(count);
     if (u >= packed.size()) {
       const std::span<const float> values = read(units_[u], scratch);
       SideWriter side;
       ScaleCodec codec;
       scale_unit(plan, u, values, codec, side, work);
-      quantize_range(plan, t, first, values, work);
-      if (work.nonzero && u >= packed_units_)
-        plan.coder.encode(side.symbols(), work.classes, work.active, out);
+      code_range(plan, cells, t, first, values, work, decoded);
+      if (work.nonzero && u >= packed_units_) encode_work(plan, side, work, out);
+    } else {
+      decode_range(plan, t, first, work, decoded);
     }
-    decoded.resize(count);
-    decode_range(plan, t, first, work, decoded);
     round_to_stored(original_.tensors()[t].info->dtype, decoded);
     const cpu::ErrorSums errors = cpu::error_sums(original_.read(t, first, count, original_scratch), decoded);
     parts[u] = {double(out.size()), errors.squared_error, errors.max_error, errors.dot,
@@ -73,6 +74,7 @@ RdoqOutcome RdoqPool::measure_errors(const RdoqPlan& plan) const {
   if (whole()) return total;
   const std::vector<PoolBlock> blocks = all_blocks();  // packed tensors are coded whole
   std::vector<RdoqOutcome> parts(blocks.size());
+  const PlanCells cells = cells_of(plan);
   tbb::parallel_for(size_t(0), blocks.size(), [&](size_t b) {
     std::vector<float> scratch, original_scratch;
     const auto [t, first, count] = blocks[b];
@@ -81,9 +83,8 @@ RdoqOutcome RdoqPool::measure_errors(const RdoqPlan& plan) const {
     SideWriter side;
     ScaleCodec codec;
     scale_range(plan, t, first, values, codec, side, work);
-    quantize_range(plan, t, first, values, work);
     std::vector<float> decoded(values.size());
-    decode_range(plan, t, first, work, decoded);
+    code_range(plan, cells, t, first, values, work, decoded);
     round_to_stored(original_.tensors()[t].info->dtype, decoded);
     const cpu::ErrorSums errors = cpu::error_sums(original_.read(t, first, count, original_scratch), decoded);
     parts[b] = {0, errors.squared_error, errors.max_error, errors.dot, errors.decoded_energy};

@@ -378,6 +378,48 @@ void RdoqPool::fill_unit_classes(const RdoqPlan& plan, size_t count, Work& work)
   }
 }
 
+/// How many elements of a range the finer quantizer takes.
+size_t RdoqPool::finer_elements(const RdoqPlan& plan, size_t t, uint64_t first, size_t count) const {
+  const uint64_t index = pool_.tensors()[t].first + first;
+  return plan.cut > index ? size_t(std::min<uint64_t>(plan.cut - index, count)) : 0;
+}
+
+PlanCells RdoqPool::cells_of(const RdoqPlan& plan) const {
+  if (plan.dither || plan.trellis || plan.coder.values().exact) return {};
+  const ContextCoder& values = stage_ ? plan.units : plan.coder;
+  return {plan.quantizer.level_cells(values),
+          plan.cut > 0 ? plan.finer.level_cells(values) : std::vector<cpu::LevelCells>()};
+}
+
+void RdoqPool::code_range(const RdoqPlan& plan, const PlanCells& cells, size_t t, uint64_t first,
+                          std::span<const float> values, Work& work, std::span<float> decoded) const {
+  work.has_ids = !cells.usual.empty();
+  if (!work.has_ids) {
+    quantize_range(plan, t, first, values, work);
+    decode_range(plan, t, first, work, decoded);
+    return;
+  }
+  fill_unit_classes(plan, values.size(), work);
+  work.active.positions.clear();
+  work.active.levels.clear();
+  work.ids.resize(values.size());
+  const size_t finer = finer_elements(plan, t, first, values.size());
+  const std::span<const ContextClass> classes = work.classes;
+  const std::span<uint16_t> ids = work.ids;
+  work.nonzero = plan.finer.quantize(values.first(finer), classes, cells.finer, ids, decoded, 0, work.active);
+  work.nonzero |= plan.quantizer.quantize(values.subspan(finer), classes.subspan(finer), cells.usual,
+                                          ids.subspan(finer), decoded.subspan(finer), finer, work.active);
+  (stage_ ? plan.units : plan.coder).put_values(classes, work.active, decoded);
+  finish_decoded(plan, t, first, decoded);
+}
+
+void RdoqPool::encode_work(const RdoqPlan& plan, const SideWriter& side, Work& work, std::string& out) {
+  if (work.has_ids)
+    plan.coder.encode(side.symbols(), work.classes, work.ids, work.active, out);
+  else
+    plan.coder.encode(side.symbols(), work.classes, work.active, out);
+}
+
 void RdoqPool::quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values,
                               Work& work) const {
   fill_unit_classes(plan, values.size(), work);
@@ -388,8 +430,7 @@ void RdoqPool::quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, st
     work.nonzero = !work.active.levels.empty();
     return;
   }
-  const uint64_t index = pool_.tensors()[t].first + first;
-  const size_t finer = plan.cut > index ? size_t(std::min<uint64_t>(plan.cut - index, values.size())) : 0;
+  const size_t finer = finer_elements(plan, t, first, values.size());
   if (plan.dither) {
     round_dithered(plan, pool_.tensors()[t].number, first, values, work.classes, work.active);
     work.nonzero = std::any_of(work.active.levels.begin(), work.active.levels.end(),
@@ -479,6 +520,7 @@ RdoqParameters RdoqPool::parameters_of(const RdoqPlan& plan, std::vector<Work>& 
 
 std::string RdoqPool::use(RdoqPlan plan) {
   chosen_ = std::move(plan);
+  chosen_cells_ = cells_of(chosen_);
   std::vector<Work> packed;
   const RdoqParameters parameters = parameters_of(chosen_, packed);
   packed_pieces_.clear();
@@ -491,6 +533,11 @@ std::string RdoqPool::use(RdoqPlan plan) {
 void RdoqPool::decode_range(const RdoqPlan& plan, size_t t, uint64_t first, const Work& work,
                             std::span<float> decoded) const {
   (stage_ ? plan.units : plan.coder).reconstruct(work.classes, work.active, decoded);
+  finish_decoded(plan, t, first, decoded);
+}
+
+void RdoqPool::finish_decoded(const RdoqPlan& plan, size_t t, uint64_t first,
+                              std::span<float> decoded) const {
   if (stage_)
     finish_range(tensors_[t].parts, plan.transforms, plan.coder.values(), pool_.tensors()[t].number, first,
                  decoded);
@@ -514,10 +561,8 @@ void RdoqPool::encode_block(size_t t, uint64_t first, std::span<const float> val
     work.pieces = packed_pieces_[packed->second];
   else
     work.pieces = measure_range(t, first, values);  // no tables: everything is zero
-  quantize_range(chosen_, t, first, values, work);
-  if (packed == packed_unit_of_.end() && work.nonzero)
-    chosen_.coder.encode(side.symbols(), work.classes, work.active, out);
-  decode_range(chosen_, t, first, work, decoded);
+  code_range(chosen_, chosen_cells_, t, first, values, work, decoded);
+  if (packed == packed_unit_of_.end() && work.nonzero) encode_work(chosen_, side, work, out);
 }
 
 }  // namespace jsq

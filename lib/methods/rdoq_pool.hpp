@@ -50,6 +50,11 @@ struct RdoqPlan {
 /// The plan with another weight of a bit, and `finer` for elements of a pool index below `cut`.
 RdoqPlan with_lambda(const RdoqPlan& plan, double lambda, double finer = 0, uint64_t cut = 0);
 
+/// Thresholds and values of a plan whose levels follow from them alone; otherwise empty.
+struct PlanCells {
+  std::vector<cpu::LevelCells> usual, finer;  ///< of the plan's quantizers
+};
+
 /// What coding takes and loses.
 struct RdoqOutcome {
   double bytes = 0;  ///< blocks and parameters
@@ -134,7 +139,9 @@ class RdoqPool {
   struct Work {
     std::vector<ScaledPiece> pieces;
     std::vector<ContextClass> classes;
+    std::vector<uint16_t> ids;  ///< symbols of elements that are not active, where has_ids
     ActiveLevels active;
+    bool has_ids = false;
     bool nonzero = false;
   };
 
@@ -152,6 +159,8 @@ class RdoqPool {
   std::span<const int16_t> frequencies(size_t t, size_t part) const;
   void decode_range(const RdoqPlan& plan, size_t t, uint64_t first, const Work& work,
                     std::span<float> decoded) const;
+  /// From integers of coefficients to values, where there are transforms.
+  void finish_decoded(const RdoqPlan& plan, size_t t, uint64_t first, std::span<float> decoded) const;
   std::string write_transform_stream() const;
   std::string transform_stream() const;
   std::vector<PoolBlock> all_blocks() const;
@@ -181,6 +190,12 @@ class RdoqPool {
   void scale_unit(const RdoqPlan& plan, size_t u, std::span<const float> values, ScaleCodec& codec,
                   SideWriter& side, Work& work) const;
   static void fill_unit_classes(const RdoqPlan& plan, size_t count, Work& work);
+  PlanCells cells_of(const RdoqPlan& plan) const;
+  /// Levels of a range that has its scales, and what a decoder makes of them.
+  void code_range(const RdoqPlan& plan, const PlanCells& cells, size_t t, uint64_t first,
+                  std::span<const float> values, Work& work, std::span<float> decoded) const;
+  static void encode_work(const RdoqPlan& plan, const SideWriter& side, Work& work, std::string& out);
+  size_t finer_elements(const RdoqPlan& plan, size_t t, uint64_t first, size_t count) const;
   void quantize_range(const RdoqPlan& plan, size_t t, uint64_t first, std::span<const float> values,
                       Work& work) const;
   std::string encode_units(const RdoqPlan& plan, size_t begin, size_t end, std::vector<Work>& works) const;
@@ -209,6 +224,7 @@ class RdoqPool {
   AtomCounter counter_;
 
   RdoqPlan chosen_;
+  PlanCells chosen_cells_;
   std::vector<std::vector<ScaledPiece>> packed_pieces_;  ///< of the plan in use, by packed unit
   std::map<size_t, size_t> packed_unit_of_;              ///< by tensor of the pool
   std::map<std::pair<size_t, uint64_t>, size_t>

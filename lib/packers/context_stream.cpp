@@ -210,21 +210,27 @@ bool always_zero_at(const ContextClass* classes) {
 void ContextCoder::encode(std::span<const RansSymbol> side, std::span<const ContextClass> classes,
                           const ActiveLevels& active, std::string& out) const {
   if (model_.dependent()) return encode_dependent(side, classes, active, out);
+  static thread_local std::vector<uint16_t> ids_of_thread;
+  std::vector<uint16_t>& ids = ids_of_thread;
+  ids.resize(classes.size());
+  static_assert(context_symbols == 1u << 5);
+  cpu::shift_classes(classes.data(), classes.size(), 5, ids.data());
+  encode(side, classes, ids, active, out);
+}
+
+void ContextCoder::encode(std::span<const RansSymbol> side, std::span<const ContextClass> classes,
+                          std::span<uint16_t> ids, const ActiveLevels& active, std::string& out) const {
   struct Scratch {
-    std::vector<uint16_t> ids, words;
+    std::vector<uint16_t> words;
     std::vector<uint8_t> escapes;
   };
   static thread_local Scratch scratch_of_thread;
   Scratch& scratch = scratch_of_thread;
   const size_t count = classes.size();
-  scratch.ids.resize(count);
   scratch.escapes.clear();
   std::array<uint32_t, context_classes> rungs{};
   for (size_t k = 1; k < context_classes && !model_.tables.empty(); ++k)
     rungs[k] = model_.tables[uses_[k].table].rungs;
-  static_assert(context_symbols == 1u << 5);
-  uint16_t* ids = scratch.ids.data();
-  cpu::shift_classes(classes.data(), count, 5, ids);
   const bool signs = model_.signs == LevelSigns::both;
   std::string raw_bytes;
   cpu::BitWriter bits(raw_bytes);
@@ -262,7 +268,7 @@ void ContextCoder::encode(std::span<const RansSymbol> side, std::span<const Cont
         while (i > 0 && always_zero_at(classes.data() + i - 8)) i -= 8;
         const size_t end = i;
         while (i > 0 && !always_zero_at(classes.data() + i - 8)) i -= 8;
-        encoder.push_eights(ids + i, (end - i) / 8, symbols_.data());
+        encoder.push_eights(ids.data() + i, (end - i) / 8, symbols_.data());
       }
     }
     for (; i > 0; --i) encoder.push(i - 1, symbols_[ids[i - 1]]);
@@ -278,6 +284,11 @@ void ContextCoder::reconstruct(std::span<const ContextClass> classes, const Acti
                                std::span<float> values) const {
   if (model_.dependent()) return reconstruct_dependent(classes, active, values);
   std::fill(values.begin(), values.end(), 0.0f);
+  put_values(classes, active, values);
+}
+
+void ContextCoder::put_values(std::span<const ContextClass> classes, const ActiveLevels& active,
+                              std::span<float> values) const {
   for (size_t j = 0; j < active.levels.size(); ++j) {
     const size_t i = active.positions[j];
     const int32_t level = active.levels[j], magnitude = std::abs(level);

@@ -114,9 +114,17 @@ class ContextCoder {
   /// Appends the stream. No element of class 0 is active; every element of a class with raw bits is.
   void encode(std::span<const element::RansSymbol> side, std::span<const ContextClass> classes,
               const ActiveLevels& active, std::string& out) const;
+  /// The same of elements whose symbol ids are known, but for the active ones, which have that of zero: 32
+  /// class + symbol. \pre levels are independent
+  void encode(std::span<const element::RansSymbol> side, std::span<const ContextClass> classes,
+              std::span<uint16_t> ids, const ActiveLevels& active, std::string& out) const;
   /// What a decoder makes of the elements.
   void reconstruct(std::span<const ContextClass> classes, const ActiveLevels& active,
                    std::span<float> values) const;
+
+  /// What a decoder makes of the active elements, in their places.  \pre levels are independent
+  void put_values(std::span<const ContextClass> classes, const ActiveLevels& active,
+                  std::span<float> values) const;
 
   void prepare_decoding();
 

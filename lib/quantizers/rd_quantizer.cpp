@@ -16,7 +16,10 @@ constexpr float largest_scaled = 2147483000.0f;
 
 RdQuantizer::RdQuantizer(const ContextCoder& coder, double lambda)
     : lambda_(lambda), inverse_step_(float(1 / coder.values().step())), bits_(coder) {
-  for (size_t k = 0; k < context_classes; ++k) uses_[k] = coder.use(ContextClass(k));
+  for (size_t k = 0; k < context_classes; ++k) {
+    uses_[k] = coder.use(ContextClass(k));
+    if (k > 0 && !coder.model().tables.empty()) rungs_[k] = coder.model().tables[uses_[k].table].rungs;
+  }
   cells_.resize(context_classes);
   for (Cells& cells : cells_) cells.cell_at.fill(0);
   first_.fill(std::numeric_limits<float>::infinity());
@@ -107,12 +110,59 @@ void RdQuantizer::quantize(std::span<const float> values, std::span<const Contex
   int32_t* const levels = active.levels.data() + before;
   for (size_t j = 0; j < candidates; ++j) {
     const size_t i = positions[j];
-    const float x = std::min(std::abs(values[i]) * inverse, largest_scaled);
-    const Cells& cells = cells_[classes[i]];
-    const int32_t level = x >= cells.start[1] ? above(x, cells) : 0;
-    const int32_t sign = -int32_t(values[i] < 0);
-    levels[j] = (level ^ sign) - sign;
+    levels[j] = level_of(values[i], classes[i]);
   }
+}
+
+int32_t RdQuantizer::level_of(float value, ContextClass k) const {
+  const float x = std::min(std::abs(value) * inverse_step_, largest_scaled);
+  const Cells& cells = cells_[k];
+  const int32_t level = x >= cells.start[1] ? above(x, cells) : 0;
+  const int32_t sign = -int32_t(value < 0);
+  return (level ^ sign) - sign;
+}
+
+std::vector<cpu::LevelCells> RdQuantizer::level_cells(const ContextCoder& values) const {
+  static_assert(most_rungs <= cpu::level_cells);
+  std::vector<cpu::LevelCells> all(context_classes);
+  for (size_t k = 0; k < context_classes; ++k) {
+    const Cells& cells = cells_[k];
+    cpu::LevelCells& out = all[k];
+    out = {};
+    std::fill_n(out.start, cpu::level_cells, std::numeric_limits<float>::infinity());
+    out.limit = uses_[k].raw_bits > 0 ? 0.0f : std::numeric_limits<float>::infinity();
+    if (uses_[k].raw_bits > 0) continue;
+    for (size_t j = 1; j < cells.count; ++j) {
+      const auto level = uint32_t(cells.level[j]);
+      if (level >= rungs_[k] || (cells.unbounded && j + 1 == cells.count)) {
+        out.limit = cells.start[j];
+        break;
+      }
+      out.start[j] = cells.start[j];
+      out.twice_level[j] = 2 * level;
+      out.magnitude[j] = -values.symbol_values()[k * context_symbols + 2 * level];
+    }
+  }
+  return all;
+}
+
+bool RdQuantizer::quantize(std::span<const float> values, std::span<const ContextClass> classes,
+                           std::span<const cpu::LevelCells> cells, std::span<uint16_t> ids,
+                           std::span<float> decoded, size_t first, ActiveLevels& active) const {
+  static thread_local std::vector<uint32_t> listed_of_thread;
+  std::vector<uint32_t>& listed = listed_of_thread;
+  if (listed.size() < values.size()) listed.resize(values.size());
+  const cpu::LeveledCount count =
+      cpu::level_elements(values.data(), classes.data(), values.size(), inverse_step_, cells.data(),
+                          ids.data(), decoded.data(), listed.data());
+  bool nonzero = count.nonzero;
+  for (uint32_t i : std::span(listed).first(count.listed)) {
+    const int32_t level = level_of(values[i], classes[i]);
+    active.positions.push_back(uint32_t(first + i));
+    active.levels.push_back(level);
+    nonzero |= level != 0;
+  }
+  return nonzero;
 }
 
 }  // namespace jsq

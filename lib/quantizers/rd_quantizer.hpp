@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/cpu/context_levels.hpp"
 #include "lib/packers/context_stream.hpp"
 #include "lib/quantizers/level_bits.hpp"
 
@@ -30,6 +31,14 @@ class RdQuantizer {
   /// ascending, and signed levels.
   void quantize(std::span<const float> values, std::span<const ContextClass> classes, size_t first,
                 ActiveLevels& active) const;
+  /// The decisions as cells of every class, with the values that `values` gives to levels. What has no symbol
+  /// of its own, or raw bits beside it, lies beyond the cells' limits.
+  std::vector<cpu::LevelCells> level_cells(const ContextCoder& values) const;
+  /// Symbol ids and values of all elements, by this quantizer's cells, where levels have symbols of their
+  /// own, with those of zero for others, which are appended to `active`. Returns whether any level is not 0.
+  bool quantize(std::span<const float> values, std::span<const ContextClass> classes,
+                std::span<const cpu::LevelCells> cells, std::span<uint16_t> ids, std::span<float> decoded,
+                size_t first, ActiveLevels& active) const;
   /// Bits that coding `level` >= 0 in class k takes.
   double bits(int32_t level, ContextClass k) const { return bits_(level, k); }
   double lambda() const { return lambda_; }
@@ -47,6 +56,8 @@ class RdQuantizer {
     bool unbounded = false;                     ///< larger levels than the last cell's exist
   };
   static int32_t above(float x, const Cells& cells);
+  /// Signed level of an element.
+  int32_t level_of(float value, ContextClass k) const;
   void make_cells(const ContextCoder& coder, ContextClass k);
 
   double lambda_ = 0;
@@ -55,6 +66,7 @@ class RdQuantizer {
   std::array<float, 256> first_{};  ///< of each class: the least x that is looked at
   LevelBits bits_;
   std::array<ContextUse, context_classes> uses_{};
+  std::array<uint32_t, context_classes> rungs_{};
 };
 
 }  // namespace jsq
