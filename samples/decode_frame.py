@@ -1705,7 +1705,7 @@ class ContextStream(Stream):
     """The rANS part of 20.4."""
 
     def __init__(self, data):
-        super().__init__(data, 8 if len(data) >= 1024 else 1)
+        super().__init__(data, 16 if len(data) >= 12288 else 8 if len(data) >= 1024 else 1)
         self.tracks, self.layouts = [[[AdaptiveTable() for _ in range(3)], 0, 2] for _ in range(2)], AdaptiveTable()
 
     def advance(self, first, frequency):

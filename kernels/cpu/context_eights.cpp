@@ -19,12 +19,17 @@ using element::rans_precision_bits;
 using element::rans_total;
 
 /// Whether the group is of class 0 alone: then it is zeros, without a look at states.
+template <size_t lanes>
 HWY_INLINE bool skip_zeros(const uint8_t* classes, uint8_t* symbols, float* values) {
-  uint64_t eight;
-  std::memcpy(&eight, classes, 8);
-  if (eight != 0) return false;
-  std::memset(symbols, 0, 8);
-  std::memset(values, 0, 8 * sizeof(float));
+  uint64_t any = 0;
+  for (size_t l = 0; l < lanes; l += 8) {
+    uint64_t eight;
+    std::memcpy(&eight, classes + l, 8);
+    any |= eight;
+  }
+  if (any != 0) return false;
+  std::memset(symbols, 0, lanes);
+  std::memset(values, 0, lanes * sizeof(float));
   return true;
 }
 
@@ -43,8 +48,12 @@ constexpr auto handing = [] {
   return table;
 }();
 
-size_t decode(const ContextDecoding& with, const uint8_t* classes, size_t count, const char* words,
-              size_t size, size_t& at, uint32_t* states, uint8_t* symbols, float* values) {
+/// Eights of lanes beside each other: a step waits for its table, and another one's table is looked up
+/// meanwhile.
+template <size_t eights>
+size_t decode_groups(const ContextDecoding& with, const uint8_t* classes, size_t count, const char* words,
+                     size_t size, size_t& at, uint32_t* states, uint8_t* symbols, float* values) {
+  constexpr size_t lanes = 8 * eights;
   const hn::FixedTag<uint32_t, 8> du;
   const hn::FixedTag<int32_t, 8> di;
   const hn::FixedTag<float, 8> df;
@@ -53,50 +62,59 @@ size_t decode(const ContextDecoding& with, const uint8_t* classes, size_t count,
   const hn::FixedTag<uint8_t, 16> bytes;
   const auto last = hn::Set(du, with.last), parity = hn::Set(du, with.alternate ? 1u : 0u),
              low_bits = hn::Set(du, rans_total - 1), symbol_bits = hn::Set(du, 31u), one = hn::Set(du, 1u);
-  auto x = hn::LoadU(du, states);
+  hn::Vec<decltype(du)> x[eights], slot[eights], k[eights];
+  for (size_t e = 0; e < eights; ++e) x[e] = hn::LoadU(du, states + 8 * e);
   size_t place = at, i = 0;
-  for (; i + 8 <= count && place + 16 <= size; i += 8) {
-    if (skip_zeros(classes + i, symbols + i, values + i)) continue;
-    const auto k = hn::PromoteTo(du, hn::LoadU(d8, classes + i));
-    const auto above = hn::Sub(hn::Max(k, last), last);
-    const auto table = hn::Sub(hn::Min(k, last), hn::And(above, parity));
-    const auto where = hn::Add(hn::ShiftLeft<rans_precision_bits>(table), hn::And(x, low_bits));
-    const auto slot = hn::GatherIndex(du, with.slots, hn::BitCast(di, where));
-    const auto frequency = hn::Add(hn::And(hn::ShiftRight<5>(slot), low_bits), one);
-    const auto next =
-        hn::Add(hn::Mul(frequency, hn::ShiftRight<rans_precision_bits>(x)), hn::ShiftRight<17>(slot));
-    static_assert(rans_lower_bound == 1u << 16);
-    const auto takes = hn::Eq(hn::ShiftRight<16>(next), hn::Zero(du));
-    uint8_t bits[8];
-    hn::StoreMaskBits(du, takes, bits);
-    const auto read = hn::LoadU(d16, reinterpret_cast<const uint16_t*>(words + place));
-    const auto handed = hn::PromoteTo(
-        du, hn::BitCast(d16, hn::TableLookupBytesOr0(hn::BitCast(bytes, read),
-                                                     hn::LoadU(bytes, handing[bits[0]].data()))));
-    x = hn::IfThenElse(takes, hn::Or(hn::ShiftLeft<16>(next), handed), next);
-    place += 2 * unsigned(__builtin_popcount(bits[0]));
-    const auto symbol = hn::And(slot, symbol_bits);
-    hn::StoreU(hn::TruncateTo(d8, symbol), d8, symbols + i);
-    const auto of_symbol = hn::Or(hn::ShiftLeft<5>(k), symbol);
-    hn::StoreU(hn::GatherIndex(df, with.values, hn::BitCast(di, of_symbol)), df, values + i);
+  for (; i + lanes <= count && place + 2 * lanes <= size; i += lanes) {
+    if (skip_zeros<lanes>(classes + i, symbols + i, values + i)) continue;
+    for (size_t e = 0; e < eights; ++e) {
+      k[e] = hn::PromoteTo(du, hn::LoadU(d8, classes + i + 8 * e));
+      const auto above = hn::Sub(hn::Max(k[e], last), last);
+      const auto table = hn::Sub(hn::Min(k[e], last), hn::And(above, parity));
+      const auto where = hn::Add(hn::ShiftLeft<rans_precision_bits>(table), hn::And(x[e], low_bits));
+      slot[e] = hn::GatherIndex(du, with.slots, hn::BitCast(di, where));
+    }
+    for (size_t e = 0; e < eights; ++e) {
+      const auto frequency = hn::Add(hn::And(hn::ShiftRight<5>(slot[e]), low_bits), one);
+      const auto next =
+          hn::Add(hn::Mul(frequency, hn::ShiftRight<rans_precision_bits>(x[e])), hn::ShiftRight<17>(slot[e]));
+      static_assert(rans_lower_bound == 1u << 16);
+      const auto takes = hn::Eq(hn::ShiftRight<16>(next), hn::Zero(du));
+      uint8_t bits[8];
+      hn::StoreMaskBits(du, takes, bits);
+      const auto read = hn::LoadU(d16, reinterpret_cast<const uint16_t*>(words + place));
+      const auto handed = hn::PromoteTo(
+          du, hn::BitCast(d16, hn::TableLookupBytesOr0(hn::BitCast(bytes, read),
+                                                       hn::LoadU(bytes, handing[bits[0]].data()))));
+      x[e] = hn::IfThenElse(takes, hn::Or(hn::ShiftLeft<16>(next), handed), next);
+      place += 2 * unsigned(__builtin_popcount(bits[0]));
+    }
+    for (size_t e = 0; e < eights; ++e) {
+      const auto symbol = hn::And(slot[e], symbol_bits);
+      hn::StoreU(hn::TruncateTo(d8, symbol), d8, symbols + i + 8 * e);
+      const auto of_symbol = hn::Or(hn::ShiftLeft<5>(k[e]), symbol);
+      hn::StoreU(hn::GatherIndex(df, with.values, hn::BitCast(di, of_symbol)), df, values + i + 8 * e);
+    }
   }
-  hn::StoreU(x, du, states);
+  for (size_t e = 0; e < eights; ++e) hn::StoreU(x[e], du, states + 8 * e);
   at = place;
   return i;
 }
 
 #else
 
-size_t decode(const ContextDecoding& with, const uint8_t* classes, size_t count, const char* words,
-              size_t size, size_t& at, uint32_t* states, uint8_t* symbols, float* values) {
+template <size_t eights>
+size_t decode_groups(const ContextDecoding& with, const uint8_t* classes, size_t count, const char* words,
+                     size_t size, size_t& at, uint32_t* states, uint8_t* symbols, float* values) {
+  constexpr size_t lanes = 8 * eights;
   uint32_t base[256];
   for (uint32_t k = 0; k < 256; ++k) base[k] = with.table_of(k) << rans_precision_bits;
-  uint32_t x[8];
-  std::copy(states, states + 8, x);
+  uint32_t x[lanes];
+  std::copy(states, states + lanes, x);
   size_t place = at, i = 0;
-  for (; i + 8 <= count && place + 16 <= size; i += 8) {
-    if (skip_zeros(classes + i, symbols + i, values + i)) continue;
-    for (uint32_t l = 0; l < 8; ++l) {
+  for (; i + lanes <= count && place + 2 * lanes <= size; i += lanes) {
+    if (skip_zeros<lanes>(classes + i, symbols + i, values + i)) continue;
+    for (uint32_t l = 0; l < lanes; ++l) {
       const uint32_t k = classes[i + l];
       const uint32_t slot = with.slots[base[k] + (x[l] & (rans_total - 1))];
       const uint32_t next =
@@ -110,12 +128,18 @@ size_t decode(const ContextDecoding& with, const uint8_t* classes, size_t count,
       values[i + l] = with.values[k * 32 + (slot & 31)];
     }
   }
-  std::copy(x, x + 8, states);
+  std::copy(x, x + lanes, states);
   at = place;
   return i;
 }
 
 #endif
+
+size_t decode(const ContextDecoding& with, uint32_t lanes, const uint8_t* classes, size_t count,
+              const char* words, size_t size, size_t& at, uint32_t* states, uint8_t* symbols, float* values) {
+  return lanes == 8 ? decode_groups<1>(with, classes, count, words, size, at, states, symbols, values)
+                    : decode_groups<2>(with, classes, count, words, size, at, states, symbols, values);
+}
 
 }  // namespace jsq::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -125,10 +149,10 @@ namespace jsq::cpu {
 
 HWY_EXPORT(decode);
 
-size_t decode_context_eights(const ContextDecoding& with, const uint8_t* classes, size_t count,
-                             const char* words, size_t size, size_t& at, uint32_t* states, uint8_t* symbols,
-                             float* values) {
-  return HWY_DYNAMIC_DISPATCH(decode)(with, classes, count, words, size, at, states, symbols, values);
+size_t decode_context_groups(const ContextDecoding& with, uint32_t lanes, const uint8_t* classes,
+                             size_t count, const char* words, size_t size, size_t& at, uint32_t* states,
+                             uint8_t* symbols, float* values) {
+  return HWY_DYNAMIC_DISPATCH(decode)(with, lanes, classes, count, words, size, at, states, symbols, values);
 }
 
 }  // namespace jsq::cpu

@@ -1,5 +1,5 @@
-// The inner loop of decoding context streams with eight lanes: eight elements, one a lane, in one vector
-// step.
+// The inner loop of decoding context streams with eight or sixteen lanes: eight elements, one a lane, in one
+// vector step.
 #pragma once
 
 #include <cstddef>
@@ -18,11 +18,11 @@ struct ContextDecoding {
   uint32_t table_of(uint32_t k) const { return k <= last ? k : last - (alternate ? (k - last) & 1 : 0); }
 };
 
-/// Decodes groups of eight elements while 16 bytes of words or more are left, element i on states[i mod 8]:
-/// symbols and values. Advances `at`, the place in `words`. Groups of class 0 alone cost nothing. Returns how
-/// many were decoded. The same at every SIMD level.
-size_t decode_context_eights(const ContextDecoding& with, const uint8_t* classes, size_t count,
-                             const char* words, size_t size, size_t& at, uint32_t* states, uint8_t* symbols,
-                             float* values);
+/// Decodes groups of `lanes` elements (8 or 16) while a word for each of them or more is left, element i on
+/// states[i mod lanes]: symbols and values. Advances `at`, the place in `words`. Groups of class 0 alone cost
+/// nothing. Returns how many were decoded. The same at every SIMD level.
+size_t decode_context_groups(const ContextDecoding& with, uint32_t lanes, const uint8_t* classes,
+                             size_t count, const char* words, size_t size, size_t& at, uint32_t* states,
+                             uint8_t* symbols, float* values);
 
 }  // namespace jsq::cpu

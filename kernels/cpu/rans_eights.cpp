@@ -13,25 +13,27 @@ namespace jsq::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 using element::RansSymbol;
 
-uint16_t* encode_one_by_one(const uint16_t* ids, size_t groups, const RansSymbol* table, uint32_t* states,
-                            uint16_t* out) {
-  for (size_t i = 8 * groups; i-- > 0;) {
+uint16_t* encode_one_by_one(const uint16_t* ids, size_t count, uint32_t lanes, const RansSymbol* table,
+                            uint32_t* states, uint16_t* out) {
+  for (size_t i = count; i-- > 0;) {
     const RansSymbol& symbol = table[ids[i]];
-    uint32_t x = states[i & 7];
+    uint32_t& state = states[i & (lanes - 1)];
+    uint32_t x = state;
     const bool emit = element::rans_needs_word(x, symbol.frequency);
     out[-1] = uint16_t(x);  // kept only when emitted: a store costs less than a mispredicted branch
     out -= emit;
     x >>= uint32_t(emit) << 4;  // not a conditional, which compilers turn into a branch
-    states[i & 7] = element::rans_push(x, symbol);
+    state = element::rans_push(x, symbol);
   }
   return out;
 }
 
 #if !HWY_CAP_GE256
 
-uint16_t* encode(const uint16_t* ids, size_t groups, const RansSymbol* table, uint32_t* states,
-                 uint16_t* end) {
-  return encode_one_by_one(ids, groups, table, states, end);
+template <size_t eights>
+uint16_t* encode_groups(const uint16_t* ids, size_t groups, const RansSymbol* table, uint32_t* states,
+                        uint16_t* end) {
+  return encode_one_by_one(ids, 8 * eights * groups, 8 * eights, table, states, end);
 }
 
 #else
@@ -55,8 +57,9 @@ constexpr auto shuffles = [] {
 #if HWY_TARGET <= HWY_AVX3
 
 /// A symbol's eight bytes are one gathered word, and states are the lower halves of 64-bit lanes.
-uint16_t* encode(const uint16_t* ids, size_t groups, const RansSymbol* table, uint32_t* states,
-                 uint16_t* out) {
+template <size_t eights>
+uint16_t* encode_groups(const uint16_t* ids, size_t groups, const RansSymbol* table, uint32_t* states,
+                        uint16_t* out) {
   const hn::FixedTag<uint64_t, 8> d64;
   const hn::FixedTag<int64_t, 8> di;
   const hn::FixedTag<uint32_t, 16> du;
@@ -68,35 +71,40 @@ uint16_t* encode(const uint16_t* ids, size_t groups, const RansSymbol* table, ui
   const auto low_half = hn::Set(d64, 0xffffu), total = hn::Set(d64, element::rans_total);
   const auto product = [&](auto a, auto b)
                            HWY_ATTR { return hn::MulEven(hn::BitCast(du, a), hn::BitCast(du, b)); };
-  auto x = hn::PromoteTo(d64, hn::LoadU(d32, states));
-  for (size_t g = groups; g-- > 0;) {
-    const auto at = hn::BitCast(di, hn::PromoteTo(d64, hn::PromoteTo(d32, hn::LoadU(d16, ids + 8 * g))));
-    const auto symbol = hn::GatherIndex(d64, symbols, at);
-    const auto start = hn::And(symbol, low_half), frequency = hn::And(hn::ShiftRight<16>(symbol), low_half);
-    const auto stays = hn::Gt(hn::BitCast(di, hn::ShiftLeft<20>(frequency)), hn::BitCast(di, x));
-    uint8_t bits[8];
-    hn::StoreMaskBits(di, stays, bits);
-    const auto emits = uint8_t(~bits[0]);
-    const auto words = hn::BitCast(d8, hn::TruncateTo(d16, x));
-    hn::StoreU(hn::BitCast(d16, hn::TableLookupBytes(words, hn::LoadU(d8, shuffles[emits].data()))), d16,
-               out - 8);
-    out -= unsigned(__builtin_popcount(emits));
-    x = hn::IfThenElse(hn::RebindMask(d64, stays), x, hn::ShiftRight<16>(x));
-    const auto quotient = hn::ShiftRight<32>(product(x, hn::ShiftRight<32>(symbol)));
-    const auto beside = hn::Sub(total, frequency);
-    const auto remainder = hn::Sub(x, product(quotient, frequency));
-    const auto next = hn::Add(hn::Add(x, start), product(quotient, beside));
-    const auto exact = hn::Gt(hn::BitCast(di, frequency), hn::BitCast(di, remainder));
-    x = hn::IfThenElse(hn::RebindMask(d64, exact), next, hn::Add(next, beside));
-  }
-  hn::StoreU(hn::TruncateTo(d32, x), d32, states);
+  hn::Vec<decltype(d64)> states_of[eights];
+  for (size_t e = 0; e < eights; ++e) states_of[e] = hn::PromoteTo(d64, hn::LoadU(d32, states + 8 * e));
+  for (size_t g = groups * eights; g > 0; g -= eights)
+    for (size_t e = eights; e-- > 0;) {
+      auto& x = states_of[e];
+      const uint16_t* const own = ids + 8 * (g - eights + e);
+      const auto at = hn::BitCast(di, hn::PromoteTo(d64, hn::PromoteTo(d32, hn::LoadU(d16, own))));
+      const auto symbol = hn::GatherIndex(d64, symbols, at);
+      const auto start = hn::And(symbol, low_half), frequency = hn::And(hn::ShiftRight<16>(symbol), low_half);
+      const auto stays = hn::Gt(hn::BitCast(di, hn::ShiftLeft<20>(frequency)), hn::BitCast(di, x));
+      uint8_t bits[8];
+      hn::StoreMaskBits(di, stays, bits);
+      const auto emits = uint8_t(~bits[0]);
+      const auto words = hn::BitCast(d8, hn::TruncateTo(d16, x));
+      hn::StoreU(hn::BitCast(d16, hn::TableLookupBytes(words, hn::LoadU(d8, shuffles[emits].data()))), d16,
+                 out - 8);
+      out -= unsigned(__builtin_popcount(emits));
+      x = hn::IfThenElse(hn::RebindMask(d64, stays), x, hn::ShiftRight<16>(x));
+      const auto quotient = hn::ShiftRight<32>(product(x, hn::ShiftRight<32>(symbol)));
+      const auto beside = hn::Sub(total, frequency);
+      const auto remainder = hn::Sub(x, product(quotient, frequency));
+      const auto next = hn::Add(hn::Add(x, start), product(quotient, beside));
+      const auto exact = hn::Gt(hn::BitCast(di, frequency), hn::BitCast(di, remainder));
+      x = hn::IfThenElse(hn::RebindMask(d64, exact), next, hn::Add(next, beside));
+    }
+  for (size_t e = 0; e < eights; ++e) hn::StoreU(hn::TruncateTo(d32, states_of[e]), d32, states + 8 * e);
   return out;
 }
 
 #else
 
-uint16_t* encode(const uint16_t* ids, size_t groups, const RansSymbol* table, uint32_t* states,
-                 uint16_t* out) {
+template <size_t eights>
+uint16_t* encode_groups(const uint16_t* ids, size_t groups, const RansSymbol* table, uint32_t* states,
+                        uint16_t* out) {
   const hn::FixedTag<uint32_t, 8> du;
   const hn::FixedTag<int32_t, 8> di;
   const hn::FixedTag<uint64_t, 4> d64;
@@ -107,42 +115,56 @@ uint16_t* encode(const uint16_t* ids, size_t groups, const RansSymbol* table, ui
       reinterpret_cast<const uint32_t*>(table);  // start, frequency in the upper half
   const auto low_half = hn::Set(du, 0xffffu);
   const auto total = hn::Set(du, element::rans_total);
-  auto x = hn::LoadU(du, states);
-  for (size_t g = groups; g-- > 0;) {
-    const auto at = hn::BitCast(di, hn::ShiftLeft<1>(hn::PromoteTo(du, hn::LoadU(d16, ids + 8 * g))));
-    const auto interval = hn::GatherIndex(du, intervals, at);
-    const auto reciprocal = hn::GatherIndex(du, intervals + 1, at);
-    const auto start = hn::And(interval, low_half);
-    const auto frequency = hn::ShiftRight<16>(interval);
+  hn::Vec<decltype(du)> states_of[eights];
+  for (size_t e = 0; e < eights; ++e) states_of[e] = hn::LoadU(du, states + 8 * e);
+  for (size_t g = groups * eights; g > 0; g -= eights)
+    for (size_t e = eights; e-- > 0;) {
+      auto& x = states_of[e];
+      const uint16_t* const own = ids + 8 * (g - eights + e);
+      const auto at = hn::BitCast(di, hn::ShiftLeft<1>(hn::PromoteTo(du, hn::LoadU(d16, own))));
+      const auto interval = hn::GatherIndex(du, intervals, at);
+      const auto reciprocal = hn::GatherIndex(du, intervals + 1, at);
+      const auto start = hn::And(interval, low_half);
+      const auto frequency = hn::ShiftRight<16>(interval);
 
-    const auto stays = hn::Gt(hn::BitCast(di, frequency), hn::BitCast(di, hn::ShiftRight<20>(x)));
-    uint8_t bits[8];
-    hn::StoreMaskBits(di, stays, bits);
-    const uint8_t emits = uint8_t(~bits[0]);
-    const auto words = hn::BitCast(d8, hn::DemoteTo(d16, hn::BitCast(di, hn::And(x, low_half))));
-    hn::StoreU(hn::BitCast(d16, hn::TableLookupBytes(words, hn::LoadU(d8, shuffles[emits].data()))), d16,
-               out - 8);
-    out -= unsigned(__builtin_popcount(emits));
-    x = hn::IfThenElse(hn::RebindMask(du, stays), x, hn::ShiftRight<16>(x));
+      const auto stays = hn::Gt(hn::BitCast(di, frequency), hn::BitCast(di, hn::ShiftRight<20>(x)));
+      uint8_t bits[8];
+      hn::StoreMaskBits(di, stays, bits);
+      const uint8_t emits = uint8_t(~bits[0]);
+      const auto words = hn::BitCast(d8, hn::DemoteTo(d16, hn::BitCast(di, hn::And(x, low_half))));
+      hn::StoreU(hn::BitCast(d16, hn::TableLookupBytes(words, hn::LoadU(d8, shuffles[emits].data()))), d16,
+                 out - 8);
+      out -= unsigned(__builtin_popcount(emits));
+      x = hn::IfThenElse(hn::RebindMask(du, stays), x, hn::ShiftRight<16>(x));
 
-    // The upper halves of 64-bit products: of even lanes in place, of odd lanes after a shift.
-    const auto even = hn::MulEven(x, reciprocal);
-    const auto odd = hn::MulEven(hn::BitCast(du, hn::ShiftRight<32>(hn::BitCast(d64, x))),
-                                 hn::BitCast(du, hn::ShiftRight<32>(hn::BitCast(d64, reciprocal))));
-    const auto quotient = hn::OddEven(hn::BitCast(du, odd), hn::BitCast(du, hn::ShiftRight<32>(even)));
-    const auto remainder = hn::Sub(x, hn::Mul(quotient, frequency));
-    const auto next =
-        hn::Add(hn::Add(hn::ShiftLeft<element::rans_precision_bits>(quotient), start), remainder);
-    const auto exact = hn::Gt(hn::BitCast(di, frequency), hn::BitCast(di, remainder));
-    x = hn::IfThenElse(hn::RebindMask(du, exact), next, hn::Add(next, hn::Sub(total, frequency)));
-  }
-  hn::StoreU(x, du, states);
+      // The upper halves of 64-bit products: of even lanes in place, of odd lanes after a shift.
+      const auto even = hn::MulEven(x, reciprocal);
+      const auto odd = hn::MulEven(hn::BitCast(du, hn::ShiftRight<32>(hn::BitCast(d64, x))),
+                                   hn::BitCast(du, hn::ShiftRight<32>(hn::BitCast(d64, reciprocal))));
+      const auto quotient = hn::OddEven(hn::BitCast(du, odd), hn::BitCast(du, hn::ShiftRight<32>(even)));
+      const auto remainder = hn::Sub(x, hn::Mul(quotient, frequency));
+      const auto next =
+          hn::Add(hn::Add(hn::ShiftLeft<element::rans_precision_bits>(quotient), start), remainder);
+      const auto exact = hn::Gt(hn::BitCast(di, frequency), hn::BitCast(di, remainder));
+      x = hn::IfThenElse(hn::RebindMask(du, exact), next, hn::Add(next, hn::Sub(total, frequency)));
+    }
+  for (size_t e = 0; e < eights; ++e) hn::StoreU(states_of[e], du, states + 8 * e);
   return out;
 }
 
 #endif
 
 #endif
+
+uint16_t* encode(const uint16_t* ids, size_t groups, const RansSymbol* table, uint32_t* states,
+                 uint16_t* out) {
+  return encode_groups<1>(ids, groups, table, states, out);
+}
+
+uint16_t* encode_wide(const uint16_t* ids, size_t groups, const RansSymbol* table, uint32_t* states,
+                      uint16_t* out) {
+  return encode_groups<2>(ids, groups, table, states, out);
+}
 
 #if HWY_TARGET <= HWY_AVX3
 
@@ -232,11 +254,18 @@ namespace jsq::cpu {
 
 HWY_EXPORT(encode);
 HWY_EXPORT(encode_small);
+HWY_EXPORT(encode_wide);
 
 uint16_t* encode_eights(const uint16_t* ids, size_t groups, const element::RansSymbol* table,
                         uint32_t* states, uint16_t* end) {
   if (groups == 0) return end;
   return HWY_DYNAMIC_DISPATCH(encode)(ids, groups, table, states, end);
+}
+
+uint16_t* encode_sixteens(const uint16_t* ids, size_t groups, const element::RansSymbol* table,
+                          uint32_t* states, uint16_t* end) {
+  if (groups == 0) return end;
+  return HWY_DYNAMIC_DISPATCH(encode_wide)(ids, groups, table, states, end);
 }
 
 uint16_t* encode_eights_small(const uint16_t* ids, size_t groups, const element::RansSymbol* table,

@@ -198,11 +198,23 @@ double ContextCoder::bits_of(ContextClass k, uint32_t quantizer, uint32_t symbol
 
 namespace {
 
-/// Whether eight neighbours are of the class without a table.
-bool always_zero_at(const ContextClass* classes) {
-  uint64_t eight;
-  std::memcpy(&eight, classes, 8);
-  return eight == 0;
+/// Whether so many neighbours, a multiple of eight, are of the class without a table.
+bool always_zero_at(const ContextClass* classes, uint32_t count) {
+  uint64_t any = 0;
+  for (uint32_t i = 0; i < count; i += 8) {
+    uint64_t eight;
+    std::memcpy(&eight, classes + i, 8);
+    any |= eight;
+  }
+  return any == 0;
+}
+
+/// Bytes that the symbols take, about: by some of them.
+double expected_bytes(std::span<const uint16_t> ids, std::span<const RansSymbol> table) {
+  constexpr size_t apart = 61;
+  uint64_t bits_q16 = 0;
+  for (size_t i = 0; i < ids.size(); i += apart) bits_q16 += code_length_q16(table[ids[i]].frequency);
+  return double(bits_q16) * apart / 65536 / 8;
 }
 
 }  // namespace
@@ -255,29 +267,27 @@ void ContextCoder::encode(std::span<const RansSymbol> side, std::span<const Cont
   }
   bits.align();
 
-  const size_t before = out.size();
-  for (const uint32_t lanes : {8u, 1u}) {
-    scratch.words.resize(side.size() + count + scratch.escapes.size() + cpu::eights_slack);
+  scratch.words.resize(side.size() + count + scratch.escapes.size() + cpu::eights_slack);
+  const double expected = expected_bytes(ids, symbols_) + double(side.size()) / 4 + double(raw_bytes.size());
+  code_with_fitting_lanes(expected, out, [&](uint32_t lanes) {
     LaneEncoder encoder(lanes, scratch.words);
     for (size_t j = scratch.escapes.size(); j-- > 0;) encoder.push(j, escape_symbols_[scratch.escapes[j]]);
     size_t i = count;
-    if (lanes == 8) {
-      for (; i % 8 != 0; --i) encoder.push(i - 1, symbols_[ids[i - 1]]);
+    if (lanes >= 8) {
+      for (; i % lanes != 0; --i) encoder.push(i - 1, symbols_[ids[i - 1]]);
       // A group that is zero for certain leaves its states alone: only what lies between is coded.
       while (i > 0) {
-        while (i > 0 && always_zero_at(classes.data() + i - 8)) i -= 8;
+        while (i > 0 && always_zero_at(classes.data() + i - lanes, lanes)) i -= lanes;
         const size_t end = i;
-        while (i > 0 && !always_zero_at(classes.data() + i - 8)) i -= 8;
-        encoder.push_eights(ids.data() + i, (end - i) / 8, symbols_.data());
+        while (i > 0 && !always_zero_at(classes.data() + i - lanes, lanes)) i -= lanes;
+        encoder.push_groups(ids.data() + i, (end - i) / lanes, symbols_.data());
       }
     }
     for (; i > 0; --i) encoder.push(i - 1, symbols_[ids[i - 1]]);
     for (size_t j = side.size(); j-- > 0;) encoder.push(j, side[j]);
     encoder.finish(out);
     out += raw_bytes;
-    if (lanes == 1 || out.size() - before >= lanes_bytes) return;
-    out.resize(before);
-  }
+  });
 }
 
 void ContextCoder::reconstruct(std::span<const ContextClass> classes, const ActiveLevels& active,
@@ -304,7 +314,7 @@ void ContextCoder::put_values(std::span<const ContextClass> classes, const Activ
 // ----------------------------------------------------------------------------------------------------------
 
 ContextReader::ContextReader(const ContextCoder& coder, std::string_view stream, std::string_view what)
-    : coder_(coder), stream_(stream), what_(what), lanes_(stream.size() >= lanes_bytes ? 8 : 1) {
+    : coder_(coder), stream_(stream), what_(what), lanes_(context_lanes(stream.size())) {
   if (stream.size() < lanes_ * sizeof(uint32_t)) damaged("too short for its states");
   std::memcpy(states_, stream.data(), lanes_ * sizeof(uint32_t));
   at_ = lanes_ * sizeof(uint32_t);
@@ -375,9 +385,9 @@ void ContextReader::elements(std::span<const ContextClass> classes, std::span<fl
                                   model.highest() == highest_own_context};
   lane_ = 0;
   size_t i = 0;
-  if (lanes_ == 8)
-    i = cpu::decode_context_eights(with, classes.data(), count, stream_.data(), stream_.size(), at_, states_,
-                                   symbol, value);
+  if (lanes_ >= 8)
+    i = cpu::decode_context_groups(with, lanes_, classes.data(), count, stream_.data(), stream_.size(), at_,
+                                   states_, symbol, value);
   for (; i < count; ++i) {
     const uint32_t k = classes[i], s = next_slot(slots + (with.table_of(k) << rans_precision_bits));
     symbol[i] = uint8_t(s);

@@ -21,6 +21,12 @@ namespace jsq {
 using ContextClass = uint8_t;
 constexpr size_t context_classes = size_t(highest_context - lowest_context) + 2;
 
+/// Interleaved states of a stream of so many bytes: more are faster, and take two bytes each.
+constexpr uint32_t most_context_lanes = 16;
+constexpr uint32_t context_lanes(size_t stream_bytes) {
+  return stream_bytes >= 12288 ? most_context_lanes : stream_bytes >= 1024 ? 8 : 1;
+}
+
 /// A table of 16 symbols that follows what it codes. Integer arithmetic only.
 class AdaptiveTable {
  public:
@@ -165,19 +171,15 @@ class ContextReader {
  private:
   void dependent_elements(std::span<const ContextClass> classes, std::span<float> values,
                           std::span<const uint32_t> begins, std::span<float> code_lengths);
-  static constexpr uint32_t most_lanes = 8;
   uint32_t step(uint32_t lane, uint32_t start, uint32_t frequency);
   uint32_t next_slot(const uint32_t* slots);
   [[noreturn]] void damaged(const char* found) const;
 
   const ContextCoder& coder_;
   std::string_view stream_, what_;
-  uint32_t states_[most_lanes];
+  uint32_t states_[most_context_lanes];
   uint32_t lanes_, lane_ = 0;
   size_t at_ = 0;
 };
-
-/// Streams of at least this many bytes have eight lanes, others one.
-constexpr size_t lanes_bytes = 1024;
 
 }  // namespace jsq

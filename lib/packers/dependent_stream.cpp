@@ -6,6 +6,7 @@
 
 #include "lib/packers/context_stream.hpp"
 #include "lib/packers/dependent_states.hpp"
+#include "lib/packers/entropy_model.hpp"
 #include "lib/packers/lane_encoder.hpp"
 
 namespace jsq {
@@ -90,9 +91,11 @@ void ContextCoder::encode_dependent(std::span<const element::RansSymbol> side,
   bits.align();
   std::reverse(raw_bytes.begin(), raw_bytes.end());
 
-  const size_t before = out.size();
-  for (const uint32_t lanes : {8u, 1u}) {
-    words.resize(side.size() + coded.size() + escapes + cpu::eights_slack);
+  uint64_t bits_q16 = 0;
+  for (const Coded& own : coded) bits_q16 += code_length_q16(symbols_[own.symbol].frequency);
+  const double expected = double(bits_q16) / 65536 / 8 + double(side.size()) / 4 + double(raw_bytes.size());
+  words.resize(side.size() + coded.size() + escapes + cpu::eights_slack);
+  code_with_fitting_lanes(expected, out, [&](uint32_t lanes) {
     LaneEncoder encoder(lanes, words);
     for (size_t j = coded.size(); j-- > 0;) {
       if (coded[j].escapes) encoder.push(coded[j].element, escape_symbols_[coded[j].length]);
@@ -101,9 +104,7 @@ void ContextCoder::encode_dependent(std::span<const element::RansSymbol> side,
     for (size_t j = side.size(); j-- > 0;) encoder.push(j, side[j]);
     encoder.finish(out);
     out += raw_bytes;
-    if (lanes == 1 || out.size() - before >= lanes_bytes) return;
-    out.resize(before);
-  }
+  });
 }
 
 void ContextCoder::reconstruct_dependent(std::span<const ContextClass> classes, const ActiveLevels& active,

@@ -467,8 +467,8 @@ void method_ranges(const Golden& golden) {
                    npy(info("", {10, 15}, dtype), huge));
 }
 
-/// rdoq: every layout of scales, raw bits and escapes, one lane and eight, the pack, layers, columns in the
-/// parameters, exact copies.
+/// rdoq: every layout of scales, raw bits and escapes, one lane, eight and sixteen, the pack, layers, columns
+/// in the parameters, exact copies.
 void context_streams(const Golden& golden) {
   const std::span<const float> conv = golden.real(5136, 2304), wide = golden.real(20000, 4800);
   for (const std::string target : {"bpw=8", "bpw=4", "bpw=1.2", "maxabs=1e-5", "nmse=0.01"})
@@ -482,6 +482,9 @@ void context_streams(const Golden& golden) {
   }
   for (const std::string target : {"bpw=2", "bpw=0.3", "bpw=0.03"})
     golden.frame("rdoq_flat_" + frame_name(target), "rdoq:transform=none", target,
+                 npy(golden.real(0, 40000)));
+  for (const std::string levels : {"independent", "dependent"})
+    golden.frame("rdoq_sixteen_lanes_" + levels, "rdoq:preset=fast,levels=" + levels, "bpw=2.6",
                  npy(golden.real(0, 40000)));
 
   auto archive = std::make_shared<MemoryDump>(jsq::DumpFormat::npz);

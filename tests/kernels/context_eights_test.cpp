@@ -1,4 +1,5 @@
-// Eight lanes at once decode what one after the other does, whatever the tables, states and words are.
+// Eight or sixteen lanes at once decode what one after the other does, whatever the tables, states and words
+// are.
 #include "kernels/cpu/context_eights.hpp"
 
 #include <gtest/gtest.h>
@@ -33,8 +34,8 @@ struct Case {
   cpu::ContextDecoding with() const { return {slots.data(), values.data(), last, alternate}; }
 };
 
-Case random_case(uint32_t last, bool alternate, size_t count, size_t bytes, uint32_t zeros_in_ten,
-                 uint64_t seed) {
+Case random_case(uint32_t lanes, uint32_t last, bool alternate, size_t count, size_t bytes,
+                 uint32_t zeros_in_ten, uint64_t seed) {
   test::Random random(seed);
   Case made;
   made.last = last;
@@ -44,11 +45,11 @@ Case random_case(uint32_t last, bool alternate, size_t count, size_t bytes, uint
         uint32_t(random.below(32) | random.below(i % 3 ? 40 : 4096) << 5 | random.below(4096) << 17));
   for (size_t i = 0; i < 256 * 32; ++i) made.values.push_back(float(i) + 0.5f);
   for (size_t i = 0; i < count; ++i) {
-    const bool zero = test::Random(seed + i / 8).below(10) < zeros_in_ten;
+    const bool zero = zeros_in_ten > 0 && test::Random(seed + i / 16).below(10) < zeros_in_ten;
     made.classes.push_back(zero ? uint8_t(0) : uint8_t(random.below(std::min(last + 9, 78u))));
   }
   for (size_t i = 0; i < bytes; ++i) made.words.push_back(char(random.word()));
-  for (int l = 0; l < 8; ++l) made.states.push_back(uint32_t(random.word()) | 0x10000u);
+  for (uint32_t l = 0; l < lanes; ++l) made.states.push_back(uint32_t(random.word()) | 0x10000u);
   return made;
 }
 
@@ -58,12 +59,12 @@ Decoded one_by_one(const Case& made, size_t at) {
   result.symbols.assign(made.classes.size(), 99);
   result.values.assign(made.classes.size(), -1.0f);
   result.states = made.states;
-  const size_t groups = made.classes.size() / 8;
-  for (size_t g = 0; g < groups && at + 16 <= made.words.size(); ++g, result.count += 8) {
+  const size_t lanes = made.states.size(), groups = made.classes.size() / lanes;
+  for (size_t g = 0; g < groups && at + 2 * lanes <= made.words.size(); ++g, result.count += lanes) {
     bool zeros = true;
-    for (size_t l = 0; l < 8; ++l) zeros = zeros && made.classes[8 * g + l] == 0;
-    for (size_t l = 0; l < 8; ++l) {
-      const size_t i = 8 * g + l;
+    for (size_t l = 0; l < lanes; ++l) zeros = zeros && made.classes[lanes * g + l] == 0;
+    for (size_t l = 0; l < lanes; ++l) {
+      const size_t i = lanes * g + l;
       if (zeros) {
         result.symbols[i] = 0;
         result.values[i] = 0;
@@ -94,10 +95,11 @@ Decoded one_by_one(const Case& made, size_t at) {
 TEST(ContextEights, AreTheElementsOneByOne) {
   uint64_t seed = 1;
   for (const auto& [last, alternate] : {std::pair(22u, true), {7u, false}, {2u, true}, {1u, false}})
-    for (const size_t count : {0, 7, 8, 9, 640, 5000})
-      for (const size_t bytes : {0, 15, 16, 17, 200, 20000})
-        for (const uint32_t zeros : {0u, 8u, 10u}) {
-          const Case made = random_case(last, alternate, count, bytes, zeros, ++seed);
+    for (const size_t count : {0, 7, 8, 9, 16, 640, 5000})
+      for (const size_t bytes : {0, 15, 16, 17, 35, 200, 20000})
+        for (const auto& [lanes, zeros] :
+             {std::pair(8u, 0u), {8u, 8u}, {8u, 10u}, {16u, 0u}, {16u, 8u}, {16u, 10u}}) {
+          const Case made = random_case(lanes, last, alternate, count, bytes, zeros, ++seed);
           const size_t begin = std::min<size_t>(3, bytes);
           const Decoded expected = one_by_one(made, begin);
           test::for_each_simd_level([&] {
@@ -106,10 +108,11 @@ TEST(ContextEights, AreTheElementsOneByOne) {
             found.values.assign(count, -1.0f);
             found.states = made.states;
             found.at = begin;
-            found.count = cpu::decode_context_eights(made.with(), made.classes.data(), count,
-                                                     made.words.data(), bytes, found.at, found.states.data(),
-                                                     found.symbols.data(), found.values.data());
-            EXPECT_EQ(found == expected, true) << last << ' ' << count << ' ' << bytes << ' ' << zeros;
+            found.count = cpu::decode_context_groups(
+                made.with(), uint32_t(made.states.size()), made.classes.data(), count, made.words.data(),
+                bytes, found.at, found.states.data(), found.symbols.data(), found.values.data());
+            EXPECT_EQ(found == expected, true)
+                << last << ' ' << count << ' ' << bytes << ' ' << made.states.size();
           });
         }
 }
