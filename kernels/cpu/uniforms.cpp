@@ -91,7 +91,6 @@ struct CounterWords {
     w3 = hn::Set(d64, stream.purpose);
   }
   HWY_INLINE void next_round(hn::Vec<Wide> key0, hn::Vec<Wide> key1) {
-    const Wide d64;
     const hn::Repartition<uint32_t, Wide> d32;
     const auto product0 = hn::MulEven(hn::Set(d32, 0xD2511F53u), hn::BitCast(d32, w0)),
                product1 = hn::MulEven(hn::Set(d32, 0xCD9E8D57u), hn::BitCast(d32, w2));
