@@ -1,6 +1,7 @@
 // A table of layers as HDF5 compounds.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "formats/hdf5/hdf5_file.hpp"
@@ -12,6 +13,7 @@ namespace hdf5 {
 namespace {
 
 constexpr uint64_t most_rows = 1 << 20;
+constexpr hsize_t rows_at_once = 4096;  // a file can claim rows that it does not store
 constexpr size_t longest_name = 256;
 constexpr hsize_t most_dimensions = 32;
 
@@ -100,13 +102,21 @@ std::vector<LayerRow> read_table(hid_t file, const std::string& path, const std:
   if (uint64_t(rows) > most_rows)
     throw Error(Errc::limit,
                 fmt::format("{}: {} rows; at most {} layers are read", name_of(place), rows, most_rows));
+  if (H5Sget_simple_extent_ndims(space) != 1) refuse(place, "its rows are no list");
   const RowLayout layout(extents);
   const Handle memory = row_type(layout, extents, place);
-  std::string bytes(size_t(rows) * layout.bytes, '\0');
-  require(H5Dread(found.object, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, bytes.data()), place, "read its rows");
   std::vector<LayerRow> layers;
-  for (size_t i = 0; i < size_t(rows); ++i)
-    layers.push_back(parse_row(bytes.data() + i * layout.bytes, layout, extents, i, place));
+  std::string bytes;
+  for (hsize_t first = 0; first < hsize_t(rows); first += rows_at_once) {
+    const hsize_t count = std::min(rows_at_once, hsize_t(rows) - first);
+    bytes.assign(size_t(count) * layout.bytes, '\0');
+    require(H5Sselect_hyperslab(space, H5S_SELECT_SET, &first, nullptr, &count, nullptr), place,
+            "select its rows");
+    const Handle piece(require(H5Screate_simple(1, &count, nullptr), place, "make a dataspace"));
+    require(H5Dread(found.object, memory, piece, space, H5P_DEFAULT, bytes.data()), place, "read its rows");
+    for (size_t i = 0; i < size_t(count); ++i)
+      layers.push_back(parse_row(bytes.data() + i * layout.bytes, layout, extents, size_t(first) + i, place));
+  }
   return layers;
 }
 
