@@ -30,10 +30,10 @@ def counted(data_file):
             names = {function["name"]: function["demangled_name"] for function in file["functions"]}
             lines = {}
             for line in file["lines"]:
-                name = names.get(line.get("function_name"), "")
-                if DEVICE.search(file["file"]) or DEVICE.search(name.split("(")[0]):
+                name = names.get(line.get("function_name"), "").replace("(anonymous namespace)::", "").split("(")[0]
+                if DEVICE.search(file["file"]) or DEVICE.search(name):
                     continue
-                decodes = bool(DECODERS.search(file["file"]) or DECODING.search(name.replace("(anonymous namespace)::", "").split("(")[0]))
+                decodes = bool(DECODERS.search(file["file"]) or DECODING.search(name))
                 count, was = lines.get(line["line_number"], (0, False))
                 lines[line["line_number"]] = (count + line["count"], was or decodes)
             yield file["file"], lines
