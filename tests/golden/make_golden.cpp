@@ -510,11 +510,15 @@ void context_streams(const Golden& golden) {
   layered.layers[0] = {{16, 3, 3, 3}, {16}, {16}, {16, 16, 3, 3}, {16}, {16}, {16, 16, 3, 3}, {16}, {16}};
   golden.frame("rdoq_layers", "rdoq:transform=none", "bpw=1", std::vector<jsq::InputDump>{layered});
 
-  // More than one block, so that columns stand in the parameters; most of it is below the lowest context.
+  // More than one block, so that what columns there are stands in the parameters; most of it is below the
+  // lowest context.
   std::vector<float> large(1100 * 1000);
   for (size_t i = 0; i < large.size(); ++i)
     large[i] = golden.real(100000 + i % 130001, 1)[0] * float(1 + i / 1000 % 3) / float(1 + i % 7);
   golden.frame("rdoq_two_blocks", "rdoq:preset=fast", "bpw=0.04", npy(info("", {1100, 1000}), large));
+  for (size_t i = 0; i < large.size(); ++i)
+    large[i] = golden.real(100000 + i % 130001, 1)[0] / float(1 << i % 1000 * 7919 % 13);
+  golden.frame("rdoq_two_blocks_columns", "rdoq:preset=fast", "bpw=0.04", npy(info("", {1100, 1000}), large));
 
   std::vector<float> sparse(3000), ternary(3000),
       outlier(golden.real(0, 500).begin(), golden.real(0, 500).end());
