@@ -18,7 +18,7 @@ import sys
 DECODERS = re.compile(
     r"formats/(?!wire/(compress|aggregate))|lib/core/(bytes.hpp|target.cpp|tensor.cpp|state.cpp)|lib/capi/(frame|arrays|state)\.|lib/transforms/"
     r"|lib/packers/(?!level_histogram)|lib/methods/(registry.cpp|options.hpp|sparse_decoder)|tools/condition.cpp")
-DECODING = re.compile(r"[Dd]ecod|unpack|pars(e|ing)|(^|[:_])read|Reader::")
+DECODING = re.compile(r"[Dd]ecod|unpack|(?<![sS])pars(e|ing)|(^|[:_])read|Reader::")
 DEVICE = re.compile(r"device|Device|cuda|decode_group|_gpu|GroupBlock")
 
 
