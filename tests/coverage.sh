@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 least=95
-programs='golden\.golden|formats\.[a-z0-9_]+|fuzz\.[a-z_]+|capi\.[a-z_]+|lib\.(core|packers|transforms|collectives)\.[a-z_]+|lib\.compress|lib\.methods\.(registry|registry_damage|registry_options|registry_round_trip|rdoq_damage)|tools\.condition'
+programs='golden\.golden|formats\.[a-z0-9_]+|fuzz\.[a-z_]+|capi\.[a-z_]+|lib\.(core|packers|transforms|collectives)\.[a-z_]+|lib\.compress|lib\.methods\.(registry|registry_damage|registry_options|registry_round_trip|rdoq_damage|rdoq_parameters)|tools\.condition'
 
 command -v gcov >/dev/null || { echo "coverage.sh: skipped: gcov is not installed"; exit 77; }
 configure=()
