@@ -3,8 +3,6 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include <cfloat>
-
 #include "kernels/cpu/table_rounding.hpp"
 #include "kernels/element/hadamard.hpp"
 
@@ -14,54 +12,37 @@ namespace jsq::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 constexpr size_t lanes = 16;
-constexpr int32_t most_entry = 47;
+static_assert(lanes == element::table_entries);
 
 void place(const TablePlacer& p, float* HWY_RESTRICT coordinates, float* HWY_RESTRICT positions,
            size_t count) {
   for (size_t i = 0; i < count; ++i) {
-    const float z = coordinates[i] / p.mantissa * p.deviations;
-    float inside = z < p.clamp ? z : p.clamp;
-    inside = inside > -p.clamp ? inside : -p.clamp;
+    const float z = element::deviations_of(p, coordinates[i]), inside = element::clamped_deviations(p, z);
     coordinates[i] = inside - z;
-    const float position = (inside + p.clamp) * p.per_deviation;
-    positions[i] = position < p.last ? position : p.last;
+    positions[i] = element::table_position(p, inside);
   }
 }
 
-/// The cell of every whole part of a position.
-struct WholeCells {
-  int32_t cell[most_entry + 1] = {};
-  int32_t parts = 0;  ///< of sixteen whole parts, that positions may have
-
-  explicit WholeCells(const RoundingTable& t) {
-    if (!t.has_entries) return;
-    const auto last = int32_t(t.entries[lanes - 1]);
-    for (int32_t e = 0, whole = 0; e < int32_t(lanes) - 1; ++e)
-      for (; whole < int32_t(t.entries[size_t(e) + 1]); ++whole) cell[whole] = e;
-    for (int32_t whole = last; whole <= most_entry; ++whole) cell[whole] = int32_t(lanes) - 2;
-    parts = last / int32_t(lanes) + 1;
-  }
-};
-
 /// The cells of sixteen positions.
 template <bool has_entries>
-HWY_INLINE void find_cells(const RoundingTable& t, [[maybe_unused]] const WholeCells& cells,
-                           const float* HWY_RESTRICT positions, int32_t* HWY_RESTRICT index,
-                           float* HWY_RESTRICT low, float* HWY_RESTRICT high) {
+HWY_INLINE void find_cells(const RoundingTable& t, const float* HWY_RESTRICT positions,
+                           int32_t* HWY_RESTRICT index, float* HWY_RESTRICT low, float* HWY_RESTRICT high) {
   const hn::CappedTag<float, lanes> d;
   const hn::RebindToSigned<decltype(d)> di;
+  // Of sixteen whole parts, that positions may have.
+  [[maybe_unused]] const int32_t parts = int32_t(t.entries[lanes - 1]) / int32_t(lanes) + 1;
   for (size_t l = 0; l < lanes; l += hn::Lanes(d)) {
     const auto position = hn::LoadU(d, positions + l);
     if constexpr (has_entries) {
       auto cell = hn::Zero(di);
 #if HWY_TARGET <= HWY_AVX3
       // Entries are whole numbers, so that the whole part of a position tells its cell.
-      const auto entries = hn::LoadU(d, t.entries.data());
+      const auto entries = hn::LoadU(d, t.entries);
       const auto whole = hn::ConvertTo(di, position);
       const auto at = hn::IndicesFromVec(di, hn::And(whole, hn::Set(di, int32_t(lanes) - 1)));
-      for (int32_t part = 0; part < cells.parts; ++part) {
+      for (int32_t part = 0; part < parts; ++part) {
         const int32_t first = part * int32_t(lanes);
-        const auto found = hn::TableLookupLanes(hn::LoadU(di, cells.cell + first), at);
+        const auto found = hn::TableLookupLanes(hn::LoadU(di, t.cells + first), at);
         cell = hn::IfThenElse(hn::Lt(whole, hn::Set(di, first)), cell, found);
       }
       hn::StoreU(cell, di, index + l);
@@ -91,14 +72,14 @@ HWY_INLINE void find_cells(const RoundingTable& t, [[maybe_unused]] const WholeC
 }
 
 template <bool has_entries, bool stochastic>
-HWY_INLINE void round_sixteen(const RoundingTable& t, const WholeCells& cells,
-                              const float* HWY_RESTRICT positions, const float* HWY_RESTRICT uniforms,
-                              int32_t* HWY_RESTRICT levels, double* HWY_RESTRICT errors) {
+HWY_INLINE void round_sixteen(const RoundingTable& t, const float* HWY_RESTRICT positions,
+                              const float* HWY_RESTRICT uniforms, int32_t* HWY_RESTRICT levels,
+                              double* HWY_RESTRICT errors) {
   int32_t index[lanes];
   float low[lanes], high[lanes];
-  find_cells<has_entries>(t, cells, positions, index, low, high);
+  find_cells<has_entries>(t, positions, index, low, high);
   for (size_t l = 0; l < lanes; ++l) {
-    const float way = (positions[l] - low[l]) / (high[l] - low[l]);
+    const float way = element::table_way(positions[l], low[l], high[l]);
     if constexpr (stochastic) {
       levels[l] = index[l] + (uniforms[l] < way ? 1 : 0) - t.middle;
     } else {
@@ -106,14 +87,10 @@ HWY_INLINE void round_sixteen(const RoundingTable& t, const WholeCells& cells,
     }
   }
   for (size_t l = 0; l < lanes; ++l) {
-    const double position = double(positions[l]);
     if constexpr (stochastic) {
-      // The way from the lower entry is exact, since a position is at most twice an entry that is not 0.
-      const double way = double(positions[l] - low[l]);
-      errors[l] += (double(high[l] - low[l]) - way) * way;
+      errors[l] += element::table_rounding_error(positions[l], low[l], high[l]);
     } else {
-      const double off = double(levels[l] + t.middle > index[l] ? high[l] : low[l]) - position;
-      errors[l] += off * off;
+      errors[l] += element::table_distance(positions[l], levels[l] + t.middle > index[l] ? high[l] : low[l]);
     }
   }
 }
@@ -121,19 +98,18 @@ HWY_INLINE void round_sixteen(const RoundingTable& t, const WholeCells& cells,
 template <bool has_entries, bool stochastic>
 double round_all(const RoundingTable& t, const float* positions, const float* uniforms, int32_t* levels,
                  size_t count) {
-  const WholeCells cells(t);
   double errors[lanes] = {};
   size_t i = 0;
   for (; i + lanes <= count; i += lanes)
-    round_sixteen<has_entries, stochastic>(t, cells, positions + i, stochastic ? uniforms + i : nullptr,
-                                           levels + i, errors);
+    round_sixteen<has_entries, stochastic>(t, positions + i, stochastic ? uniforms + i : nullptr, levels + i,
+                                           errors);
   if (i < count) {
     // A position of 0 lies on an entry: its error is 0.
     float last_positions[lanes] = {}, last_uniforms[lanes] = {};
     int32_t last_levels[lanes];
     for (size_t l = 0; i + l < count; ++l) last_positions[l] = positions[i + l];
     for (size_t l = 0; stochastic && i + l < count; ++l) last_uniforms[l] = uniforms[i + l];
-    round_sixteen<has_entries, stochastic>(t, cells, last_positions, last_uniforms, last_levels, errors);
+    round_sixteen<has_entries, stochastic>(t, last_positions, last_uniforms, last_levels, errors);
     for (size_t l = 0; i + l < count; ++l) levels[i + l] = last_levels[l];
   }
   for (size_t half = lanes / 2; half > 0; half /= 2)
@@ -153,13 +129,13 @@ double round_positions(const RoundingTable& t, const float* positions, const flo
 void centred(const RoundingTable& t, int32_t g, const int32_t* HWY_RESTRICT levels,
              float* HWY_RESTRICT values, size_t count) {
   if (!t.has_entries) {
-    for (size_t i = 0; i < count; ++i) values[i] = float(2 * (levels[i] + t.middle) - g);
+    for (size_t i = 0; i < count; ++i) values[i] = element::centred_entry(float(levels[i] + t.middle), g);
     return;
   }
   const hn::CappedTag<float, lanes> d;
   const hn::RebindToSigned<decltype(d)> di;
   float doubled[lanes];
-  for (size_t e = 0; e < lanes; ++e) doubled[e] = 2 * t.entries[e] - float(g);
+  for (size_t e = 0; e < lanes; ++e) doubled[e] = element::centred_entry(t.entries[e], g);
   size_t i = 0;
   for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
     const auto index = hn::Add(hn::LoadU(di, levels + i), hn::Set(di, t.middle));
@@ -176,23 +152,16 @@ void centred(const RoundingTable& t, int32_t g, const int32_t* HWY_RESTRICT leve
   for (; i < count; ++i) values[i] = doubled[levels[i] + t.middle];
 }
 
-HWY_INLINE float scaled(float g, double unit) {
-  constexpr double largest = FLT_MAX;
-  double value = double(g) * unit;
-  value = value < largest ? value : largest;
-  return float(value > -largest ? value : -largest);
-}
-
 /// `in` may be `out`: sixteen are read before any of them is written.
 void scale(const float* in, double unit, float* out, size_t count) {
   size_t i = 0;
   for (; i + lanes <= count; i += lanes) {
     float x[lanes];
     for (size_t l = 0; l < lanes; ++l) x[l] = in[i + l];
-    for (size_t l = 0; l < lanes; ++l) x[l] = scaled(x[l], unit);
+    for (size_t l = 0; l < lanes; ++l) x[l] = element::scaled_finite(x[l], unit);
     for (size_t l = 0; l < lanes; ++l) out[i + l] = x[l];
   }
-  for (; i < count; ++i) out[i] = scaled(in[i], unit);
+  for (; i < count; ++i) out[i] = element::scaled_finite(in[i], unit);
 }
 
 void scale_signs(const float* HWY_RESTRICT in, float unit, const uint32_t* HWY_RESTRICT words,

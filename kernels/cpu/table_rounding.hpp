@@ -2,32 +2,18 @@
 // every SIMD level, with the same bits at each.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <span>
 
+#include "kernels/element/table_rounding.hpp"
+
 namespace jsq::cpu {
 
-/// Where a coordinate lies in a table: clamped to +-clamp, then 0..last.
-struct TablePlacer {
-  float mantissa = 1;    ///< coordinates are divided by it,
-  float deviations = 1;  ///< and multiplied by this
-  float clamp = 1;
-  float per_deviation = 1;  ///< table units
-  float last = 1;
-};
+using element::RoundingTable;
+using element::TablePlacer;
 
 /// positions[i] of coordinates[i], which becomes what clamping added to it.
 void place_in_table(const TablePlacer& placer, std::span<float> coordinates, std::span<float> positions);
-
-/// Ascending whole numbers from 0, below 48, none of them more than the one before it and that again but for
-/// the second; none: every whole number of 0..last.
-struct RoundingTable {
-  std::array<float, 16> entries{};
-  bool has_entries = false;  ///< sixteen of them
-  int32_t last = 1;          ///< the last index
-  int32_t middle = 0;        ///< subtracted from every index
-};
 
 /// levels[i] <- the index of the entry below or above positions[i], less the middle: the upper one if
 /// uniforms[i] is below the share of the way, or, with no uniforms, from half of the way on. Returns the sum

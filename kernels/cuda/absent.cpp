@@ -92,4 +92,8 @@ std::unique_ptr<LevelDecoder> make_level_decoder(const LevelTensor&, uint32_t) {
   throw DeviceError(reason);
 }
 
+std::unique_ptr<RotationDecoder> make_rotation_decoder(const Rotation&, float) {
+  throw DeviceError(reason);
+}
+
 }  // namespace jsq::cuda

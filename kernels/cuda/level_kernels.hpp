@@ -28,6 +28,15 @@ struct RoundPlan {
 void launch_round(const RoundPlan& plan, const RoundView* blocks, uint32_t count, uint32_t most_symbols,
                   LevelSums* sums, const Stream& stream);
 
+/// Scratch memory of the rotations of one stream.
+struct RotationRoom {
+  DeviceBuffer<float> coordinates;
+  DeviceBuffer<double> errors;
+};
+/// Rotates blocks and rounds them to a table. All pointers on the device.
+void launch_rotate(const Rotation& rotation, const RoundPlan& plan, const RoundView* blocks, uint32_t count,
+                   LevelSums* sums, RotationRoom& room, const Stream& stream);
+
 /// A piece of a block whose samples are counted: at most sum_chunk elements.
 struct PieceView {
   const float* values = nullptr;

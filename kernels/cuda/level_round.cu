@@ -1,17 +1,18 @@
 // One thread block rounds one level block: the scales of its buckets, then tile by tile the levels, their
 // counts and the sums of errors. All warps round a tile while three of them add up the one before, in the
 // contract's order: 16 lanes by index, folded by halving; a half warp holds the lanes of one sum.
+#include "kernels/cuda/block_sums.cuh"
+#include "kernels/cuda/level_gaps.cuh"
 #include "kernels/cuda/level_kernels.hpp"
-#include "kernels/cuda/warp.cuh"
 #include "kernels/element/philox.hpp"
 
 namespace jsq::cuda {
 namespace {
 
 constexpr uint32_t warps = 8, threads = warps * warp_size;
-constexpr uint32_t each = 4;  ///< neighbouring elements of a thread: one Philox block
+constexpr uint32_t each = run_each;  ///< neighbouring elements of a thread: one Philox block
 constexpr uint32_t tile = threads * each;
-constexpr uint32_t most_runs = uint32_t(element::sum_chunk) / (each * warp_size);
+constexpr uint32_t most_runs = uint32_t(element::sum_chunk) / run_levels;
 constexpr uint32_t most_near_symbols = 4096;  ///< whose counters are in shared memory
 
 /// Rounded elements on their way to the sums.
@@ -23,8 +24,7 @@ struct Tile {
 
 struct Shared {
   Tile tiles[2];
-  uint32_t first[most_runs],
-      last[most_runs];  ///< 1 + index of the first and last level of a run that is not 0
+  RunEnds<most_runs> ends;
   unsigned long long gap_bits;
   uint32_t nonzeros, max_key;
 };
@@ -36,46 +36,6 @@ struct Arguments {
   uint32_t near_symbols;
   LevelSums* sums;
 };
-
-/// The norm as a scale, which stays finite.
-__device__ float scale_of_energy(double energy) {
-  const double norm = sqrt(energy),
-               most = double(element::magnitude_of_key(element::first_nonfinite_key - 1));
-  return norm >= most ? element::magnitude_of_key(element::first_nonfinite_key - 1) : float(norm);
-}
-
-/// Scales of the buckets: a half warp takes one, its lane l elements l, l + 16, ...
-__device__ void find_scales(const RoundPlan& plan, const RoundView& view) {
-  constexpr uint32_t lanes = element::sum_lanes, unroll = 8;
-  const uint32_t n = view.block.count, buckets = (n + plan.bucket - 1) / plan.bucket;
-  const uint32_t lane = lane_of() % lanes, half_warp = threadIdx.x / lanes;
-  for (uint32_t round = 0; round < buckets; round += threads / lanes) {
-    const uint32_t b = round + half_warp, at = b * plan.bucket;
-    const uint32_t end = b >= buckets ? 0 : n - at < plan.bucket ? n : at + plan.bucket;
-    double energy = 0;
-    uint32_t key = 0;
-    for (uint32_t i = at + lane; i < end; i += unroll * lanes) {
-      float g[unroll];
-#pragma unroll
-      for (uint32_t k = 0; k < unroll; ++k)
-        g[k] = i + k * lanes < end ? view.block.values[i + k * lanes] : 0.0f;
-#pragma unroll
-      for (uint32_t k = 0; k < unroll; ++k) {
-        energy += double(g[k]) * double(g[k]);
-        const uint32_t other = element::magnitude_key(g[k]);
-        key = key > other ? key : other;
-      }
-    }
-    __syncwarp();
-    energy = fold_lanes(energy);
-    for (uint32_t half = lanes / 2; half > 0; half /= 2) {
-      const uint32_t other = __shfl_down_sync(all_lanes, key, half, int(lanes));
-      key = key > other ? key : other;
-    }
-    if (lane == 0 && b < buckets)
-      view.scales[b] = plan.norm == BucketNorm::l2 ? scale_of_energy(energy) : element::magnitude_of_key(key);
-  }
-}
 
 /// Level of an element and what it will decode to; `expected` and `other` are for the sums.
 __device__ int32_t round_element(const RoundPlan& plan, const LevelTensor& tensor, float g, float scale,
@@ -102,10 +62,10 @@ __device__ int32_t round_element(const RoundPlan& plan, const LevelTensor& tenso
 
 /// The sums of a half warp; which one it makes is its number.
 struct Summer {
-  enum Which : uint32_t { squared_error, dot, decoded_energy, error_sum, expected_error, other_error, none };
+  enum Which : uint32_t { expected_error = ErrorLane::none, other_error, none };  // after those of errors
   uint32_t which = none;
+  ErrorLane errors;
   double lane_sum = 0, total = 0;
-  double max_error = 0;
   uint32_t bucket_end = 0, bucket_begin = 0, bucket_number = 0;
 
   /// The expected error of the bucket that ends is added to the others.
@@ -146,62 +106,23 @@ struct Summer {
     }
     if (which == expected_error || which == none) return;
     for (uint32_t i = lane; i < end - at; i += lanes) {
-      const double g = values.g[i], decoded = values.decoded[i], error = decoded - g;
-      if (which == squared_error) {
-        lane_sum += error * error;
-      } else if (which == dot) {
-        lane_sum += g * decoded;
-      } else if (which == decoded_energy) {
-        lane_sum += decoded * decoded;
-      } else if (which == error_sum) {
-        const double magnitude = error < 0 ? -error : error;
-        lane_sum += error;
-        max_error = magnitude > max_error ? magnitude : max_error;
-      } else {
+      const double g = values.g[i];
+      if (which == other_error) {
         const double off = double(values.other[i]) - g;
         lane_sum += off * off;
+      } else {
+        errors.add(ErrorLane::Which(which), g, values.decoded[i]);
       }
     }
   }
   __device__ void finish(LevelSums& sums) {
+    errors.finish(ErrorLane::Which(which), sums);
     const double folded = fold_lanes(lane_sum);
-    const double most = max_of_lanes(max_error);
     if (lane_of() % element::sum_lanes != 0) return;
-    if (which == squared_error) sums.squared_error = folded;
-    if (which == dot) sums.dot = folded;
-    if (which == decoded_energy) sums.decoded_energy = folded;
-    if (which == error_sum) {
-      sums.error_sum = folded;
-      sums.max_error = most;
-    }
     if (which == expected_error) sums.expected_error = total;
     if (which == other_error) sums.other_error = folded;
   }
 };
-
-/// Omega codes of the distances between the levels of a run that are not 0; its first and last one are noted
-/// for the distances between runs. A warp's 128 neighbours are a run.
-__device__ uint32_t gaps_of_run(const int32_t* level, uint32_t index, Shared& s, uint32_t run) {
-  uint32_t bits = 0, first = 0, last = 0;
-  for (uint32_t k = 0; k < each; ++k) {
-    if (level[k] == 0) continue;
-    const uint32_t here = index + k + 1;
-    if (last != 0) bits += element::omega_code(here - last).length;
-    if (first == 0) first = here;
-    last = here;
-  }
-  uint32_t reached = last;
-  for (uint32_t distance = 1; distance < warp_size; distance *= 2) {
-    const uint32_t other = __shfl_up_sync(all_lanes, reached, distance);
-    if (lane_of() >= distance && other > reached) reached = other;
-  }
-  uint32_t before = __shfl_up_sync(all_lanes, reached, 1);
-  if (lane_of() == 0) before = 0;
-  if (first != 0 && before != 0) bits += element::omega_code(first - before).length;
-  if (first != 0 && before == 0) s.first[run] = first;
-  if (lane_of() == warp_size - 1) s.last[run] = reached;
-  return bits;
-}
 
 __global__ void __launch_bounds__(threads) round_blocks(const __grid_constant__ Arguments a) {
   extern __shared__ __align__(16) char room[];
@@ -216,13 +137,13 @@ __global__ void __launch_bounds__(threads) round_blocks(const __grid_constant__ 
     uint32_t* counts = near ? near_counts : view.counts;
     __syncthreads();
     for (uint32_t i = threadIdx.x; near && i < symbols; i += threads) counts[i] = 0;
-    for (uint32_t i = threadIdx.x; i < most_runs; i += threads) s.first[i] = s.last[i] = 0;
+    s.ends.clear();
     if (threadIdx.x == 0) {
       s.gap_bits = 0;
       s.nonzeros = 0;
       s.max_key = 0;
     }
-    if (plan.bucket) find_scales(plan, view);
+    if (plan.bucket) find_scales(plan.norm, plan.bucket, view.block.values, n, view.scales);
     __syncthreads();
 
     Summer summer;
@@ -287,7 +208,7 @@ __global__ void __launch_bounds__(threads) round_blocks(const __grid_constant__ 
       if (index < n)
         *reinterpret_cast<short4*>(view.levels + index) = {short(level[0]), short(level[1]), short(level[2]),
                                                            short(level[3])};
-      if (plan.count_gaps) gap_bits += gaps_of_run(level, index, s, at / (each * warp_size) + warp_of());
+      if (plan.count_gaps) gap_bits += s.ends.add(level, index, at / run_levels + warp_of());
       __syncthreads();
       // The other tile is written next, and this one again only behind the next barrier.
       if (sums_here) summer.add(plan, view, values, at, at + tile < n ? at + tile : n);
@@ -304,14 +225,7 @@ __global__ void __launch_bounds__(threads) round_blocks(const __grid_constant__ 
     __syncthreads();
     for (uint32_t i = threadIdx.x; near && i < symbols; i += threads) view.counts[i] = counts[i];
     if (threadIdx.x == 0) {
-      unsigned long long bits = s.gap_bits;
-      uint32_t last = 0;
-      for (uint32_t run = 0; plan.count_gaps && run < most_runs; ++run) {
-        if (s.first[run] == 0) continue;
-        bits += element::omega_code(s.first[run] - last).length;
-        last = s.last[run];
-      }
-      a.sums[b].gap_bits = bits;
+      a.sums[b].gap_bits = s.gap_bits + (plan.count_gaps ? s.ends.between() : 0);
       a.sums[b].nonzeros = s.nonzeros;
       a.sums[b].max_key = s.max_key;
     }

@@ -2,6 +2,7 @@
 // from sums and counts, packed on the device.
 #include "kernels/cuda/level_kernels.hpp"
 #include "kernels/cuda/resident_values.hpp"
+#include "kernels/element/hadamard.hpp"
 
 namespace jsq::cuda {
 
@@ -28,6 +29,12 @@ class LevelRun final : public LevelBlocks {
   static constexpr uint64_t most_counts = uint64_t(1) << 25;  ///< counters of a group
   static constexpr uint64_t out_alignment = 32;
 
+  /// Of a block, with the padding of a rotation.
+  uint32_t levels_of(const RoundView& view) const {
+    if (!plan_.rotation) return view.block.count;
+    return uint32_t(element::padded_length(view.block.count, plan_.rotation->block_log2));
+  }
+
   void code_group() {
     begin_ = end_;
     while (!pool_.holds(pool_.batches_[batch_], blocks_[begin_])) ++batch_;
@@ -47,7 +54,7 @@ class LevelRun final : public LevelBlocks {
       level_at_.push_back(elements);
       scales_at.push_back(scales);
       counts_at.push_back(counts);
-      elements += ResidentValues::padded(view.block.count);
+      elements += ResidentValues::padded(levels_of(view));
       if (plan_.bucket) scales += (view.block.count + plan_.bucket - 1) / plan_.bucket;
       counts += view.tensor.symbols;
       most_symbols = std::max(most_symbols, view.tensor.symbols);
@@ -72,8 +79,12 @@ class LevelRun final : public LevelBlocks {
     if (plan_.samples) {
       count_samples(stream);
     } else {
-      launch_round({plan_.bucket, plan_.norm, plan_.nearest, plan_.count_gaps, plan_.stream},
-                   round_views_.data(), uint32_t(blocks), most_symbols, sums_.data(), stream);
+      const RoundPlan plan{plan_.bucket, plan_.norm, plan_.nearest, plan_.count_gaps, plan_.stream};
+      if (plan_.rotation)
+        launch_rotate(*plan_.rotation, plan, round_views_.data(), uint32_t(blocks), sums_.data(),
+                      rotation_room_, stream);
+      else
+        launch_round(plan, round_views_.data(), uint32_t(blocks), most_symbols, sums_.data(), stream);
       copy_to_host(host_sums_.data(), sums_.data(), blocks, stream);
     }
     copy_to_host(host_counts_.data(), counts_.data(), counts, stream);
@@ -150,8 +161,8 @@ class LevelRun final : public LevelBlocks {
       PackView view;
       view.levels = round_[i].levels;
       view.scales = round_[i].scales;
-      view.count = round_[i].block.count;
-      view.scale_count = plan_.bucket ? (view.count + plan_.bucket - 1) / plan_.bucket : 0;
+      view.count = levels_of(round_[i]);
+      view.scale_count = plan_.bucket ? (round_[i].block.count + plan_.bucket - 1) / plan_.bucket : 0;
       view.nonzeros = host_sums_[i].nonzeros;
       view.low = round_[i].tensor.low;
       view.packer = layout.packer;
@@ -207,6 +218,7 @@ class LevelRun final : public LevelBlocks {
   std::vector<RoundView> round_;
   std::vector<uint64_t> level_at_, out_at_;
   std::vector<uint32_t> bytes_;
+  RotationRoom rotation_room_;
   DeviceBuffer<int16_t> levels_;
   DeviceBuffer<float> scales_;
   DeviceBuffer<uint32_t> counts_, out_, packed_bytes_;

@@ -14,6 +14,7 @@
 #include "kernels/cuda/device.hpp"
 #include "kernels/element/grid.hpp"
 #include "kernels/element/level_layout.hpp"
+#include "kernels/element/table_rounding.hpp"
 
 namespace jsq::cuda {
 
@@ -31,6 +32,18 @@ struct LevelTensor {
   bool signs = false;
   float negative = 0;
   int32_t shift = 0;  ///< of a decoder: added to a level before it stands for a value
+  double length = 0;  ///< of a rotation: elements of the tensor with padding
+};
+
+/// Levels of rotated coordinates: random signs, Hadamard transforms of blocks, and a table of integers. What
+/// is left of a tensor is padded with zeros as element::padded_length says, and the padding has levels too.
+struct Rotation {
+  uint32_t block_log2 = 0;  ///< at most 16
+  element::RoundingTable table;
+  int32_t granularity = 1;     ///< the last entry
+  double clamp = 1;            ///< deviations
+  bool norm_of_block = false;  ///< an L2 norm as a scale of each Hadamard block; else LevelTensor::scale
+  uint64_t seed = 0;           ///< of the signs
 };
 
 /// Levels that count systematic samples: of positions (j + offset) / rate on the line of all magnitudes.
@@ -52,6 +65,7 @@ struct LevelPlan {
   bool count_gaps = false;            ///< LevelSums::gap_bits is wanted
   uint64_t stream = 0;                ///< of the uniform numbers
   std::optional<SamplePlan> samples;  ///< instead of rounding; without buckets
+  std::optional<Rotation> rotation;   ///< instead of rounding as it is; with its blocks as buckets
 };
 
 /// What rounding a block gives beside its levels. Sums have the order of cpu::error_sums.
@@ -137,5 +151,24 @@ class LevelDecoder {
                       std::span<uint8_t> sound) = 0;
 };
 std::unique_ptr<LevelDecoder> make_level_decoder(const LevelTensor& tensor, uint32_t bucket);
+
+/// Decodes blocks of rotated coordinates of one set of parameters.
+class RotationDecoder {
+ public:
+  struct Block {
+    LevelDecoder::Block levels;  ///< `count` with padding, `first` is not used
+    size_t first = 0;            ///< of its values
+    size_t count = 0;
+    uint32_t tensor = 0;         ///< in the archive
+    uint64_t first_element = 0;  ///< in storage order
+    double length = 0;           ///< of the tensor, with padding
+  };
+  virtual ~RotationDecoder() = default;
+  /// As LevelDecoder::decode.
+  virtual void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
+                      std::span<uint8_t> sound) = 0;
+};
+/// `norm`: of the tensor, where there is no norm of each block.
+std::unique_ptr<RotationDecoder> make_rotation_decoder(const Rotation& rotation, float norm);
 
 }  // namespace jsq::cuda

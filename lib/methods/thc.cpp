@@ -21,12 +21,16 @@
 #include "kernels/cpu/hadamard.hpp"
 #include "kernels/cpu/table_rounding.hpp"
 #include "kernels/cpu/uniforms.hpp"
+#include "kernels/element/hadamard.hpp"
 #include "lib/collectives/endpoint.hpp"
 #include "lib/collectives/packed_levels.hpp"
 #include "lib/core/bytes.hpp"
+#include "lib/core/device.hpp"
+#include "lib/methods/level_device_blocks.hpp"
 #include "lib/methods/options.hpp"
 #include "lib/methods/scheme.hpp"
 #include "lib/packers/level_block.hpp"
+#include "lib/packers/level_device.hpp"
 
 namespace jsq {
 namespace {
@@ -45,7 +49,7 @@ constexpr std::pair<std::string_view, Table> table_names[] = {
     {"uniform", Table::uniform}, {"g30", Table::g30}, {"g34", Table::g34}, {"g42", Table::g42}};
 
 /// The symmetric tables of 4 bits that round a normal variable with the least variance for p = 1/32.
-using Entries = std::array<uint8_t, 16>;
+using Entries = uint8_t[element::table_entries];
 constexpr Entries entries30 = {0, 3, 5, 7, 9, 11, 13, 14, 16, 17, 19, 21, 23, 25, 27, 30};
 constexpr Entries entries34 = {0, 3, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 31, 34};
 constexpr Entries entries42 = {0, 4, 7, 10, 13, 16, 18, 20, 22, 24, 26, 29, 32, 35, 38, 42};
@@ -63,35 +67,51 @@ struct ThcPlan {
   uint32_t last() const { return (1u << bits) - 1; }
   uint32_t granularity() const { return table == Table::uniform ? last() : uint32_t(table); }
   double clamp() const { return clamps[clip_log2 - least_clip_log2]; }
-  /// T[index].
-  int32_t entry(uint32_t index) const {
+  /// None of the uniform table.
+  const Entries* entries() const {
     switch (table) {
       case Table::uniform:
         break;
       case Table::g30:
-        return entries30[index];
+        return &entries30;
       case Table::g34:
-        return entries34[index];
+        return &entries34;
       case Table::g42:
-        return entries42[index];
+        return &entries42;
     }
-    return int32_t(index);
+    return nullptr;
+  }
+  /// T[index].
+  int32_t entry(uint32_t index) const {
+    const Entries* all = entries();
+    return all ? (*all)[index] : int32_t(index);
   }
   cpu::RoundingTable rounding_table() const {
     cpu::RoundingTable rounding;
     rounding.last = int32_t(last());
     rounding.middle = int32_t(1u << (bits - 1));
-    rounding.has_entries = table != Table::uniform;
-    if (rounding.has_entries)
-      for (uint32_t i = 0; i < rounding.entries.size(); ++i) rounding.entries[i] = float(entry(i));
+    if (const Entries* all = entries()) rounding.set_entries(*all);
     return rounding;
   }
-  LevelRange levels() const { return {-int32_t(1u << (bits - 1)), int32_t(1u << (bits - 1)) - 1}; }
-  /// Elements with the padding of the last Hadamard block.
-  uint64_t padded(uint64_t elements) const {
-    const uint64_t rest = elements % block();
-    return elements - rest + (rest ? std::bit_ceil(rest) : 0);
+  /// Of Hadamard blocks of `size` elements of a tensor that has `length` with padding.
+  element::RotationShape shape(size_t size, double length) const {
+    return element::rotation_shape(clamp(), int32_t(granularity()), double(size),
+                                   norm_of_block ? double(size) : length);
   }
+  LevelRange levels() const { return {-int32_t(1u << (bits - 1)), int32_t(1u << (bits - 1)) - 1}; }
+  size_t norms(size_t elements) const { return norm_of_block ? (elements + block() - 1) / block() : 0; }
+  cuda::Rotation rotation(uint64_t seed) const {
+    cuda::Rotation rotation;
+    rotation.block_log2 = block_log2;
+    rotation.table = rounding_table();
+    rotation.granularity = int32_t(granularity());
+    rotation.clamp = clamp();
+    rotation.norm_of_block = norm_of_block;
+    rotation.seed = seed;
+    return rotation;
+  }
+  /// Elements with the padding of the last Hadamard block.
+  uint64_t padded(uint64_t elements) const { return element::padded_length(elements, block_log2); }
 };
 
 std::string write_parameters(const ThcPlan& plan) {
@@ -171,15 +191,13 @@ struct Scratch {
 /// D.
 void rotate_back(const ThcPlan& plan, const BlockPlace& place, std::span<const float> norms,
                  std::span<float> rotated, std::span<const uint32_t> signs, std::span<float> values) {
-  const int32_t g = int32_t(plan.granularity());
   const double length = double(plan.padded(place.info->elements()));
   for_each_rotation(plan, values.size(), [&](size_t first, size_t count, size_t padded, size_t number) {
     const std::span<float> part = rotated.subspan(first, padded), out = values.subspan(first, count);
     const std::span<const uint32_t> words = signs.subspan(first, count);
     cpu::walsh_hadamard(part);
-    const double norm = plan.norm_of_block ? norms[number] : plan.norm;
-    const double size = double(padded), spread = plan.norm_of_block ? size : length;
-    const double unit = plan.clamp() / double(g) * norm / std::sqrt(spread * size);
+    const double unit =
+        element::restored_unit(plan.shape(padded, length), plan.norm_of_block ? norms[number] : plan.norm);
     if (unit < FLT_MAX / 0x1p24) return cpu::scale_bounded_with_signs(part, unit, words, out);
     cpu::scale_finite(part.first(count), unit, out);
     cpu::apply_random_signs(out, words);
@@ -199,6 +217,45 @@ void restore(const ThcPlan& plan, const BlockPlace& place, std::span<const int32
   rotate_back(plan, place, norms, s.rotated, s.signs, values);
 }
 
+/// Blocks of one parameter set on the device. Frames have one seed, so that one decoder serves all.
+class ThcDeviceDecoder final : public DeviceBlockDecoder {
+ public:
+  explicit ThcDeviceDecoder(const ThcPlan& plan) : plan_(plan) {}
+
+  void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
+              std::span<uint8_t> sound) override {
+    if (blocks.empty()) return;
+    std::vector<cuda::RotationDecoder::Block> heads;
+    for (const Block& block : blocks) {
+      cuda::RotationDecoder::Block& head = heads.emplace_back();
+      head.first = block.first;
+      head.count = block.count;
+      head.tensor = block.place.tensor;
+      head.first_element = block.place.first;
+      head.length = double(plan_.padded(block.place.info->elements()));
+      head.levels.offset = block.offset;
+      head.levels.bytes = block.bytes;
+      head.levels.count = size_t(plan_.padded(block.count));
+      head.levels.zero = block.bytes == 0;
+      if (!head.levels.zero)
+        read_level_head(bytes.substr(size_t(block.offset), size_t(block.bytes)), plan_.levels(),
+                        plan_.norms(block.count), head.levels);
+    }
+    const uint64_t seed = blocks[0].place.seed;
+    on_device([&] {
+      if (!decoder_ || seed != seed_)
+        decoder_ = cuda::make_rotation_decoder(plan_.rotation(seed), plan_.norm);
+      decoder_->decode(bytes, heads, values, sound);
+    });
+    seed_ = seed;
+  }
+
+ private:
+  ThcPlan plan_;
+  uint64_t seed_ = 0;
+  std::unique_ptr<cuda::RotationDecoder> decoder_;
+};
+
 class ThcDecoder final : public MethodDecoder {
  public:
   ThcDecoder(std::string_view parameters, std::string_view what) : plan_(read_parameters(parameters, what)) {}
@@ -206,7 +263,7 @@ class ThcDecoder final : public MethodDecoder {
   void decode_block(const BlockPlace& place, std::string_view block, std::span<float> values,
                     std::string_view what) const override {
     Scratch& s = scratch();
-    s.norms.resize(plan_.norm_of_block ? (values.size() + plan_.block() - 1) / plan_.block() : 0);
+    s.norms.resize(plan_.norms(values.size()));
     s.levels.resize(size_t(plan_.padded(values.size())));
     read_level_block(block, plan_.levels(), s.norms, s.levels, what);
     for_each_tile(plan_, place, values.size(), [&](const BlockPlace& at, size_t first, size_t count) {
@@ -215,6 +272,10 @@ class ThcDecoder final : public MethodDecoder {
       restore(plan_, at, std::span(s.levels).subspan(first, size_t(plan_.padded(count))),
               std::span(s.norms).subspan(norm), s, values.subspan(first, count));
     });
+  }
+
+  std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {
+    return std::make_unique<ThcDeviceDecoder>(plan_);
   }
 
   std::string describe() const override {
@@ -276,8 +337,7 @@ class ThcScheme final : public Scheme {
               std::span<float> decoded, BlockSums& sums) const override {
     const ThcPlan plan = plan_of(t);
     const size_t padded = size_t(plan.padded(values.size()));
-    sums.nominal_bits += plan.bits * padded +
-                         (plan.norm_of_block ? 32 * rotations(values.size()) : (place.first == 0 ? 32 : 0));
+    sums.nominal_bits += nominal_bits(plan, place.first, values.size());
     if (std::all_of(values.begin(), values.end(), [](float g) { return g == 0; })) return;
     Scratch& s = scratch();
     s.norms.clear();
@@ -300,9 +360,45 @@ class ThcScheme final : public Scheme {
     read.bad("p", "1/4, 1/8, .. or 1/65536, a power of two");
   }
 
-  size_t rotations(size_t elements) const { return (elements + plan_.block() - 1) / plan_.block(); }
+  /// Of a block.
+  static uint64_t nominal_bits(const ThcPlan& plan, uint64_t first, size_t elements) {
+    const size_t norms = plan.norm_of_block ? plan.norms(elements) : first == 0 ? 1 : 0;
+    return plan.bits * plan.padded(elements) + 32 * norms;
+  }
 
  public:
+  std::unique_ptr<DeviceBlocks> encode_on_device(const TensorPool& pool) const override {
+    cuda::LevelPlan levels;
+    for (size_t t = 0; t < pool.tensors().size(); ++t) {
+      const ThcPlan plan = plan_of(t);
+      cuda::LevelTensor& tensor = levels.tensors.emplace_back();
+      tensor.low = plan.levels().low;
+      tensor.symbols = uint32_t(plan.levels().symbols());
+      tensor.scale = plan.norm;
+      tensor.length = double(plan.padded(pool.tensors()[t].info->elements()));
+    }
+    levels.rotation = plan_.rotation(context_.seed);
+    levels.bucket = plan_.norm_of_block ? uint32_t(plan_.block()) : 0;
+    levels.norm = cuda::BucketNorm::l2;
+    levels.nearest = context_.rounding == Rounding::nearest;
+    levels.count_gaps = !packer_;
+    levels.stream = context_.stream;
+    const auto choose = [plan = plan_, packer = packer_, histogram = LevelHistogram()](
+                            const PoolBlock& block, const cuda::LevelSums& found,
+                            std::span<const uint32_t> counts, BlockSums& sums) mutable {
+      cuda::LevelLayout empty;
+      empty.empty = true;
+      if (found.max_key != 0) sums = error_block_sums(found);
+      sums.nominal_bits = nominal_bits(plan, block.first, block.count);
+      if (found.max_key == 0) return empty;
+      sums.expected_error = found.expected_error;
+      histogram.assign(plan.levels().low, counts);
+      const size_t norms = plan.norms(block.count);
+      sums.entropy_bits = histogram.entropy_bits() + 32.0 * double(norms);
+      return level_layout(histogram, plan.levels(), packer, found.gap_bits, norms);
+    };
+    return std::make_unique<LevelDeviceBlocks>(pool, 16, std::move(levels), choose);
+  }
   ThcPlan plan_of(size_t t) const {
     ThcPlan plan = plan_;
     if (!plan.norm_of_block) plan.norm = stored_norm(std::sqrt(pool_.statistics(t).energy));
@@ -334,8 +430,8 @@ class ThcScheme final : public Scheme {
         norm = stored_norm(std::sqrt(cpu::sum_squares(part)));
         s.norms.push_back(norm);
       }
-      const double down = norm > 0 ? std::ldexp(1.0, -std::ilogb(norm)) : 0.0;
-      if (std::abs(std::ilogb(norm)) <= 120) {  // by a power of two, so as exact as in double
+      const double down = element::norm_divisor(norm);
+      if (down >= 0x1p-120 && down <= 0x1p120) {  // by a power of two, so as exact as in double
         cpu::scale_with_signs(part, float(down), std::span(s.signs).subspan(first, count), rotated);
       } else {
         cpu::scale_finite(part, down, rotated);
@@ -350,10 +446,6 @@ class ThcScheme final : public Scheme {
   static void quantize(const ThcPlan& plan, const BlockPlace& place, size_t elements,
                        std::span<const float> norms, Scratch& s, std::span<int32_t> all_levels,
                        BlockSums& sums) {
-    cpu::TablePlacer placer;
-    placer.clamp = float(plan.clamp());
-    placer.per_deviation = float(double(plan.granularity()) / (2 * plan.clamp()));
-    placer.last = float(plan.granularity());
     const cpu::RoundingTable table = plan.rounding_table();
     const double length = double(plan.padded(place.info->elements()));
     s.position.resize(s.rotated.size());
@@ -366,21 +458,15 @@ class ThcScheme final : public Scheme {
         std::fill(levels.begin(), levels.end(), 0);
         return;
       }
-      placer.mantissa = float(std::ldexp(double(norm), -std::ilogb(norm)));
-      const double spread = plan.norm_of_block ? double(padded) : length;
-      placer.deviations = float(std::sqrt(spread / double(padded)));
-      cpu::place_in_table(placer, rotated, position);
+      const element::RotationShape shape = plan.shape(padded, length);
+      cpu::place_in_table(element::table_placer(shape, norm), rotated, position);
       const std::span<const float> uniforms(s.uniforms);
       const double rounding = cpu::round_to_table(
           table, position, uniforms.empty() ? uniforms : uniforms.subspan(first, padded), levels);
-      // A coordinate of z is worth N / sqrt(d2). Rounding errors are independent, so the padding takes its
-      // share of them; what clamping adds is one known vector, to be rotated back where there is padding.
-      const double deviation = double(norm) / std::sqrt(spread),
-                   entry = 2 * plan.clamp() / plan.granularity();
-      if (count < padded) cpu::walsh_hadamard(rotated);
+      if (count < padded) cpu::walsh_hadamard(rotated);  // what clamping added, but for the padding
       const double clamped = cpu::sum_squares(rotated.first(count)) / (count < padded ? double(padded) : 1.0);
       sums.expected_error +=
-          deviation * deviation * (rounding * entry * entry * (double(count) / double(padded)) + clamped);
+          element::rotation_error(shape, norm, rounding, clamped, uint32_t(count), uint32_t(padded));
     });
   }
 
@@ -485,7 +571,7 @@ const MethodRow thc_row = {
      .random_numbers = "one an element and one of its padding, and a bit for its sign",
      .nominal_bits = "bits a padded element + 32 a norm",
      .honest_bits = "nominal + one byte a block",
-     .backends = "cpu only: its rotation has no kernel",
+     .backends = "cpu, cuda",
      .options = options,
      .sizing = Sizing::stepped,
      .size_option = "bits",

@@ -171,6 +171,44 @@ TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForSeveralTensorsOfLevels) {
   for (const std::string& method : level_methods) expect_parity(tensors, method, "");
 }
 
+/// Every width, table, norm, layout and kind of Hadamard block: of one element, within a tile, beyond it.
+const std::vector<std::string> rotated_methods = {"thc",
+                                                  "thc:bits=1,block=1,norm=block",
+                                                  "thc:bits=2,block=2",
+                                                  "thc:bits=3,block=16,norm=block,coder=fixed",
+                                                  "thc:table=g34,block=512,p=1/4",
+                                                  "thc:table=g42,norm=block,p=1/65536",
+                                                  "thc:table=uniform,bits=4,block=4096",
+                                                  "thc:bits=5,block=8192,norm=block,coder=entropy",
+                                                  "thc:bits=6,block=65536,norm=block",
+                                                  "thc:bits=7,block=65536",
+                                                  "thc:bits=8,block=32,coder=entropy"};
+
+TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForSeveralTensorsOfRotations) {
+  const std::vector<std::vector<float>> tensors = {
+      make_data(Kind::heavy, 70001),    {},
+      make_data(Kind::zeros, 5000),     make_data(Kind::near_max, 33),
+      make_data(Kind::subnormal, 2000), make_data(Kind::negative_zeros, 31),
+      make_data(Kind::one_nonzero, 700)};
+  for (size_t m = 0; m < rotated_methods.size(); m += (test::every() + 3) / 4)
+    expect_parity(tensors, rotated_methods[m], "");
+}
+
+TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForRotationsOfEveryLength) {
+  for (size_t n : {0, 1, 31, 32, 33, 1000, 65535, 65536, 65537})
+    for (const char* method : {"thc", "thc:norm=block,block=16", "thc:block=65536,bits=3"})
+      expect_parity({make_data(Kind::heavy, n)}, method, "");
+  expect_parity({make_data(Kind::heavy, (1u << 20) + 1)}, "thc", "");
+}
+
+TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForRotationsRoundedToTheNearest) {
+  for (const char* method : {"thc:norm=block", "thc:bits=2,block=8192"})
+    for (DType dtype : {DType::bf16, DType::f16})
+      expect_parity({make_data(Kind::f16_grid, 9000)}, method, "", NonFinitePolicy::error, dtype,
+                    Rounding::nearest);
+  expect_parity({make_data(Kind::heavy, 30001)}, "thc", "ratio=9");
+}
+
 TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForLevelsOfEveryLength) {
   for (size_t n : {0, 1, 31, 32, 33, 1000, 65535, 65536, 65537})
     for (const char* method : {"qsgd", "terngrad:coder=base243", "natural:coder=elias-dense", "signsgd"})
@@ -253,7 +291,8 @@ TEST_F(FrameOnDevice, DecodesDamagedLevelsOnlyWhereTheProcessorDoes) {
        {"qsgd:coder=fixed,levels=5", "terngrad:coder=base243", "qsgd:coder=elias-sparse,levels=2",
         "qsgd:coder=elias-dense,levels=9", "qsgd:coder=entropy,levels=20", "topk:density=0.1",
         "topk:values=f16,map=rice", "topk:values=q4,density=0.2", "randk:density=0.2", "qlsgd:density=0.2",
-        "qlsgd:select=randk,density=0.2", "acsgd:variant=jointsq", "mcgq", "mcgq:coder=elias-sparse"}) {
+        "qlsgd:select=randk,density=0.2", "acsgd:variant=jointsq", "mcgq", "mcgq:coder=elias-sparse",
+        "thc:norm=block", "thc:coder=fixed"}) {
     const std::vector<float> values = make_data(Kind::heavy, 3000);
     const std::string sound = coded({values}, Backend::cpu, method, "").bytes;
     test::Random random(11);
@@ -297,7 +336,7 @@ TEST_F(FrameOnDevice, IsTheProcessorsToTheByteOnARealDump) {
   const auto values = source->read(0, 0, size_t(source->tensors()[0].elements()), scratch);
   const std::vector<std::vector<float>> tensors = {{values.begin(), values.end()}};
   for (const char* target : {"ratio=8", "ratio=32", "ratio=100"}) expect_parity(tensors, "jointsq", target);
-  for (const char* method : {"qsgd", "terngrad", "signsgd"}) expect_parity(tensors, method, "");
+  for (const char* method : {"qsgd", "terngrad", "signsgd", "thc"}) expect_parity(tensors, method, "");
 }
 
 TEST_F(FrameOnDevice, TellsOfDamageInTheWordsOfTheProcessor) {
