@@ -251,6 +251,11 @@ __device__ void round_stretch(const RotateArguments& a, const RoundView& view, R
           {{uint32_t(quad), uint32_t(quad >> 32), block.tensor, uint32_t(element::RandomPurpose::rounding)}},
           uint32_t(a.plan.stream), uint32_t(a.plan.stream >> 32));
     }
+    float coordinate[each] = {};
+    if (i < block.size()) {
+      const float4 four = *reinterpret_cast<const float4*>(block.x + i);
+      coordinate[0] = four.x, coordinate[1] = four.y, coordinate[2] = four.z, coordinate[3] = four.w;
+    }
     int32_t level[each] = {};
     float added[each] = {};
     double error[each] = {};
@@ -264,7 +269,7 @@ __device__ void round_stretch(const RotateArguments& a, const RoundView& view, R
         placer = element::table_placer(block.shape_at(i + k), norm);
       }
       if (norm > 0) {
-        const float z = element::deviations_of(placer, block.x[i + k]),
+        const float z = element::deviations_of(placer, coordinate[k]),
                     inside = element::clamped_deviations(placer, z),
                     position = element::table_position(placer, inside);
         const auto whole = int32_t(position);
