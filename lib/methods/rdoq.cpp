@@ -569,26 +569,68 @@ class RdoqEncoder final : public MethodEncoder {
     TransformSearch& search = *search_;
     bool near = false;
     double found = trained_excess(trained);
-    for (int round = 0; round < 3; ++round) {
+    // Steps that turned out too fine and too coarse, with the octaves by which they missed; the choices that
+    // came nearest.
+    struct Miss {
+      double step = 0, octaves = 0;
+    } fine, coarse, nearest{0, HUGE_VAL};
+    std::vector<TransformChoice> nearest_choices;
+    bool was_fine = false;
+    for (int round = 0; round < 7; ++round) {
+      const bool between = fine.step > 0 && coarse.step > 0;
       const ContextCoder coder(trained.model, trained.values);
       const CodingCosts costs(coder, RdQuantizer(coder, trained.lambda));
-      const double calibration =
-          found / excess(round == 0 ? search.plain_cost(costs, step) : search.cost(costs, step), step);
-      // Choices follow the step: bytes fall faster than they would with those of another step.
-      step = search_step(step, [&](double tried) {
-        if (search.look_further(tried, trained.lambda)) near = false;
-        const CodingCost cost = search.choose(costs, tried, std::exchange(near, true));
-        return calibration * excess(cost, tried);
-      });
-      take_choices(sites, search.choices(), stored_step(step));
+      if (!between && (round == 0 || std::abs(nearest.octaves) < 1)) {
+        const double calibration =
+            found / excess(round == 0 ? search.plain_cost(costs, step) : search.cost(costs, step), step);
+        // Choices follow the step: bytes fall faster than they would with those of another step.
+        step = search_step(step, [&](double tried) {
+          if (search.look_further(tried, trained.lambda)) near = false;
+          const CodingCost cost = search.choose(costs, tried, std::exchange(near, true));
+          return calibration * excess(cost, tried);
+        });
+      } else {
+        // Estimates that led far astray, or to both sides, are not asked again where to go.
+        const double share =
+            between ? std::clamp(fine.octaves / (fine.octaves - coarse.octaves), 0.1, 0.9) : 0;
+        const double factor = power(2.0, std::min(0.6 * std::abs(nearest.octaves), 1.0));
+        step = between ? fine.step * power(coarse.step / fine.step, share)
+                       : (nearest.octaves > 0 ? step * factor : step / factor);
+        search.look_further(step, trained.lambda);
+        search.choose(costs, step, near);
+      }
+      std::vector<TransformChoice> choices = search.choices();
+      take_choices(sites, choices, stored_step(step));
       coded_->gather();
       const TrainingOptions training = training_options(trained.lambda);
-      trained = train(coded_->atoms(), stored_step(step), training);
-      if (coded_ == &plain_ || trained.model.tables.empty()) break;
-      found = trained_excess(factors_alone ? train(coded_->atoms(), stored_step(2 * largest()), training)
-                                           : trained);
-      if (std::abs(found - 1) < 0.05) break;
+      Trained next = train(coded_->atoms(), stored_step(step), training);
+      if (coded_ == &plain_ || next.model.tables.empty()) break;
+      found =
+          trained_excess(factors_alone ? train(coded_->atoms(), stored_step(2 * largest()), training) : next);
+      const Miss miss{step, coarse_log2(std::max(found, 0x1p-40))};
+      const bool is_fine = found > 1;
+      // An end that stays where it is weighs less each time, lest the steps creep towards it.
+      if (between && is_fine == was_fine) (is_fine ? coarse : fine).octaves /= 2;
+      (is_fine ? fine : coarse) = miss;
+      was_fine = is_fine;
+      const bool nearer = std::abs(miss.octaves) < std::abs(nearest.octaves);
+      if (nearer) {
+        nearest = miss;
+        nearest_choices = std::move(choices);
+      }
+      // Tables that know next to nothing but zeros, or no zeros, are of no use elsewhere.
+      if (nearer && std::abs(miss.octaves) < 1) trained = std::move(next);
+      if (std::abs(miss.octaves) < (between ? 0.15 : 0.07)) break;
     }
+    if (step != nearest.step && !nearest_choices.empty()) {
+      take_choices(sites, nearest_choices, stored_step(nearest.step));
+      coded_->gather();
+    }
+    forget_search();
+  }
+
+  /// What was found of a small pool stays for the next aim.
+  void forget_search() {
     if (!plain_.whole()) search_.reset();
   }
 

@@ -114,6 +114,9 @@ FactorBasis::Side side_of(const Eigen::MatrixXf& vectors, const Eigen::VectorXd*
   std::sort(order.begin(), order.end());
   side.places = double(places) / double(groups);
   side.means.resize(components);
+  side.largest.resize(components);
+  for (size_t j = 0; j < components; ++j)
+    side.largest[j] = places ? vectors.col(Eigen::Index(j)).cwiseAbs().maxCoeff() * scale(j) : 0.0f;
   for (size_t j = 0; j < components; ++j)
     for (size_t g = 0; g < groups; ++g) {
       const size_t begin = places * g / groups, end = places * (g + 1) / groups;
@@ -183,11 +186,11 @@ std::vector<RankChoice> likely_choices(const FactorBasis& basis, double step, do
 
 namespace {
 
-/// Right factors and the lengths of their directions, of components that are not zero.
+/// Right factors, of components that are not zero, and their directions. Lines with a number beyond
+/// most_factor are zeros in all directions: least squares would bend every other line to what these lack.
 struct RightFactors {
   std::vector<std::vector<int32_t>> numbers;
-  std::vector<Eigen::Index> components;  ///< of the basis
-  Eigen::MatrixXf directions;            ///< [line][component], of length 1
+  Eigen::MatrixXf directions;  ///< [line][component], of length 1 but for these lines
 };
 RightFactors right_factors(const FactorBasis& basis, const RankChoice& choice, double unit) {
   RightFactors right;
@@ -195,16 +198,17 @@ RightFactors right_factors(const FactorBasis& basis, const RankChoice& choice, d
   const Eigen::Index lines = from.left.rows(),
                      wanted = std::min<Eigen::Index>(choice.rank, from.singular.size());
   std::vector<int32_t> numbers(static_cast<size_t>(lines));
+  std::vector<uint8_t> beyond(static_cast<size_t>(lines));
   for (Eigen::Index j = 0; j < wanted; ++j) {
     const double scale = from.singular[j] / unit;
     bool any = false;
     for (Eigen::Index i = 0; i < lines; ++i) {
-      numbers[size_t(i)] = rounded(scale * double(from.left(i, j)));
+      const double exact = scale * double(from.left(i, j));
+      numbers[size_t(i)] = rounded(exact);
       any = any || numbers[size_t(i)] != 0;
+      if (std::abs(exact) > double(most_factor)) beyond[size_t(i)] = 1;
     }
-    if (!any) continue;
-    right.numbers.push_back(numbers);
-    right.components.push_back(j);
+    if (any) right.numbers.push_back(numbers);
   }
   right.directions.resize(lines, Eigen::Index(right.numbers.size()));
   for (size_t j = 0; j < right.numbers.size(); ++j) {
@@ -212,7 +216,8 @@ RightFactors right_factors(const FactorBasis& basis, const RankChoice& choice, d
     for (int32_t q : right.numbers[j]) squares += double(q) * double(q);
     const double inverse = 1 / std::sqrt(squares);
     for (Eigen::Index i = 0; i < lines; ++i)
-      right.directions(i, Eigen::Index(j)) = float(right.numbers[j][size_t(i)] * inverse);
+      right.directions(i, Eigen::Index(j)) =
+          beyond[size_t(i)] ? 0.0f : float(right.numbers[j][size_t(i)] * inverse);
   }
   return right;
 }
@@ -224,12 +229,47 @@ double least_singular(double lines, double columns, double step, double lambda) 
   return std::sqrt(0.3 * lambda * (lines + columns)) * step;
 }
 
+namespace {
+
+/// How many equal numbers a direction is like.
+double breadth(const Eigen::VectorXf& direction) {
+  double squares = 0, fourths = 0;
+  for (Eigen::Index i = 0; i < direction.size(); ++i) {
+    const double square = double(direction[i]) * double(direction[i]);
+    squares += square;
+    fourths += square * square;
+  }
+  return fourths > 0 ? squares * squares / fourths : 0;
+}
+
+/// Bits that the residual takes where numbers of this side are beyond the largest: what they lack there,
+/// times the direction of the other side.
+double bits_of_clamped(const FactorBasis::Side& side, const Eigen::MatrixXf& vectors, size_t j, double scale,
+                       double unit, const Eigen::MatrixXf& other, double step) {
+  const double most = unit * double(most_factor);
+  if (double(side.largest[j]) <= most) return 0;
+  const double places = breadth(other.col(Eigen::Index(j)));
+  double bits = 0;
+  for (Eigen::Index i = 0; i < vectors.rows(); ++i) {
+    const double lacking = std::abs(double(vectors(i, Eigen::Index(j)))) * scale - most;
+    if (lacking > 0) bits += 0.5 * places * coarse_log2(1 + lacking * lacking / (places * step * step));
+  }
+  return bits;
+}
+
+}  // namespace
+
 double expected_factor_bits(const FactorBasis& basis, const RankChoice& choice, double step) {
   const double unit = kappas16[choice.kappa] * step / 16;
+  const Subspace& found = basis.subspace;
   double bits = 12;
   const size_t rank = std::min<size_t>(choice.rank, basis.lines.means.size());
-  for (size_t j = 0; j < rank; ++j)
+  for (size_t j = 0; j < rank; ++j) {
     bits += bits_of_component(basis.lines, j, unit) + bits_of_component(basis.columns, j, unit);
+    bits +=
+        bits_of_clamped(basis.lines, found.left, j, found.singular[Eigen::Index(j)], unit, found.right, step);
+    bits += bits_of_clamped(basis.columns, found.right, j, 1, unit, found.left, step);
+  }
   return bits;
 }
 
@@ -241,7 +281,8 @@ void subtract_draft(MatrixF& lines, const FactorBasis& basis, const BasisSample&
   const auto round_all = [](const float* from, Eigen::Index count, float scale, float* to) {
     for (Eigen::Index i = 0; i < count; ++i) {
       const float x = std::abs(from[i]) * scale;
-      to[i] = std::copysign(float(int32_t(std::min(x + 0.4f, float(most_factor)))), from[i]);
+      to[i] =
+          std::copysign(std::floor(x + 0.4f), from[i]);  // numbers too large are expected_factor_bits' matter
     }
   };
   for (Eigen::Index j = 0; j < rank; ++j) {

@@ -30,10 +30,11 @@ struct FactorBasis {
   std::vector<double> line_shares,
       column_shares;  ///< quantiles of the energies of lines and columns, against their means
   /// Of one side: mean magnitudes of every component's numbers, of places in groups of like energy. What a
-  /// coder takes that knows how large a number may be.
+  /// coder takes that knows how large a number may be. And the largest one.
   struct Side {
     double places = 0;  ///< of one group
     std::vector<std::array<float, 2>> means;
+    std::vector<float> largest;
   };
   Side lines, columns;
 };
@@ -48,7 +49,7 @@ struct RankChoice {
 std::vector<RankChoice> likely_choices(const FactorBasis& basis, double step, double lambda);
 /// A component whose singular value is less takes more bits than it saves error + lambda bits.
 double least_singular(double lines, double columns, double step, double lambda);
-/// About what the factors take.
+/// About what the factors take, and what the residual takes of numbers that are beyond most_factor.
 double expected_factor_bits(const FactorBasis& basis, const RankChoice& choice, double step);
 
 /// Some lines and columns of a basis.

@@ -300,6 +300,32 @@ TEST(RdoqTransforms, LowRankMatricesTakeHalfTheBytesAndLess) {
   }
 }
 
+TEST(RdoqTransforms, RowsFarAboveTheOthersDoNotSpoilFactors) {
+  // Numbers of their factors are beyond the largest that a frame holds, at the units that suit all other
+  // rows.
+  constexpr size_t rows = 256, columns = 384;
+  const std::vector<float> exact = low_rank_matrix(rows, columns, 6, 0, 1);
+  const std::vector<float> noise = test::make_data(test::Kind::gauss, rows * columns, 2);
+  std::vector<float> values(exact.size());
+  double energy = 0, of_noise = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const size_t row = i / columns;
+    values[i] = (row == 7 ? 300.0f : row == 200 ? 150.0f : 1.0f) * exact[i] + 0.002f * noise[i];
+    energy += double(values[i]) * double(values[i]);
+    of_noise += 4e-6 * double(noise[i]) * double(noise[i]);
+  }
+  auto source = std::make_shared<StoredSource>();
+  source->add("a", DType::f32, {rows, columns}, values);
+  double before = HUGE_VAL;
+  for (double ratio : {48, 32, 24, 16, 12, 8}) {
+    const double error = truth_of(*source, coded(source, "rdoq", {TargetKind::ratio, ratio}).bytes).nmse();
+    EXPECT_LT(error, before) << ratio;  // more bytes, less error
+    // The factors alone would leave the noise.
+    EXPECT_LT(error, (ratio <= 24 ? 1.0 : 10.0) * of_noise / energy) << ratio;
+    before = error;
+  }
+}
+
 TEST(RdoqTransforms, BlocksWithoutBytesHaveTheirPrediction) {
   // One tensor is never packed: its only block holds nothing but what the factors do not say.
   auto source = std::make_shared<StoredSource>();
