@@ -2,6 +2,7 @@
 #include "kernels/cuda/dense.hpp"
 #include "kernels/cuda/device.hpp"
 #include "kernels/cuda/levels.hpp"
+#include "kernels/cuda/low_rank.hpp"
 #include "kernels/cuda/sparse.hpp"
 #include "kernels/cuda/user_memory.hpp"
 
@@ -93,6 +94,23 @@ std::unique_ptr<LevelDecoder> make_level_decoder(const LevelTensor&, uint32_t) {
 }
 
 std::unique_ptr<RotationDecoder> make_rotation_decoder(const Rotation&, float) {
+  throw DeviceError(reason);
+}
+
+std::vector<double> panel_products(PoolValues&, const StoredRuns&, uint64_t, const ThinColumns&) {
+  throw DeviceError(reason);
+}
+
+std::vector<double> weighted_runs(PoolValues&, const StoredRuns&, uint64_t, const ThinColumns&) {
+  throw DeviceError(reason);
+}
+
+std::vector<OuterSums> sum_outer_errors(PoolValues&, const OuterProduct&, std::span<const float>, uint64_t,
+                                        std::span<const BlockRange>, std::span<const uint8_t>) {
+  throw DeviceError(reason);
+}
+
+std::unique_ptr<OuterDecoder> make_outer_decoder() {
   throw DeviceError(reason);
 }
 

@@ -217,6 +217,7 @@ class ResidentValues final : public PoolValues {
   friend class LevelRun;
   friend class ChunkPass;
   friend class SparsePass;
+  friend class ThinPass;
 
   void make_batches() {
     batches_.assign(1, {});

@@ -11,12 +11,11 @@
 namespace jsq {
 namespace {
 
-/// The pool's blocks from the device.
+/// Blocks of the pool from the device.
 class DenseDeviceBlocks final : public DeviceBlocks {
  public:
-  DenseDeviceBlocks(const TensorPool& pool, DType dtype) {
-    coded_ = on_device(
-        [&] { return cuda::encode_dense(*pool.device(), stored_float(dtype), pool_blocks(pool, 16)); });
+  DenseDeviceBlocks(const TensorPool& pool, DType dtype, std::span<const PoolBlock> blocks) {
+    coded_ = on_device([&] { return cuda::encode_dense(*pool.device(), stored_float(dtype), blocks); });
   }
   void next(std::string& out, BlockSums& sums) override {
     cuda::DenseSums found;
@@ -96,7 +95,12 @@ void DenseScheme::encode(size_t, const BlockPlace&, std::span<const float> value
 }
 
 std::unique_ptr<DeviceBlocks> DenseScheme::encode_on_device(const TensorPool& pool) const {
-  return std::make_unique<DenseDeviceBlocks>(pool, dtype_);
+  return dense_blocks_on_device(pool, dtype_, pool_blocks(pool, 16));
+}
+
+std::unique_ptr<DeviceBlocks> dense_blocks_on_device(const TensorPool& pool, DType dtype,
+                                                     std::span<const PoolBlock> blocks) {
+  return std::make_unique<DenseDeviceBlocks>(pool, dtype, blocks);
 }
 
 std::unique_ptr<MethodDecoder> make_dense_decoder(std::string_view name, DType dtype,

@@ -22,6 +22,10 @@ class DenseScheme final : public Scheme {
   uint32_t wire_id_;
 };
 
+/// These blocks of a pool that is on a device, its elements as f16 or bf16 or else f32.
+std::unique_ptr<DeviceBlocks> dense_blocks_on_device(const TensorPool& pool, DType dtype,
+                                                     std::span<const PoolBlock> blocks);
+
 std::unique_ptr<MethodDecoder> make_dense_decoder(std::string_view name, DType dtype,
                                                   std::string_view parameters, std::string_view what);
 

@@ -14,7 +14,10 @@
 #include "kernels/cpu/thin_products.hpp"
 #include "kernels/cpu/uniforms.hpp"
 #include "kernels/element/float_bits.hpp"
+#include "kernels/element/outer_product.hpp"
 #include "lib/core/bytes.hpp"
+#include "lib/methods/low_rank_device.hpp"
+#include "lib/methods/low_rank_factors.hpp"
 #include "lib/methods/options.hpp"
 
 namespace jsq {
@@ -30,8 +33,7 @@ constexpr uint64_t widest_panel = 8192;  ///< elements of a run whose sums are f
 constexpr uint64_t most_ranks = 65536;
 constexpr uint64_t most_seeded = 1u << 22;  ///< numbers of a factor that decoders draw from the seed
 constexpr int exponent_bias = 300;
-constexpr float largest_number = 65504;  ///< of a stored factor
-constexpr int f16_shift = 14;            ///< f16 factors are stored times 2^14, away from subnormals
+constexpr int f16_shift = 14;  ///< f16 factors are stored times 2^14, away from subnormals
 constexpr size_t cached_factors = 8;
 
 constexpr uint8_t flag_f16 = 1, flag_seeded = 2;
@@ -48,10 +50,6 @@ double dot(const double* a, const double* b, size_t n) {
   return lane[0];
 }
 
-size_t number_bytes(FactorType type) {
-  return type == FactorType::f16 ? 2 : 4;
-}
-
 /// What is left of a number once it is stored.
 float as_stored(double number, FactorType type) {
   const float rounded = float(number);
@@ -65,17 +63,12 @@ void write_number(float number, FactorType type, ByteWriter& out) {
     out.f32(number);
 }
 
-float read_number(FactorType type, ByteReader& in) {
-  const float number = type == FactorType::f16 ? element::f16_to_f32(in.u16()) : in.f32();
-  if (!(std::fabs(number) <= largest_number)) in.damaged("a factor's number is not of the range");
-  return number;
-}
-
 // Products with the matrix, which is read in stretches.
 
 /// out(:, first..) <- M times the columns of `factor` along the runs: one dot product for each run.
 void runs_times(const TensorPool& pool, size_t t, const MatrixView& view, cpu::ThinFactor<const float> factor,
                 cpu::ThinFactor<double> out) {
+  if (pool.device() != nullptr) return runs_times_on_device(pool, t, view, stretch, factor, out);
   const uint64_t width = view.inner(), runs = view.outer();
   if (width <= stretch) {
     const uint64_t together = stretch / width;
@@ -114,6 +107,7 @@ void across_runs(const TensorPool& pool, size_t t, const MatrixView& view,
   const uint64_t width = view.inner(), runs = view.outer();
   const uint64_t panel = std::min(width, widest_panel), panels = (width + panel - 1) / panel;
   const uint64_t groups = std::clamp<uint64_t>(runs / 64, 1, 8), group = (runs + groups - 1) / groups;
+  if (pool.device() != nullptr) return across_runs_on_device(pool, t, view, group, factor, out);
   for (size_t k = 0; k < out.columns; ++k) std::fill_n(out.numbers + k * out.stride, width, 0.0);
   std::vector<Columns> partial(groups - 1);
   for (Columns& sums : partial) sums = Columns::Zero(Eigen::Index(width), Eigen::Index(out.columns));
@@ -267,36 +261,20 @@ class Factors {
   std::vector<Columns> free_;
 };
 
-/// Factors as a frame holds them: values = outer row . inner row x 2^exponent.
-struct StoredFactors {
-  FactorType type = FactorType::f32;
-  bool seeded = false;  ///< the inner factor is the seed's
-  size_t rank = 0;
-  int exponent = 0;
-  std::vector<float> inner, outer;  ///< column by column; of a decoder, inner only
-};
-
 /// Elements [first, first + values.size()) from the rows of the outer factor that they touch, row by row.
 void restore(const MatrixView& view, uint64_t first, size_t rank, int exponent, std::span<const float> rows,
              std::span<const float> inner, std::span<float> values) {
   const uint64_t width = view.inner();
-  const bool in_range = exponent >= -126 && exponent <= 40;  // no product leaves the range of f32
-  const float scale = in_range ? float(std::ldexp(1.0, exponent)) : 1.0f;
+  const element::OuterScale scale = element::outer_scale(exponent);
   for (uint64_t at = 0, row = 0; at < values.size(); ++row) {
     const uint64_t begin = (first + at) % width, count = std::min(width - begin, values.size() - at);
     cpu::outer_product_sum(rows.subspan(size_t(row) * rank, rank),
-                           {inner.data() + begin, size_t(width), rank}, scale,
+                           {inner.data() + begin, size_t(width), rank}, scale.scale,
                            values.subspan(size_t(at), size_t(count)));
     at += count;
   }
-  if (in_range) return;
-  const double factor = std::ldexp(1.0, exponent);
-  constexpr double largest = FLT_MAX;
-  for (float& value : values) value = float(std::clamp(double(value) * factor, -largest, largest));
-}
-
-uint64_t touched_runs(const MatrixView& view, uint64_t first, size_t count) {
-  return (first + count - 1) / view.inner() - first / view.inner() + 1;
+  if (scale.in_range) return;
+  for (float& value : values) value = element::scaled_finite(value, scale.factor);
 }
 
 /// The basis that the seed gives: `rank` orthonormal columns of `length`.
@@ -365,16 +343,25 @@ class LowRankDecoder final : public MethodDecoder {
     static thread_local std::vector<float> numbers;
     numbers.resize(size_t(rows) * stored_.rank);
     for (float& number : numbers) number = read_number(stored_.type, in);
+    if (!fits(*view))
+      in.damaged(stored_.seeded ? "a factor from the seed that no encoder leaves out"
+                                : "the factor in the parameters does not fit the tensor");
     if (!stored_.seeded) {
-      if (stored_.inner.size() / stored_.rank != view->inner())
-        in.damaged("the factor in the parameters does not fit the tensor");
       restore(*view, place.first, stored_.rank, stored_.exponent, numbers, stored_.inner, values);
       return;
     }
-    if (view->by_columns || view->inner() > most_seeded / stored_.rank || stored_.rank > view->inner())
-      in.damaged("a factor from the seed that no encoder leaves out");
     const auto inner = seeded(place, size_t(view->inner()));
     restore(*view, place.first, stored_.rank, stored_.exponent, numbers, *inner, values);
+  }
+
+  std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {
+    return make_low_rank_device_decoder(
+        stored_, [this](const BlockPlace& place) -> std::shared_ptr<const std::vector<float>> {
+          const MatrixView view = *matrix_view(*place.info);
+          if (!fits(view)) return nullptr;
+          if (stored_.seeded) return seeded(place, size_t(view.inner()));
+          return {std::shared_ptr<const void>(), &stored_.inner};  // the decoder owns it
+        });
   }
 
   std::string describe() const override {
@@ -388,6 +375,12 @@ class LowRankDecoder final : public MethodDecoder {
     size_t length = 0;
     std::shared_ptr<const std::vector<float>> numbers;
   };
+
+  /// Whether the inner factor is one of the matrix.
+  bool fits(const MatrixView& view) const {
+    if (!stored_.seeded) return stored_.inner.size() / stored_.rank == view.inner();
+    return !view.by_columns && view.inner() <= most_seeded / stored_.rank && stored_.rank <= view.inner();
+  }
 
   /// The seed's factor of a tensor, drawn once for the tensors that were decoded last.
   std::shared_ptr<const std::vector<float>> seeded(const BlockPlace& place, size_t length) const {
@@ -520,7 +513,7 @@ SizeRange LowRankScheme::sizes() const {
 void LowRankScheme::set_size(uint64_t rank, bool) {
   if (rank == rank_) return;
   rank_ = rank;
-  tbb::parallel_for(size_t(0), tensors_.size(), [&](size_t t) {
+  const auto factor = [&](size_t t) {
     Tensor& tensor = *tensors_[t];
     tensor.dense = goes_dense(tensor, rank);
     tensor.stored = {};
@@ -552,7 +545,11 @@ void LowRankScheme::set_size(uint64_t rank, bool) {
     if (!basis_is_inner) std::swap(stored.inner, stored.outer);
     stored.seeded = factors.basis_from_seed() && !tensor.view->by_columns && basis_is_inner &&
                     tensor.view->inner() <= most_seeded / uint64_t(kept);
-  });
+  };
+  if (pool_.device() != nullptr)  // one pass at a time
+    for (size_t t = 0; t < tensors_.size(); ++t) factor(t);
+  else
+    tbb::parallel_for(size_t(0), tensors_.size(), factor);
 }
 
 StoredSet LowRankScheme::stored_set(size_t t) const {
@@ -568,30 +565,46 @@ void LowRankScheme::encode(size_t t, const BlockPlace& place, std::span<const fl
     dense_scheme(place.info->dtype).encode(t, place, values, out, decoded, sums);
     return;
   }
+  const StoredFactors& stored = tensor.stored;
+  const std::vector<float> numbers = pack(t, place.first, values.size(), out, sums);
+  if (numbers.empty())
+    std::fill(decoded.begin(), decoded.end(), 0.0f);
+  else
+    restore(*tensor.view, place.first, stored.rank, stored.exponent, numbers, stored.inner, decoded);
+}
+
+std::vector<float> LowRankScheme::pack(size_t t, uint64_t first, size_t count, std::string& out,
+                                       BlockSums& sums) const {
+  const Tensor& tensor = *tensors_[t];
   const MatrixView& view = *tensor.view;
   const StoredFactors& stored = tensor.stored;
+  const uint64_t elements = view.rows * view.columns;
   uint64_t sent = view.rows + view.columns;
   if (plan_.algorithm == LowRankAlgorithm::acpsgd)
     sent = tensor.factors->free_side() == Side::rows ? view.rows : view.columns;
-  sums.nominal_bits += share(8 * number_bytes(plan_.factor) * tensor.rank * sent, place.first, values.size(),
-                             place.info->elements());
+  sums.nominal_bits += share(8 * number_bytes(plan_.factor) * tensor.rank * sent, first, count, elements);
   std::vector<float> numbers;
-  const uint64_t first_run = place.first / view.inner();
-  const uint64_t runs = touched_runs(view, place.first, values.size());
+  const uint64_t first_run = first / view.inner(), runs = touched_runs(view, first, count);
   for (uint64_t run = 0; run < runs && stored.rank > 0; ++run)
     for (size_t k = 0; k < stored.rank; ++k)
       numbers.push_back(stored.outer[size_t(k * view.outer() + first_run + run)]);
-  if (std::all_of(numbers.begin(), numbers.end(), [](float number) { return number == 0; })) {
-    std::fill(decoded.begin(), decoded.end(), 0.0f);
-  } else {
-    restore(view, place.first, stored.rank, stored.exponent, numbers, stored.inner, decoded);
-    ByteWriter block;
-    for (float number : numbers) write_number(number, stored.type, block);
-    out += block.bytes();
-    const uint64_t parameter_bits = stored.seeded ? 0 : 8 * number_bytes(stored.type) * stored.inner.size();
-    sums.entropy_bits += 8.0 * double(block.size()) +
-                         double(share(parameter_bits, place.first, values.size(), place.info->elements()));
-  }
+  if (std::all_of(numbers.begin(), numbers.end(), [](float number) { return number == 0; })) return {};
+  ByteWriter block;
+  for (float number : numbers) write_number(number, stored.type, block);
+  out += block.bytes();
+  const uint64_t parameter_bits = stored.seeded ? 0 : 8 * number_bytes(stored.type) * stored.inner.size();
+  sums.entropy_bits += 8.0 * double(block.size()) + double(share(parameter_bits, first, count, elements));
+  return numbers;
+}
+
+std::unique_ptr<DeviceBlocks> LowRankScheme::encode_on_device(const TensorPool& pool) const {
+  std::vector<LowRankTensor> tensors;
+  for (const auto& tensor : tensors_)
+    tensors.push_back(tensor->dense ? LowRankTensor{} : LowRankTensor{&*tensor->view, &tensor->stored});
+  return low_rank_blocks_on_device(pool, std::move(tensors),
+                                   [this](const PoolBlock& block, std::string& out, BlockSums& sums) {
+                                     pack(block.tensor, block.first, block.count, out, sums);
+                                   });
 }
 
 void LowRankScheme::describe(PoolReport& report) const {

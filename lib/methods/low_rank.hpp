@@ -67,6 +67,7 @@ class LowRankScheme final : public Scheme {
   StoredSet stored_set(size_t t) const override;
   void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
               std::span<float> decoded, BlockSums& sums) const override;
+  std::unique_ptr<DeviceBlocks> encode_on_device(const TensorPool& pool) const override;
   bool drafts() const override { return false; }
   bool deterministic() const override { return true; }
   void describe(PoolReport& report) const override;
@@ -75,6 +76,9 @@ class LowRankScheme final : public Scheme {
  private:
   struct Tensor;
   bool goes_dense(const Tensor& tensor, uint64_t rank) const;
+  /// Appends the block of `count` elements of a tensor that goes as factors. Returns its numbers, row by row;
+  /// none where they are all zeros and nothing is appended.
+  std::vector<float> pack(size_t t, uint64_t first, size_t count, std::string& out, BlockSums& sums) const;
 
   const TensorPool& pool_;
   LowRankPlan plan_;

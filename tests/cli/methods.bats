@@ -36,11 +36,11 @@ load helper.bash
 @test "a method runs on cpu and cuda, or says why it is cpu only" {
   expect 0 jsq --json methods
   [ "$(jq '[.methods[].backends | select(. != "cpu, cuda" and (test("^cpu only: [a-z].{10,}") | not))] | length' <<<"$output")" -eq 0 ]
-  reason=$(jq -r '.methods[] | select(.name == "powersgd") | .backends' <<<"$output")
-  expect 0 jsq methods powersgd
+  reason=$(jq -r '.methods[] | select(.name == "rdoq") | .backends' <<<"$output")
+  expect 0 jsq methods rdoq
   contains "$output" "$reason"
   expect 0 jsq methods
-  grep -q '^powersgd .* cpu only *$' <<<"$output"
+  grep -q '^rdoq .* cpu only *$' <<<"$output"
 }
 
 @test "an unknown name is refused with the nearest" {

@@ -36,7 +36,7 @@ for target in ratio=8 ratio=32 nmse=0.2; do
   rm -f ./*.jsq ./*.npy
 done
 
-for method in topk randk:values=f16 qlsgd mcgq qsgd; do
+for method in topk randk:values=f16 qlsgd mcgq qsgd thc powersgd; do
   "$jsq" -q compress --backend cpu -m "$method" -o cpu.jsq "$dump"
   "$jsq" -q compress --backend cuda -m "$method" -o cuda.jsq "$dump"
   cmp cpu.jsq cuda.jsq || fail "$method: other bytes than the processor's"
@@ -55,7 +55,7 @@ if [ "$cpu" = 0 ] || [ "$cpu" != "$cuda" ]; then fail "a damaged frame: exit $cp
 cmp cpu.txt cuda.txt || fail "the backends tell differently of damage"
 
 status=0
-"$jsq" compress --backend cuda -m powersgd -o other.jsq "$dump" 2>refused.txt || status=$?
+"$jsq" compress --backend cuda -m rdoq -o other.jsq "$dump" 2>refused.txt || status=$?
 [ "$status" = 10 ] || fail "a method without a path on the device: exit $status, expected 10"
 grep -q "cpu only: ." refused.txt || fail "the refusal does not tell why"
 [ ! -e other.jsq ] || fail "a refused method left a file"

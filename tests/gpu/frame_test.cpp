@@ -26,14 +26,18 @@ struct Coded {
   CompressReport report;
 };
 
+/// Of every tensor, instead of one axis. Every second one is in Fortran order.
+using Shapes = std::vector<std::vector<uint64_t>>;
+
 Coded coded(const std::vector<std::vector<float>>& tensors, Backend backend, const std::string& method,
             const std::string& target, NonFinitePolicy nonfinite = NonFinitePolicy::error,
-            DType dtype = DType::f32, Rounding rounding = Rounding::automatic) {
+            DType dtype = DType::f32, Rounding rounding = Rounding::automatic, const Shapes& shapes = {}) {
   std::vector<InputDump> inputs;
   for (size_t t = 0; t < tensors.size(); ++t) {
     TensorInfo info;
     info.name = "t" + std::to_string(t);
-    info.shape = {tensors[t].size()};
+    info.shape = shapes.empty() ? std::vector<uint64_t>{tensors[t].size()} : shapes[t];
+    info.fortran_order = !shapes.empty() && t % 2 == 1;
     info.dtype = dtype;
     inputs.push_back({info.name + ".npy", source_of(info, tensors[t]), {}, true});
   }
@@ -72,10 +76,11 @@ std::string damaged_block(std::string frame, uint64_t at, uint8_t flip) {
 
 void expect_parity(const std::vector<std::vector<float>>& tensors, const std::string& method,
                    const std::string& target, NonFinitePolicy nonfinite = NonFinitePolicy::error,
-                   DType dtype = DType::f32, Rounding rounding = Rounding::automatic) {
+                   DType dtype = DType::f32, Rounding rounding = Rounding::automatic,
+                   const Shapes& shapes = {}) {
   SCOPED_TRACE(method + " at " + target);
-  const Coded cpu = coded(tensors, Backend::cpu, method, target, nonfinite, dtype, rounding),
-              cuda = coded(tensors, Backend::cuda, method, target, nonfinite, dtype, rounding);
+  const Coded cpu = coded(tensors, Backend::cpu, method, target, nonfinite, dtype, rounding, shapes),
+              cuda = coded(tensors, Backend::cuda, method, target, nonfinite, dtype, rounding, shapes);
   ASSERT_TRUE(cpu.bytes == cuda.bytes)
       << cpu.bytes.size() << " bytes by the processor, " << cuda.bytes.size() << " by the device";
   const auto same = [](double a, double b) {
@@ -286,6 +291,77 @@ TEST_F(FrameOnDevice, MeetsTargetsOfKeptElementsWithTheSameBytes) {
   expect_parity(tensors, "dgc:values=bf16", "ratio=100", NonFinitePolicy::error, DType::bf16);
 }
 
+/// A frame that may be damaged: both processors say the same of it, or decode the same values.
+void expect_same_verdict(const std::string& frame, size_t elements) {
+  FrameReader cpu = FrameReader::from_bytes(frame), cuda = FrameReader::from_bytes(frame);
+  cuda.use(Backend::cuda);
+  const auto expected = cpu.test(false), found = cuda.test(false);
+  ASSERT_EQ(found.size(), expected.size());
+  if (!expected.empty()) {
+    EXPECT_EQ(found[0].message, expected[0].message);
+    return;
+  }
+  const auto by_cpu = decoded(frame, Backend::cpu, 0, elements),
+             by_cuda = decoded(frame, Backend::cuda, 0, elements);
+  for (size_t i = 0; i < by_cpu.size(); ++i)
+    ASSERT_EQ(std::bit_cast<uint32_t>(by_cpu[i]), std::bit_cast<uint32_t>(by_cuda[i]));
+}
+
+/// As expect_parity, of heavy-tailed matrices.
+void expect_parity_of_matrices(const Shapes& shapes, const std::string& method, const std::string& target,
+                               DType dtype = DType::f32) {
+  std::vector<std::vector<float>> tensors;
+  for (const std::vector<uint64_t>& shape : shapes) {
+    size_t elements = 1;
+    for (uint64_t axis : shape) elements *= size_t(axis);
+    tensors.push_back(make_data(dtype == DType::f32 ? Kind::heavy : Kind::f16_grid, elements));
+  }
+  expect_parity(tensors, method, target, NonFinitePolicy::error, dtype, Rounding::automatic, shapes);
+}
+
+const std::vector<std::string> low_rank_methods = {"powersgd", "powersgd:rank=3,iters=2,factor=f16",
+                                                   "powersgd:rank=9,dense-below=0", "acpsgd",
+                                                   "acpsgd:rank=7,factor=f16"};
+
+TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForSeveralTensorsOfFactors) {
+  for (size_t m = 0; m < low_rank_methods.size(); m += (test::every() + 3) / 4)
+    for (DType dtype : {DType::f32, DType::bf16})
+      expect_parity_of_matrices({{130, 7, 3, 3}, {65, 33}, {31}, {9, 4097}, {1, 5}, {700, 1}, {0, 4}, {2, 2}},
+                                low_rank_methods[m], "", dtype);
+}
+
+TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForFactorsOfEveryShape) {
+  for (const Shapes& shapes :
+       {Shapes{{1, 1}, {31, 1}, {1, 32}, {33, 33}}, Shapes{{65535, 2}}, Shapes{{2, 65536}},
+        Shapes{{3, 65537}, {65537, 3}}, Shapes{{1024, 1024}}, Shapes{{11, 140001}}})
+    for (const char* method : {"powersgd:rank=2,dense-below=0", "acpsgd:rank=1,dense-below=0"})
+      expect_parity_of_matrices(shapes, method, "");
+}
+
+TEST_F(FrameOnDevice, MeetsTargetsOfFactorsWithTheSameBytes) {
+  expect_parity_of_matrices({{200, 90}, {64, 300}, {50}}, "powersgd", "ratio=9");
+  expect_parity_of_matrices({{200, 90}, {64, 300}, {50}}, "acpsgd", "nmse=0.6");
+}
+
+TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForFactorsOfHugeTinyAndZeroMatrices) {
+  for (Kind kind : {Kind::near_max, Kind::subnormal, Kind::zeros, Kind::one_nonzero})
+    expect_parity({make_data(kind, 3000), make_data(Kind::heavy, 1200)}, "powersgd:rank=2", "",
+                  NonFinitePolicy::error, DType::f32, Rounding::automatic, {{60, 50}, {30, 40}});
+}
+
+TEST_F(FrameOnDevice, DecodesDamagedFactorsOnlyWhereTheProcessorDoes) {
+  const std::vector<float> values = make_data(Kind::heavy, 3000);
+  for (const char* method : {"powersgd:rank=2", "acpsgd:rank=2,factor=f16"}) {
+    const std::string sound = coded({values}, Backend::cpu, method, "", NonFinitePolicy::error, DType::f32,
+                                    Rounding::automatic, {{60, 50}})
+                                  .bytes;
+    test::Random random(12);
+    for (size_t round = 0; round < 40; round += test::every())
+      expect_same_verdict(damaged_block(sound, random.below(1u << 20), uint8_t(1 + random.below(255))),
+                          values.size());
+  }
+}
+
 TEST_F(FrameOnDevice, DecodesDamagedLevelsOnlyWhereTheProcessorDoes) {
   for (const char* method :
        {"qsgd:coder=fixed,levels=5", "terngrad:coder=base243", "qsgd:coder=elias-sparse,levels=2",
@@ -299,18 +375,8 @@ TEST_F(FrameOnDevice, DecodesDamagedLevelsOnlyWhereTheProcessorDoes) {
     for (size_t round = 0; round < 40; round += test::every()) {
       const std::string damaged =
           damaged_block(sound, random.below(1u << 20), uint8_t(1 + random.below(255)));
-      FrameReader cpu = FrameReader::from_bytes(damaged), cuda = FrameReader::from_bytes(damaged);
-      cuda.use(Backend::cuda);
-      const auto expected = cpu.test(false), found = cuda.test(false);
-      ASSERT_EQ(found.size(), expected.size()) << method << " round " << round;
-      if (!expected.empty()) {
-        EXPECT_EQ(found[0].message, expected[0].message);
-        continue;
-      }
-      const auto by_cpu = decoded(damaged, Backend::cpu, 0, values.size()),
-                 by_cuda = decoded(damaged, Backend::cuda, 0, values.size());
-      for (size_t i = 0; i < by_cpu.size(); ++i)
-        ASSERT_EQ(std::bit_cast<uint32_t>(by_cpu[i]), std::bit_cast<uint32_t>(by_cuda[i])) << method;
+      SCOPED_TRACE(method);
+      expect_same_verdict(damaged, values.size());
     }
   }
 }
@@ -355,7 +421,7 @@ TEST_F(FrameOnDevice, TellsOfDamageInTheWordsOfTheProcessor) {
 
 TEST_F(FrameOnDevice, RefusesMethodsThatHaveNoPathThere) {
   try {
-    coded({make_data(Kind::heavy, 100)}, Backend::cuda, "powersgd", "");
+    coded({make_data(Kind::heavy, 100)}, Backend::cuda, "rdoq", "");
     FAIL() << "coded";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Errc::backend_unavailable);
