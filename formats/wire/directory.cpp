@@ -162,6 +162,15 @@ bool worth_time(const Directory& directory, size_t bytes) {
   return bytes <= 4096 || bytes <= elements / 64;
 }
 
+/// Whether a directory that took `bytes` so far is part enough of the frame for the mixing coder, which takes
+/// a fifth off at best: not where that is less than what block sizes are decided by.
+bool worth_mixing(const Directory& directory, size_t bytes) {
+  uint64_t of_blocks = 0;
+  for (const FrameTensor& tensor : directory.tensors)
+    for (uint64_t block : tensor.block_bytes) of_blocks += block;
+  return bytes >= of_blocks / 1024;
+}
+
 constexpr size_t many_bytes = size_t(64) << 10;  ///< of a directory that little effort goes into
 
 struct FreeContext {
@@ -228,7 +237,8 @@ std::string write_directory(const Directory& directory) {
     for (const ParameterSet& set : directory.sets) apart.raw(set.bytes);
     if (apart.size() < best.size()) best = std::move(apart);
   }
-  if (patient && entries.size() >= least_mixed_bytes && entries.size() <= most_mixed_bytes) {
+  if (patient && entries.size() >= least_mixed_bytes && entries.size() <= most_mixed_bytes &&
+      worth_mixing(directory, best.size())) {
     ByteWriter mixed;
     mixed.u8(3);
     mixed.uvarint(entries.size());
