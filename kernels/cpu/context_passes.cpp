@@ -34,6 +34,43 @@ double weighted_sum(const float* values, const float* weights, size_t count) {
   return lane_sum(count, [=](size_t i) { return double(std::abs(values[i]) * weights[i]); });
 }
 
+#if HWY_TARGET == HWY_SCALAR
+
+void plain_sums(const float* values, size_t rows, size_t length, double* sums) {
+  for (size_t r = 0; r < rows; ++r) sums[r] = plain_sum(values + r * length, length);
+}
+
+#else
+
+/// The lanes of a vector, folded by halving.
+template <class D>
+HWY_INLINE double folded(D, hn::Vec<D> v) {
+  if constexpr (hn::MaxLanes(D()) == 1) {
+    return hn::GetLane(v);
+  } else {
+    const hn::Half<D> half;
+    return folded(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  }
+}
+
+void plain_sums(const float* values, size_t rows, size_t length, double* sums) {
+  const hn::CappedTag<double, 8> d;
+  const hn::Rebind<float, decltype(d)> df;
+  constexpr size_t lanes = 16, n = hn::MaxLanes(d), vectors = lanes / n;
+  for (size_t r = 0; r < rows; ++r, values += length) {
+    hn::Vec<decltype(d)> lane[vectors];
+    for (size_t v = 0; v < vectors; ++v) lane[v] = hn::PromoteTo(d, hn::Abs(hn::LoadU(df, values + n * v)));
+    for (size_t i = lanes; i < length; i += lanes)
+      for (size_t v = 0; v < vectors; ++v)
+        lane[v] = hn::Add(lane[v], hn::PromoteTo(d, hn::Abs(hn::LoadU(df, values + i + n * v))));
+    for (size_t half = vectors / 2; half > 0; half /= 2)
+      for (size_t v = 0; v < half; ++v) lane[v] = hn::Add(lane[v], lane[v + half]);
+    sums[r] = folded(d, lane[0]);
+  }
+}
+
+#endif
+
 size_t list(const float* values, const uint8_t* classes, size_t begin, size_t end, float scale,
             const float* thresholds, uint32_t* positions) {
   size_t found = 0, i = begin;
@@ -74,12 +111,17 @@ HWY_AFTER_NAMESPACE();
 namespace jsq::cpu {
 
 HWY_EXPORT(plain_sum);
+HWY_EXPORT(plain_sums);
 HWY_EXPORT(weighted_sum);
 HWY_EXPORT(list);
 HWY_EXPORT(shifted);
 
 double row_magnitude(const float* values, size_t count) {
   return HWY_DYNAMIC_DISPATCH(plain_sum)(values, count);
+}
+
+void row_magnitudes(const float* values, size_t rows, size_t length, double* sums) {
+  HWY_DYNAMIC_DISPATCH(plain_sums)(values, rows, length, sums);
 }
 
 double weighted_row_magnitude(const float* values, const float* weights, size_t count) {

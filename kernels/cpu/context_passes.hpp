@@ -10,7 +10,10 @@ namespace jsq::cpu {
 /// Sum of a row, |values[i]| in double, in one chain whatever its length: lane l of 16 adds elements l, l +
 /// 16, ..., the lanes are folded by halving. The same at every SIMD level.
 double row_magnitude(const float* values, size_t count);
-/// The same of the float products |values[i]| weights[i].
+/// sums[r] = row_magnitude(values + r length, length) of `rows` rows that lie one after another.  \pre length
+/// is a multiple of 16
+void row_magnitudes(const float* values, size_t rows, size_t length, double* sums);
+/// Like row_magnitude, of the float products |values[i]| weights[i].
 double weighted_row_magnitude(const float* values, const float* weights, size_t count);
 
 /// Room that must lie behind the positions that list_above writes.

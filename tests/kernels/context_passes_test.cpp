@@ -40,6 +40,22 @@ TEST(RowMagnitude, AddsInSixteenLanesThatAreFoldedByHalving) {
   });
 }
 
+TEST(RowMagnitude, IsTheSameOfRowsThatLieOneAfterAnother) {
+  test::for_each_simd_level([] {
+    test::Random random(14);
+    for (size_t length : {16, 32, 48, 64, 1024})
+      for (size_t rows : {0, 1, 2, 5, 33}) {
+        std::vector<float> values(rows * length);
+        for (float& value : values)
+          value = (float(random.below(1u << 24)) - float(1 << 23)) * std::ldexp(1.0f, -int(random.below(40)));
+        std::vector<double> sums(rows, -1.0);
+        cpu::row_magnitudes(values.data(), rows, length, sums.data());
+        for (size_t r = 0; r < rows; ++r)
+          ASSERT_EQ(sums[r], cpu::row_magnitude(values.data() + r * length, length)) << length << ' ' << r;
+      }
+  });
+}
+
 TEST(ListAbove, ListsInOrderWhatReachesTheThresholdOfItsClass) {
   test::for_each_simd_level([] {
     test::Random random(11);
