@@ -18,6 +18,8 @@ using element::rans_lower_bound;
 using element::rans_precision_bits;
 using element::rans_total;
 
+constexpr uint8_t escape = 31;
+
 /// Whether the group is of class 0 alone: then it is zeros, without a look at states.
 template <size_t lanes>
 HWY_INLINE bool skip_zeros(const uint8_t* classes, uint8_t* symbols, float* values) {
@@ -51,8 +53,9 @@ constexpr auto handing = [] {
 /// Eights of lanes beside each other: a step waits for its table, and another one's table is looked up
 /// meanwhile.
 template <size_t eights>
-size_t decode_groups(const ContextDecoding& with, const uint8_t* classes, size_t count, const char* words,
-                     size_t size, size_t& at, uint32_t* states, uint8_t* symbols, float* values) {
+ContextDecoded decode_groups(const ContextDecoding& with, const uint8_t* classes, size_t count,
+                             const char* words, size_t size, size_t& at, uint32_t* states, uint8_t* symbols,
+                             float* values, uint32_t* escapes) {
   constexpr size_t lanes = 8 * eights;
   const hn::FixedTag<uint32_t, 8> du;
   const hn::FixedTag<int32_t, 8> di;
@@ -64,7 +67,7 @@ size_t decode_groups(const ContextDecoding& with, const uint8_t* classes, size_t
              low_bits = hn::Set(du, rans_total - 1), symbol_bits = hn::Set(du, 31u), one = hn::Set(du, 1u);
   hn::Vec<decltype(du)> x[eights], slot[eights], k[eights];
   for (size_t e = 0; e < eights; ++e) x[e] = hn::LoadU(du, states + 8 * e);
-  size_t place = at, i = 0;
+  size_t place = at, i = 0, escaped = 0;
   for (; i + lanes <= count && place + 2 * lanes <= size; i += lanes) {
     if (skip_zeros<lanes>(classes + i, symbols + i, values + i)) continue;
     for (size_t e = 0; e < eights; ++e) {
@@ -92,26 +95,33 @@ size_t decode_groups(const ContextDecoding& with, const uint8_t* classes, size_t
     for (size_t e = 0; e < eights; ++e) {
       const auto symbol = hn::And(slot[e], symbol_bits);
       hn::StoreU(hn::TruncateTo(d8, symbol), d8, symbols + i + 8 * e);
+      const auto escapes_here = hn::Eq(symbol, symbol_bits);
+      if (HWY_UNLIKELY(!hn::AllFalse(du, escapes_here)))
+        for (size_t l = i + 8 * e; l < i + 8 * e + 8; ++l) {
+          escapes[escaped] = uint32_t(l);
+          escaped += symbols[l] == escape;
+        }
       const auto of_symbol = hn::Or(hn::ShiftLeft<5>(k[e]), symbol);
       hn::StoreU(hn::GatherIndex(df, with.values, hn::BitCast(di, of_symbol)), df, values + i + 8 * e);
     }
   }
   for (size_t e = 0; e < eights; ++e) hn::StoreU(x[e], du, states + 8 * e);
   at = place;
-  return i;
+  return {i, escaped};
 }
 
 #else
 
 template <size_t eights>
-size_t decode_groups(const ContextDecoding& with, const uint8_t* classes, size_t count, const char* words,
-                     size_t size, size_t& at, uint32_t* states, uint8_t* symbols, float* values) {
+ContextDecoded decode_groups(const ContextDecoding& with, const uint8_t* classes, size_t count,
+                             const char* words, size_t size, size_t& at, uint32_t* states, uint8_t* symbols,
+                             float* values, uint32_t* escapes) {
   constexpr size_t lanes = 8 * eights;
   uint32_t base[256];
   for (uint32_t k = 0; k < 256; ++k) base[k] = with.table_of(k) << rans_precision_bits;
   uint32_t x[lanes];
   std::copy(states, states + lanes, x);
-  size_t place = at, i = 0;
+  size_t place = at, i = 0, escaped = 0;
   for (; i + lanes <= count && place + 2 * lanes <= size; i += lanes) {
     if (skip_zeros<lanes>(classes + i, symbols + i, values + i)) continue;
     for (uint32_t l = 0; l < lanes; ++l) {
@@ -126,19 +136,23 @@ size_t decode_groups(const ContextDecoding& with, const uint8_t* classes, size_t
       place += size_t(low) * 2;
       symbols[i + l] = uint8_t(slot & 31);
       values[i + l] = with.values[k * 32 + (slot & 31)];
+      escapes[escaped] = uint32_t(i + l);
+      escaped += symbols[i + l] == escape;
     }
   }
   std::copy(x, x + lanes, states);
   at = place;
-  return i;
+  return {i, escaped};
 }
 
 #endif
 
-size_t decode(const ContextDecoding& with, uint32_t lanes, const uint8_t* classes, size_t count,
-              const char* words, size_t size, size_t& at, uint32_t* states, uint8_t* symbols, float* values) {
-  return lanes == 8 ? decode_groups<1>(with, classes, count, words, size, at, states, symbols, values)
-                    : decode_groups<2>(with, classes, count, words, size, at, states, symbols, values);
+ContextDecoded decode(const ContextDecoding& with, uint32_t lanes, const uint8_t* classes, size_t count,
+                      const char* words, size_t size, size_t& at, uint32_t* states, uint8_t* symbols,
+                      float* values, uint32_t* escapes) {
+  return lanes == 8
+             ? decode_groups<1>(with, classes, count, words, size, at, states, symbols, values, escapes)
+             : decode_groups<2>(with, classes, count, words, size, at, states, symbols, values, escapes);
 }
 
 }  // namespace jsq::cpu::HWY_NAMESPACE
@@ -149,10 +163,11 @@ namespace jsq::cpu {
 
 HWY_EXPORT(decode);
 
-size_t decode_context_groups(const ContextDecoding& with, uint32_t lanes, const uint8_t* classes,
-                             size_t count, const char* words, size_t size, size_t& at, uint32_t* states,
-                             uint8_t* symbols, float* values) {
-  return HWY_DYNAMIC_DISPATCH(decode)(with, lanes, classes, count, words, size, at, states, symbols, values);
+ContextDecoded decode_context_groups(const ContextDecoding& with, uint32_t lanes, const uint8_t* classes,
+                                     size_t count, const char* words, size_t size, size_t& at,
+                                     uint32_t* states, uint8_t* symbols, float* values, uint32_t* escapes) {
+  return HWY_DYNAMIC_DISPATCH(decode)(with, lanes, classes, count, words, size, at, states, symbols, values,
+                                      escapes);
 }
 
 }  // namespace jsq::cpu

@@ -18,11 +18,16 @@ struct ContextDecoding {
   uint32_t table_of(uint32_t k) const { return k <= last ? k : last - (alternate ? (k - last) & 1 : 0); }
 };
 
+struct ContextDecoded {
+  size_t count = 0, escapes = 0;  ///< elements decoded, escapes listed
+};
+
 /// Decodes groups of `lanes` elements (8 or 16) while a word for each of them or more is left, element i on
-/// states[i mod lanes]: symbols and values. Advances `at`, the place in `words`. Groups of class 0 alone cost
-/// nothing. Returns how many were decoded. The same at every SIMD level.
-size_t decode_context_groups(const ContextDecoding& with, uint32_t lanes, const uint8_t* classes,
-                             size_t count, const char* words, size_t size, size_t& at, uint32_t* states,
-                             uint8_t* symbols, float* values);
+/// states[i mod lanes]: symbols, values, and the ascending places of the symbol 31. Advances `at`, the place
+/// in `words`. Groups of class 0 alone cost nothing. The same at every SIMD level.  \pre `count` escapes are
+/// writable, and one more
+ContextDecoded decode_context_groups(const ContextDecoding& with, uint32_t lanes, const uint8_t* classes,
+                                     size_t count, const char* words, size_t size, size_t& at,
+                                     uint32_t* states, uint8_t* symbols, float* values, uint32_t* escapes);
 
 }  // namespace jsq::cpu

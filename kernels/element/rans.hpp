@@ -37,7 +37,7 @@ struct RansSymbol {
   uint16_t frequency = 0;   ///< 0: the symbol cannot be coded
   uint32_t reciprocal = 0;  ///< floor((2^32 - 1) / frequency)
 };
-JSQ_HD RansSymbol make_rans_symbol(uint32_t start, uint32_t frequency) {
+JSQ_HD constexpr RansSymbol make_rans_symbol(uint32_t start, uint32_t frequency) {
   return {uint16_t(start), uint16_t(frequency), frequency ? 0xffffffffu / frequency : 0u};
 }
 /// True when a word must be emitted before coding with `frequency`.

@@ -56,8 +56,9 @@ AdaptiveTable::AdaptiveTable(const std::array<uint16_t, 16>& frequencies) : slow
 }
 
 uint32_t AdaptiveTable::symbol_at(uint32_t slot) const {
-  uint32_t symbol = 0;
-  while (cumulative_[symbol + 1] <= slot) ++symbol;
+  // A vector operation, and no branch that symbols taken at random would mislead.
+  uint16_t symbol = 0;
+  for (size_t s = 1; s <= 16; ++s) symbol = uint16_t(symbol + (cumulative_[s] <= slot));
   return symbol;
 }
 
@@ -69,16 +70,33 @@ void AdaptiveTable::update(uint32_t symbol) {
     cumulative_[s] = uint16_t(cumulative_[s] + int16_t(int16_t(target[s] - int16_t(cumulative_[s])) >> rate));
 }
 
+namespace {
+
+/// What make_rans_symbol divides for: tables that adapt would wait for it at every symbol.
+constexpr auto reciprocals = [] {
+  std::array<uint32_t, rans_total + 1> table{};
+  for (uint32_t frequency = 1; frequency <= rans_total; ++frequency)
+    table[frequency] = make_rans_symbol(0, frequency).reciprocal;
+  return table;
+}();
+
+}  // namespace
+
 void SideWriter::adaptive(AdaptiveTable& table, uint32_t symbol) {
-  symbols_.push_back(make_rans_symbol(table.start(symbol), table.frequency(symbol)));
-  bits_q16_ += code_length_q16(table.frequency(symbol));
+  const uint32_t frequency = table.frequency(symbol);
+  symbols_.push_back({uint16_t(table.start(symbol)), uint16_t(frequency), reciprocals[frequency]});
   table.update(symbol);
+}
+
+uint64_t SideWriter::bits_q16() const {
+  uint64_t bits = 0;
+  for (const RansSymbol& symbol : symbols_) bits += code_length_q16(symbol.frequency);
+  return bits;
 }
 
 void SideWriter::raw(uint32_t value, uint32_t bits) {
   const uint32_t frequency = rans_total >> bits;
   symbols_.push_back(make_rans_symbol(value * frequency, frequency));
-  bits_q16_ += uint64_t(bits) << 16;
 }
 
 // --- Values
@@ -385,32 +403,43 @@ void ContextReader::elements(std::span<const ContextClass> classes, std::span<fl
                                   model.highest() == highest_own_context};
   lane_ = 0;
   size_t i = 0;
-  if (lanes_ >= 8)
-    i = cpu::decode_context_groups(with, lanes_, classes.data(), count, stream_.data(), stream_.size(), at_,
-                                   states_, symbol, value);
+  if (special.size() <= count) special.resize(count + 1);
+  size_t specials = 0;  // escapes, at first
+  if (lanes_ >= 8) {
+    const cpu::ContextDecoded decoded =
+        cpu::decode_context_groups(with, lanes_, classes.data(), count, stream_.data(), stream_.size(), at_,
+                                   states_, symbol, value, special.data());
+    i = decoded.count;
+    specials = decoded.escapes;
+  }
   for (; i < count; ++i) {
     const uint32_t k = classes[i], s = next_slot(slots + (with.table_of(k) << rans_precision_bits));
     symbol[i] = uint8_t(s);
     value[i] = symbol_values[k * context_symbols + s];
+    special[specials] = uint32_t(i);
+    specials += s == escape_symbol;
   }
 
   // What is not in the tables: escapes, and the low bits of large contexts.
-  special.clear();
   const int first_raw_class = 4 - coder_.model_.lowest + 1;  // contexts from 4 on have raw bits
-  const bool any_raw = coder_.model_.highest() >= 4;
-  for (size_t begin = 0; begin < count; begin += 64) {
-    const size_t end = std::min(count, begin + 64);
-    // Whole stretches without either are the rule, and this loop is a vector operation.
-    uint8_t found = 0;
-    for (size_t j = begin; j < end; ++j)
-      found |= uint8_t(symbol[j] == escape_symbol) | uint8_t(any_raw & (int(classes[j]) >= first_raw_class));
-    if (!found) continue;
-    for (size_t j = begin; j < end; ++j)
-      if (symbol[j] == escape_symbol || coder_.uses_[classes[j]].raw_bits > 0) special.push_back(uint32_t(j));
+  if (coder_.model_.highest() >= 4) {
+    specials = 0;
+    for (size_t begin = 0; begin < count; begin += 64) {
+      const size_t end = std::min(count, begin + 64);
+      // Whole stretches without either are the rule, and this loop is a vector operation.
+      uint8_t found = 0;
+      for (size_t j = begin; j < end; ++j)
+        found |= uint8_t(symbol[j] == escape_symbol) | uint8_t(int(classes[j]) >= first_raw_class);
+      if (!found) continue;
+      for (size_t j = begin; j < end; ++j)
+        if (symbol[j] == escape_symbol || coder_.uses_[classes[j]].raw_bits > 0)
+          special[specials++] = uint32_t(j);
+    }
   }
   lengths.clear();
   lane_ = 0;
-  for (uint32_t j : special)
+  const std::span<const uint32_t> listed(special.data(), specials);
+  for (uint32_t j : listed)
     if (symbol[j] == escape_symbol) lengths.push_back(uint8_t(next_slot(coder_.escape_slots_.data())));
   if (at_ > stream_.size()) damaged("its words end early");
   for (uint32_t l = 0; l < lanes_; ++l)
@@ -424,7 +453,7 @@ void ContextReader::elements(std::span<const ContextClass> classes, std::span<fl
   for (size_t j = 0; j < code_lengths.size(); ++j)
     if (symbol[j] != escape_symbol) code_lengths[j] = float(coder_.bits_of(classes[j], 0, symbol[j], 0));
   size_t next_length = 0;
-  for (uint32_t j : special) {
+  for (uint32_t j : listed) {
     const ContextUse use = coder_.uses_[classes[j]];
     uint64_t magnitude = 0;
     bool negative = false;

@@ -54,12 +54,11 @@ class SideWriter {
   void raw(uint32_t value, uint32_t bits);
   void nibble(uint32_t value) { raw(value, 4); }
   std::span<const element::RansSymbol> symbols() const { return symbols_; }
-  /// Ideal code length so far, in 2^-16 bit.
-  uint64_t bits_q16() const { return bits_q16_; }
+  /// Ideal code length so far, in 2^-16 bit.  O(symbols)
+  uint64_t bits_q16() const;
 
  private:
   std::vector<element::RansSymbol> symbols_;
-  uint64_t bits_q16_ = 0;
 };
 
 /// Values of levels: (256 |q| + offset) m 2^(e - 8), the offset in 1/256 step depending on table and level

@@ -17,7 +17,7 @@ namespace {
 struct Decoded {
   std::vector<uint8_t> symbols;
   std::vector<float> values;
-  std::vector<uint32_t> states;
+  std::vector<uint32_t> states, escapes;
   size_t at = 0, count = 0;
   bool operator==(const Decoded&) const = default;
 };
@@ -86,6 +86,7 @@ Decoded one_by_one(const Case& made, size_t at) {
       }
       result.symbols[i] = uint8_t(slot % 32);
       result.values[i] = made.values[size_t(made.classes[i]) * 32 + slot % 32];
+      if (slot % 32 == 31) result.escapes.push_back(uint32_t(i));
     }
   }
   result.at = at;
@@ -108,9 +109,13 @@ TEST(ContextEights, AreTheElementsOneByOne) {
             found.values.assign(count, -1.0f);
             found.states = made.states;
             found.at = begin;
-            found.count = cpu::decode_context_groups(
-                made.with(), uint32_t(made.states.size()), made.classes.data(), count, made.words.data(),
-                bytes, found.at, found.states.data(), found.symbols.data(), found.values.data());
+            found.escapes.resize(count + 1);
+            const cpu::ContextDecoded decoded =
+                cpu::decode_context_groups(made.with(), uint32_t(made.states.size()), made.classes.data(),
+                                           count, made.words.data(), bytes, found.at, found.states.data(),
+                                           found.symbols.data(), found.values.data(), found.escapes.data());
+            found.count = decoded.count;
+            found.escapes.resize(decoded.escapes);
             EXPECT_EQ(found == expected, true)
                 << last << ' ' << count << ' ' << bytes << ' ' << made.states.size();
           });
