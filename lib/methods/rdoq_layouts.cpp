@@ -59,11 +59,12 @@ std::vector<std::vector<std::array<double, RdoqPool::layouts>>> RdoqPool::layout
       for (size_t i = 0; i < own.size(); ++i) keys[i] = uint16_t(cost_key(own[i] * inverse));
       for (size_t layout = 0; layout < layouts; ++layout) {
         double& cost = costs[t][place.part][layout];
-        const bool possible = layout == one_scale    ? true
-                              : layout == row_scales ? view.rows > 1
-                              : layout == row_and_column_scales
-                                  ? !tensors_[t].plans[place.part].columns.empty()
-                                  : run_elements(ScaleLayout(layout)) < view.rows * view.row_elements();
+        const bool possible =
+            layout == one_scale    ? true
+            : layout == row_scales ? view.rows > 1
+            : layout == row_and_column_scales
+                ? !tensors_[t].plans[place.part].columns.empty()
+                : layout >= least_run_ && run_elements(ScaleLayout(layout)) < view.rows * view.row_elements();
         if (!possible) {
           cost = HUGE_VAL;
           continue;

@@ -73,6 +73,8 @@ class RdoqPool {
   /// For plans that drop nothing: columns far below the others would lift the scales of whole rows.  \pre
   /// before prepare
   void limit_columns() { least_column_ = -8; }
+  /// No runs below this layout's: scales take time, too.  \pre before prepare
+  void limit_runs(ScaleLayout least) { least_run_ = least; }
   /// Splits the pool for about so many bytes: block size, pack, training units, first layouts. False when
   /// nothing changed.
   bool prepare(double body_bytes);
@@ -148,7 +150,7 @@ class RdoqPool {
   static constexpr uint64_t whole_elements = uint64_t(1)
                                              << 20;  ///< pools up to this size are trained and measured whole
   static constexpr uint64_t training_elements = uint64_t(1) << 19, training_unit = 4096;
-  static constexpr uint64_t sample_divisor = 16;  ///< a sample has at least this share of a large pool
+  static constexpr uint64_t sample_divisor = 64;  ///< a sample has at least this share of a large pool
   static constexpr uint64_t largest_pack = uint64_t(1) << 20;  ///< elements; what a decoder takes (SPEC.md)
   static constexpr double packed_bytes_at_most = 16384;  ///< larger tensors do not notice what a block costs
 
@@ -210,6 +212,7 @@ class RdoqPool {
   const TensorPool& original_;
   bool choose_scales_;
   int16_t least_column_ = -40;  ///< half octaves; the least that is measured
+  ScaleLayout least_run_ = first_run_layout;
   LevelSigns signs_ = LevelSigns::both;
   std::vector<Tensor> tensors_;
   uint8_t block_log2_ = 0;
