@@ -39,6 +39,8 @@ struct Leveled {
 
 #if HWY_CAP_GE256
 
+constexpr uint32_t few_cells = 4;  ///< as most classes have at low rates: half the steps
+
 /// table[at], at below 16.
 template <class D, class T, class At>
 HWY_INLINE hn::Vec<D> entry(D d, const T* table, At at) {
@@ -79,11 +81,17 @@ LeveledCount level(const float* values, const uint8_t* classes, size_t count, fl
     }
     const LevelCells& cells = of_classes[k];
     // The last cell whose start is not above x, by halving.
-    auto j = hn::IfThenElseZero(hn::RebindMask(du, hn::Ge(x, hn::Set(d, cells.start[8]))), hn::Set(du, 8));
-    for (uint32_t step : {4u, 2u, 1u}) {
+    auto j = hn::Zero(du);
+    const auto halve = [&](uint32_t step) HWY_ATTR {
       const auto next = hn::Add(j, hn::Set(du, step));
       j = hn::IfThenElse(hn::RebindMask(du, hn::Ge(x, entry(d, cells.start, next))), next, j);
+    };
+    if (cells.last >= few_cells) {
+      halve(8);
+      halve(4);
     }
+    halve(2);
+    halve(1);
     const auto beyond = hn::Ge(x, hn::Set(d, cells.limit));
     if (HWY_UNLIKELY(!hn::AllFalse(d, beyond))) {
       for (size_t l = 0; l < lanes; ++l) {

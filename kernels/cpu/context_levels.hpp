@@ -15,6 +15,7 @@ struct LevelCells {
                                          ///< the last
   uint32_t twice_level[level_cells];     ///< 2 |level|
   float magnitude[level_cells];          ///< decoded
+  uint32_t last;                         ///< the last cell that there is
   float limit;                           ///< elements from here on are listed instead
 };
 

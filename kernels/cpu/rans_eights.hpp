@@ -25,7 +25,8 @@ constexpr size_t eights_slack = 8;
 uint16_t* encode_eights(const uint16_t* ids, size_t groups, const element::RansSymbol* table,
                         uint32_t* states, uint16_t* end);
 
-/// The same with sixteen lanes: ids[0..16 groups), symbol i on states[i mod 16].
+/// The same with sixteen lanes: ids[0..16 groups), symbol i on states[i mod 16].  \pre the table has a
+/// multiple of sixteen symbols
 uint16_t* encode_sixteens(const uint16_t* ids, size_t groups, const element::RansSymbol* table,
                           uint32_t* states, uint16_t* end);
 

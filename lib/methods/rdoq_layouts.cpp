@@ -45,7 +45,8 @@ std::vector<std::vector<std::array<double, RdoqPool::layouts>>> RdoqPool::layout
   // Of a large sample some units are enough to tell; every tensor that has units keeps its first.
   uint64_t sampled = 0;
   for (const PoolBlock& unit : units_) sampled += unit.count;
-  const size_t every = size_t(std::max<uint64_t>(1, sampled / training_elements));
+  const uint64_t enough = least_run_ > first_run_layout ? training_elements / 4 : training_elements;
+  const size_t every = size_t(std::max<uint64_t>(1, sampled / enough));
   for (size_t u = 0; u < units_.size(); ++u) {
     const size_t t = units_[u].tensor;
     if (u >= packed_units_ && u % every != 0 && u > 0 && units_[u - 1].tensor == t) continue;

@@ -139,6 +139,7 @@ std::vector<cpu::LevelCells> RdQuantizer::level_cells(const ContextCoder& values
         break;
       }
       out.start[j] = cells.start[j];
+      out.last = uint32_t(j);
       out.twice_level[j] = 2 * level;
       out.magnitude[j] = -values.symbol_values()[k * context_symbols + 2 * level];
     }

@@ -25,6 +25,7 @@ std::vector<cpu::LevelCells> cells_of_classes() {
     cells.limit = k == 40 ? 0.0f : infinite;
     for (size_t j = 1; j < cpu::level_cells; ++j) {
       const bool there = j < k % 17 && k != 40;
+      if (there) cells.last = uint32_t(j);
       cells.start[j] = there ? float(j) * 0.75f + float(k) / 128 : infinite;
       cells.twice_level[j] = there ? uint32_t(2 * j + (j > 3 ? 2 * (k % 2) : 0)) : 0;
       cells.magnitude[j] = there ? float(j) * 1.5f + float(k) / 32 : 0;

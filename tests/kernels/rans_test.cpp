@@ -171,11 +171,17 @@ TEST(RansEights, AreTheStepsOfEightOrSixteenLanesOneByOneAtEverySimdLevel) {
   test::for_each_simd_level([] {
     test::Random random(3);
     for (int round = 0; round < 200; ++round) {
-      const Table table = random_table(random);
+      // A second table behind the first: some groups of neighbours use both, others one alone.
+      const Table tables[] = {random_table(random), random_table(random)};
+      std::vector<element::RansSymbol> symbols(tables[0].symbols.begin(), tables[0].symbols.end());
+      symbols.insert(symbols.end(), tables[1].symbols.begin(), tables[1].symbols.end());
       const size_t lanes = round % 3 == 2 ? 16 : 8, groups = random.below(60);
       std::vector<uint16_t> ids(lanes * groups);
-      for (uint16_t& id : ids)
-        id = uint16_t(element::rans_slot_symbol(table.slots[random.below(element::rans_total)]));
+      for (size_t i = 0; i < ids.size(); ++i) {
+        const size_t of = lanes == 16 && i / 32 % 3 != 0 ? (i / 32 % 3 == 1 ? 1 : random.below(2)) : 0;
+        ids[i] = uint16_t(16 * of +
+                          element::rans_slot_symbol(tables[of].slots[random.below(element::rans_total)]));
+      }
       std::vector<uint32_t> states(lanes), expected_states;
       for (uint32_t& state : states)
         state = uint32_t(element::rans_lower_bound + random.below((1ull << 32) - element::rans_lower_bound));
@@ -183,7 +189,7 @@ TEST(RansEights, AreTheStepsOfEightOrSixteenLanesOneByOneAtEverySimdLevel) {
       std::vector<uint16_t> expected;  // the last word first
       for (size_t i = ids.size(); i-- > 0;) {
         uint64_t x = expected_states[i % lanes];
-        const uint64_t f = table.frequency[ids[i]], start = table.symbols[ids[i]].start;
+        const uint64_t f = symbols[ids[i]].frequency, start = symbols[ids[i]].start;
         if (x >= f << 20) {
           expected.push_back(uint16_t(x));
           x >>= 16;
@@ -196,10 +202,10 @@ TEST(RansEights, AreTheStepsOfEightOrSixteenLanesOneByOneAtEverySimdLevel) {
         std::vector<uint32_t> ended = states;
         uint16_t* const end = words.data() + words.size();
         const uint16_t* first =
-            lanes == 16 ? cpu::encode_sixteens(ids.data(), groups, table.symbols.data(), ended.data(), end)
-            : small ? cpu::encode_eights_small(ids.data(), groups, table.symbols.data(), table.symbols.size(),
-                                               ended.data(), end)
-                    : cpu::encode_eights(ids.data(), groups, table.symbols.data(), ended.data(), end);
+            lanes == 16 ? cpu::encode_sixteens(ids.data(), groups, symbols.data(), ended.data(), end)
+            : small
+                ? cpu::encode_eights_small(ids.data(), groups, symbols.data(), size_t(16), ended.data(), end)
+                : cpu::encode_eights(ids.data(), groups, symbols.data(), ended.data(), end);
         ASSERT_EQ(std::vector<uint16_t>(first, const_cast<const uint16_t*>(end)),
                   std::vector<uint16_t>(expected.rbegin(), expected.rend()));
         ASSERT_EQ(ended, expected_states);
