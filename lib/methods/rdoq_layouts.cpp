@@ -60,8 +60,9 @@ std::vector<std::vector<std::array<double, RdoqPool::layouts>>> RdoqPool::layout
       for (size_t i = 0; i < own.size(); ++i) keys[i] = uint16_t(cost_key(own[i] * inverse));
       for (size_t layout = 0; layout < layouts; ++layout) {
         double& cost = costs[t][place.part][layout];
+        // A stretch of a large part does not tell what one scale for all of the part's block would be.
         const bool possible =
-            layout == one_scale    ? true
+            layout == one_scale    ? whole() || view.rows * view.row_elements() <= training_unit
             : layout == row_scales ? view.rows > 1
             : layout == row_and_column_scales
                 ? !tensors_[t].plans[place.part].columns.empty()

@@ -85,7 +85,7 @@ bool RdoqPool::prepare(double body_bytes) {
     tensors_[t].packed = count > 0 && count <= packed_limit_;
     plan_parts(t);
   }
-  choose_units();
+  choose_units(bytes_per_element);
   return true;
 }
 
@@ -131,7 +131,7 @@ void RdoqPool::plan_parts(size_t t) {
 
 /// Everything packed, and blocks of the other tensors: all of them in a small pool, short stretches at even
 /// distances in a large one.
-void RdoqPool::choose_units() {
+void RdoqPool::choose_units(double bytes_per_element) {
   units_.clear();
   packed_unit_of_.clear();
   unit_of_.clear();
@@ -157,7 +157,10 @@ void RdoqPool::choose_units() {
   packed_units_ = units_.size();
   // One of each group, at scattered places, so that no period of the data meets that of the sample.
   const size_t group =
-      whole() ? 1 : size_t(std::clamp<uint64_t>(elements / training_elements, 1, sample_divisor));
+      whole()
+          ? 1
+          : size_t(std::clamp<uint64_t>(elements / training_elements, 1,
+                                        bytes_per_element < sparse_bytes ? sparse_divisor : sample_divisor));
   uint64_t seen = 0;
   for (size_t i = 0; i * group < others.size(); ++i) {
     const size_t place = i * group + size_t((uint64_t(uint32_t(i * 2654435769u)) * group) >> 32);

@@ -150,11 +150,14 @@ class RdoqPool {
   static constexpr uint64_t whole_elements = uint64_t(1)
                                              << 20;  ///< pools up to this size are trained and measured whole
   static constexpr uint64_t training_elements = uint64_t(1) << 19, training_unit = 4096;
-  static constexpr uint64_t sample_divisor = 64;  ///< a sample has at least this share of a large pool
+  /// A sample has at least one of so many elements of a large pool: of more where next to nothing is coded,
+  /// and that by chance.
+  static constexpr uint64_t sample_divisor = 64, sparse_divisor = 16;
+  static constexpr double sparse_bytes = 1.0 / 32;             ///< an element
   static constexpr uint64_t largest_pack = uint64_t(1) << 20;  ///< elements; what a decoder takes (SPEC.md)
   static constexpr double packed_bytes_at_most = 16384;  ///< larger tensors do not notice what a block costs
 
-  static constexpr size_t layouts = 11;
+  static constexpr size_t layouts = 12;  ///< up to runs of a training unit
   /// The best layout, by tensor and part, has the least cost.
   std::vector<std::vector<std::array<double, layouts>>> layout_costs(const RdoqPlan& plan) const;
   RdoqPool(const TensorPool& pool, bool choose_scales, std::shared_ptr<const TransformStage> stage);
@@ -173,7 +176,7 @@ class RdoqPool {
   static void copy_levels(const Reconstruction& values, std::span<const float> originals,
                           ActiveLevels& active);
   uint64_t choose_pack(double bytes_per_element) const;
-  void choose_units();
+  void choose_units(double bytes_per_element);
   void plan_parts(size_t t);
   std::vector<ScaledPiece> measure_range(size_t t, uint64_t first, std::span<const float> values) const;
   ScaledPiece measure_piece(size_t t, const PartPiece& place, ScaleLayout layout,
