@@ -60,6 +60,17 @@ class ResidentValues final : public PoolValues {
     make_batches();
   }
 
+  /// Where tensor t stays, if it does.
+  const float* place_of(size_t t) {
+    if (in_place_[t] != nullptr) return in_place_[t];
+    if (batches_.size() > 1) return nullptr;
+    bring(0);
+    compute_.synchronize();  // which waits for the copies
+    for (const Piece& piece : batches_[0].pieces)
+      if (piece.tensor == t && piece.first == 0) return values_of(piece);
+    return nullptr;
+  }
+
   std::vector<element::ChunkSums> summarise(std::span<uint64_t> histogram) override {
     std::vector<element::ChunkSums> sums;
     DeviceBuffer<unsigned long long> bins(element::summary_bins);

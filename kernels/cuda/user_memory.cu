@@ -78,6 +78,10 @@ void use_in_place(PoolValues& pool, size_t t, const float* values) {
   static_cast<ResidentValues&>(pool).use_in_place(t, values);
 }
 
+const float* place_of(PoolValues& pool, size_t t) {
+  return static_cast<ResidentValues&>(pool).place_of(t);
+}
+
 std::unique_ptr<Clock> make_clock() {
   return std::make_unique<EventClock>();
 }

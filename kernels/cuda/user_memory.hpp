@@ -27,6 +27,9 @@ std::shared_ptr<void> widen(const void* stored, element::StoredFloat format, uin
 /// The values of pool tensor t are there already and are used where they lie. They must outlive the pool.
 /// \pre the pool was made by make_pool_values and has not been used.
 void use_in_place(PoolValues& pool, size_t t, const float* values);
+/// Where pool tensor t lies in device memory, for as long as the pool does; null where the pool does not fit
+/// and moves.  \throws DeviceError
+const float* place_of(PoolValues& pool, size_t t);
 
 /// Time between two points as the device takes it.
 class Clock {

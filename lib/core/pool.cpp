@@ -80,7 +80,7 @@ TensorPool::TaskSums TensorPool::summarise_tasks(HistogramPass pass) {
   return sums;
 }
 
-TensorPool::TaskSums TensorPool::summarise_tasks_on_device() {
+TensorPool::TaskSums TensorPool::summarise_tasks_on_device(const TensorPool* whole, size_t of_whole) {
   return on_device([&] {
     std::vector<cuda::PoolValues::Tensor> tensors;
     for (const PoolTensor& tensor : tensors_)
@@ -94,6 +94,9 @@ TensorPool::TaskSums TensorPool::summarise_tasks_on_device() {
       if (there != nullptr && !tensors_[t].drop_nonfinite && tensors_[t].info->elements() > 0)
         cuda::use_in_place(*device_, t, there->values(tensors_[t].tensor));
     }
+    if (whole != nullptr && tensors_[0].info->elements() > 0)
+      if (const float* place = cuda::place_of(*whole->device_, of_whole))
+        cuda::use_in_place(*device_, 0, place);
     summary_.histogram.resize(summary_bins);
     const std::vector<element::ChunkSums> chunks = device_->summarise(summary_.histogram);
     TaskSums sums;
@@ -152,6 +155,17 @@ std::vector<double> TensorPool::squares_about(std::span<const double> centres) c
 
 TensorPool::TensorPool(std::vector<PoolTensor> tensors, HistogramPass pass, bool on_device_wanted)
     : tensors_(std::move(tensors)) {
+  summarise(pass, on_device_wanted, nullptr, 0);
+}
+
+TensorPool::TensorPool(const TensorPool& whole, size_t t, HistogramPass pass)
+    : tensors_({whole.tensors_[t]}) {
+  const bool there = whole.device_ != nullptr;
+  summarise(pass, there, there ? &whole : nullptr, t);
+}
+
+void TensorPool::summarise(HistogramPass pass, bool on_device_wanted, const TensorPool* whole,
+                           size_t of_whole) {
   uint64_t first = 0;
   for (PoolTensor& tensor : tensors_) {
     tensor.first = first;
@@ -159,7 +173,7 @@ TensorPool::TensorPool(std::vector<PoolTensor> tensors, HistogramPass pass, bool
   }
   // Histograms are integers and may be merged in any order; sums are kept by chunk and added in order below.
   const std::vector<Stretch> tasks = stretches_of(tensors_, task_length);
-  const TaskSums sums = on_device_wanted ? summarise_tasks_on_device() : summarise_tasks(pass);
+  const TaskSums sums = on_device_wanted ? summarise_tasks_on_device(whole, of_whole) : summarise_tasks(pass);
   statistics_.resize(tensors_.size());
   for (size_t i = 0; i < tasks.size(); ++i) {
     TensorStatistics& statistics = statistics_[tasks[i].tensor];

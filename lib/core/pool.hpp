@@ -47,6 +47,9 @@ class TensorPool final : public Population {
   /// backend_unavailable.
   explicit TensorPool(std::vector<PoolTensor> tensors, HistogramPass pass = HistogramPass::with_summary,
                       bool on_device = false);
+  /// Tensor t of another pool alone; on the device where that is, and in the same memory if all of it is
+  /// there. `whole` outlives it.  \throws Error backend_unavailable.
+  TensorPool(const TensorPool& whole, size_t t, HistogramPass pass);
   /// One tensor in memory, which must outlive the pool.
   TensorPool(const TensorInfo& info, std::span<const float> values);
   TensorPool(const TensorPool&) = delete;
@@ -78,7 +81,9 @@ class TensorPool final : public Population {
  private:
   using TaskSums = std::vector<std::vector<element::ChunkSums>>;
   TaskSums summarise_tasks(HistogramPass pass);
-  TaskSums summarise_tasks_on_device();
+  /// The values of its only tensor are those of tensor `t` of `whole`, unless that is null.
+  TaskSums summarise_tasks_on_device(const TensorPool* whole, size_t t);
+  void summarise(HistogramPass pass, bool on_device, const TensorPool* whole, size_t t);
   TensorPool(std::shared_ptr<const GradientSource> source, const TensorInfo& info);
   std::shared_ptr<const GradientSource> owned_;  ///< the source of a tensor in memory
   std::vector<PoolTensor> tensors_;

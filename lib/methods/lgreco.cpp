@@ -80,6 +80,28 @@ std::vector<uint64_t> first_sizes(const SizeRange& range, std::string_view size_
   return {sizes.begin(), sizes.end()};
 }
 
+/// The blocks of all layers from the device, layer by layer.
+class LayerBlocks final : public DeviceBlocks {
+ public:
+  struct Part {
+    std::unique_ptr<DeviceBlocks> coded;
+    size_t left = 0;  ///< blocks
+  };
+  explicit LayerBlocks(std::vector<Part> parts) : parts_(std::move(parts)) {}
+
+  void next(std::string& out, BlockSums& sums) override {
+    Part& part = parts_[at_];
+    part.coded->next(out, sums);
+    if (--part.left > 0) return;
+    part.coded.reset();
+    ++at_;
+  }
+
+ private:
+  std::vector<Part> parts_;
+  size_t at_ = 0;
+};
+
 class LGrecoEncoder final : public MethodEncoder {
  public:
   LGrecoEncoder(const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context) : pool_(pool) {
@@ -90,12 +112,11 @@ class LGrecoEncoder final : public MethodEncoder {
     size_option_ = base.info.size_option;
     MethodSpec base_spec;
     base_spec.name = std::string(base.info.name);
-    for (PoolTensor tensor : pool.tensors()) {
+    for (size_t t = 0; t < pool.tensors().size(); ++t) {
       Layer layer;
       if (pool.tensors().size() > 1)
         layer.own_pool = std::make_unique<TensorPool>(
-            std::vector<PoolTensor>{tensor},
-            base.ranks ? HistogramPass::with_summary : HistogramPass::when_asked);
+            pool, t, base.ranks ? HistogramPass::with_summary : HistogramPass::when_asked);
       layer.pool = layer.own_pool ? layer.own_pool.get() : &pool;
       auto scheme = base.make_scheme(*layer.pool, base_spec, context);
       layer.scheme = scheme.get();
@@ -174,6 +195,16 @@ class LGrecoEncoder final : public MethodEncoder {
                     BlockSums& sums) const override {
     layers_[t].encoder->encode_block(0, first, values, out, sums);
   }
+  std::unique_ptr<DeviceBlocks> encode_on_device() const override {
+    std::vector<LayerBlocks::Part> parts;
+    for (const Layer& layer : layers_) {
+      if (layer.pool->summary().elements == 0) continue;
+      parts.push_back({layer.scheme->encode_on_device(*layer.pool),
+                       pool_blocks(*layer.pool, layer.encoder->block_log2(0)).size()});
+      if (!parts.back().coded) return nullptr;
+    }
+    return std::make_unique<LayerBlocks>(std::move(parts));
+  }
 
   PoolReport report(const BlockSums& total) const override {
     PoolReport report;
@@ -207,6 +238,13 @@ class LGrecoEncoder final : public MethodEncoder {
     read.bad("base", "a method with a size option, such as qsgd or powersgd");
   }
 
+  /// work(t) of all layers: side by side, or where they share a device one after the other.
+  template <class Work>
+  void for_layers(Work work) {
+    if (pool_.device() == nullptr) return tbb::parallel_for(size_t(0), layers_.size(), work);
+    for (size_t t = 0; t < layers_.size(); ++t) work(t);
+  }
+
   double sum_of(const Amount& amount) const {
     double sum = 0;
     for (const Layer& layer : layers_) sum += amount(layer.tried.at(layer.size));
@@ -228,7 +266,7 @@ class LGrecoEncoder final : public MethodEncoder {
   /// all. Returns whether one had been tried on a draft alone.
   bool confirm(bool natives) {
     std::vector<uint8_t> fresh(layers_.size());
-    tbb::parallel_for(size_t(0), layers_.size(), [&](size_t t) {
+    for_layers([&](size_t t) {
       Layer& layer = layers_[t];
       if (!layer.drafted() || (layer.size == layer.sizes.native && !natives)) return;
       for (uint64_t size : {layer.sizes.native, layer.size}) {
@@ -262,7 +300,14 @@ class LGrecoEncoder final : public MethodEncoder {
         pool_blocks(*layer.pool, layer.encoder->block_log2(0), draft ? Scheme::draft_elements : UINT64_MAX);
     std::vector<BlockSums> sums(blocks.size());
     std::vector<size_t> sizes(blocks.size());
-    tbb::parallel_for(size_t(0), blocks.size(), [&](size_t b) {
+    std::unique_ptr<DeviceBlocks> from_device;
+    if (!draft && layer.pool->device() != nullptr) from_device = layer.scheme->encode_on_device(*layer.pool);
+    for (size_t b = 0; from_device && b < blocks.size(); ++b) {
+      std::string code;
+      from_device->next(code, sums[b]);
+      sizes[b] = code.size();
+    }
+    tbb::parallel_for(size_t(0), from_device ? 0 : blocks.size(), [&](size_t b) {
       static thread_local std::vector<float> scratch;
       std::string code;
       const auto values = layer.pool->read(0, blocks[b].first, blocks[b].count, scratch);
@@ -292,7 +337,7 @@ class LGrecoEncoder final : public MethodEncoder {
   /// Tries the wanted sizes of each layer. Returns whether one was new.
   bool try_sizes(const std::vector<std::vector<uint64_t>>& wanted) {
     std::vector<uint8_t> fresh(layers_.size());
-    tbb::parallel_for(size_t(0), layers_.size(), [&](size_t t) {
+    for_layers([&](size_t t) {
       for (uint64_t size : wanted[t]) {
         if (layers_[t].tried.contains(size)) continue;
         layers_[t].tried.emplace(size, try_size(layers_[t], size, drafts_ && layers_[t].drafted()));
@@ -375,8 +420,7 @@ class LGrecoEncoder final : public MethodEncoder {
 
   /// Prepares every layer for coding at its size.
   void settle() {
-    tbb::parallel_for(size_t(0), layers_.size(),
-                      [&](size_t t) { layers_[t].scheme->set_size(layers_[t].size, false); });
+    for_layers([&](size_t t) { layers_[t].scheme->set_size(layers_[t].size, false); });
   }
 
   uint64_t stored_bytes() const {
@@ -414,7 +458,7 @@ const MethodRow lgreco_row = {
      .random_numbers = "those of the base",
      .nominal_bits = "those of the base",
      .honest_bits = "those of the base, with its parameters for each tensor",
-     .backends = "cpu only: it measures other methods, tensor by tensor",
+     .backends = "cpu, cuda",
      .options = options,
      .sizing = Sizing::stepped},
     nullptr,

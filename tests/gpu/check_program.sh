@@ -36,7 +36,7 @@ for target in ratio=8 ratio=32 nmse=0.2; do
   rm -f ./*.jsq ./*.npy
 done
 
-for method in topk randk:values=f16 qlsgd mcgq qsgd thc powersgd; do
+for method in topk randk:values=f16 qlsgd mcgq qsgd thc powersgd lgreco; do
   "$jsq" -q compress --backend cpu -m "$method" -o cpu.jsq "$dump"
   "$jsq" -q compress --backend cuda -m "$method" -o cuda.jsq "$dump"
   cmp cpu.jsq cuda.jsq || fail "$method: other bytes than the processor's"

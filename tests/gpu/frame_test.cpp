@@ -343,6 +343,16 @@ TEST_F(FrameOnDevice, MeetsTargetsOfFactorsWithTheSameBytes) {
   expect_parity_of_matrices({{200, 90}, {64, 300}, {50}}, "acpsgd", "nmse=0.6");
 }
 
+TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForSeveralTensorsOfChosenSizes) {
+  const Shapes shapes = {{150, 470}, {64, 40}, {}, {31}, {0, 3}, {65, 33}};
+  for (const char* method : {"lgreco", "lgreco:base=thc", "lgreco:base=powersgd", "lgreco:base=acpsgd",
+                             "lgreco:base=topk", "lgreco:base=natural,alpha=1.5"})
+    expect_parity_of_matrices(shapes, method, "");
+  expect_parity_of_matrices(shapes, "lgreco", "ratio=9");
+  expect_parity_of_matrices({{90, 30}, {77}}, "lgreco:base=powersgd", "nmse=0.5", DType::f16);
+  expect_parity_of_matrices({{70001}}, "lgreco", "");
+}
+
 TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForFactorsOfHugeTinyAndZeroMatrices) {
   for (Kind kind : {Kind::near_max, Kind::subnormal, Kind::zeros, Kind::one_nonzero})
     expect_parity({make_data(kind, 3000), make_data(Kind::heavy, 1200)}, "powersgd:rank=2", "",
