@@ -48,6 +48,15 @@ __device__ inline void find_scales(BucketNorm norm, uint32_t bucket, const float
   }
 }
 
+/// Four neighbouring doubles of each lane of a warp to shared memory. Half of the lanes store them the other
+/// way round, so that no two meet in a bank.
+__device__ inline void store_four(double* to, const double* four) {
+  const bool turned = lane_of() & 4;
+  const double2 low = {four[0], four[1]}, high = {four[2], four[3]};
+  *reinterpret_cast<double2*>(to + (turned ? 2 : 0)) = turned ? high : low;
+  *reinterpret_cast<double2*>(to + (turned ? 0 : 2)) = turned ? low : high;
+}
+
 /// One lane of one of the sums that tell how far decoded values are off.
 struct ErrorLane {
   enum Which : uint32_t { squared_error, dot, decoded_energy, error_sum, none };

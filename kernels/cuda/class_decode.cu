@@ -162,7 +162,7 @@ __device__ void decode_entropy(const ClassComposition& c, const Bytes& stream, u
                                const Spilling<uint32_t>& list, uint8_t* buckets, uint32_t& kept, bool& bad) {
   const uint32_t lane = lane_of(), runs = (n + run_length - 1) / run_length;
   const bool keeps_all = c.plan.width[0] > 0;
-  RansDecoder decoder{s.starts, stream, c.lanes};
+  RansDecoder<Bytes> decoder{s.starts, stream, c.lanes};
   if (stream.size < 4 * c.lanes) {
     bad = true;
     return;

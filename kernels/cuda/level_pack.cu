@@ -17,19 +17,39 @@ constexpr uint32_t trits = 5;  ///< in a byte of base243
 /// 24, and gaps within a round little more than one a level.
 constexpr uint32_t room_words = round_levels + 64;
 
+constexpr uint32_t sector_words = 8;
+constexpr uint32_t kept_words = 128;  ///< of the entropy coder, before they are stored
+constexpr uint32_t stored_words = 2 * warp_size;
+
 struct Shared {
   uint32_t room[room_words];
+  uint16_t kept[kept_words];
   uint32_t warp_total[warps], warp_last[warps];
   uint32_t states[warp_size];
   uint32_t words;
 };
 
-/// Puts words where decoders meet them first to last.
+/// Keeps words in shared memory until a line of them is stored, where decoders meet them first to last: word
+/// i at data[most - 1 - i]. A warp uses it.  \pre data + most is the beginning of a line
 struct WordsFromTheBack {
   uint16_t* data;
   uint32_t most;
-  __device__ void set(uint32_t i, uint16_t word) const {
-    if (i < most) data[most - 1 - i] = word;
+  uint16_t* kept;
+  __device__ void set(uint32_t i, uint16_t word) const { kept[i % kept_words] = word; }
+  /// Stores the lines that are complete of `words`, all but the first `done`; then all that is left.
+  __device__ void store_lines(uint32_t words, uint32_t& done) const {
+    __syncwarp();
+    for (; words - done >= stored_words; done += stored_words) {
+      const uint32_t i = done + 2 * lane_of();
+      if (i + 1 < most)
+        *reinterpret_cast<uint32_t*>(data + (most - 2 - i)) =
+            uint32_t(kept[i % kept_words]) << 16 | kept[(i + 1) % kept_words];
+    }
+    __syncwarp();
+  }
+  __device__ void store_rest(uint32_t words, uint32_t done) const {
+    for (uint32_t i = done + lane_of(); i < words; i += warp_size)
+      if (i < most) data[most - 1 - i] = kept[i % kept_words];
   }
 };
 
@@ -121,19 +141,21 @@ struct BitStream {
     put.finish();
     position += total;
     __syncthreads();
-    const uint32_t full = position / 32 - stored, rest = s.room[full];
+    // Whole sectors are stored; up to one stays, with the bits that fill no word yet.
+    const uint32_t used = position / 32 - stored, full = used / sector_words * sector_words,
+                   rest = threadIdx.x < sector_words ? s.room[full + threadIdx.x] : 0;
     __syncthreads();
-    for (uint32_t w = threadIdx.x; w <= full; w += threads) {
+    for (uint32_t w = threadIdx.x; w <= used; w += threads) {
       if (w < full && stored + w < most_words) out[stored + w] = bytes_reversed(s.room[w]);
-      s.room[w] = w == 0 ? rest : 0;
+      s.room[w] = w < sector_words ? rest : 0;
     }
     stored += full;
     __syncthreads();
   }
   /// The last bits, with zeros behind them. Returns all bytes.
   __device__ uint32_t finish() {
-    if (threadIdx.x == 0 && position % 32 != 0 && stored < most_words)
-      out[stored] = bytes_reversed(s.room[0]);
+    const uint32_t w = threadIdx.x;
+    if (32 * (stored + w) < position && stored + w < most_words) out[stored + w] = bytes_reversed(s.room[w]);
     return (position + 7) / 8;
   }
 };
@@ -142,7 +164,8 @@ struct BitStream {
 __device__ void code_tokens(const PackView& view, Shared& s) {
   const uint32_t lane = lane_of(), n = view.count;
   const element::RansSymbol held = view.symbols[lane % element::rans_max_symbols];
-  RansCoder<WordsFromTheBack> coder{nullptr, {view.words, view.most_words}, view.lanes};
+  RansCoder<WordsFromTheBack> coder{nullptr, {view.words, view.most_words, s.kept}, view.lanes};
+  uint32_t stored = 0;
   const auto token_at = [&](uint32_t i) {
     return i < n ? view.scheme.token(magnitude_of(view.levels[i])) : 0u;
   };
@@ -156,8 +179,10 @@ __device__ void code_tokens(const PackView& view, Shared& s) {
       coder.group_from(active, held, mine);
     }
     token = next;
+    coder.out.store_lines(coder.words, stored);
     if (chunk == 0) break;
   }
+  coder.out.store_rest(coder.words, stored);
   if (lane < view.lanes) s.states[lane] = coder.state;
   if (lane == 0) s.words = coder.words;
 }
@@ -173,14 +198,37 @@ __device__ void put_tokens(const PackView& view, Shared& s, BitStream& bits) {
     }
     if (threadIdx.x < view.lanes) put(bytes_reversed(s.states[threadIdx.x]), 32);
   });
+  // Single words up to a place from which eight can be read together.
   const uint16_t* first = view.words + (view.most_words - words);
-  for (uint32_t at = 0; at < words; at += round_levels)
+  const uint32_t odd = uint32_t(0 - reinterpret_cast<uint64_t>(first) / sizeof(uint16_t)) % each,
+                 single = odd < words ? odd : words;
+  bits.round([&](auto& put) {
+    if (threadIdx.x < single) put(bytes_reversed(first[threadIdx.x]) >> 16, 16);
+  });
+  for (uint32_t at = single; at < words; at += round_levels) {
+    const uint32_t i = at + each * threadIdx.x;
+    const uint32_t left = i < words ? words - i : 0;
+    uint4 eight{};
+    if (left >= each)
+      eight = *reinterpret_cast<const uint4*>(first + i);
+    else
+      for (uint32_t k = 0; k < left; ++k) {
+        const uint32_t word = uint32_t(first[i + k]) << (16 * (k % 2));
+        (k < 2 ? eight.x : k < 4 ? eight.y : k < 6 ? eight.z : eight.w) |= word;
+      }
     bits.round([&](auto& put) {
-      for (uint32_t k = 0; k < each; ++k) {
-        const uint32_t i = at + each * threadIdx.x + k;
-        if (i < words) put(bytes_reversed(first[i]) >> 16, 16);
+      // Two words of two bytes each are four bytes in their order.
+      const uint32_t pairs[each / 2] = {bytes_reversed(eight.x), bytes_reversed(eight.y),
+                                        bytes_reversed(eight.z), bytes_reversed(eight.w)};
+#pragma unroll
+      for (uint32_t k = 0; k < each; k += 2) {
+        if (k + 2 <= left)
+          put(pairs[k / 2], 32);
+        else if (k < left)
+          put(pairs[k / 2] >> 16, 16);
       }
     });
+  }
 }
 
 __device__ void put_trits(const PackView& view, BitStream& bits) {

@@ -203,8 +203,7 @@ __global__ void __launch_bounds__(threads) round_blocks(const __grid_constant__ 
                                                                          decoded[3]};
       *reinterpret_cast<float4*>(values.other + each * threadIdx.x) = {other[0], other[1], other[2],
                                                                        other[3]};
-      *reinterpret_cast<double2*>(values.expected + each * threadIdx.x) = {expected[0], expected[1]};
-      *reinterpret_cast<double2*>(values.expected + each * threadIdx.x + 2) = {expected[2], expected[3]};
+      store_four(values.expected + each * threadIdx.x, expected);
       if (index < n)
         *reinterpret_cast<short4*>(view.levels + index) = {short(level[0]), short(level[1]), short(level[2]),
                                                            short(level[3])};

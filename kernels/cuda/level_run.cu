@@ -28,6 +28,7 @@ class LevelRun final : public LevelBlocks {
   static constexpr uint64_t group_elements = uint64_t(1) << 24;
   static constexpr uint64_t most_counts = uint64_t(1) << 25;  ///< counters of a group
   static constexpr uint64_t out_alignment = 32;
+  static constexpr uint64_t words_alignment = 64;  ///< of an entropy coder's words: a cache line
 
   /// Of a block, with the padding of a rotation.
   uint32_t levels_of(const RoundView& view) const {
@@ -173,14 +174,15 @@ class LevelRun final : public LevelBlocks {
       view.signs = layout.signs;
       std::copy(std::begin(layout.symbols), std::end(layout.symbols), view.symbols);
       view.head_bytes = uint32_t(layout.head.size());
-      view.most_words = uint32_t(layout.most_words);
+      view.most_words =
+          uint32_t((layout.most_words + words_alignment - 1) / words_alignment * words_alignment);
       view.most_bytes = uint32_t((layout.most_bytes + out_alignment - 1) / out_alignment * out_alignment);
       out_at_[i] = out;
       words_at.push_back(words);
       heads_at.push_back(heads.size());
       heads += layout.head;
       out += view.most_bytes;
-      words += layout.most_words;
+      words += view.most_words;
       of_view.push_back(i);
       views.push_back(view);
     }

@@ -14,8 +14,9 @@ namespace {
 using element::LevelPacker;
 
 constexpr uint32_t warps = 8, threads = warps * warp_size;
-constexpr uint32_t each = 8;  ///< neighbouring levels of a thread where bits are of different number
+constexpr uint32_t each = 4;  ///< neighbouring levels of a thread where bits are of different number
 constexpr uint32_t trits = 5, trit_bytes = 243;
+constexpr uint32_t line = 128;  ///< bytes that a warp reads together
 
 struct UnpackView {
   const uint8_t* data = nullptr;
@@ -39,33 +40,61 @@ struct Arguments {
 struct Shared {
   Starts starts;
   uint32_t warp_total[warps];
+  uint32_t lines[2 * warp_size];
+};
+
+/// The bytes of an entropy coder's stream, brought over line by line. A warp reads it.
+struct StagedStream {
+  const uint32_t* words;  ///< from the line on in which it begins
+  uint32_t offset;        ///< bytes of that line before it
+  uint32_t size;          ///< bytes
+  uint32_t* lines;        ///< two in turn
+  uint32_t staged = 0;    ///< lines
+
+  __device__ StagedStream(const uint8_t* data, uint32_t bytes, uint32_t* room)
+      : words(reinterpret_cast<const uint32_t*>(reinterpret_cast<uint64_t>(data) & ~uint64_t(line - 1))),
+        offset(uint32_t(reinterpret_cast<uint64_t>(data) & (line - 1))),
+        size(bytes),
+        lines(room) {}
+  /// Bytes at..at + line / 2 - 1 can be read, and those before `at` no more. All lanes.
+  __device__ void reach(uint32_t at) {
+    while (line * staged < offset + at + line / 2 && line * staged < offset + size) {
+      const uint32_t word = warp_size * staged + lane_of();
+      const bool there = word >= offset / 4 && word <= (offset + size - 1) / 4;
+      const uint32_t loaded = there ? words[word] : 0;
+      __syncwarp();
+      lines[word % (2 * warp_size)] = loaded;
+      __syncwarp();
+      ++staged;
+    }
+  }
+  __device__ uint32_t byte(uint32_t at) const {
+    const uint32_t place = offset + at;
+    return at < size ? lines[place / 4 % (2 * warp_size)] >> (8 * (place % 4)) & 0xff : 0;
+  }
 };
 
 /// Levels where their values will be.
 struct Levels {
   uint32_t* place;
   __device__ bool aligned() const { return reinterpret_cast<uint64_t>(place) % sizeof(uint4) == 0; }
-  /// Eight neighbours, the first a multiple of eight, of which `count` are there.
-  __device__ void get_eight(uint32_t first, uint32_t count, uint32_t* level) const {
-    if (aligned() && first + 8 <= count) {
-      const auto* four = reinterpret_cast<const uint4*>(place + first);
-      const uint4 a = four[0], b = four[1];
-      level[0] = a.x, level[1] = a.y, level[2] = a.z, level[3] = a.w;
-      level[4] = b.x, level[5] = b.y, level[6] = b.z, level[7] = b.w;
+  /// Four neighbours, the first a multiple of four, of which `count` are there.
+  __device__ void get_four(uint32_t first, uint32_t count, uint32_t* level) const {
+    if (aligned() && first + each <= count) {
+      const uint4 four = *reinterpret_cast<const uint4*>(place + first);
+      level[0] = four.x, level[1] = four.y, level[2] = four.z, level[3] = four.w;
       return;
     }
 #pragma unroll
-    for (uint32_t k = 0; k < 8; ++k) level[k] = first + k < count ? place[first + k] : 0;
+    for (uint32_t k = 0; k < each; ++k) level[k] = first + k < count ? place[first + k] : 0;
   }
-  __device__ void set_eight(uint32_t first, uint32_t count, const uint32_t* level) const {
-    if (aligned() && first + 8 <= count) {
-      auto* four = reinterpret_cast<uint4*>(place + first);
-      four[0] = {level[0], level[1], level[2], level[3]};
-      four[1] = {level[4], level[5], level[6], level[7]};
+  __device__ void set_four(uint32_t first, uint32_t count, const uint32_t* level) const {
+    if (aligned() && first + each <= count) {
+      *reinterpret_cast<uint4*>(place + first) = {level[0], level[1], level[2], level[3]};
       return;
     }
 #pragma unroll
-    for (uint32_t k = 0; k < 8; ++k)
+    for (uint32_t k = 0; k < each; ++k)
       if (first + k < count) place[first + k] = level[k];
   }
   __device__ int32_t get(uint32_t i) const {
@@ -135,11 +164,14 @@ __device__ bool read_elias(const UnpackView& view, const LevelTensor& tensor, co
 }
 
 /// Tokens of all levels to the levels' place. Warp 0.
-__device__ bool read_tokens(const UnpackView& view, const Shared& s, const BlockBits& bytes, Levels levels) {
+__device__ bool read_tokens(const UnpackView& view, Shared& s, Levels levels) {
   const uint32_t lane = lane_of();
-  RansDecoder decoder{&s.starts, {view.data + view.levels_at, view.stream_bytes}, view.lanes};
+  RansDecoder<StagedStream> decoder{
+      &s.starts, StagedStream(view.data + view.levels_at, view.stream_bytes, s.lines), view.lanes};
+  decoder.stream.reach(line / 2);  // all states
   decoder.begin();
   for (uint32_t chunk = 0; chunk < view.count; chunk += warp_size) {
+    decoder.stream.reach(decoder.at);  // at most two bytes a token
     uint32_t token = 0;
     for (uint32_t at = 0; at < warp_size; at += view.lanes) {
       const uint32_t symbol = decoder.step(lane < view.lanes && chunk + at + lane < view.count, 0);
@@ -161,7 +193,7 @@ __device__ bool read_low_bits(const UnpackView& view, const LevelTensor& tensor,
   for (uint32_t round = 0; round < view.count; round += threads * each) {
     const uint32_t first = round + each * threadIdx.x;
     uint32_t bits = 0, token[each];
-    if (view.lanes > 0) levels.get_eight(first, view.count, token);
+    if (view.lanes > 0) levels.get_four(first, view.count, token);
 #pragma unroll
     for (uint32_t k = 0; k < each; ++k) {
       if (view.lanes == 0) token[k] = first + k < view.count ? view.token : 0;
@@ -186,7 +218,7 @@ __device__ bool read_low_bits(const UnpackView& view, const LevelTensor& tensor,
       sound = sound && allowed(tensor, magnitude, negative);
       token[k] = uint32_t(signed_level(magnitude, negative));
     }
-    levels.set_eight(first, view.count, token);
+    levels.set_four(first, view.count, token);
     __syncthreads();
   }
   return sound && (position + 7) / 8 == bytes.size && bytes.padded(position);
@@ -206,15 +238,13 @@ __device__ bool read_fixed(const UnpackView& view, const LevelTensor& tensor, co
     }
     return sound && bytes.padded(end);
   }
-  for (uint32_t first = trits * threadIdx.x; first < view.count; first += trits * threads) {
-    uint32_t rest = bytes.bits(8 * (view.levels_at + first / trits), 8);
-    sound = sound && rest < trit_bytes;
-    for (uint32_t k = trits; k-- > 0; rest /= 3) {
-      if (first + k < view.count)
-        levels.set(first + k, int32_t(rest % 3) + tensor.low);
-      else
-        sound = sound && rest % 3 == 0;
-    }
+  const uint32_t padded = (view.count + trits - 1) / trits * trits;
+  for (uint32_t i = threadIdx.x; i < padded; i += threads) {
+    const uint32_t byte = bytes.bits(8 * (view.levels_at + i / trits), 8), place = i % trits;
+    const uint32_t worth = place == 0 ? 81 : place == 1 ? 27 : place == 2 ? 9 : place == 3 ? 3 : 1;
+    const uint32_t trit = byte / worth % 3;
+    sound = sound && byte < trit_bytes && (i < view.count || trit == 0);
+    if (i < view.count) levels.set(i, int32_t(trit) + tensor.low);
   }
   return sound && view.levels_at + (view.count + trits - 1) / trits == bytes.size;
 }
@@ -223,7 +253,7 @@ __device__ float scale_at(const UnpackView& view, const BlockBits& bytes, uint32
   return element::bits_as<float>(__byte_perm(bytes.bits(8 * (view.scales_at + 4 * bucket), 32), 0, 0x0123));
 }
 
-__global__ void __launch_bounds__(threads) unpack_blocks(const __grid_constant__ Arguments a) {
+__global__ void __launch_bounds__(threads, 4) unpack_blocks(const __grid_constant__ Arguments a) {
   __shared__ Shared s;
   __shared__ UnpackView view;
   share_view(view, a.blocks[blockIdx.x]);
@@ -250,7 +280,7 @@ __global__ void __launch_bounds__(threads) unpack_blocks(const __grid_constant__
       if (threadIdx.x == 0) sound = read_elias(view, a.tensor, bytes, levels);
       break;
     case LevelPacker::entropy:
-      if (view.lanes > 0 && warp_of() == 0) sound = read_tokens(view, s, bytes, levels);
+      if (view.lanes > 0 && warp_of() == 0) sound = read_tokens(view, s, levels);
       __syncthreads();
       sound = read_low_bits(view, a.tensor, s, bytes, levels) && sound;
       break;

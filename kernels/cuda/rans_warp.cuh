@@ -79,10 +79,12 @@ struct RansCoder {
   }
 };
 
-/// Undoes the interleaved coder: one state a lane. A warp runs it.
+/// Undoes the interleaved coder: one state a lane. A warp runs it. `Stream` has byte(i), 0 behind the end,
+/// and size.
+template <class Stream>
 struct RansDecoder {
   const Starts* starts;
-  Bytes stream;
+  Stream stream;
   uint32_t lanes;
   uint32_t state = element::rans_lower_bound;
   uint32_t at = 0;  ///< of the next word

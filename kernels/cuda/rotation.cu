@@ -290,13 +290,7 @@ __device__ void round_stretch(const RotateArguments& a, const RoundView& view, R
     }
     if (i < block.size()) {
       *reinterpret_cast<float4*>(block.x + i) = {added[0], added[1], added[2], added[3]};
-      // Half of the lanes the other way round, so that no two meet in a bank.
-      const bool turned = lane_of() & 4;
-      double* const at = errors + i;
-      *reinterpret_cast<double2*>(at + (turned ? 2 : 0)) =
-          turned ? double2{error[2], error[3]} : double2{error[0], error[1]};
-      *reinterpret_cast<double2*>(at + (turned ? 0 : 2)) =
-          turned ? double2{error[0], error[1]} : double2{error[2], error[3]};
+      store_four(errors + i, error);
       *reinterpret_cast<short4*>(view.levels + index) = {short(level[0]), short(level[1]), short(level[2]),
                                                          short(level[3])};
     }
