@@ -429,7 +429,7 @@ class RdoqEncoder final : public MethodEncoder {
       const bool jumped = off > 1 && best && best->outcome.bytes < 0.7 * wanted;
       const double near = jumped ? 1.5 : attempt < 2 ? 0.015 : 0.3;
       if (!dither_ && std::abs(off - 1) < near && !(off > enough && off <= 1))
-        found = trim(std::move(found), wanted);
+        found = trim(std::move(found), wanted, jumped || attempt >= 4 ? HUGE_VAL : 1.6);
       if (found.outcome.bytes <= wanted && (!best || found.outcome.bytes > best->outcome.bytes))
         best = std::move(found);
       if (best && best->outcome.bytes > enough * wanted - near_bytes) break;
@@ -488,7 +488,7 @@ class RdoqEncoder final : public MethodEncoder {
       found.outcome = coded_->measure(found.plan);
       const double off = found.outcome.bytes / wanted;
       if (std::abs(off - 1) < (attempt < 4 ? 0.003 : 0.3) && !(off > enough && off <= 1))
-        found = trim(std::move(found), wanted);
+        found = trim(std::move(found), wanted, attempt >= 4 ? HUGE_VAL : 1.6);
       if (found.outcome.bytes <= wanted && (!best || found.outcome.bytes > best->outcome.bytes))
         best = std::move(found);
       if (best && best->outcome.bytes > enough * wanted) break;
@@ -781,8 +781,9 @@ class RdoqEncoder final : public MethodEncoder {
   }
 
   /// Moves the weight of a bit until the bytes meet the budget: tables and step stay. The best that fits, or
-  /// what was given.
-  Measured trim(const Measured& given, double wanted) const {
+  /// what was given. `widest`: by how much the weight may change; far from the one that tables were trained
+  /// for, it costs more error than another step does.
+  Measured trim(const Measured& given, double wanted, double widest) const {
     Measured best = given;
     double fits = 0, exceeds = 0, lambda = given.plan.lambda(), reach = 1.05;
     (given.outcome.bytes <= wanted ? fits : exceeds) = lambda;
@@ -793,6 +794,7 @@ class RdoqEncoder final : public MethodEncoder {
         lambda *= exceeds > 0 ? reach : 1 / reach;
         reach *= reach;
       }
+      if (std::max(lambda / given.plan.lambda(), given.plan.lambda() / lambda) > widest) break;
       Measured candidate{with_lambda(given.plan, lambda), {}};
       if (std::abs(lambda / given.plan.lambda() - 1) > 0.1) coded_->fix_scales(candidate.plan);
       candidate.outcome = coded_->measure(candidate.plan);
