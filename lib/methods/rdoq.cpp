@@ -37,7 +37,9 @@ constexpr MethodOption options[] = {
      "preset=fast, otherwise auto"},
     {"levels", "independent|dependent|preset", "preset",
      "dependent: levels of two quantizers, chosen along paths of least error and bits: 4 to 8 % fewer bytes, "
-     "several times the time; preset: dependent with preset=best, otherwise independent"},
+     "several times the time; preset: dependent with preset=best, and by default in small pools at a bit an "
+     "element or "
+     "more, otherwise independent"},
     {"lambda", "auto|0..1", "auto", "weight of a bit in squared steps; auto takes the best of several"},
 };
 
@@ -72,6 +74,8 @@ class RdoqEncoder final : public MethodEncoder {
         preset_(OptionReader(spec).choice("preset", presets)),
         transforming_(transforming(spec, preset_)),
         dependent_levels_(takes_dependent_levels(spec, preset_)),
+        dependent_by_rate_(preset_ == Preset::balanced && pool.summary().elements <= most_by_rate &&
+                           OptionReader(spec).choice("levels", level_kinds) == Levels::by_preset),
         plain_(pool, chooses_scales(pool, preset_)) {
     if (preset_ == Preset::fast) plain_.limit_runs(fast_least_run);
     const OptionReader read(spec);
@@ -80,7 +84,7 @@ class RdoqEncoder final : public MethodEncoder {
     // Levels that are random on their own: no paths, and no predictions whose integers round.
     dither_ = context.stream;
     plain_.limit_columns();
-    dependent_levels_ = false;
+    dependent_levels_ = dependent_by_rate_ = false;
     transforming_ = Transforming::none;
   }
 
@@ -127,7 +131,8 @@ class RdoqEncoder final : public MethodEncoder {
       }
     }
     if (!best) return drop_all();
-    if (dependent_levels_) {
+    const bool fine = 8 * wanted >= double(pool_.summary().elements);
+    if (dependent_levels_ || (dependent_by_rate_ && fine)) {
       std::optional<Measured> dependent = dependent_within(*best, wanted);
       if (dependent && dependent->outcome.squared_error < best->outcome.squared_error)
         best = std::move(dependent);
@@ -978,6 +983,9 @@ class RdoqEncoder final : public MethodEncoder {
   std::optional<double> fixed_lambda_;
   Transforming transforming_;
   bool dependent_levels_;
+  /// Dependent where they save most, an eighth of the error or more, and tenths of a second do not matter.
+  bool dependent_by_rate_;
+  static constexpr uint64_t most_by_rate = uint64_t(1) << 19;
   /// Scales of 64 elements: half as many as of 32, and some 1 % more error where the latter would be chosen.
   static constexpr ScaleLayout fast_least_run = 5;
   /// Best weight of a bit with dependent levels / without, measured at 8x to 100x.

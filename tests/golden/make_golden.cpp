@@ -472,7 +472,7 @@ void method_ranges(const Golden& golden) {
 void context_streams(const Golden& golden) {
   const std::span<const float> conv = golden.real(5136, 2304), wide = golden.real(20000, 4800);
   for (const std::string target : {"bpw=8", "bpw=4", "bpw=1.2", "maxabs=1e-5", "nmse=0.01"})
-    golden.frame("rdoq_conv_" + frame_name(target), "rdoq:transform=none", target,
+    golden.frame("rdoq_conv_" + frame_name(target), "rdoq:transform=none,levels=independent", target,
                  npy(info("", {16, 16, 3, 3}), conv));
   for (const bool fortran : {false, true}) {
     jsq::TensorInfo tensor = info("", {60, 80});
@@ -481,7 +481,7 @@ void context_streams(const Golden& golden) {
                  npy(tensor, wide));
   }
   for (const std::string target : {"bpw=2", "bpw=0.3", "bpw=0.03"})
-    golden.frame("rdoq_flat_" + frame_name(target), "rdoq:transform=none", target,
+    golden.frame("rdoq_flat_" + frame_name(target), "rdoq:transform=none,levels=independent", target,
                  npy(golden.real(0, 40000)));
   for (const std::string levels : {"independent", "dependent"})
     golden.frame("rdoq_sixteen_lanes_" + levels, "rdoq:preset=fast,levels=" + levels, "bpw=2.6",
@@ -495,7 +495,8 @@ void context_streams(const Golden& golden) {
   archive->add(info("scalar", {}), stored(jsq::DType::f32, std::vector<float>{-0.125f}));
   archive->add(info("bias", {64}), stored(jsq::DType::f32, golden.real(60000, 64)));
   for (const std::string target : {"bpw=4", "bpw=1"})
-    golden.frame("rdoq_pack_" + frame_name(target), "rdoq:transform=none", target, {{"step.npz", archive}});
+    golden.frame("rdoq_pack_" + frame_name(target), "rdoq:transform=none,levels=independent", target,
+                 {{"step.npz", archive}});
 
   // Dependent levels: raw bits, escapes and eight lanes, ranges that begin anew in a pack, predictions and
   // cosine transforms.
@@ -508,7 +509,8 @@ void context_streams(const Golden& golden) {
 
   jsq::InputDump layered{"grad.npy", npy(golden.real(0, 5136))};
   layered.layers[0] = {{16, 3, 3, 3}, {16}, {16}, {16, 16, 3, 3}, {16}, {16}, {16, 16, 3, 3}, {16}, {16}};
-  golden.frame("rdoq_layers", "rdoq:transform=none", "bpw=1", std::vector<jsq::InputDump>{layered});
+  golden.frame("rdoq_layers", "rdoq:transform=none,levels=independent", "bpw=1",
+               std::vector<jsq::InputDump>{layered});
 
   // More than one block, so that what columns there are stands in the parameters; most of it is below the
   // lowest context.
@@ -525,21 +527,24 @@ void context_streams(const Golden& golden) {
   for (size_t i = 0; i < sparse.size(); i += 37) sparse[i] = golden.real(i, 1)[0];
   for (size_t i = 0; i < ternary.size(); ++i) ternary[i] = float(int(i * i % 3) - 1) * 0.75f;
   outlier[100] = 3e38f;
-  golden.frame("rdoq_exact_sparse", "rdoq:transform=none", "bpw=3", npy(info("", {60, 50}), sparse));
-  golden.frame("rdoq_exact_ternary", "rdoq:transform=none", "bpw=3", npy(info("", {60, 50}), ternary));
-  golden.frame("rdoq_outlier", "rdoq:transform=none", "nmse=1e-9", npy(outlier));
-  golden.frame("rdoq_zeros", "rdoq:transform=none", "bpw=3", npy(std::vector<float>(300)));
+  golden.frame("rdoq_exact_sparse", "rdoq:transform=none,levels=independent", "bpw=3",
+               npy(info("", {60, 50}), sparse));
+  golden.frame("rdoq_exact_ternary", "rdoq:transform=none,levels=independent", "bpw=3",
+               npy(info("", {60, 50}), ternary));
+  golden.frame("rdoq_outlier", "rdoq:transform=none,levels=independent", "nmse=1e-9", npy(outlier));
+  golden.frame("rdoq_zeros", "rdoq:transform=none,levels=independent", "bpw=3", npy(std::vector<float>(300)));
 
   // Where all values have one sign no sign is stored: a constant, exact copies, escapes and raw bits,
   // dependent levels.
   std::vector<float> squares(golden.real(0, 3000).begin(), golden.real(0, 3000).end()), below(3000);
   for (float& g : squares) g *= g;
   for (size_t i = 0; i < below.size(); i += 11) below[i] = -std::abs(golden.real(i, 1)[0]);
-  golden.frame("rdoq_constant", "rdoq", "bpw=1", npy(info("", {60, 50}), std::vector<float>(3000, -0.01f)));
-  golden.frame("rdoq_squares_bpw_6", "rdoq:transform=none", "bpw=6", npy(squares));
+  golden.frame("rdoq_constant", "rdoq:levels=independent", "bpw=1",
+               npy(info("", {60, 50}), std::vector<float>(3000, -0.01f)));
+  golden.frame("rdoq_squares_bpw_6", "rdoq:transform=none,levels=independent", "bpw=6", npy(squares));
   golden.frame("rdoq_squares_bpw_1", "rdoq:preset=fast", "bpw=1", npy(squares));
   golden.frame("rdoq_dependent_squares", "rdoq:levels=dependent", "bpw=6", npy(squares));
-  golden.frame("rdoq_negative", "rdoq:transform=none", "bpw=4", npy(below));
+  golden.frame("rdoq_negative", "rdoq:transform=none,levels=independent", "bpw=4", npy(below));
 }
 
 /// A sum of `rank` outer products and a little noise.
@@ -579,10 +584,11 @@ void transforms(const Golden& golden) {
       archive->add(fortran, stored(jsq::DType::f32, low_rank(golden, 40, 56, 2)));
       archive->add(info("column", {64, 1}), stored(jsq::DType::f32, golden.real(500, 64)));
       archive->add(info("bias", {64}), stored(jsq::DType::f32, golden.real(60000, 64)));
-      golden.frame("rdoq_" + mode + "_" + frame_name(target), "rdoq:transform=" + mode, target,
-                   {{"step.npz", archive}});
+      golden.frame("rdoq_" + mode + "_" + frame_name(target),
+                   "rdoq:transform=" + mode + ",levels=independent", target, {{"step.npz", archive}});
     }
-  golden.frame("rdoq_volumes", "rdoq", "bpw=2", npy(info("", {6, 4, 2, 3, 4}), smooth(144, 2)));
+  golden.frame("rdoq_volumes", "rdoq:levels=independent", "bpw=2",
+               npy(info("", {6, 4, 2, 3, 4}), smooth(144, 2)));
   std::vector<float> both = smooth(60 * 50, 3);
   for (size_t i = 0; i < both.size(); ++i)
     both[i] += 600.0f * golden.real(90000 + i / 450, 1)[0] * golden.real(95000 + i % 450, 1)[0];

@@ -230,13 +230,23 @@ TEST(Rdoq, DependentLevelsLoseLessInTheSameBytes) {
   constexpr std::pair<double, double> gains[] = {{8, 0.7}, {32, 0.3}, {100, 0.1}};
   for (const auto& [ratio, gain] : gains) {
     const Target target{TargetKind::ratio, ratio};
-    const Coded without = coded({{"grad.npy", source}}, target),
+    const Coded without = coded({{"grad.npy", source}}, target, "rdoq:levels=independent"),
                 with = coded({{"grad.npy", source}}, target, "rdoq:levels=dependent");
     EXPECT_LE(double(with.bytes.size()), 4.0 * 269722 / ratio);
     EXPECT_GE(double(with.bytes.size()), 0.997 * std::floor(4.0 * 269722 / ratio) - 4) << ratio;
     EXPECT_LT(10 * std::log10(measured(*source, with.bytes) / measured(*source, without.bytes)), -gain)
         << ratio;
   }
+}
+
+TEST(Rdoq, TakesDependentLevelsByDefaultInSmallPoolsAtABitAnElementAndMore) {
+  const std::shared_ptr<const GradientSource> source = open_gradients(sample);
+  const auto bytes_at = [&](double ratio, const char* method) {
+    return coded({{"grad.npy", source}}, {TargetKind::ratio, ratio}, method).bytes;
+  };
+  EXPECT_EQ(bytes_at(10, "rdoq"), bytes_at(10, "rdoq:levels=dependent"));
+  EXPECT_EQ(bytes_at(40, "rdoq"), bytes_at(40, "rdoq:levels=independent"));
+  EXPECT_EQ(bytes_at(10, "rdoq:preset=fast"), bytes_at(10, "rdoq:preset=fast,levels=independent"));
 }
 
 TEST(Rdoq, DependentLevelsMeetAnErrorInFewerBytes) {
