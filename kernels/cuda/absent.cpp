@@ -51,6 +51,14 @@ std::vector<KeptElements> list_kept(PoolValues&, const Selection&, std::span<con
   throw DeviceError(reason);
 }
 
+std::vector<uint32_t> strided_keys(PoolValues&, uint64_t, uint64_t) {
+  throw DeviceError(reason);
+}
+
+std::vector<uint32_t> counts_from(PoolValues&, uint32_t) {
+  throw DeviceError(reason);
+}
+
 std::vector<SparseSums> sum_sparse_errors(PoolValues&, std::span<const BlockRange>,
                                           std::span<const SparseDecoded>, const SparseExpectation&) {
   throw DeviceError(reason);

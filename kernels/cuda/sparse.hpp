@@ -30,6 +30,13 @@ struct KeptElements {
 std::vector<KeptElements> list_kept(PoolValues& pool, const Selection& selection,
                                     std::span<const BlockRange> blocks, uint64_t most);
 
+/// Magnitude keys of elements phase, phase + stride, ... of the pool, in this order. Reads these alone.
+/// \pre as above
+std::vector<uint32_t> strided_keys(PoolValues& pool, uint64_t stride, uint64_t phase);
+/// Elements with at least this key, by chunk of sum_chunk elements (no chunk crosses a tensor's border), in
+/// pool order. O(elements).  \pre as above
+std::vector<uint32_t> counts_from(PoolValues& pool, uint32_t key);
+
 /// What a block decodes to: the elements that are not zero, by index.
 struct SparseDecoded {
   std::span<const uint32_t> indices;

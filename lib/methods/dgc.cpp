@@ -8,7 +8,9 @@
 #include <mutex>
 
 #include "jsq/state.hpp"
+#include "kernels/cuda/sparse.hpp"
 #include "kernels/element/philox.hpp"
+#include "lib/core/device.hpp"
 #include "lib/core/rational_power.hpp"
 #include "lib/methods/sparse.hpp"
 
@@ -65,9 +67,10 @@ std::vector<uint32_t> sample_keys(const Population& population, uint64_t stride,
   return keys;
 }
 
-/// The index just behind the k-th element with at least this key.  \pre there are k.
-uint64_t index_behind(const Population& population, uint32_t key, uint64_t k) {
-  std::map<uint64_t, uint64_t> counts;  // first index of a stretch -> its elements
+/// Elements with at least this key, by stretch: the index of its first one and how many.
+using StretchCounts = std::map<uint64_t, uint64_t>;
+StretchCounts count_stretches(const Population& population, uint32_t key) {
+  StretchCounts counts;
   std::mutex mutex;
   population.visit([&](uint64_t first, std::span<const float> values) {
     uint64_t found = 0;
@@ -75,22 +78,56 @@ uint64_t index_behind(const Population& population, uint32_t key, uint64_t k) {
     const std::lock_guard lock(mutex);
     counts[first] = found;
   });
-  uint64_t before = 0, stretch = 0, behind = 0;
+  return counts;
+}
+
+/// The k-th element with at least this key: the stretch that has it, and which of that stretch's it is.
+struct CountedPlace {
+  uint64_t stretch = 0, left = 0;
+};
+CountedPlace place_of(const StretchCounts& counts, uint64_t k) {
+  CountedPlace place{0, k};
   for (const auto& [first, found] : counts) {
-    stretch = first;
-    if (before + found >= k) break;
-    before += found;
+    place.stretch = first;
+    if (found >= place.left) break;
+    place.left -= found;
   }
+  return place;
+}
+
+/// Elements up to the `left`-th with at least this key.
+uint64_t elements_to(std::span<const float> values, uint32_t key, uint64_t left) {
+  for (size_t i = 0; i < values.size(); ++i)
+    if (element::magnitude_key(values[i]) >= key && --left == 0) return i + 1;
+  return values.size();
+}
+
+/// The index just behind the k-th element with at least this key.  \pre there are k.
+uint64_t index_behind(const Population& population, uint32_t key, uint64_t k) {
+  const CountedPlace place = place_of(count_stretches(population, key), k);
+  uint64_t behind = 0;
   population.visit([&](uint64_t first, std::span<const float> values) {
-    if (first != stretch) return;
-    uint64_t left = k - before;
-    for (size_t i = 0; i < values.size(); ++i)
-      if (element::magnitude_key(values[i]) >= key && --left == 0) {
-        behind = first + i + 1;
-        return;
-      }
+    if (first == place.stretch) behind = first + elements_to(values, key, place.left);
   });
   return behind;
+}
+
+/// The same, counted on the device.
+uint64_t index_behind_on_device(const TensorPool& pool, uint32_t key, uint64_t k) {
+  const std::vector<uint32_t> found = on_device([&] { return cuda::counts_from(*pool.device(), key); });
+  const std::vector<PoolBlock> stretches = pool_blocks(pool, 16);
+  StretchCounts counts;
+  std::map<uint64_t, PoolBlock> by_first;
+  for (size_t s = 0; s < stretches.size(); ++s) {
+    const uint64_t first = pool.tensors()[stretches[s].tensor].first + stretches[s].first;
+    counts[first] = found[s];
+    by_first[first] = stretches[s];
+  }
+  const CountedPlace place = place_of(counts, k);
+  const PoolBlock& stretch = by_first.at(place.stretch);
+  std::vector<float> scratch;
+  return place.stretch +
+         elements_to(pool.read(stretch.tensor, stretch.first, stretch.count, scratch), key, place.left);
 }
 
 class DgcScheme final : public SparseScheme {
@@ -120,7 +157,10 @@ class DgcScheme final : public SparseScheme {
     const uint64_t stride = stride_of(index.elements(), density);
     const uint64_t phase =
         element::random_word(context_.stream, 0, 0, element::RandomPurpose::sampling) % stride;
-    std::vector<uint32_t> keys = sample_keys(index.population(), stride, phase);
+    const bool there = pool_.device() != nullptr && &index.population() == &pool_;
+    std::vector<uint32_t> keys =
+        there ? on_device([&] { return cuda::strided_keys(*pool_.device(), stride, phase); })
+              : sample_keys(index.population(), stride, phase);
     if (keys.empty()) return largest_magnitudes(index, k);
     const auto rank = size_t(std::clamp(std::ceil(double(keys.size()) * density), 1.0, double(keys.size())));
     std::nth_element(keys.begin(), keys.begin() + std::ptrdiff_t(rank - 1), keys.end(), std::greater<>());
@@ -133,7 +173,8 @@ class DgcScheme final : public SparseScheme {
       key = std::max(element::magnitude_key(element::magnitude_of_key(key) * lower), 1u);
     }
     if (count <= k) return {key, UINT64_MAX};
-    return {key, UINT64_MAX, index_behind(index.population(), key, k)};
+    return {key, UINT64_MAX,
+            there ? index_behind_on_device(pool_, key, k) : index_behind(index.population(), key, k)};
   }
 
   /// Early steps keep more.

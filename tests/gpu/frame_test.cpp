@@ -276,8 +276,8 @@ TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForKeptElementsOfEveryLength) {
 }
 
 TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForKeptElementsOfLargeBlocks) {
-  for (const char* method :
-       {"topk:density=0.001", "randk:density=0.001,values=f16", "acsgd:budget=20000", "mcgq:samples=0.001"})
+  for (const char* method : {"topk:density=0.001", "randk:density=0.001,values=f16", "acsgd:budget=20000",
+                             "mcgq:samples=0.001", "dgc:threshold=sampled,density=0.003"})
     expect_parity({make_data(Kind::heavy, (1u << 20) + 70001)}, method, "", NonFinitePolicy::error,
                   DType::f16);
 }
@@ -287,6 +287,7 @@ TEST_F(FrameOnDevice, MeetsTargetsOfKeptElementsWithTheSameBytes) {
                                                    make_data(Kind::gauss, 3000)};
   for (const char* target : {"ratio=40", "nmse=0.2", "bpw=1.5"}) expect_parity(tensors, "topk", target);
   expect_parity(tensors, "randk", "ratio=9");
+  expect_parity(tensors, "dgc:threshold=sampled", "ratio=60");
   expect_parity(tensors, "mcgq", "ratio=20");
   expect_parity(tensors, "dgc:values=bf16", "ratio=100", NonFinitePolicy::error, DType::bf16);
 }
