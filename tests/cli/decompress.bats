@@ -170,6 +170,25 @@ load helper.bash
   [ -z "$(ls -A inside)" ] && [ ! -e a.npy ]
 }
 
+@test "a tensor's name of 65,535 bytes of steps upwards and escapes is no path, and reaches no terminal raw" {
+  mkdir outer outer/inner && cd outer/inner
+  PYTHONPATH=$JSQ_SOURCE/tests/golden python -c "
+import frame_writer as w
+name = (b'\\x1b[31m\\n/../' * 7000)[:65535]
+open('long.jsq', 'wb').write(w.frame([w.Tensor(name=name, sizes=(0,))], [w.parameters([0, 4], ranges=(1.0, 2.0))]))"
+  expect 0 jsq test long.jsq
+  expect 0 jsq list --color always long.jsq
+  lacks "$output" "$(printf '\033[31m\n')"
+  contains "$output" '\x1b[31m\n/../'
+  expect "$EXIT_UNSUPPORTED" jsq decompress --to npz -o out.npz long.jsq
+  lacks "$stderr" "$(printf '\033')"
+  expect "$EXIT_DAMAGED" jsq decompress --to h5 -o out.h5 long.jsq
+  lacks "$stderr" "$(printf '\033')"
+  expect 0 jsq decompress -o out.npy long.jsq
+  holds "np.load('out.npy').shape == (12,)"
+  [ "$(find .. -type f | sort | tr '\n' ' ')" = '../inner/long.jsq ../inner/out.npy ' ]
+}
+
 @test "two dumps under one stored path are refused as damaged" {
   dumps make small aaaa.npy
   dumps make small bbbb.npy
