@@ -137,19 +137,33 @@ __device__ bool allowed(const LevelTensor& tensor, uint32_t magnitude, uint32_t 
   return magnitude <= uint32_t(negative ? -tensor.low : high);
 }
 
-/// One thread.
-__device__ bool read_elias(const UnpackView& view, const LevelTensor& tensor, const BlockBits& bytes,
-                           Levels levels) {
+/// One thread decodes, since nobody knows where a code begins before the last one ends. A warp stores what it
+/// has decoded, a line at a time. Warp 0.
+__device__ bool read_elias_dense(const UnpackView& view, const LevelTensor& tensor, Shared& s,
+                                 const BlockBits& bytes, Levels levels) {
+  const uint32_t lane = lane_of();
   CodeReader in{bytes, 8 * view.levels_at};
-  if (view.packer == LevelPacker::elias_dense) {
-    for (uint32_t i = 0; i < view.count; ++i) {
+  bool sound = true;
+  for (uint32_t first = 0; first < view.count; first += warp_size) {
+    const uint32_t count = view.count - first < warp_size ? view.count - first : warp_size;
+    for (uint32_t i = 0; lane == 0 && sound && i < count; ++i) {
       const uint32_t magnitude = in.omega() - 1;  // of a code that is too long: beyond every limit
       const uint32_t negative = magnitude != 0 ? in.take(1) : 0;
-      if (!allowed(tensor, magnitude, negative)) return false;
-      levels.set(i, signed_level(magnitude, negative));
+      sound = allowed(tensor, magnitude, negative);
+      s.lines[i] = uint32_t(signed_level(magnitude, negative));
     }
-    return in.finished();
+    sound = __shfl_sync(all_lanes, sound, 0);
+    if (!sound) return false;
+    if (lane < count) levels.set(first + lane, int32_t(s.lines[lane]));
+    __syncwarp();
   }
+  return __shfl_sync(all_lanes, in.finished(), 0);
+}
+
+/// One thread.
+__device__ bool read_elias_sparse(const UnpackView& view, const LevelTensor& tensor, const BlockBits& bytes,
+                                  Levels levels) {
+  CodeReader in{bytes, 8 * view.levels_at};
   const uint32_t nonzeros = in.omega() - 1;
   if (nonzeros > view.count) return false;
   uint32_t next = 0;
@@ -276,8 +290,10 @@ __global__ void __launch_bounds__(threads, 4) unpack_blocks(const __grid_constan
       sound = read_fixed(view, a.tensor, bytes, levels);
       break;
     case LevelPacker::elias_sparse:
+      if (threadIdx.x == 0) sound = read_elias_sparse(view, a.tensor, bytes, levels);
+      break;
     case LevelPacker::elias_dense:
-      if (threadIdx.x == 0) sound = read_elias(view, a.tensor, bytes, levels);
+      if (warp_of() == 0) sound = read_elias_dense(view, a.tensor, s, bytes, levels);
       break;
     case LevelPacker::entropy:
       if (view.lanes > 0 && warp_of() == 0) sound = read_tokens(view, s, levels);
