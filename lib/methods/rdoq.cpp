@@ -280,12 +280,30 @@ class RdoqEncoder final : public MethodEncoder {
   /// What is left of that once there are layouts.
   void adapt_to_levels(double wanted) {
     choose_lambda(wanted);
+    rows_choose_ = coded_->whole();
+    if (!rows_choose_) return;
+    // At high rates rows may choose scales that are dear together; a measured trial tells.
+    const double rate = bits_an_element(wanted);
+    const double without = rate > 2 ? trial(wanted, rate) : HUGE_VAL;
     // Tables for the scales that rows choose, which in turn depend on tables.
-    for (int round = 0; round < chosen_rounds_ && coded_->whole(); ++round) {
+    for (int round = 0; round < chosen_rounds_; ++round) {
       adapted_.trained = step_for(wanted, adapted_.lambda);
       const RdoqPlan plan = plan_of(*adapted_.trained);
       if (!plan.row_costs.empty() || plan.dither) coded_->gather_chosen(plan);
     }
+    if (rate <= 2 || trial(wanted, rate) <= without + 0.1) return;
+    rows_choose_ = false;
+    coded_->gather();
+  }
+
+  double bits_an_element(double bytes) const { return 8 * bytes / double(pool_.summary().elements); }
+
+  /// The error, in octaves, that the present tables and scales leave in `wanted` bytes.
+  double trial(double wanted, double rate) {
+    RdoqPlan plan = plan_of(step_for(wanted, adapted_.lambda));
+    coded_->fix_scales(plan);
+    const RdoqOutcome outcome = coded_->measure(plan);
+    return coarse_log2(std::max(outcome.squared_error, 0x1p-1000)) + 2 * rate * (outcome.bytes / wanted - 1);
   }
 
   void choose_for_bytes(double wanted, bool factors_alone) {
@@ -355,7 +373,7 @@ class RdoqEncoder final : public MethodEncoder {
   /// By how much more than there is transforms are chosen for: estimates of a few bytes are off.
   std::span<const double> shares_to_try(double wanted) const {
     static constexpr double shares[] = {1.0, 1.2, 1.35, 1.05, 1.1, 0.9, 1.5};
-    const double rate = 8 * wanted / double(pool_.summary().elements);
+    const double rate = bits_an_element(wanted);
     if (!plain_.whole() || rate > 0.5) return std::span(shares).first(1);
     if (preset_ == Preset::best) return shares;
     return rate < 0.05 ? std::span(shares).first(3) : std::span(shares).subspan(0, 1);
@@ -373,7 +391,7 @@ class RdoqEncoder final : public MethodEncoder {
       for (const double share : shares_to_try(wanted).subspan(1))
         consider(best, share * wanted, false, wanted);
     // At low rates what blocks and scales take apart from levels may be too much: all for factors then.
-    const bool sparse = 8 * wanted < 0.05 * double(pool_.summary().elements);
+    const bool sparse = bits_an_element(wanted) < 0.05;
     if (transforms && (sparse || !best || best->measured.outcome.bytes < 0.8 * wanted)) {
       double aim = wanted;
       for (int attempt = 0; attempt < 3; ++attempt) {
@@ -421,7 +439,7 @@ class RdoqEncoder final : public MethodEncoder {
     for (int attempt = 0; attempt < attempts; ++attempt) {
       // Rows that choose their scales can turn many elements on and off at once: the last attempts do
       // without.
-      const bool chosen_rows = attempt < 4;
+      const bool chosen_rows = attempt < 4 && rows_choose_;
       if (attempt == 4 && !dither_) adapted_.correction = 1;
       adapted_.trained = step_for(wanted * adapted_.correction, adapted_.lambda);
       Measured found{plan_of(*adapted_.trained), {}};
@@ -435,17 +453,33 @@ class RdoqEncoder final : public MethodEncoder {
       const double near = jumped ? 1.5 : attempt < 2 ? 0.015 : 0.3;
       if (!dither_ && std::abs(off - 1) < near && !(off > enough && off <= 1))
         found = trim(std::move(found), wanted, jumped || attempt >= 4 ? HUGE_VAL : 1.6);
-      if (found.outcome.bytes <= wanted && (!best || found.outcome.bytes > best->outcome.bytes))
+      if (found.outcome.bytes <= wanted &&
+          (!best || found.outcome.squared_error < best->outcome.squared_error))
         best = std::move(found);
       if (best && best->outcome.bytes > enough * wanted - near_bytes) break;
-      // Nothing but factors at any step.
+      // Nothing but factors at any step: all elements are alike, and some of them have to do.
       const double step = adapted_.trained->values.step();
-      if (adapted_.trained->model.tables.empty() && off == off_before && step == step_before) break;
+      if (adapted_.trained->model.tables.empty() && off == off_before && step == step_before) {
+        if (!dither_ && coded_->whole() && off < 0.5) take_some(best, wanted);
+        break;
+      }
       off_before = off;
       step_before = step;
       adapted_.correction = std::clamp(adapted_.correction * std::min(0.9993 / off, 1.4), 0.1, 10.0);
     }
     return best;
+  }
+
+  /// Where no step codes a part of the elements: as many as fit, coded at the coarsest step that codes them.
+  void take_some(std::optional<Measured>& best, double wanted) const {
+    coded_->take_runs();
+    coded_->gather();
+    const Trained trained =
+        train(coded_->atoms(), stored_step(0.97 * adapted_.step_guess), training_options(adapted_.lambda));
+    Measured some{plan_of(trained), {}};
+    coded_->fix_scales(some.plan);
+    some.outcome = coded_->measure(some.plan);
+    if (best && some.outcome.bytes > wanted) best = fill_rows(*std::move(best), some, wanted);
   }
 
   RdoqPlan plan_of(const Trained& trained) const {
@@ -494,7 +528,8 @@ class RdoqEncoder final : public MethodEncoder {
       const double off = found.outcome.bytes / wanted;
       if (std::abs(off - 1) < (attempt < 4 ? 0.003 : 0.3) && !(off > enough && off <= 1))
         found = trim(std::move(found), wanted, attempt >= 4 ? HUGE_VAL : 1.6);
-      if (found.outcome.bytes <= wanted && (!best || found.outcome.bytes > best->outcome.bytes))
+      if (found.outcome.bytes <= wanted &&
+          (!best || found.outcome.squared_error < best->outcome.squared_error))
         best = std::move(found);
       if (best && best->outcome.bytes > enough * wanted) break;
       double slope = -1.3;  // of the logarithms of bytes and step
@@ -819,6 +854,34 @@ class RdoqEncoder final : public MethodEncoder {
     return best;
   }
 
+  /// Where next to nothing fits and everything is too much, as many rows as fit have the scales of the
+  /// latter.
+  Measured fill_rows(Measured best, const Measured& all, double wanted) const {
+    if (!all.plan.scales) return best;
+    uint64_t low = 0, high = 0;
+    for (const auto& unit : *all.plan.scales)
+      for (const ScaledPiece& piece : unit) high += piece.rows.size();
+    while (high - low > 1 && !(best.outcome.bytes > 0.9995 * wanted - near_bytes)) {
+      const uint64_t rows = low + (high - low) / 2;
+      Measured candidate{all.plan, {}};
+      auto mixed = std::make_shared<std::vector<std::vector<ScaledPiece>>>(*all.plan.scales);
+      uint64_t row = 0;
+      for (auto& unit : *mixed)
+        for (ScaledPiece& piece : unit)
+          for (int16_t& scale : piece.rows)
+            if (row++ >= rows) scale = least_scale;
+      candidate.plan.scales = std::move(mixed);
+      candidate.outcome = coded_->measure(candidate.plan);
+      if (candidate.outcome.bytes > wanted) {
+        high = rows;
+        continue;
+      }
+      low = rows;
+      if (candidate.outcome.squared_error < best.outcome.squared_error) best = std::move(candidate);
+    }
+    return best;
+  }
+
   /// Where bytes jump between two weights, as many elements as fit are coded with the finer one.
   Measured fill(Measured best, double fits, double exceeds, double wanted) const {
     uint64_t low = 0, high = pool_.summary().elements;
@@ -1003,6 +1066,7 @@ class RdoqEncoder final : public MethodEncoder {
   std::optional<double> learned_;          ///< of a sample: bytes expected / bytes that the last aim took
   static constexpr double near_bytes = 2;  ///< of a small budget, as near as makes no difference
   static constexpr int chosen_rounds_ = 2;
+  bool rows_choose_ = true;  ///< whether scales that rows choose are better than measured ones
   bool dropped_ = true;
   /// The last elements, where they are coded with another weight of a bit than the others.
   struct Tail {

@@ -113,6 +113,16 @@ bool RdoqPool::improve_layouts(const RdoqPlan& plan) {
   return changed;
 }
 
+void RdoqPool::take_runs() {
+  constexpr ScaleLayout runs = 6;
+  for (Tensor& tensor : tensors_)
+    for (size_t p = 0; p < tensor.plans.size(); ++p) {
+      const ScaleView& view = tensor.parts.views[p];
+      if (tensor.plans[p].layout == one_scale && view.rows * view.row_elements() > run_elements(runs))
+        tensor.plans[p].layout = runs;
+    }
+}
+
 std::vector<std::vector<double>> RdoqPool::part_costs(const RdoqPlan& plan) const {
   std::vector<std::vector<double>> result;
   for (const auto& tensor : layout_costs(plan)) {

@@ -123,9 +123,12 @@ void RdoqPool::plan_parts(size_t t) {
       part.columns = measure_columns(pool_, t, tensor.parts.first[p], view, frequencies(t, p));
       for (int16_t& column : part.columns) column = std::max(column, least_column_);
     }
-    part.layout = !part.columns.empty() && count >= 256 ? row_and_column_scales
-                  : count > 64                          ? ScaleLayout(6)
-                                                        : one_scale;
+    // Where nearly every element has a scale of its own, nothing is left for elements, and no way back is
+    // found.
+    const bool affordable = count >= 256 && view.rows + view.columns <= count / 4;
+    part.layout = !part.columns.empty() && affordable ? row_and_column_scales
+                  : count > 64                        ? ScaleLayout(6)
+                                                      : one_scale;
   }
 }
 

@@ -91,6 +91,8 @@ class RdoqPool {
   /// Takes for every part the layout with the least error + lambda bits under the plan; false when nothing
   /// changed.
   bool improve_layouts(const RdoqPlan& plan);
+  /// Scales of runs where a part has one for all, so that some of it can be coded and the rest not.
+  void take_runs();
   /// By tensor and part: error + lambda bits, in step^2, under its best layout.
   std::vector<std::vector<double>> part_costs(const RdoqPlan& plan) const;
   /// log2 of the elements of a tensor that are coded together.

@@ -90,6 +90,8 @@ TransformSearch::Part TransformSearch::part_of(const PoolSite& site, double step
   };
   part.plain = some_lines(false);
   if (cosine) part.cosine = some_lines(true);
+  // Factors of two or three lines say no less than the lines.
+  if (std::min(view.rows * view.inner, view.columns) < 4) return part;
   if (view.rows * view.row_elements() > most_factored) return part;
   const MatrixF lines = all_lines(part);
   part.least = least_singular(double(lines.rows()), double(lines.cols()), step, lambda);
