@@ -460,7 +460,7 @@ class RdoqEncoder final : public MethodEncoder {
       // Nothing but factors at any step: all elements are alike, and some of them have to do.
       const double step = adapted_.trained->values.step();
       if (adapted_.trained->model.tables.empty() && off == off_before && step == step_before) {
-        if (!dither_ && coded_->whole() && off < 0.5) take_some(best, wanted);
+        if (!dither_ && off < 0.5) take_some(best, wanted);
         break;
       }
       off_before = off;
@@ -857,26 +857,18 @@ class RdoqEncoder final : public MethodEncoder {
   /// Where next to nothing fits and everything is too much, as many rows as fit have the scales of the
   /// latter.
   Measured fill_rows(Measured best, const Measured& all, double wanted) const {
-    if (!all.plan.scales) return best;
-    uint64_t low = 0, high = 0;
-    for (const auto& unit : *all.plan.scales)
-      for (const ScaledPiece& piece : unit) high += piece.rows.size();
-    while (high - low > 1 && !(best.outcome.bytes > 0.9995 * wanted - near_bytes)) {
-      const uint64_t rows = low + (high - low) / 2;
+    uint64_t low = 0, high = pool_.summary().elements;
+    while (high - low > 16 && !(best.outcome.bytes > 0.9995 * wanted - near_bytes)) {
       Measured candidate{all.plan, {}};
-      auto mixed = std::make_shared<std::vector<std::vector<ScaledPiece>>>(*all.plan.scales);
-      uint64_t row = 0;
-      for (auto& unit : *mixed)
-        for (ScaledPiece& piece : unit)
-          for (int16_t& scale : piece.rows)
-            if (row++ >= rows) scale = least_scale;
-      candidate.plan.scales = std::move(mixed);
+      candidate.plan.coded = low + (high - low) / 2;
+      candidate.plan.scales.reset();
+      coded_->fix_scales(candidate.plan);
       candidate.outcome = coded_->measure(candidate.plan);
       if (candidate.outcome.bytes > wanted) {
-        high = rows;
+        high = candidate.plan.coded;
         continue;
       }
-      low = rows;
+      low = candidate.plan.coded;
       if (candidate.outcome.squared_error < best.outcome.squared_error) best = std::move(candidate);
     }
     return best;

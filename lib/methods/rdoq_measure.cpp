@@ -28,8 +28,8 @@ RdoqOutcome RdoqPool::measure(const RdoqPlan& plan) const {
   std::vector<Work> packed;
   const RdoqParameters parameters = parameters_of(plan, packed);
   // Of a large pool the units are a sample: what its atoms cost is closer than what the sample does.
-  // Paths have no atoms.
-  const bool coded = whole() || plan.trellis || plan.dither;
+  // Paths have no atoms, and atoms no place.
+  const bool coded = whole() || plan.trellis || plan.dither || plan.coded != UINT64_MAX;
   const size_t alone = coded ? units_.size() : 0;
   const PlanCells cells = coded ? cells_of(plan) : PlanCells();
   RdoqOutcome total;

@@ -318,6 +318,11 @@ void RdoqPool::scale_range(const RdoqPlan& plan, size_t t, uint64_t first, std::
   for (ScaledPiece& scaled : work.pieces) {
     relate(plan, scaled);
     if (!plan.row_costs.empty()) improve_rows(plan, scaled, values.subspan(at, scaled.piece.count), codec);
+    const uint64_t index = pool_.tensors()[t].first + first + at;
+    if (index + scaled.piece.count > plan.coded)
+      for_each_run(scaled.piece, scaled.layout, [&](size_t begin, size_t n, size_t row, size_t) {
+        if (index + begin + n > plan.coded) scaled.rows[row] = least_scale;
+      });
     write_scales(scaled, codec, side);
     at += scaled.piece.count;
   }

@@ -34,6 +34,7 @@ struct RdoqPlan {
   RdQuantizer quantizer;
   RdQuantizer finer;  ///< for elements of a pool index below `cut`
   uint64_t cut = 0;
+  uint64_t coded = UINT64_MAX;  ///< rows that reach this pool index are zeros
   std::shared_ptr<const TrellisQuantizer>
       trellis;                   ///< decides where the coder's levels are dependent; else null
   std::optional<Dither> dither;  ///< decides where it is there
