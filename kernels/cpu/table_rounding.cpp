@@ -23,14 +23,13 @@ void place(const TablePlacer& p, float* HWY_RESTRICT coordinates, float* HWY_RES
   }
 }
 
-/// The cells of sixteen positions.
+/// The cells of sixteen positions, whose whole parts are below 16 `parts`.
 template <bool has_entries>
-HWY_INLINE void find_cells(const RoundingTable& t, const float* HWY_RESTRICT positions,
-                           int32_t* HWY_RESTRICT index, float* HWY_RESTRICT low, float* HWY_RESTRICT high) {
+HWY_INLINE void find_cells(const RoundingTable& t, [[maybe_unused]] int32_t parts,
+                           const float* HWY_RESTRICT positions, int32_t* HWY_RESTRICT index,
+                           float* HWY_RESTRICT low, float* HWY_RESTRICT high) {
   const hn::CappedTag<float, lanes> d;
   const hn::RebindToSigned<decltype(d)> di;
-  // Of sixteen whole parts, that positions may have.
-  [[maybe_unused]] const int32_t parts = int32_t(t.entries[lanes - 1]) / int32_t(lanes) + 1;
   for (size_t l = 0; l < lanes; l += hn::Lanes(d)) {
     const auto position = hn::LoadU(d, positions + l);
     if constexpr (has_entries) {
@@ -72,14 +71,19 @@ HWY_INLINE void find_cells(const RoundingTable& t, const float* HWY_RESTRICT pos
 }
 
 template <bool has_entries, bool stochastic>
-HWY_INLINE void round_sixteen(const RoundingTable& t, const float* HWY_RESTRICT positions,
+HWY_INLINE void round_sixteen(const RoundingTable& t, int32_t parts, const float* HWY_RESTRICT positions,
                               const float* HWY_RESTRICT uniforms, int32_t* HWY_RESTRICT levels,
                               double* HWY_RESTRICT errors) {
   int32_t index[lanes];
   float low[lanes], high[lanes];
-  find_cells<has_entries>(t, positions, index, low, high);
+  find_cells<has_entries>(t, parts, positions, index, low, high);
+  float from[lanes], gap[lanes];
   for (size_t l = 0; l < lanes; ++l) {
-    const float way = element::table_way(positions[l], low[l], high[l]);
+    from[l] = positions[l] - low[l];
+    gap[l] = high[l] - low[l];
+  }
+  for (size_t l = 0; l < lanes; ++l) {
+    const float way = element::table_way(from[l], gap[l]);
     if constexpr (stochastic) {
       levels[l] = index[l] + (uniforms[l] < way ? 1 : 0) - t.middle;
     } else {
@@ -88,7 +92,7 @@ HWY_INLINE void round_sixteen(const RoundingTable& t, const float* HWY_RESTRICT 
   }
   for (size_t l = 0; l < lanes; ++l) {
     if constexpr (stochastic) {
-      errors[l] += element::table_rounding_error(positions[l], low[l], high[l]);
+      errors[l] += element::table_rounding_error(from[l], gap[l]);
     } else {
       errors[l] += element::table_distance(positions[l], levels[l] + t.middle > index[l] ? high[l] : low[l]);
     }
@@ -96,20 +100,22 @@ HWY_INLINE void round_sixteen(const RoundingTable& t, const float* HWY_RESTRICT 
 }
 
 template <bool has_entries, bool stochastic>
-double round_all(const RoundingTable& t, const float* positions, const float* uniforms, int32_t* levels,
+double round_all(const RoundingTable& table, const float* positions, const float* uniforms, int32_t* levels,
                  size_t count) {
+  const RoundingTable t = table;  // nobody else's, so that it stays in registers
+  const int32_t parts = int32_t(t.entries[lanes - 1]) / int32_t(lanes) + 1;
   double errors[lanes] = {};
   size_t i = 0;
   for (; i + lanes <= count; i += lanes)
-    round_sixteen<has_entries, stochastic>(t, positions + i, stochastic ? uniforms + i : nullptr, levels + i,
-                                           errors);
+    round_sixteen<has_entries, stochastic>(t, parts, positions + i, stochastic ? uniforms + i : nullptr,
+                                           levels + i, errors);
   if (i < count) {
     // A position of 0 lies on an entry: its error is 0.
     float last_positions[lanes] = {}, last_uniforms[lanes] = {};
     int32_t last_levels[lanes];
     for (size_t l = 0; i + l < count; ++l) last_positions[l] = positions[i + l];
     for (size_t l = 0; stochastic && i + l < count; ++l) last_uniforms[l] = uniforms[i + l];
-    round_sixteen<has_entries, stochastic>(t, last_positions, last_uniforms, last_levels, errors);
+    round_sixteen<has_entries, stochastic>(t, parts, last_positions, last_uniforms, last_levels, errors);
     for (size_t l = 0; i + l < count; ++l) levels[i + l] = last_levels[l];
   }
   for (size_t half = lanes / 2; half > 0; half /= 2)

@@ -278,12 +278,12 @@ __device__ void round_stretch(const RotateArguments& a, const RoundView& view, R
                                                       : table.last - 1;
         const float low = table.has_entries ? s.common.entries[cell] : float(cell),
                     high = table.has_entries ? s.common.entries[cell + 1] : float(cell + 1),
-                    way = element::table_way(position, low, high);
+                    from_low = position - low, gap = high - low, way = element::table_way(from_low, gap);
         const bool up = a.plan.nearest ? way >= 0.5f : element::uniform_of_word(words.word[k]) < way;
         level[k] = cell + (up ? 1 : 0) - table.middle;
         added[k] = inside - z;
         error[k] = a.plan.nearest ? element::table_distance(position, up ? high : low)
-                                  : element::table_rounding_error(position, low, high);
+                                  : element::table_rounding_error(from_low, gap);
       }
       nonzeros += level[k] != 0;
       atomicAdd(&s.counts[uint32_t(level[k] - view.tensor.low)], 1u);

@@ -56,15 +56,16 @@ JSQ_HD float table_position(const TablePlacer& p, float inside) {
   return position < p.last ? position : p.last;
 }
 
+// Of a position `from` above the entry below it, which has the next one `gap` above it. Both are exact
+// differences, since a position is at most twice an entry that is not 0.
+
 /// The share of the way from one entry to the next.
-JSQ_HD float table_way(float position, float low, float high) {
-  return (position - low) / (high - low);
+JSQ_HD float table_way(float from, float gap) {
+  return from / gap;
 }
-/// Expected squared error of going to `high` with the probability of the way. The way from the lower entry is
-/// exact, since a position is at most twice an entry that is not 0.
-JSQ_HD double table_rounding_error(float position, float low, float high) {
-  const double way = double(position - low);
-  return (double(high - low) - way) * way;
+/// Expected squared error of going to the upper entry with the probability of the way.
+JSQ_HD double table_rounding_error(float from, float gap) {
+  return (double(gap) - double(from)) * double(from);
 }
 /// Squared error of going to `entry`.
 JSQ_HD double table_distance(float position, float entry) {

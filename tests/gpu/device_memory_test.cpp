@@ -75,7 +75,7 @@ TEST_F(DeviceMemory, GivesTheFramesOfHostMemoryForSeveralTensors) {
       there.push_back({info.name + ".npy", device_source({{info, kept.back().data}}, nullptr), {}, true});
       here.push_back({info.name + ".npy", source_of(info, tensors[t]), {}, true});
     }
-    for (const char* method : {"jointsq", "qsgd", "fp16", "signsgd"}) {
+    for (const char* method : {"jointsq", "qsgd", "fp16", "signsgd", "thc", "lgreco"}) {
       SCOPED_TRACE(method);
       const std::string expected = frame_of(here, method, "", Backend::cpu);
       EXPECT_TRUE(frame_of(there, method, "", Backend::cuda) == expected);
@@ -138,7 +138,7 @@ TEST_F(DeviceMemory, GivesTheFramesOfHostMemoryForHalfPrecision) {
     const std::vector<InputDump> there =
                                      {{"g.npy", device_source({{info, memory.get()}}, nullptr), {}, true}},
                                  here = {{"g.npy", source_of(info, values), {}, true}};
-    for (const char* method : {"jointsq", "qsgd", "topk"})
+    for (const char* method : {"jointsq", "qsgd", "topk", "thc:norm=block"})
       EXPECT_TRUE(frame_of(there, method, "", Backend::cuda) == frame_of(here, method, "", Backend::cpu))
           << method;
     EXPECT_TRUE(frame_of(there, "qsgd", "", Backend::cpu) == frame_of(here, "qsgd", "", Backend::cpu));
