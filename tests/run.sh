@@ -3,8 +3,10 @@
 # nothing and rebuilds only what changed.
 #
 #   tests/run.sh [--long] [--sanitizers] [CTEST-OPTION...]
-#     --long          also the tests labelled long; some build the tree again: coverage, other compilers
-#     --sanitizers    also a build with address and undefined-behaviour sanitizers in build-asan/, and its tests
+#     --long          also the tests labelled long, of which some build the tree again (coverage, the thread sanitizer, other
+#                     compilers), and --sanitizers
+#     --sanitizers    before that the tests of a build with the address and undefined-behaviour sanitizers in build-asan/;
+#                     tests/CMakeLists.txt names the few that cannot run there
 #     CTEST-OPTION    as for ctest, for instance -L unit
 #
 # Environment: JSQ_SHARED, a folder with real gradient dumps (gradients/*.npy, *.h5); the project's ../shared when there.
@@ -15,7 +17,10 @@ selection=(-LE long)
 sanitizers=no
 while [ $# -gt 0 ]; do
   case $1 in
-    --long) selection=() ;;
+    --long)
+      selection=()
+      sanitizers=yes
+      ;;
     --sanitizers) sanitizers=yes ;;
     *) break ;;
   esac
@@ -33,11 +38,14 @@ configure=(-G Ninja -DJSQ_WERROR=ON "-DJSQ_SHARED_DIR=$JSQ_SHARED")
 if command -v ccache >/dev/null; then
   configure+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 fi
-sanitized_build=
+failed=0
 if [ "$sanitizers" = yes ]; then
-  sanitized_build=$PWD/build-asan
   cmake -S . -B build-asan "${configure[@]}" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
     "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1" -DJSQ_SANITIZE=address,undefined,float-cast-overflow -DJSQ_CUDA=OFF
+  cmake --build build-asan
+  # No exit status of jsq, so that a refusal that a test expects is not mistaken for a finding.
+  ASAN_OPTIONS=exitcode=99 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:exitcode=99 LSAN_OPTIONS=exitcode=99 \
+    ctest --test-dir build-asan -j "${JSQ_TEST_JOBS:-2}" --output-on-failure -LE long "$@" || failed=1
 fi
 
 # The CUDA backend is tested on an emulator of the CUDA runtime library, where nvcc and the emulator's sources are there.
@@ -49,10 +57,8 @@ if [ -f "$JSQ_SHARED/gpuemu/Makefile" ] && { command -v nvcc || [ -x /usr/local/
     { echo "run.sh: the emulator cannot be built; tests of the CUDA backend are skipped" >&2; emulator=; }
 fi
 configure+=("-DJSQ_GPUEMU=$emulator")
-cmake -S . -B build "${configure[@]}" -DCMAKE_BUILD_TYPE=Release -DJSQ_BUILD_TESTS=ON "-DJSQ_SANITIZED_BUILD=$sanitized_build"
+cmake -S . -B build "${configure[@]}" -DCMAKE_BUILD_TYPE=Release -DJSQ_BUILD_TESTS=ON
 
 cmake --build build
-if [ "$sanitizers" = yes ]; then
-  cmake --build build-asan --target jsq_sanitized_tests
-fi
-ctest --test-dir build -j "${JSQ_TEST_JOBS:-2}" --output-on-failure "${selection[@]}" "$@"
+ctest --test-dir build -j "${JSQ_TEST_JOBS:-2}" --output-on-failure "${selection[@]}" "$@" || failed=1
+exit $failed

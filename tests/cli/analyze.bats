@@ -158,6 +158,7 @@ PYTHON
 }
 
 @test "statistics need one block of memory, --noise says what it needs" {
+  needs_its_own_memory
   dumps make large big.npy
   expect 0 jsq --memory-limit 40MiB --threads 1 analyze big.npy
   expect "$EXIT_LIMIT" jsq --memory-limit 40MiB --threads 1 analyze --noise big.npy

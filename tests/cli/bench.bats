@@ -73,9 +73,13 @@ PYTHON
   expect "$EXIT_USAGE" jsq bench --size 12parsecs
   contains "$stderr" "64Mi"
   expect "$EXIT_USAGE" jsq bench --size 64Ki -m nosuch
+  expect "$EXIT_MISSING" jsq bench --size 64Ki missing.npy
+}
+
+@test "a size that does not fit into --memory-limit is refused with what to do" {
+  needs_its_own_memory
   expect "$EXIT_LIMIT" jsq --memory-limit 256MiB bench --size 1Gi
   contains "$stderr" "smaller --size"
-  expect "$EXIT_MISSING" jsq bench --size 64Ki missing.npy
 }
 
 @test "JSON follows its schema" {

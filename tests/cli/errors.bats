@@ -191,6 +191,7 @@ for entry in re.split(r'\n(?=  -)', text)[1:]:
 }
 
 @test "--memory-limit ends with exit 9 when the work does not fit" {
+  needs_its_own_memory
   dumps make npy grad.npy
   expect "$EXIT_LIMIT" jsq --memory-limit 1MiB --threads 1 compress grad.npy
   contains "$stderr" "--memory-limit"

@@ -63,6 +63,9 @@ as_stranger() {
   fi
 }
 
+# A sanitizer takes most of a process's memory for itself, and ends it where memory is refused.
+needs_its_own_memory() { [ -z "${JSQ_SANITIZED-}" ] || skip "limits of memory are not a sanitizer's"; }
+
 real_dumps() {
   [ -d "${JSQ_SHARED-}/gradients" ] || skip "JSQ_SHARED names no folder with gradients/"
   export gradients=$JSQ_SHARED/gradients
