@@ -416,6 +416,17 @@ TEST_F(FrameOnDevice, IsTheProcessorsToTheByteOnARealDump) {
   for (const char* method : {"qsgd", "terngrad", "signsgd", "thc"}) expect_parity(tensors, method, "");
 }
 
+TEST_F(FrameOnDevice, IsTheProcessorsToTheByteOnARealMatrix) {
+  const std::string path = std::string(JSQ_SAMPLES_DIR) + "/resnet20_late_fc.weight.npy";
+  const std::shared_ptr<const GradientSource> source = open_gradients(path);
+  const TensorInfo& info = source->tensors()[0];
+  std::vector<float> scratch;
+  const auto values = source->read(0, 0, size_t(info.elements()), scratch);
+  for (const char* method : {"powersgd:rank=3", "acpsgd", "lgreco:base=powersgd", "thc:norm=block"})
+    expect_parity({{values.begin(), values.end()}}, method, "", NonFinitePolicy::error, DType::f32,
+                  Rounding::automatic, {info.shape});
+}
+
 TEST_F(FrameOnDevice, TellsOfDamageInTheWordsOfTheProcessor) {
   Coded frame = coded({make_data(Kind::heavy, 140000)}, Backend::cpu, "jointsq", "ratio=16");
   FrameReader whole = FrameReader::from_bytes(frame.bytes);
