@@ -452,7 +452,7 @@ class RdoqEncoder final : public MethodEncoder {
       const bool jumped = off > 1 && best && best->outcome.bytes < 0.7 * wanted;
       const double near = jumped ? 1.5 : attempt < 2 ? 0.015 : 0.3;
       if (!dither_ && std::abs(off - 1) < near && !(off > enough && off <= 1))
-        found = trim(std::move(found), wanted, jumped || attempt >= 4 ? HUGE_VAL : 1.6);
+        found = trim(found, wanted, jumped || attempt >= 4 ? HUGE_VAL : 1.6);
       if (found.outcome.bytes <= wanted &&
           (!best || found.outcome.squared_error < best->outcome.squared_error))
         best = std::move(found);
@@ -527,7 +527,7 @@ class RdoqEncoder final : public MethodEncoder {
       found.outcome = coded_->measure(found.plan);
       const double off = found.outcome.bytes / wanted;
       if (std::abs(off - 1) < (attempt < 4 ? 0.003 : 0.3) && !(off > enough && off <= 1))
-        found = trim(std::move(found), wanted, attempt >= 4 ? HUGE_VAL : 1.6);
+        found = trim(found, wanted, attempt >= 4 ? HUGE_VAL : 1.6);
       if (found.outcome.bytes <= wanted &&
           (!best || found.outcome.squared_error < best->outcome.squared_error))
         best = std::move(found);
