@@ -347,7 +347,7 @@ std::unique_ptr<DeviceBlocks> OneBitScheme::encode_on_device(const TensorPool& p
   const auto choose = [histogram = LevelHistogram()](const PoolBlock& block, const cuda::LevelSums& found,
                                                      std::span<const uint32_t> counts,
                                                      BlockSums& sums) mutable {
-    const cuda::LevelLayout layout = sign_layout(block.count, found, sums);
+    cuda::LevelLayout layout = sign_layout(block.count, found, sums);
     const uint64_t groups = block.first == 0 ? 1 : 0;
     sums.nominal_bits = block.count + 64 * groups;
     if (layout.empty) return layout;

@@ -138,7 +138,7 @@ std::unique_ptr<DeviceBlocks> SignScheme::encode_on_device(const TensorPool& poo
   plan.nearest = true;
   const auto choose = [this](const PoolBlock& block, const cuda::LevelSums& found,
                              std::span<const uint32_t> counts, BlockSums& sums) {
-    const cuda::LevelLayout layout = sign_layout(block.count, found, sums);
+    cuda::LevelLayout layout = sign_layout(block.count, found, sums);
     add_nominal_bits(block.first, block.count, sums);
     if (!layout.empty) add_entropy_bits(block.first, block.count, counts[1], sums);
     return layout;
