@@ -594,6 +594,13 @@ class RdoqEncoder final : public MethodEncoder {
     adapted_.step_guess = 0;
     adapted_.correction = 1;
     Trained trained = find();
+    // Of a large pool this is all that transforms are held against: by the layouts that it would be coded
+    // with.
+    if (!plain_.whole() && !trained.model.tables.empty() &&
+        plain_.improve_layouts(plain_.make_plan(trained, trained.lambda))) {
+      plain_.gather();
+      trained = find();
+    }
     plain_expected_ = expected(trained);
     if (trained.model.tables.empty()) return;
     double step = trained.values.step();
