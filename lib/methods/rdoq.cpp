@@ -123,7 +123,9 @@ class RdoqEncoder final : public MethodEncoder {
       RdoqPool* const transformed = std::exchange(coded_, &plain_);
       adapt(wanted);
       std::optional<Measured> without = fullest(wanted);
-      if (!best || (without && without->outcome.squared_error < best->outcome.squared_error)) {
+      // What a sample expects is a few hundredths off, and transforms promise not to lose.
+      const double doubt = plain_.whole() ? 1 : 0.97;
+      if (!best || (without && doubt * without->outcome.squared_error < best->outcome.squared_error)) {
         best = std::move(without);
       } else {
         adapted_ = with;
@@ -594,14 +596,16 @@ class RdoqEncoder final : public MethodEncoder {
     adapted_.step_guess = 0;
     adapted_.correction = 1;
     Trained trained = find();
+    plain_expected_ = expected(trained);
     // Of a large pool this is all that transforms are held against: by the layouts that it would be coded
     // with.
     if (!plain_.whole() && !trained.model.tables.empty() &&
         plain_.improve_layouts(plain_.make_plan(trained, trained.lambda))) {
       plain_.gather();
-      trained = find();
+      plain_expected_ = expected(find());
+      plain_.begin_layouts();
+      plain_.gather();
     }
-    plain_expected_ = expected(trained);
     if (trained.model.tables.empty()) return;
     double step = trained.values.step();
     const bool best = preset_ == Preset::best;

@@ -94,6 +94,10 @@ class RdoqPool {
   bool improve_layouts(const RdoqPlan& plan);
   /// Scales of runs where a part has one for all, so that some of it can be coded and the rest not.
   void take_runs();
+  /// Back to the layouts that parts begin with.
+  void begin_layouts() {
+    for (size_t t = 0; t < tensors_.size(); ++t) plan_parts(t);
+  }
   /// By tensor and part: error + lambda bits, in step^2, under its best layout.
   std::vector<std::vector<double>> part_costs(const RdoqPlan& plan) const;
   /// log2 of the elements of a tensor that are coded together.
