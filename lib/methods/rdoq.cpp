@@ -115,7 +115,10 @@ class RdoqEncoder final : public MethodEncoder {
     aimed_ = wanted;
     std::optional<Measured> best;
     if (near) best = fuller_way(wanted);
-    if (!best || best->outcome.bytes < 0.9 * wanted) best = best_way(std::move(best), wanted);
+    if (!best || best->outcome.bytes < 0.9 * wanted) {
+      best = best_way(std::move(best), wanted);
+      if (!plain_.whole() && coded_ == &plain_) plain_won_at_ = wanted;
+    }
     if (coded_ != &plain_ && (!best || best->outcome.squared_error > 0.9 * plain_expected_ ||
                               best->outcome.bytes < 0.97 * wanted)) {
       // Too near for estimates to tell, or bytes that transforms leave and others may use.
@@ -127,6 +130,7 @@ class RdoqEncoder final : public MethodEncoder {
       const double doubt = plain_.whole() ? 1 : 0.97;
       if (!best || (without && doubt * without->outcome.squared_error < best->outcome.squared_error)) {
         best = std::move(without);
+        if (!plain_.whole()) plain_won_at_ = wanted;
       } else {
         adapted_ = with;
         coded_ = transformed;
@@ -309,6 +313,12 @@ class RdoqEncoder final : public MethodEncoder {
   }
 
   void choose_for_bytes(double wanted, bool factors_alone) {
+    // Aims of a large pool follow each other widely, and a search through its transforms takes seconds.
+    if (plain_won_at_ > 0 && std::abs(wanted - plain_won_at_) <= 0.3 * plain_won_at_) {
+      coded_ = &plain_;
+      transformed_.reset();
+      return;
+    }
     choose_transforms([&] { return step_for(wanted, 0.13); },
                       [&](const CodingCost& cost, double) { return cost.bits / (8 * wanted); },
                       [&](const Trained& trained) { return coded_->expected_bytes(trained) / wanted; },
@@ -1062,6 +1072,7 @@ class RdoqEncoder final : public MethodEncoder {
   Adapted adapted_;
   std::vector<PoolSite> sites_;  ///< where transforms may be
   std::optional<TransformSearch> search_;
+  double plain_won_at_ = 0;    ///< the aim at which a large pool was better off without transforms
   double plain_expected_ = 0;  ///< what the target leaves open without transforms: the error, or bytes
   std::string parameters_ = write_rdoq_parameters({});
   double aimed_ = 0, prepared_ = 0, expected_ = 0;
