@@ -137,8 +137,11 @@ class RdoqEncoder final : public MethodEncoder {
       }
     }
     if (!best) return drop_all();
-    const bool fine = 8 * wanted >= double(pool_.summary().elements);
-    if (dependent_levels_ || (dependent_by_rate_ && fine)) {
+    if (coded_->whole() && !dither_ && best->outcome.bytes < 0.995 * wanted) {
+      Measured fuller = trim(*best, wanted, HUGE_VAL);
+      if (fuller.outcome.squared_error < best->outcome.squared_error) best = std::move(fuller);
+    }
+    if (takes_dependent(wanted)) {
       std::optional<Measured> dependent = dependent_within(*best, wanted);
       if (dependent && dependent->outcome.squared_error < best->outcome.squared_error)
         best = std::move(dependent);
@@ -300,6 +303,20 @@ class RdoqEncoder final : public MethodEncoder {
     if (rate <= 2 || trial(wanted, rate) <= without + 0.1) return;
     rows_choose_ = false;
     coded_->gather();
+  }
+
+  /// By the preset only where they save much: of a few values tables take more, and far above eight bits
+  /// paths take long for nothing.
+  bool takes_dependent(double bytes) const {
+    const double rate = bits_an_element(bytes);
+    return dependent_levels_ ||
+           (dependent_by_rate_ && rate >= 1 && rate <= 8.5 && pool_.summary().elements >= least_by_rate);
+  }
+
+  /// The least error; of errors that are alike, and at low rates, the one that leaves fewer bytes unused.
+  bool is_better(const RdoqOutcome& one, const RdoqOutcome& other) const {
+    if (bits_an_element(std::max(one.bytes, other.bytes)) < 1) return one.bytes > other.bytes;
+    return one.squared_error < (one.bytes > other.bytes ? 1.02 : 0.98) * other.squared_error;
   }
 
   double bits_an_element(double bytes) const { return 8 * bytes / double(pool_.summary().elements); }
@@ -464,9 +481,8 @@ class RdoqEncoder final : public MethodEncoder {
       const bool jumped = off > 1 && best && best->outcome.bytes < 0.7 * wanted;
       const double near = jumped ? 1.5 : attempt < 2 ? 0.015 : 0.3;
       if (!dither_ && std::abs(off - 1) < near && !(off > enough && off <= 1))
-        found = trim(found, wanted, jumped || attempt >= 4 ? HUGE_VAL : 1.6);
-      if (found.outcome.bytes <= wanted &&
-          (!best || found.outcome.squared_error < best->outcome.squared_error))
+        found = trim(found, wanted, jumped || attempt >= 4 || bits_an_element(wanted) < 1 ? HUGE_VAL : 1.6);
+      if (found.outcome.bytes <= wanted && (!best || is_better(found.outcome, best->outcome)))
         best = std::move(found);
       if (best && best->outcome.bytes > enough * wanted - near_bytes) break;
       // Nothing but factors at any step: all elements are alike, and some of them have to do.
@@ -539,9 +555,8 @@ class RdoqEncoder final : public MethodEncoder {
       found.outcome = coded_->measure(found.plan);
       const double off = found.outcome.bytes / wanted;
       if (std::abs(off - 1) < (attempt < 4 ? 0.003 : 0.3) && !(off > enough && off <= 1))
-        found = trim(found, wanted, attempt >= 4 ? HUGE_VAL : 1.6);
-      if (found.outcome.bytes <= wanted &&
-          (!best || found.outcome.squared_error < best->outcome.squared_error))
+        found = trim(found, wanted, attempt >= 4 || bits_an_element(wanted) < 1 ? HUGE_VAL : 1.6);
+      if (found.outcome.bytes <= wanted && (!best || is_better(found.outcome, best->outcome)))
         best = std::move(found);
       if (best && best->outcome.bytes > enough * wanted) break;
       double slope = -1.3;  // of the logarithms of bytes and step
@@ -957,7 +972,7 @@ class RdoqEncoder final : public MethodEncoder {
         coded_ = transformed;
     }
     if (!best) unreachable(target, loss_of(target, coded_->measure_errors(plan_of(*adapted_.trained))));
-    if (dependent_levels_) {
+    if (takes_dependent(best->outcome.bytes)) {
       std::optional<Measured> dependent = dependent_for_error(*best, target, wanted);
       if (dependent && dependent->outcome.bytes < best->outcome.bytes) best = std::move(dependent);
     }
@@ -1061,7 +1076,7 @@ class RdoqEncoder final : public MethodEncoder {
   bool dependent_levels_;
   /// Dependent where they save most, an eighth of the error or more, and tenths of a second do not matter.
   bool dependent_by_rate_;
-  static constexpr uint64_t most_by_rate = uint64_t(1) << 19;
+  static constexpr uint64_t least_by_rate = uint64_t(1) << 17, most_by_rate = uint64_t(1) << 19;
   /// Scales of 64 elements: half as many as of 32, and some 1 % more error where the latter would be chosen.
   static constexpr ScaleLayout fast_least_run = 5;
   /// Best weight of a bit with dependent levels / without, measured at 8x to 100x.
