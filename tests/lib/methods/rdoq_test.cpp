@@ -253,7 +253,7 @@ TEST(Rdoq, DependentLevelsMeetAnErrorInFewerBytes) {
   const std::shared_ptr<const GradientSource> source = open_gradients(sample);
   for (double nmse : {1e-1, 1e-3}) {
     const Target target{TargetKind::nmse, nmse};
-    const Coded without = coded({{"grad.npy", source}}, target),
+    const Coded without = coded({{"grad.npy", source}}, target, "rdoq:levels=independent"),
                 with = coded({{"grad.npy", source}}, target, "rdoq:levels=dependent");
     EXPECT_LE(measured(*source, with.bytes), nmse);
     EXPECT_LT(double(with.bytes.size()), 0.97 * double(without.bytes.size())) << nmse;
