@@ -30,12 +30,7 @@ struct RunEnds {
       end = here;
     }
     uint32_t reached = end;
-    for (uint32_t distance = 1; distance < warp_size; distance *= 2) {
-      const uint32_t other = __shfl_up_sync(all_lanes, reached, distance);
-      if (lane_of() >= distance && other > reached) reached = other;
-    }
-    uint32_t before = __shfl_up_sync(all_lanes, reached, 1);
-    if (lane_of() == 0) before = 0;
+    const uint32_t before = largest_before(reached);
     if (begin != 0 && before != 0) bits += element::omega_code(begin - before).length;
     if (begin != 0 && before == 0) first[run] = begin;
     if (lane_of() == warp_size - 1) last[run] = reached;

@@ -246,13 +246,7 @@ __device__ void put_trits(const PackView& view, BitStream& bits) {
 /// The last level of a thread before this one that is not 0, as 1 + its index; 0 for none. `carried` is that
 /// of the rounds before and becomes that of this round too.
 __device__ uint32_t last_before(Shared& s, uint32_t mine, uint32_t& carried) {
-  uint32_t reached = mine;
-  for (uint32_t distance = 1; distance < warp_size; distance *= 2) {
-    const uint32_t other = __shfl_up_sync(all_lanes, reached, distance);
-    if (lane_of() >= distance && other > reached) reached = other;
-  }
-  uint32_t before = __shfl_up_sync(all_lanes, reached, 1);
-  if (lane_of() == 0) before = 0;
+  uint32_t reached = mine, before = largest_before(reached);
   if (lane_of() == warp_size - 1) s.warp_last[warp_of()] = reached;
   __syncthreads();
   uint32_t all = carried;

@@ -125,12 +125,8 @@ __global__ void __launch_bounds__(threads)
     if (lane_of() == 0 && zeros != 0) atomicAdd(&piece.counts[uint32_t(-piece.tensor.low)], zeros);
     // Gaps between levels that are not 0: the last one before this lane's, of this turn or the turns before.
     uint32_t latest = reached;
-    for (uint32_t distance = 1; distance < warp_size; distance *= 2) {
-      const uint32_t other = __shfl_up_sync(all_lanes, latest, distance);
-      if (lane_of() >= distance && other > latest) latest = other;
-    }
-    uint32_t previous = __shfl_up_sync(all_lanes, latest, 1);
-    if (lane_of() == 0 || previous == 0) previous = last;
+    uint32_t previous = largest_before(latest);
+    if (previous == 0) previous = last;
 #pragma unroll
     for (uint32_t k = 0; k < each; ++k) {
       if (level[k] == 0) continue;

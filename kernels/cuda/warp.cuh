@@ -72,6 +72,17 @@ __device__ inline uint32_t sum_before(uint32_t value, uint32_t& total) {
   return sum - value;
 }
 
+/// The largest value of the lanes before this one, 0 in front of the first; `value` becomes the largest up to
+/// this one.
+__device__ inline uint32_t largest_before(uint32_t& value) {
+  for (uint32_t distance = 1; distance < warp_size; distance *= 2) {
+    const uint32_t other = __shfl_up_sync(all_lanes, value, distance);
+    if (lane_of() >= distance && other > value) value = other;
+  }
+  const uint32_t before = __shfl_up_sync(all_lanes, value, 1);
+  return lane_of() == 0 ? 0 : before;
+}
+
 /// Lane l + lane[l + half], half by half, within each half of the warp: the contract's folding of 16 lanes.
 __device__ inline double fold_lanes(double value) {
   for (uint32_t half = element::sum_lanes / 2; half > 0; half /= 2)
