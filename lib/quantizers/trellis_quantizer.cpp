@@ -9,6 +9,8 @@ namespace jsq {
 namespace {
 
 constexpr double largest_scaled = 2147483000.0;
+/// Levels of one parity that are tried on each side of a value, where a bit weighs as much as many steps.
+constexpr int most_tries = 16;
 
 struct Branch {
   uint8_t state, parity;
@@ -72,8 +74,14 @@ TrellisQuantizer::Choice TrellisQuantizer::best_of(uint32_t quantizer, int32_t p
     if (cost < best.cost) best = {cost, level};
     return true;
   };
-  for (int32_t level = below; level >= 0 && consider(level); level -= 2) continue;
-  for (int32_t level = below + 2; level <= most && consider(level); level += 2) continue;
+  // Levels farther away cost error, and are dear alike until tables know them.
+  int32_t level = below;
+  int tries = 0;
+  for (; tries < most_tries && level >= 0 && consider(level); ++tries) level -= 2;
+  if (tries == most_tries)
+    for (level = std::min(level, int32_t(known_levels - 2) | parity); level >= 0; level -= 2) consider(level);
+  level = below + 2;
+  for (tries = 0; tries < most_tries && level <= most && consider(level); ++tries) level += 2;
   return best;
 }
 
