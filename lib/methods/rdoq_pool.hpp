@@ -1,5 +1,6 @@
 // How rdoq sees a pool: tensors as parts with scales, streams (one for the small tensors, one for each block
-// of the others), and what coding them under a plan takes and loses. The search for the plan is in rdoq.cpp.
+// of the others), and what coding them under a plan takes and loses. Which plan is searched by rdoq_within,
+// rdoq_ways and rdoq_errors.
 #pragma once
 
 #include <array>
