@@ -22,8 +22,8 @@ constexpr std::pair<std::string_view, Transforming> transformings[] = {{"none", 
 
 // Of a few values tables take more, below a bit an element too few levels are left to decide a path, and far
 // above eight bits paths take long for nothing.
-constexpr uint64_t least_by_rate = uint64_t(1) << 17, most_by_rate = uint64_t(1) << 19;
-constexpr double least_rate = 1, most_rate = 8.5;
+constexpr uint64_t least_by_rate = uint64_t(1) << 12, most_by_rate = uint64_t(1) << 19;
+constexpr double least_rate = 1, most_rate = 8.01;
 
 }  // namespace
 

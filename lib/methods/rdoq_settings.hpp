@@ -31,8 +31,8 @@ inline constexpr MethodOption rdoq_options[] = {
      "preset=fast, otherwise auto"},
     {"levels", "independent|dependent|preset", "preset",
      "dependent: levels of two quantizers, chosen along paths of least error and bits: 4 to 8 % fewer bytes, "
-     "several times the time; preset: dependent with preset=best, and by default in small pools at a bit an "
-     "element or more, otherwise independent"},
+     "several times the time; preset: dependent with preset=best, and by default in pools of 2^12 to 2^19 "
+     "elements at 1 to 8 bits an element, otherwise independent"},
     {"lambda", "auto|0..1", "auto", "weight of a bit in squared steps; auto takes the best of several"},
 };
 
