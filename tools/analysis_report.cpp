@@ -66,7 +66,7 @@ std::string whole_text(const Subject& subject) {
   return subject.tensor.empty() ? "-" : subject.tensor;
 }
 
-Field<Subject> figure(const char* key, const char* title, double Figures::*value, int digits = 3) {
+Field<Subject> figure(const char* key, const char* title, double StatisticsFigures::*value, int digits = 3) {
   return {{key, title}, [=](const Subject& s) { return optional_number(s.figures.*value, digits); }};
 }
 
@@ -85,22 +85,22 @@ std::vector<Field<Subject>> statistics_fields() {
       {{"shape", "shape", Align::left},
        [](const Subject& s) { return s.is_tensor || s.tensors == 1 ? shape_cell(s.shape) : Cell(); }},
       {{"elements", "elements"}, [](const Subject& s) { return count_cell(s.figures.elements); }},
-      figure("l1_norm", "l1 norm", &Figures::l1_norm, 4),
-      figure("l2_norm", "l2 norm", &Figures::l2_norm, 4),
-      figure("max_magnitude", "max", &Figures::max_magnitude),
-      figure("mean", "mean", &Figures::mean),
+      figure("l1_norm", "l1 norm", &StatisticsFigures::l1_norm, 4),
+      figure("l2_norm", "l2 norm", &StatisticsFigures::l2_norm, 4),
+      figure("max_magnitude", "max", &StatisticsFigures::max_magnitude),
+      figure("mean", "mean", &StatisticsFigures::mean),
       {{"zero_share", "zeros"}, [](const Subject& s) { return share_cell(s.figures.zero_share); }},
       {{"nonfinite", "non-finite"}, [](const Subject& s) { return count_cell(s.figures.nonfinite); }},
-      figure("kurtosis", "kurtosis", &Figures::kurtosis, 4),
+      figure("kurtosis", "kurtosis", &StatisticsFigures::kurtosis, 4),
       {{"tail_index", "tail index"}, [](const Subject& s) { return optional_number(s.largest.tail_index); }},
       largest_share("energy_top_1_in_1000", "top 0.1 %", &LargestFigures::energy_top_1_in_1000),
       largest_share("energy_top_1_in_100", "top 1 %", &LargestFigures::energy_top_1_in_100),
       largest_share("energy_top_1_in_10", "top 10 %", &LargestFigures::energy_top_1_in_10),
-      figure("class_entropy", "entropy", &Figures::class_entropy),
-      figure("row_spread", "rows", &Figures::row_spread),
-      figure("column_spread", "columns", &Figures::column_spread),
-      figure("run_spread", "runs", &Figures::run_spread),
-      figure("magnitude_autocorrelation", "autocorr", &Figures::autocorrelation),
+      figure("class_entropy", "entropy", &StatisticsFigures::class_entropy),
+      figure("row_spread", "rows", &StatisticsFigures::row_spread),
+      figure("column_spread", "columns", &StatisticsFigures::column_spread),
+      figure("run_spread", "runs", &StatisticsFigures::run_spread),
+      figure("magnitude_autocorrelation", "autocorr", &StatisticsFigures::autocorrelation),
   };
 }
 

@@ -6,11 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "jsq/largest.hpp"
 #include "jsq/rate_distortion.hpp"
-#include "largest.hpp"
+#include "jsq/statistics.hpp"
 #include "noise_study.hpp"
 #include "report.hpp"
-#include "statistics.hpp"
 #include "transform_report.hpp"
 
 namespace jsq::tools {
@@ -23,7 +23,7 @@ struct Subject {
   std::string dtype;  ///< "mixed" when a dump's tensors differ
   std::vector<uint64_t> shape;
   size_t tensors = 1;
-  Figures figures;
+  StatisticsFigures figures;
   LargestFigures largest;
   Json results = Json::array();
   Json curve = Json::array();

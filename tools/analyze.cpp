@@ -1,5 +1,5 @@
 // jsq analyze: what is in dumps; what coding them loses beside what JointSQ's models and rate-distortion
-// theory say. Gathering is in statistics.*, largest.*, noise_study.* and transform_study.*, tables in
+// theory say. Gathering is in jsq::StatisticsReader, noise_study.* and transform_study.*, tables in
 // analysis_report.* and transform_report.*; this file holds the options and the order of the work.
 #include <fmt/format.h>
 
@@ -49,19 +49,10 @@ std::string dtype_of(const std::vector<TensorInfo>& tensors) {
   return std::string(dtype_name(tensors.front().dtype));
 }
 
-void second_pass(const InputDump& input, size_t tensor, const std::vector<LargestElements*>& populations) {
-  std::vector<float> scratch;
-  const uint64_t elements = input.source->tensors()[tensor].elements();
-  for (uint64_t first = 0; first < elements; first += statistics_block) {
-    const size_t count = size_t(std::min<uint64_t>(statistics_block, elements - first));
-    const std::span<const float> values = input.source->read(tensor, first, count, scratch);
-    for (LargestElements* population : populations) population->add(values);
-  }
-}
-
 /// Statistics of a dump, then of every tensor of it when asked for. `of_dump` receives the dump's.
-std::vector<Subject> dump_subjects(const InputFile& file, const InputDump& input, bool per_tensor,
-                                   Statistics& of_dump) {
+std::vector<Subject> dump_subjects(const InputFile& file, const InputDump& input, Backend backend,
+                                   bool per_tensor, Statistics& of_dump) {
+  StatisticsReader reader(*input.source, backend);
   const auto& tensors = input.source->tensors();
   std::vector<Subject> subjects(1);
   Subject& whole = subjects.front();
@@ -73,11 +64,11 @@ std::vector<Subject> dump_subjects(const InputFile& file, const InputDump& input
     whole.shape = tensors.front().shape;
   }
   for (size_t t = 0; t < tensors.size(); ++t) {
-    const Statistics of_tensor = statistics_of(*input.source, t);
+    const Statistics of_tensor = reader.statistics(t);
     of_dump.append(of_tensor);
     if (!per_tensor) continue;
     LargestElements largest(of_tensor);
-    second_pass(input, t, {&largest});
+    reader.add_to(largest, t);
     Subject subject;
     subject.input = file.argument;
     subject.tensor = tensors[t].name;
@@ -89,7 +80,7 @@ std::vector<Subject> dump_subjects(const InputFile& file, const InputDump& input
     subjects.push_back(std::move(subject));
   }
   LargestElements largest(of_dump);
-  for (size_t t = 0; t < tensors.size(); ++t) second_pass(input, t, {&largest});
+  for (size_t t = 0; t < tensors.size(); ++t) reader.add_to(largest, t);
   subjects.front().figures = of_dump.figures();
   subjects.front().largest = largest.figures();
   return subjects;
@@ -237,6 +228,7 @@ void attach_curve(Subject& subject, const std::vector<CurvePoint>& points) {
 /// The row of all inputs together, when there are several. Inputs are read again; standard input cannot be,
 /// so that its dump was kept.
 std::optional<Subject> all_inputs(const std::vector<Subject>& subjects, const Statistics& statistics,
+                                  Backend backend,
                                   const std::vector<std::pair<InputFile, std::shared_ptr<InputDump>>>& done) {
   if (done.size() < 2) return std::nullopt;
   Subject all;
@@ -249,7 +241,8 @@ std::optional<Subject> all_inputs(const std::vector<Subject>& subjects, const St
   LargestElements largest(statistics);
   for (const auto& [file, kept] : done) {
     const InputDump input = kept ? *kept : open_input(file, TensorFilter());
-    for (size_t t = 0; t < input.source->tensors().size(); ++t) second_pass(input, t, {&largest});
+    StatisticsReader reader(*input.source, backend);
+    for (size_t t = 0; t < input.source->tensors().size(); ++t) reader.add_to(largest, t);
   }
   all.figures = statistics.figures();
   all.largest = largest.figures();
@@ -301,7 +294,7 @@ int run_analyze(const AnalyzeOptions& options, const GlobalOptions& global) {
     failures.attempt([&] {
       const auto input = std::make_shared<InputDump>(open_input(file, TensorFilter()));
       Statistics of_dump;
-      std::vector<Subject> found = dump_subjects(file, *input, options.per_tensor, of_dump);
+      std::vector<Subject> found = dump_subjects(file, *input, coding.backend, options.per_tensor, of_dump);
       DumpPicture picture = picture_of(file, *input, of_dump);
       std::vector<RateDistortionBounds> bounds;
       if (options.bound) bounds = dump_bounds(global, file, *input, options.per_tensor);
@@ -334,7 +327,8 @@ int run_analyze(const AnalyzeOptions& options, const GlobalOptions& global) {
       of_all.append(of_dump);
       done.emplace_back(file, file.file == "-" ? input : nullptr);
     });
-  if (std::optional<Subject> all = all_inputs(subjects, of_all, done)) subjects.push_back(std::move(*all));
+  if (std::optional<Subject> all = all_inputs(subjects, of_all, coding.backend, done))
+    subjects.push_back(std::move(*all));
   ReportParts parts{.models = options.noise,
                     .results = options.results(),
                     .trials = options.trials > 0,

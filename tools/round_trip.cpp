@@ -55,7 +55,8 @@ RoundTrip measure_round_trip(const std::vector<InputDump>& inputs, const Compres
   result.encode_seconds = median(std::move(encode));
   result.decode_seconds = median(std::move(decode));
 
-  const FrameReader reader = FrameReader::from_bytes(frame.bytes);
+  FrameReader reader = FrameReader::from_bytes(frame.bytes);
+  reader.use(options.backend);
   for (size_t dump = 0; dump < reader.dumps().size(); ++dump)
     for (const MeasuredError& tensor : measure_dump(reader, dump, inputs[dump], options.threads))
       result.tensors.push_back(tensor);

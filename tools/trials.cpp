@@ -172,6 +172,12 @@ void add_products(const InputDump& input, const FrameReader& frame, size_t trial
   });
 }
 
+FrameReader reader_of(const MemorySink& frame, Backend backend) {
+  FrameReader reader = FrameReader::from_bytes(frame.bytes);
+  reader.use(backend);
+  return reader;
+}
+
 }  // namespace
 
 DumpTrials run_trials(const InputDump& input, const CompressOptions& options, unsigned count,
@@ -191,13 +197,13 @@ DumpTrials run_trials(const InputDump& input, const CompressOptions& options, un
     coding.seed = options.seed + trial;
     frames.emplace_back();
     compress({input}, coding, frames.back());
-    add_trial(input, FrameReader::from_bytes(frames.back().bytes), trial, sum, tensors);
+    add_trial(input, reader_of(frames.back(), options.backend), trial, sum, tensors);
     for (const Errors& errors : tensors) differ = differ || errors.differ;
     if (trial == 1 && !differ) break;
   }
   if (differ)
     for (size_t trial = 0; trial < frames.size(); ++trial)
-      add_products(input, FrameReader::from_bytes(frames[trial].bytes), trial, sum, tensors);
+      add_products(input, reader_of(frames[trial], options.backend), trial, sum, tensors);
 
   Errors whole(count);
   for (const Errors& errors : tensors) whole.add(errors);

@@ -4,6 +4,7 @@
 #include "kernels/cuda/levels.hpp"
 #include "kernels/cuda/low_rank.hpp"
 #include "kernels/cuda/sparse.hpp"
+#include "kernels/cuda/statistics.hpp"
 #include "kernels/cuda/user_memory.hpp"
 
 namespace jsq::cuda {
@@ -123,6 +124,15 @@ std::vector<OuterSums> sum_outer_errors(PoolValues&, const OuterProduct&, std::s
 }
 
 std::unique_ptr<OuterDecoder> make_outer_decoder() {
+  throw DeviceError(reason);
+}
+
+TensorSums tensor_sums(PoolValues&, size_t, std::span<const element::Axis>, std::span<uint64_t>) {
+  throw DeviceError(reason);
+}
+
+std::vector<element::LargestSums> largest_sums(PoolValues&, size_t, const element::LargestCuts&,
+                                               std::span<uint64_t>) {
   throw DeviceError(reason);
 }
 

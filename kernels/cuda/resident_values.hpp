@@ -228,6 +228,7 @@ class ResidentValues final : public PoolValues {
   friend class LevelRun;
   friend class ChunkPass;
   friend class SparsePass;
+  friend class TensorPass;
   friend class ThinPass;
 
   void make_batches() {

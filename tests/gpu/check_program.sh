@@ -44,6 +44,29 @@ for method in topk randk:values=f16 qlsgd mcgq qsgd thc powersgd lgreco; do
   rm -f ./*.jsq
 done
 
+# Figures of dumps with layers and without, of their largest elements, and of what coding loses.
+analyze() {
+  "$jsq" --backend cpu --json analyze "$@" >cpu.json
+  "$jsq" --backend cuda --json analyze "$@" >cuda.json
+  cmp cpu.json cuda.json || fail "analyze $*: other figures than the processor's"
+}
+python3 - <<'PYTHON'
+import array, random
+def save(name, shape, order, values):
+    header = "{'descr': '<f4', 'fortran_order': %s, 'shape': %s, }" % (order, shape)
+    header += " " * (63 - (10 + len(header)) % 64) + "\n"
+    open(name, "wb").write(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + array.array("f", values).tobytes())
+draw = random.Random(5)
+values = [draw.gauss(0, 1) ** 3 for _ in range(257 * 401)]
+save("odd.npy", (257, 401), True, values)
+values[70000], values[3] = float("nan"), float("inf")
+save("odder.npy", (103057,), False, values)
+PYTHON
+analyze "$dump" odd.npy odder.npy
+analyze --per-tensor "${dump%/*}/vit2_early.h5"
+analyze --noise --trials 2 -t ratio=16 odd.npy
+rm -f ./*.npy
+
 "$jsq" -q compress -o whole.jsq "$dump"
 head -c 20000 whole.jsq >broken.jsq
 printf 'X' >>broken.jsq

@@ -32,6 +32,14 @@ class ScaleWalk {
     if (rows_ > 0 || columns_ > 0 || elements_ == 0) return 0;
     return std::max<uint64_t>(1, elements_ / run + (elements_ % run >= fewest ? 1 : 0));
   }
+  /// Neighbours that share a row, a column, a run, and after how many elements rows and columns come again.
+  /// Only where there are such; the last run has all that is left.
+  uint64_t row_length() const noexcept { return fortran_ ? 1 : elements_ / rows_; }
+  uint64_t row_period() const noexcept { return fortran_ ? rows_ : elements_; }
+  uint64_t column_length() const noexcept { return inner_; }
+  uint64_t column_period() const noexcept { return middle_ * inner_; }
+  static constexpr uint64_t run_length() noexcept { return run; }
+
   /// Where the element is. \pre the walk is within the tensor, and the tensor has such.
   uint64_t row_index() const noexcept { return fortran_ ? inner_at_ : outer_at_; }
   uint64_t column_index() const noexcept { return middle_at_; }
@@ -56,6 +64,10 @@ class ScaleWalk {
   uint64_t outer_at_ = 0, middle_at_ = 0, inner_at_ = 0, at_ = 0;
 };
 
+namespace element {
+struct Axis;
+}
+
 /// Mean |g| of each row, column and run (empty where the tensor has none). Non-finite elements count as
 /// zeros.
 struct ScaleMeans {
@@ -63,21 +75,24 @@ struct ScaleMeans {
   double all = 0;
 };
 
-/// Gathers them in one pass. Memory: a double for each row, column and run.
+/// Gathers them in one pass. Memory: a double for each row, column and run. Every sum is that of the elements
+/// of an index that lie side by side in a chunk of 65,536 elements, in 16 lanes, and of such parts in storage
+/// order.
 class JSQ_API ScaleSums {
  public:
   explicit ScaleSums(const TensorInfo& info);
-  /// The next elements in storage order.
+  /// The next elements in storage order: whole chunks of 65,536 but for the last.
   void add(std::span<const float> values);
   /// \pre all elements were added.
   ScaleMeans means() const;
 
  private:
-  uint64_t elements_;
+  friend class StatisticsReader;
+  std::vector<element::Axis> axes() const;
+  uint64_t elements_, added_ = 0;
   ScaleWalk walk_;
   double total_ = 0;
-  std::vector<double> rows_, columns_, runs_;
-  std::vector<uint64_t> run_members_;
+  std::vector<double> sums_[3];  ///< rows, columns, runs
 };
 
 /// Spread of scales: the standard deviation of log2 over the positive ones, in octaves. NaN without two of

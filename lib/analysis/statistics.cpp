@@ -1,18 +1,18 @@
-// Moments, histogram sums, neighbours and what follows from them.
-#include "statistics.hpp"
+// Chunks' sums, moments and neighbours put together, and what follows from them.
+#include "jsq/statistics.hpp"
 
-#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <iterator>
 #include <limits>
 
-namespace jsq::tools {
+#include "kernels/element/moments.hpp"
+
+namespace jsq {
 
 namespace {
 
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
-constexpr uint32_t magnitude_mask = 0x7fffffff;
 constexpr size_t bins_per_exponent = 128;
 
 /// Bits an element of the class of its magnitude: exact zeros are one class, every exponent is one.
@@ -50,33 +50,41 @@ void Statistics::Moments::merge(const Moments& next) noexcept {
   count = n;
 }
 
-void Statistics::add(std::span<const float> values) {
-  for (size_t first = 0; first < values.size(); first += statistics_block)
-    add_block(values.subspan(first, std::min(statistics_block, values.size() - first)));
-}
+void Statistics::add_chunk(uint64_t elements, const element::ChunkSums& sums,
+                           const element::ChunkMoments& moments) {
+  const uint64_t nonfinite = sums.nan + sums.positive_infinite + sums.negative_infinite;
+  if (summary_.first_nonfinite == UINT64_MAX && nonfinite > 0)
+    summary_.first_nonfinite = summary_.elements + sums.first_nonfinite;
+  summary_.elements += elements;
+  summary_.zeros += sums.zeros;
+  summary_.nan += sums.nan;
+  summary_.positive_infinite += sums.positive_infinite;
+  summary_.negative_infinite += sums.negative_infinite;
+  summary_.max_key = std::max(summary_.max_key, sums.max_key);
+  summary_.sum += sums.sum;
+  summary_.sum_abs += sums.sum_abs;
+  summary_.energy += sums.energy;
 
-void Statistics::add_block(std::span<const float> values) {
-  summary_.append(summarise(values));
-  add_neighbours(values);
-  Moments block;
-  double sum = 0;
-  for (float value : values) {
-    const uint32_t bin = (std::bit_cast<uint32_t>(value) & magnitude_mask) >> 16;
-    if (bin >= summary_bins) continue;
-    bin_energy_[bin] += double(value) * double(value);
-    sum += double(value);
-    block.count += 1;
+  using namespace element;
+  const ChunkCentres centres = centres_of(sums, elements);
+  const double finite = double(elements - nonfinite);
+  const auto& of = moments.of;
+  moments_.merge({finite, centres.value, of[second_moment], of[third_moment], of[fourth_moment]});
+
+  Neighbours chunk{centres.magnitude,     finite,
+                   of[magnitude_sum],     of[magnitude_squares],
+                   double(moments.pairs), of[neighbour_products],
+                   of[neighbour_firsts],  of[neighbour_seconds]};
+  if (has_last_ && std::isfinite(moments.first)) {  // the pair across the border
+    const double before = last_magnitude_ - chunk.base, behind = std::abs(double(moments.first)) - chunk.base;
+    chunk.pairs += 1;
+    chunk.products += before * behind;
+    chunk.firsts += before;
+    chunk.seconds += behind;
   }
-  if (block.count == 0) return;
-  block.mean = sum / block.count;
-  for (float value : values) {
-    if (!std::isfinite(value)) continue;
-    const double d = double(value) - block.mean, d2 = d * d;
-    block.m2 += d2;
-    block.m3 += d2 * d;
-    block.m4 += d2 * d2;
-  }
-  moments_.merge(block);
+  neighbours_.merge(chunk);
+  last_magnitude_ = std::abs(double(moments.last));
+  has_last_ = std::isfinite(moments.last);
 }
 
 void Statistics::Neighbours::rebase(double new_base) noexcept {
@@ -89,34 +97,24 @@ void Statistics::Neighbours::rebase(double new_base) noexcept {
   base = new_base;
 }
 
+void Statistics::Neighbours::merge(Neighbours next) noexcept {
+  if (count == 0) base = next.base;
+  next.rebase(base);
+  count += next.count;
+  sum += next.sum;
+  squares += next.squares;
+  pairs += next.pairs;
+  products += next.products;
+  firsts += next.firsts;
+  seconds += next.seconds;
+}
+
 double Statistics::Neighbours::autocorrelation() const noexcept {
   if (pairs == 0) return not_a_number;
   const double mean = sum / count, variance = squares - count * mean * mean;
   // What rounding leaves of equal magnitudes is no variance.
   if (!(variance > 1e-12 * (squares + count * base * base))) return not_a_number;
   return (products - mean * (firsts + seconds) + pairs * mean * mean) / variance;
-}
-
-void Statistics::add_neighbours(std::span<const float> values) {
-  for (float value : values) {
-    if (!std::isfinite(value)) {
-      neighbours_.has_last = false;
-      continue;
-    }
-    if (neighbours_.count == 0) neighbours_.base = std::abs(double(value));
-    const double magnitude = std::abs(double(value)) - neighbours_.base;
-    neighbours_.count += 1;
-    neighbours_.sum += magnitude;
-    neighbours_.squares += magnitude * magnitude;
-    if (neighbours_.has_last) {
-      neighbours_.pairs += 1;
-      neighbours_.products += neighbours_.last * magnitude;
-      neighbours_.firsts += neighbours_.last;
-      neighbours_.seconds += magnitude;
-    }
-    neighbours_.last = magnitude;
-    neighbours_.has_last = true;
-  }
 }
 
 void Statistics::Spread::add(double count, double spread) noexcept {
@@ -136,29 +134,19 @@ void Statistics::add_scales(uint64_t elements, const ScaleMeans& means) {
 }
 
 void Statistics::append(const Statistics& next) {
-  Neighbours theirs = next.neighbours_;
-  if (neighbours_.count == 0) neighbours_.base = theirs.base;
-  theirs.rebase(neighbours_.base);
-  neighbours_.count += theirs.count;
-  neighbours_.sum += theirs.sum;
-  neighbours_.squares += theirs.squares;
-  neighbours_.pairs += theirs.pairs;
-  neighbours_.products += theirs.products;
-  neighbours_.firsts += theirs.firsts;
-  neighbours_.seconds += theirs.seconds;
-  neighbours_.has_last = false;
+  neighbours_.merge(next.neighbours_);
+  has_last_ = false;
   for (size_t i = 0; i < std::size(spreads_); ++i) {
     spreads_[i].squares += next.spreads_[i].squares;
     spreads_[i].elements += next.spreads_[i].elements;
   }
   summary_.append(next.summary_);
   moments_.merge(next.moments_);
-  for (size_t bin = 0; bin < bin_energy_.size(); ++bin) bin_energy_[bin] += next.bin_energy_[bin];
 }
 
-Figures Statistics::figures() const {
+StatisticsFigures Statistics::figures() const {
   const double finite = double(summary_.elements - summary_.nonfinite());
-  Figures figures;
+  StatisticsFigures figures;
   figures.elements = summary_.elements;
   figures.zeros = summary_.zeros;
   figures.nonfinite = summary_.nonfinite();
@@ -178,19 +166,4 @@ Figures Statistics::figures() const {
   return figures;
 }
 
-Statistics statistics_of(const GradientSource& source, size_t tensor) {
-  Statistics statistics;
-  ScaleSums scales(source.tensors()[tensor]);
-  std::vector<float> scratch;
-  const uint64_t elements = source.tensors()[tensor].elements();
-  for (uint64_t first = 0; first < elements; first += statistics_block) {
-    const size_t count = size_t(std::min<uint64_t>(statistics_block, elements - first));
-    const std::span<const float> values = source.read(tensor, first, count, scratch);
-    statistics.add(values);
-    scales.add(values);
-  }
-  statistics.add_scales(elements, scales.means());
-  return statistics;
-}
-
-}  // namespace jsq::tools
+}  // namespace jsq
