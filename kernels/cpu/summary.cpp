@@ -18,9 +18,29 @@ namespace jsq::cpu::HWY_NAMESPACE {
 constexpr size_t lanes = 16;
 constexpr bool fused = multiplies_and_adds(HWY_TARGET);
 
+/// Two elements a load, each bin from its half: half the time of an element at a time.
+HWY_INLINE void count_four(const float* values, uint32_t* histogram) {
+  constexpr uint64_t bins_mask = element::magnitude_mask >> summary_bin_shift;
+  uint64_t pairs[2];
+  std::memcpy(pairs, values, sizeof pairs);
+  ++histogram[pairs[0] >> summary_bin_shift & bins_mask];
+  ++histogram[pairs[0] >> (32 + summary_bin_shift) & bins_mask];
+  ++histogram[pairs[1] >> summary_bin_shift & bins_mask];
+  ++histogram[pairs[1] >> (32 + summary_bin_shift) & bins_mask];
+}
+
+void count_bins(const float* values, size_t count, uint32_t* histogram) {
+  const uint32_t* bits = reinterpret_cast<const uint32_t*>(values);
+  size_t i = 0;
+  for (; i + 4 <= count; i += 4) count_four(values + i, histogram);
+  for (; i < count; ++i) ++histogram[(bits[i] & element::magnitude_mask) >> summary_bin_shift];
+}
+
 /// Defined-order sums of finite values; zeros and the maximum come along. Returns the largest key met, finite
-/// or not.
-uint32_t sum_lanes(const float* values, size_t count, ChunkSums& sums) {
+/// or not. With `histogram` it counts bins too: what waits for stores and what waits for sums take turns.
+template <bool counts>
+HWY_INLINE uint32_t sum_and_count(const float* values, size_t count, ChunkSums& sums,
+                                  [[maybe_unused]] uint32_t* histogram) {
   double sum[lanes] = {}, sum_abs[lanes] = {}, energy[lanes] = {};
   uint32_t zeros[lanes] = {}, max_key[lanes] = {};
   const uint32_t* bits = reinterpret_cast<const uint32_t*>(values);
@@ -35,7 +55,13 @@ uint32_t sum_lanes(const float* values, size_t count, ChunkSums& sums) {
       zeros[l] += key == 0;
       max_key[l] = key > max_key[l] ? key : max_key[l];
     }
+    if constexpr (counts) {
+      // Unrolled, compilers keep the last round's counters for behind the loop, which takes twice as long.
+#pragma GCC unroll 1
+      for (size_t four = 0; four < lanes; four += 4) count_four(values + i + four, histogram);
+    }
   }
+  if constexpr (counts) count_bins(values + i, count - i, histogram);
   for (size_t l = 0; i + l < count; ++l) {
     const double g = values[i + l];
     const uint32_t key = bits[i + l] & element::magnitude_mask;
@@ -61,20 +87,12 @@ uint32_t sum_lanes(const float* values, size_t count, ChunkSums& sums) {
   return max_key[0];
 }
 
-void count_bins(const float* values, size_t count, uint32_t* histogram) {
-  // Two elements a load, each bin from its half: half the time of an element at a time.
-  constexpr uint64_t bins_mask = element::magnitude_mask >> summary_bin_shift;
-  const uint32_t* bits = reinterpret_cast<const uint32_t*>(values);
-  size_t i = 0;
-  for (; i + 4 <= count; i += 4) {
-    uint64_t pairs[2];
-    std::memcpy(pairs, values + i, sizeof pairs);
-    ++histogram[pairs[0] >> summary_bin_shift & bins_mask];
-    ++histogram[pairs[0] >> (32 + summary_bin_shift) & bins_mask];
-    ++histogram[pairs[1] >> summary_bin_shift & bins_mask];
-    ++histogram[pairs[1] >> (32 + summary_bin_shift) & bins_mask];
-  }
-  for (; i < count; ++i) ++histogram[(bits[i] & element::magnitude_mask) >> summary_bin_shift];
+uint32_t sum_lanes(const float* values, size_t count, ChunkSums& sums) {
+  return sum_and_count<false>(values, count, sums, nullptr);
+}
+
+uint32_t sum_lanes_and_bins(const float* values, size_t count, ChunkSums& sums, uint32_t* histogram) {
+  return sum_and_count<true>(values, count, sums, histogram);
 }
 
 void refine(const float* values, size_t count, const KeyRange* ranges, size_t range_count, uint32_t* counts) {
@@ -117,16 +135,19 @@ HWY_AFTER_NAMESPACE();
 namespace jsq::cpu {
 
 HWY_EXPORT(sum_lanes);
+HWY_EXPORT(sum_lanes_and_bins);
 HWY_EXPORT(count_bins);
 HWY_EXPORT(refine);
 HWY_EXPORT(count_equal);
 
 ChunkSums summarise_chunk(std::span<const float> values, std::span<uint32_t> histogram) {
   ChunkSums sums;
-  const uint32_t max_key = HWY_DYNAMIC_DISPATCH(sum_lanes)(values.data(), values.size(), sums);
+  const uint32_t max_key =
+      histogram.empty()
+          ? HWY_DYNAMIC_DISPATCH(sum_lanes)(values.data(), values.size(), sums)
+          : HWY_DYNAMIC_DISPATCH(sum_lanes_and_bins)(values.data(), values.size(), sums, histogram.data());
   if (max_key < element::first_nonfinite_key) {
     sums.max_key = max_key;
-    if (!histogram.empty()) HWY_DYNAMIC_DISPATCH(count_bins)(values.data(), values.size(), histogram.data());
     return sums;
   }
   // Non-finite elements are rare: count them, and sum again with zeros in their place.
@@ -147,10 +168,11 @@ ChunkSums summarise_chunk(std::span<const float> values, std::span<uint32_t> his
   const uint64_t replaced = counts.nan + counts.positive_infinite + counts.negative_infinite;
   counts.max_key = HWY_DYNAMIC_DISPATCH(sum_lanes)(finite.data(), finite.size(), counts);
   counts.zeros -= replaced;
-  if (histogram.empty()) return counts;
-  HWY_DYNAMIC_DISPATCH(count_bins)(finite.data(), finite.size(), histogram.data());
-  histogram[0] -= uint32_t(replaced);
   return counts;
+}
+
+void count_magnitudes(std::span<const float> values, std::span<uint32_t> histogram) {
+  HWY_DYNAMIC_DISPATCH(count_bins)(values.data(), values.size(), histogram.data());
 }
 
 void refine_ranges(std::span<const float> values, std::span<const KeyRange> ranges,

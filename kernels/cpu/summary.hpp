@@ -18,9 +18,15 @@ using element::sum_chunk;
 using element::summary_bin_shift;
 using element::summary_bins;
 
-/// Adds the finite elements of `values` (at most sum_chunk) to `histogram` (summary_bins counters) and
-/// returns their sums.
+/// Counters of a histogram: those of the summary's bins, and behind them those of infinities and NaN.
+constexpr uint32_t counted_bins = 0x8000;
+
+/// Adds the elements of `values` (at most sum_chunk) to `histogram` (counted_bins counters, or none) and
+/// returns the sums of the finite ones.
 ChunkSums summarise_chunk(std::span<const float> values, std::span<uint32_t> histogram);
+
+/// The histogram alone.
+void count_magnitudes(std::span<const float> values, std::span<uint32_t> histogram);
 
 /// Adds 1 to counts[256 r + ((key - ranges[r].low) >> ranges[r].shift)] for every element whose key lies in
 /// range r. Ranges are disjoint and hold finite keys only.

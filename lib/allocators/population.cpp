@@ -50,7 +50,7 @@ void add_sums(std::span<const float> values, std::span<uint32_t> histogram, Summ
 Summary summarise(std::span<const float> values) {
   constexpr size_t before_overflow = size_t(1) << 30;
   Summary summary;
-  std::vector<uint32_t> histogram(summary_bins);
+  std::vector<uint32_t> histogram(cpu::counted_bins);
   for (size_t at = 0; at < values.size(); at += before_overflow) {
     add_sums(values.subspan(at, std::min(before_overflow, values.size() - at)), histogram, summary);
     for (uint32_t b = 0; b < summary_bins; ++b) summary.histogram[b] += histogram[b];

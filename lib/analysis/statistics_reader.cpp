@@ -79,9 +79,9 @@ Statistics StatisticsReader::statistics(size_t tensor) {
     }
     std::move(found.axes.begin(), found.axes.end(), std::begin(scales.sums_));
   } else {
-    std::vector<uint32_t> counts(summary_bins);
+    std::vector<uint32_t> counts(cpu::counted_bins);
     const auto take_counts = [&] {
-      for (size_t b = 0; b < counts.size(); ++b)
+      for (size_t b = 0; b < summary_bins; ++b)
         statistics.summary_.histogram[b] += std::exchange(counts[b], 0);
     };
     uint64_t counted = 0;

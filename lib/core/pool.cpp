@@ -34,7 +34,7 @@ std::vector<Stretch> stretches_of(const std::vector<PoolTensor>& tensors, uint64
 
 /// 32-bit counters for the hot loop, flushed before they can overflow.
 struct LocalHistogram {
-  std::vector<uint32_t> counts = std::vector<uint32_t>(summary_bins);
+  std::vector<uint32_t> counts = std::vector<uint32_t>(cpu::counted_bins);
   std::vector<uint64_t> total;  // of what was flushed; few pools need it
   uint64_t held = 0;
   void make_room(uint64_t elements) {
@@ -222,7 +222,7 @@ const std::vector<uint64_t>& TensorPool::histogram() const {
     visit([&](uint64_t, std::span<const float> values) {
       LocalHistogram& local = histograms.local();
       local.make_room(values.size());
-      cpu::summarise_chunk(values, local.counts);
+      cpu::count_magnitudes(values, local.counts);
     });
     histogram_.assign(summary_bins, 0);
     for (const LocalHistogram& local : histograms) local.add_to(histogram_);

@@ -18,7 +18,7 @@ void memcpy_values(benchmark::State& state) {
 BENCHMARK(memcpy_values);
 
 void summarise(benchmark::State& state) {
-  std::vector<uint32_t> histogram(cpu::summary_bins);
+  std::vector<uint32_t> histogram(cpu::counted_bins);
   measure(state, [&] {
     for (size_t at = 0; at < block; at += element::sum_chunk)
       benchmark::DoNotOptimize(

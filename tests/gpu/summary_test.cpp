@@ -29,10 +29,10 @@ void expect_same_chunks(const std::vector<std::vector<float>>& tensors, uint64_t
   size_t next = 0;
   for (const std::vector<float>& values : tensors)
     for (size_t at = 0; at < values.size(); at += element::sum_chunk) {
-      std::vector<uint32_t> counts(element::summary_bins);
+      std::vector<uint32_t> counts(cpu::counted_bins);
       const element::ChunkSums expected = cpu::summarise_chunk(
           std::span(values).subspan(at, std::min(element::sum_chunk, values.size() - at)), counts);
-      for (size_t b = 0; b < counts.size(); ++b) expected_histogram[b] += counts[b];
+      for (size_t b = 0; b < expected_histogram.size(); ++b) expected_histogram[b] += counts[b];
       ASSERT_LT(next, found.size());
       const element::ChunkSums& chunk = found[next++];
       EXPECT_EQ(bits(chunk.sum), bits(expected.sum));

@@ -43,7 +43,7 @@ std::vector<float> with_nonfinite(std::vector<float> values) {
 }
 
 void expect_moments(const std::vector<float>& g) {
-  std::vector<uint32_t> histogram(element::summary_bins);
+  std::vector<uint32_t> histogram(cpu::counted_bins);
   const element::ChunkSums sums = cpu::summarise_chunk(g, histogram);
   const element::ChunkMoments found = cpu::moments_of_chunk(g, sums);
   const auto finite = double(std::count_if(g.begin(), g.end(), [](float x) { return std::isfinite(x); }));
