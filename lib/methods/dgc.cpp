@@ -151,6 +151,7 @@ class DgcScheme final : public SparseScheme {
   MagnitudeCut select(MagnitudeIndex& index, uint64_t k) const override {
     return sampled_ && k > 0 ? select_sampled(index, k) : largest_magnitudes(index, k);
   }
+  bool selects_largest() const override { return !sampled_; }
 
   MagnitudeCut select_sampled(MagnitudeIndex& index, uint64_t k) const {
     const double density = double(k) / double(index.elements());
@@ -212,9 +213,6 @@ const MethodRow dgc_row = {{.name = "dgc",
                              return std::make_unique<DgcScheme>(pool, spec, context);
                            },
                            nullptr,
-                           sparse_decoder_of<dgc_row>,
-                           nullptr,
-                           false,
-                           true};
+                           sparse_decoder_of<dgc_row>};
 
 }  // namespace jsq

@@ -112,6 +112,7 @@ void SparseScheme::keep(uint64_t k, bool draft) {
   if (prepared_ == wanted) return;
   prepared_.reset();
   k_ = std::min(k, pool_.summary().elements);
+  on_draft_ = draft;
   const BlockShape shape = block_shape(k_, draft);
   block_log2_ = shape.log2;
   coder_.lanes = shape.lanes;
@@ -143,10 +144,11 @@ void SparseScheme::for_blocks(std::span<const PoolBlock> blocks, Use use) const 
   tbb::parallel_for(size_t(0), blocks.size(), [&](size_t b) {
     static thread_local std::vector<float> scratch;
     const PoolBlock& place = blocks[b];
-    const std::span<const float> values =
-        on_device_ ? std::span<const float>() : pool_.read(place.tensor, place.first, place.count, scratch);
+    const std::span<const float> values = on_device_ || takes_listed()
+                                              ? std::span<const float>()
+                                              : pool_.read(place.tensor, place.first, place.count, scratch);
     Block& block = Block::of_thread();
-    list_kept(place.tensor, place.first, values, block);
+    list_kept(place.tensor, place.first, place.count, values, block);
     use(b, place, block);
   });
 }
@@ -214,6 +216,7 @@ void SparseScheme::choose_positions(uint64_t k, Draft* draft) {
     return;
   }
   if (!draft) {
+    list_largest(k);
     if (!index_) index_ = std::make_unique<MagnitudeIndex>(pool_, most_sorted);
     cut_ = select(*index_, k);
     return;
@@ -225,6 +228,29 @@ void SparseScheme::choose_positions(uint64_t k, Draft* draft) {
   cut_ = select(*draft->index, k);
   cut_.cutoff = draft->pool_index(cut_.cutoff);
   cut_.end = draft->pool_index(cut_.end);
+}
+
+/// Of large pools what k elements may be is listed by a threshold from the draft, with room for what draft
+/// and pool differ in and for the sizes that a search tries.
+void SparseScheme::list_largest(uint64_t k) {
+  const uint64_t elements = pool_.summary().elements;
+  if (largest_ && largest_->listed() >= k) return;
+  if (largest_) index_.reset();
+  largest_.reset();
+  if (index_ || !selects_largest() || k == 0 || pool_.device() != nullptr || elements < 4 * draft_elements)
+    return;
+  Draft& draft = draft_of(block_log2_);
+  std::vector<float> magnitudes = draft.values;
+  const double share = double(k) * double(magnitudes.size()) / double(elements);
+  const auto rank = size_t(1.2 * share + 4 * std::sqrt(share) + 8);
+  if (rank > magnitudes.size() / 4) return;  // much of the pool
+  std::nth_element(magnitudes.begin(), magnitudes.begin() + std::ptrdiff_t(rank), magnitudes.end(),
+                   [](float a, float b) { return element::magnitude_key(a) > element::magnitude_key(b); });
+  largest_ = std::make_unique<ListedElements>(pool_, element::magnitude_key(magnitudes[rank]), most_listed);
+  if (largest_->listed() < k)
+    largest_.reset();
+  else
+    index_ = std::make_unique<MagnitudeIndex>(*largest_, most_sorted);
 }
 
 void SparseScheme::choose_value_range(uint64_t k, Draft* draft) {
@@ -393,7 +419,16 @@ SparseScheme::KeptList* SparseScheme::list_of(size_t t, uint64_t first) const {
   return lists_.empty() ? nullptr : &lists_[first_list_[t] + size_t(first >> block_log2_)];
 }
 
-void SparseScheme::list_kept(size_t t, uint64_t first, std::span<const float> values, Block& block) const {
+bool SparseScheme::takes_listed() const {
+  return plan_.positions == Positions::magnitude && largest_ && !on_draft_;
+}
+
+void SparseScheme::list_kept(size_t t, uint64_t first, size_t n, std::span<const float> values,
+                             Block& block) const {
+  if (takes_listed()) {
+    largest_->take(cut_, pool_.tensors()[t].first + first, n, block.kept, block.kept_values);
+    return;
+  }
   KeptList* list = list_of(t, first);
   if (list != nullptr && list->known) {
     block.kept = list->indices;
@@ -598,7 +633,7 @@ SparseScheme::Energy SparseScheme::energy_of(std::span<const float> values) cons
 void SparseScheme::encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
                           std::span<float> decoded, BlockSums& sums) const {
   Block& block = Block::of_thread();
-  list_kept(t, place.first, values, block);
+  list_kept(t, place.first, values.size(), values, block);
   code_values(t, place, values.size(), block, true);
   std::fill(decoded.begin(), decoded.end(), 0.0f);
   for (size_t k = 0; k < block.kept.size(); ++k) decoded[block.kept[k]] = block.decoded[k];

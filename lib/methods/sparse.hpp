@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/element/sparse.hpp"
+#include "lib/allocators/listed_elements.hpp"
 #include "lib/allocators/magnitude_index.hpp"
 #include "lib/methods/dithering.hpp"
 #include "lib/methods/options.hpp"
@@ -83,6 +84,8 @@ class SparseScheme : public Scheme {
   void keep(uint64_t k, bool draft);
   /// The cut of `index`, in indices of its population; by default the k largest.
   virtual MagnitudeCut select(MagnitudeIndex& index, uint64_t k) const;
+  /// Whether that asks about the k largest alone.
+  virtual bool selects_largest() const { return true; }
 
   const TensorPool& pool_;
   EncoderContext context_;
@@ -103,6 +106,7 @@ class SparseScheme : public Scheme {
   };
   BlockShape block_shape(uint64_t k, bool draft) const;
   void choose_positions(uint64_t k, Draft* draft);
+  void list_largest(uint64_t k);
   void choose_value_range(uint64_t k, Draft* draft);
   void choose_mean(std::span<const PoolBlock> blocks);
   void choose_scales(std::span<const PoolBlock> blocks, double share);
@@ -133,7 +137,10 @@ class SparseScheme : public Scheme {
   static constexpr uint64_t most_device_listed = uint64_t(1) << 27;  ///< 1 GiB of indices and values
   void forget_lists(bool draft);
   void select_in_block(size_t t, uint64_t first, std::span<const float> values, Block& block) const;
-  void list_kept(size_t t, uint64_t first, std::span<const float> values, Block& block) const;
+  /// Of n elements, whose values are not looked at where they are listed already.
+  void list_kept(size_t t, uint64_t first, size_t n, std::span<const float> values, Block& block) const;
+  /// Whether what is kept is taken from the largest elements, which are listed.
+  bool takes_listed() const;
   KeptList* list_of(size_t t, uint64_t first) const;
   void code_values(size_t t, const BlockPlace& place, size_t n, Block& block, bool decodes) const;
   void code_exact(size_t t, Block& block) const;
@@ -157,7 +164,8 @@ class SparseScheme : public Scheme {
   BlockPlace place_of(const PoolBlock& block) const;
 
   const MethodInfo& info_;
-  std::unique_ptr<MagnitudeIndex> index_;
+  std::unique_ptr<ListedElements> largest_;  ///< of a large pool, where few of its elements are kept
+  std::unique_ptr<MagnitudeIndex> index_;    ///< of those, or of the pool
   std::unique_ptr<RandomSubset> subset_;
   std::map<uint8_t, std::unique_ptr<Draft>> drafts_;
   std::vector<uint32_t> shifts_;  ///< low bits of the tensors' keys that are always zero
@@ -169,7 +177,7 @@ class SparseScheme : public Scheme {
     bool operator==(const Prepared&) const = default;
   };
   std::optional<Prepared> prepared_;
-  bool outlining_ = false;
+  bool outlining_ = false, on_draft_ = false;
   uint64_t k_ = 0;
   uint8_t block_log2_ = 16;
   MagnitudeCut cut_;

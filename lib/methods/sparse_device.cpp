@@ -90,7 +90,7 @@ class SparseDeviceBlocks final : public DeviceBlocks {
 
   void code(const PoolBlock& place, Coded& coded) const {
     SparseScheme::Block& block = SparseScheme::Block::of_thread();
-    scheme_.list_kept(place.tensor, place.first, {}, block);
+    scheme_.list_kept(place.tensor, place.first, place.count, {}, block);
     scheme_.code_values(place.tensor, scheme_.place_of(place), place.count, block, true);
     scheme_.pack(scheme_.place_of(place), place.count, block, coded.bytes, coded.sums);
     coded.moments = block.moments;

@@ -73,9 +73,6 @@ const MethodRow topk_row = {
     [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
         -> std::unique_ptr<Scheme> { return std::make_unique<TopkScheme>(pool, spec, context); },
     nullptr,
-    sparse_decoder_of<topk_row>,
-    nullptr,
-    false,
-    true};
+    sparse_decoder_of<topk_row>};
 
 }  // namespace jsq
