@@ -145,9 +145,10 @@ __global__ void __launch_bounds__(threads)
 #pragma unroll
       for (uint32_t l = 0; l < lanes; ++l) sum[l] = l < count ? element::finite_magnitude(values[l]) : 0.0;
 #pragma unroll
-      for (uint32_t half = lanes / 2; half > 0; half /= 2)
+      for (uint32_t fold = 2; fold <= lanes; fold *= 2)
 #pragma unroll
-        for (uint32_t l = 0; l < half; ++l) sum[l] += sum[l + half];
+        for (uint32_t l = 0; l < lanes / 2; ++l)
+          if (l < lanes / fold) sum[l] += sum[l + lanes / fold];
       total += sum[0];
     });
     sums[index] = total;
