@@ -12,10 +12,11 @@ class CodingRun final : public CodedBlocks {
             std::span<const element::RansSymbol> symbols, std::span<const BlockRange> blocks)
       : pool_(pool),
         composition_(composition),
-        symbols_(symbols.size()),
+        symbols_(element::coding_tables * element::rans_max_symbols),
         blocks_(blocks.begin(), blocks.end()) {
     if (composition.lanes > 8)
       throw DeviceError("more than 8 interleaved states are not supported on a device");
+    clear(symbols_.data(), symbols_.size(), pool_.compute_);  // a model without tables hands over none
     copy_to_device(symbols_.data(), symbols.data(), symbols.size(), pool_.compute_);
     pool_.compute_.synchronize();
   }
