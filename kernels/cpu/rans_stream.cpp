@@ -53,12 +53,12 @@ void RansEncoder::finish(std::string& out) const {
 }
 
 RansDecoder::RansDecoder(std::string_view stream, uint32_t lanes)
-    : words_(stream.data()), size_(stream.size()), lanes_(lanes) {
+    : words_{stream.data(), stream.size()}, lanes_(lanes) {
   whole_ = stream.size() >= lanes * sizeof(uint32_t);
   std::fill(states_, states_ + max_lanes, element::rans_lower_bound);
   if (!whole_) return;
-  std::memcpy(states_, words_, lanes * sizeof(uint32_t));
-  at_ = lanes * sizeof(uint32_t);
+  std::memcpy(states_, words_.bytes, lanes * sizeof(uint32_t));
+  words_.at = lanes * sizeof(uint32_t);
 }
 
 namespace {
@@ -83,13 +83,14 @@ inline uint32_t take(uint32_t& state, const RansSlot* table, const char*& next) 
 size_t RansDecoder::take_eights(uint8_t* symbols, size_t count, const RansSlot* table) {
   uint32_t states[8];
   std::copy(states_, states_ + 8, states);
-  const char* next = words_ + at_;
-  const size_t left = at_ < size_ ? size_ - at_ : 0;
-  const char* const last = left >= 16 ? words_ + size_ - 16 : nullptr;  // where eight words are still there
+  const char* next = words_.bytes + words_.at;
+  const size_t left = words_.at < words_.size ? words_.size - words_.at : 0;
+  const char* const last =
+      left >= 16 ? words_.bytes + words_.size - 16 : nullptr;  // where eight words are still there
   size_t i = 0;
   for (; i + 8 <= count && last != nullptr && next <= last; i += 8)
     for (uint32_t l = 0; l < 8; ++l) symbols[i + l] = uint8_t(take(states[l], table, next));
-  at_ = size_t(next - words_);
+  words_.at = size_t(next - words_.bytes);
   std::copy(states, states + 8, states_);
   return i;
 }
@@ -103,14 +104,17 @@ void RansDecoder::next_groups(const RansSlot* base, std::span<const uint32_t> of
     return;
   }
   if (lane_ == 0 && lanes_ == 8 && each % 8 == 0) {
+    // Copies, which stores of symbols cannot change.
     uint32_t states[8];
     std::copy(states_, states_ + 8, states);
+    Words words = words_;
     for (uint32_t offset : offsets) {
       const RansSlot* table = base + offset;
       for (size_t i = 0; i < each; i += 8, symbols += 8)
-        for (uint32_t l = 0; l < 8; ++l) symbols[l] = uint8_t(step(states[l], table));
+        for (uint32_t l = 0; l < 8; ++l) symbols[l] = uint8_t(step(states[l], table, words));
     }
     std::copy(states, states + 8, states_);
+    words_ = words;
     return;
   }
   for (uint32_t offset : offsets)
@@ -123,15 +127,47 @@ void RansDecoder::next_indexed(const RansSlot* base, const uint32_t* offsets, ui
   if (lane_ == 0 && lanes_ == 8) {
     uint32_t states[8];
     std::copy(states_, states_ + 8, states);
+    Words words = words_;
     for (; i + 8 <= count; i += 8)
-      for (uint32_t l = 0; l < 8; ++l) symbols[i + l] = uint8_t(step(states[l], base + offsets[i + l]));
+      for (uint32_t l = 0; l < 8; ++l)
+        symbols[i + l] = uint8_t(step(states[l], base + offsets[i + l], words));
     std::copy(states, states + 8, states_);
+    words_ = words;
   }
   for (; i < count; ++i) symbols[i] = uint8_t(next(base + offsets[i]));
 }
 
+bool RansDecoder::next_following(const RansSlot* base, std::span<const uint32_t> offsets,
+                                 std::span<uint8_t> symbols) {
+  uint32_t states[max_lanes];
+  std::copy(states_, states_ + max_lanes, states);
+  Words words = words_;
+  uint32_t lane = lane_;
+  const RansSlot* const first = base + offsets[0];
+  bool known = true;
+  const size_t count = symbols.size();
+  for (size_t i = 0; known && i < count;) {
+    // A table that is guessed from what came before need not wait for it: most symbols are zeros at high
+    // ratios.
+    uint32_t symbol = step(states[lane], first, words);
+    lane = lane + 1 == lanes_ ? 0 : lane + 1;
+    symbols[i++] = uint8_t(symbol);
+    while (symbol != 0) {
+      known = symbol < offsets.size();
+      if (!known || i == count) break;
+      symbol = step(states[lane], base + offsets[symbol], words);
+      lane = lane + 1 == lanes_ ? 0 : lane + 1;
+      symbols[i++] = uint8_t(symbol);
+    }
+  }
+  std::copy(states, states + max_lanes, states_);
+  words_ = words;
+  lane_ = lane;
+  return known;
+}
+
 bool RansDecoder::finished() const {
-  if (!whole_ || at_ != size_) return false;
+  if (!whole_ || words_.at != words_.size) return false;
   return std::all_of(states_, states_ + lanes_, [](uint32_t x) { return x == element::rans_lower_bound; });
 }
 

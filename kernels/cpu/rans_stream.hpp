@@ -52,10 +52,14 @@ class RansDecoder {
   /// One symbol with the given table of 4096 slots.
   uint32_t next(const element::RansSlot* table) {
     uint32_t& state = states_[lane_];
-    const uint32_t symbol = step(state, table);
+    const uint32_t symbol = step(state, table, words_);
     lane_ = lane_ + 1 == lanes_ ? 0 : lane_ + 1;
     return symbol;
   }
+  /// Symbols each of which names the table of the next one, base + offsets[symbol]; the first is decoded with
+  /// offsets[0]. Whether all of them have a table.
+  bool next_following(const element::RansSlot* base, std::span<const uint32_t> offsets,
+                      std::span<uint8_t> symbols);
   /// For each table base + offsets[r], `each` symbols with it; all into `symbols`, one after another.
   void next_groups(const element::RansSlot* base, std::span<const uint32_t> offsets, size_t each,
                    uint8_t* symbols);
@@ -65,28 +69,35 @@ class RansDecoder {
   bool finished() const;
 
  private:
-  uint32_t step(uint32_t& state, const element::RansSlot* table) {
+  /// The words that are left; zeros behind them.
+  struct Words {
+    const char* bytes;
+    size_t size;
+    size_t at = 0;
+    uint16_t next() {
+      uint16_t word = 0;
+      if (at + 2 <= size) std::memcpy(&word, bytes + at, 2);
+      at += 2;
+      return word;
+    }
+  };
+  static uint32_t step(uint32_t& state, const element::RansSlot* table, Words& words) {
     const element::RansSlot slot = table[state & (element::rans_total - 1)];
     uint32_t x = element::rans_advance(state, slot);
-    if (x < element::rans_lower_bound) {
-      uint16_t word = 0;
-      if (at_ + 2 <= size_) std::memcpy(&word, words_ + at_, 2);
-      at_ += 2;
-      x = (x << 16) | word;
-    }
+    if (x < element::rans_lower_bound) x = (x << 16) | words.next();
     state = x;
     return element::rans_slot_symbol(slot);
   }
   /// Whether so many symbols may take two bits each or more: then a branch on a state's need of a word is
   /// often guessed wrong, and it is faster to do without (thc 3.7 -> 3.1 ns an element); at one bit it is
   /// slower (qsgd 1.7 -> 2.2).
-  bool is_dense(size_t symbols) const { return at_ < size_ && (size_ - at_) * 4 > symbols; }
+  bool is_dense(size_t symbols) const {
+    return words_.at < words_.size && (words_.size - words_.at) * 4 > symbols;
+  }
   size_t take_eights(uint8_t* symbols, size_t count, const element::RansSlot* table);
 
   uint32_t states_[max_lanes];
-  const char* words_;
-  size_t size_;
-  size_t at_ = 0;
+  Words words_;
   uint32_t lanes_;
   uint32_t lane_ = 0;
   bool whole_;

@@ -221,11 +221,11 @@ class SparseDecoder final : public MethodDecoder {
     if (stored_.values == SparseValues::levels) {
       scale = in.magnitude("the scale");
     }
-    stored_.coder.decode(in.string(), values, what);
+    const std::span<const uint32_t> kept = stored_.coder.decode(in.string(), values, what);
     if (stored_.values == SparseValues::levels)
-      decode_levels(in, scale, values, what);
+      decode_levels(in, scale, kept, values, what);
     else
-      decode_exact(in, values);
+      decode_exact(in, kept, values);
   }
 
   std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {
@@ -248,11 +248,11 @@ class SparseDecoder final : public MethodDecoder {
     return value_of_key(stored_.values, uint32_t(key), negative);
   }
 
-  void decode_exact(ByteReader& in, std::span<float> values) const {
+  void decode_exact(ByteReader& in, std::span<const uint32_t> kept, std::span<float> values) const {
     const std::string_view bytes = in.raw(in.remaining());
     BitReader plane(bytes);
-    for (float& value : values) {
-      if (value == 0) continue;
+    for (const uint32_t i : kept) {
+      float& value = values[i];
       value = exact_value(plane, value < 0, in);
       if (value == 0) in.damaged("a kept element is zero");
     }
@@ -260,22 +260,17 @@ class SparseDecoder final : public MethodDecoder {
       in.damaged("the values are truncated, too many, or their padding is not zero");
   }
 
-  void decode_levels(ByteReader& in, float scale, std::span<float> values, std::string_view what) const {
+  void decode_levels(ByteReader& in, float scale, std::span<const uint32_t> kept, std::span<float> values,
+                     std::string_view what) const {
     static thread_local std::vector<int32_t> levels;
     static thread_local std::vector<float> level_values;
-    levels.resize(values.size() - size_t(std::count(values.begin(), values.end(), 0.0f)));
+    levels.resize(kept.size());
     level_values.resize(levels.size());
     read_level_block(in.raw(in.remaining()), {0, int32_t(stored_.steps) - 1}, {}, levels, what);
-    size_t k = 0;
-    for (float value : values)
-      if (value != 0) {
-        levels[k] = value < 0 ? -(levels[k] + 1) : levels[k] + 1;
-        ++k;
-      }
+    for (size_t k = 0; k < kept.size(); ++k)
+      levels[k] = values[kept[k]] < 0 ? -(levels[k] + 1) : levels[k] + 1;
     cpu::uniform_values(levels, scale, float(stored_.steps), level_values);
-    k = 0;
-    for (float& value : values)
-      if (value != 0) value = level_values[k++];
+    for (size_t k = 0; k < kept.size(); ++k) values[kept[k]] = level_values[k];
   }
 
   void decode_random_exact(std::span<const uint32_t> kept, std::string_view block, std::span<float> values,

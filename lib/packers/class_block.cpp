@@ -474,14 +474,87 @@ void ClassCoder::prepare_decoding() {
     for (uint32_t b = 1; by_activity && b < model.buckets; ++b)
       magnitude_slots_[j][b] = add(model.magnitude_frequencies(j, b));
   }
-  for (uint32_t j = 0; j < plan.classes; ++j) points_[j] = points(j);
+  join_values();
   const uint32_t joined = classes_per_token(plan.classes);
   for (uint32_t token = 0; token < 16; ++token)
     for (uint32_t i = 0, rest = token; i < 4; ++i, rest /= std::max(plan.classes, 2u))
       token_classes_[token * 4 + i] = i < joined ? uint8_t(rest % std::max(plan.classes, 2u)) : 0;
 }
 
-void ClassCoder::decode(std::string_view block, std::span<float> values, std::string_view what) const {
+namespace {
+
+/// The stream of bits that classes with symbols share, behind the planes of classes 0, 1, ...
+constexpr uint8_t shared_stream = max_classes;
+
+/// `count` bits, 1..8, of a bit stream from bit `at` on; zeros behind its end.
+inline uint32_t bits_at(std::string_view bytes, size_t at, uint32_t count) {
+  const size_t byte = at / 8;
+  uint64_t word = 0;
+  if (byte + 8 <= bytes.size())
+    std::memcpy(&word, bytes.data() + byte, 8);
+  else if (byte < bytes.size())
+    std::memcpy(&word, bytes.data() + byte, bytes.size() - byte);
+  return uint32_t(__builtin_bswap64(word) << at % 8 >> (64 - count));
+}
+
+/// The bits of eight tokens of four, one of each element.
+inline uint32_t mask_of_tokens(const uint8_t* tokens) {
+  uint64_t word;
+  std::memcpy(&word, tokens, 8);
+  word = (word | word >> 4) & 0x00ff00ff00ff00ffu;
+  word = (word | word >> 8) & 0x0000ffff0000ffffu;
+  return uint32_t(word | word >> 16);
+}
+
+/// Lists what is kept of `whole` runs and of `last` tokens of one more, from the tokens of active runs.
+void list_tokens(size_t whole, size_t last, Scratch& s) {
+  const uint8_t* tokens = s.tokens.data();
+  uint32_t* kept = s.kept.data();
+  size_t count = 0;
+  const auto list = [&](size_t run, uint32_t mask) {
+    for (; mask != 0; mask &= mask - 1)
+      kept[count++] = uint32_t(run * run_length) + uint32_t(std::countr_zero(mask));
+  };
+  for (size_t r = 0; r < whole; ++r) {
+    if (s.buckets[r] == 0) continue;
+    list(r, mask_of_tokens(tokens));
+    tokens += run_length / 4;
+  }
+  uint8_t rest[run_length / 4] = {};
+  std::copy(tokens, tokens + last, rest);
+  if (last > 0) list(whole, mask_of_tokens(rest));
+  s.kept_count = count;
+}
+
+}  // namespace
+
+void ClassCoder::join_values() {
+  value_parts_.assign(plan.classes, {});
+  for (uint32_t j = 0; j < plan.classes; ++j) {
+    ValueParts& parts = value_parts_[j];
+    const uint32_t width = plan.width[j];
+    if (width == 0) continue;
+    const uint32_t half = 1u << (width - 1);
+    const std::vector<float> of_index = points(j);
+    if (j > 0 && (model.magnitudes_coded >> (j - 1) & 1)) {
+      parts.low_bits = uint8_t(element::raw_magnitude_bits(width));
+      parts.bits = uint8_t(1 + parts.low_bits);
+      parts.symbol_mask = 0xff;
+      parts.stream = shared_stream;
+      parts.half = parts.limit = uint16_t(half);
+      std::copy(of_index.begin(), of_index.end(), parts.values.begin());
+      continue;
+    }
+    parts.bits = parts.low_bits = uint8_t(width);
+    parts.stream = uint8_t(j);
+    for (uint32_t code = 0; code < 2 * half; ++code)
+      parts.values[code] = of_index[element::sign_of_code(plan.quantizer, width, code) * half +
+                                    element::magnitude_of_code(plan.quantizer, width, code)];
+  }
+}
+
+std::span<const uint32_t> ClassCoder::decode(std::string_view block, std::span<float> values,
+                                             std::string_view what) const {
   Scratch& s = scratch();
   const size_t n = values.size();
   s.resize(n);
@@ -551,17 +624,15 @@ void ClassCoder::decode(std::string_view block, std::span<float> values, std::st
     at += in.position();
   }
   cpu::RansDecoder decoder(rans, lanes);
+  bool listed = false;
   if (map == MapPacker::entropy) {
     const size_t runs = runs_of(n);
     const uint32_t joined = classes_per_token(plan.classes);
-    uint32_t previous = 0;
     if (model.buckets == 0 && runs > 0) damaged(what, "no activity tables");
     decoder.begin_section();
-    for (size_t r = 0; r < runs; ++r) {
-      previous = decoder.next(slots_.data() + map_slots_[previous]);
-      if (previous >= model.buckets) damaged(what, "an activity beyond the last");
-      s.buckets[r] = uint8_t(previous);
-    }
+    if (runs > 0 && !decoder.next_following(slots_.data(), std::span(map_slots_).first(model.buckets),
+                                std::span(s.buckets.data(), runs)))
+      damaged(what, "an activity beyond the last");
     // Tokens of the whole runs, then of a short last one, then from tokens to classes.
     decoder.begin_section();
     const size_t whole = n / run_length, each = run_length / joined;
@@ -581,7 +652,10 @@ void ClassCoder::decode(std::string_view block, std::span<float> values, std::st
       decoder.next_groups(slots_.data(), std::span<const uint32_t>(offsets, 1), last,
                           s.tokens.data() + active * each);
     }
-    for (size_t r = 0; r < runs; ++r) {
+    // Tokens of two classes are masks of what is kept.
+    listed = plan.classes == 2 && plan.width[0] == 0;
+    if (listed) list_tokens(whole, last, s);
+    for (size_t r = 0; !listed && r < runs; ++r) {
       uint8_t* run = classes + r * run_length;
       if (s.buckets[r] == 0 || r == whole) std::memset(run, 0, run_length);
       if (s.buckets[r] == 0) continue;
@@ -601,19 +675,23 @@ void ClassCoder::decode(std::string_view block, std::span<float> values, std::st
       }
       tokens += count;
     }
-    for (size_t i = n; i < (n + joined - 1) / joined * joined; ++i)
+    for (size_t i = n; !listed && i < (n + joined - 1) / joined * joined; ++i)
       if (classes[i]) damaged(what, "padding classes are not zero");
+    if (listed && s.kept_count > 0 && s.kept[s.kept_count - 1] >= n)
+      damaged(what, "padding classes are not zero");
   }
 
-  list_kept(plan, n, s);
+  if (!listed) list_kept(plan, n, s);
   const uint32_t* kept = s.kept.data();
   const size_t count = s.kept_count;
-  std::fill(values.begin(), values.end(), 0.0f);
-  float* out = values.data();
+  uint8_t* kept_classes = s.kept_classes.data();
+  if (plan.classes == 2 && plan.width[0] == 0)
+    std::fill(kept_classes, kept_classes + count, uint8_t(1));
+  else
+    for (size_t k = 0; k < count; ++k) kept_classes[k] = classes[kept[k]];
 
   // Magnitude indices of the coded classes, in index order; the planes lie between them and the sign bits.
-  const bool split = model.magnitudes_coded != 0;
-  if (split) {
+  if (model.magnitudes_coded != 0) {
     decoder.begin_section();
     uint32_t tables[max_classes][max_activity_buckets] = {};
     bool is_coded[max_classes] = {};
@@ -627,11 +705,9 @@ void ClassCoder::decode(std::string_view block, std::span<float> values, std::st
     const uint8_t* buckets = s.buckets.data();
     uint32_t* offsets = s.offsets.data();
     size_t coded = 0;
-    uint8_t* kept_classes = s.kept_classes.data();
     for (size_t k = 0; k < count; ++k) {
-      const uint32_t i = kept[k], c = classes[i];
-      kept_classes[k] = uint8_t(c);
-      offsets[coded] = tables[c][needs_activities ? buckets[i / run_length] : 0];
+      const uint32_t c = kept_classes[k];
+      offsets[coded] = tables[c][needs_activities ? buckets[kept[k] / run_length] : 0];
       coded += is_coded[c];
     }
     decoder.next_indexed(slots_.data(), offsets, s.codes.data(), coded);
@@ -639,53 +715,64 @@ void ClassCoder::decode(std::string_view block, std::span<float> values, std::st
   if (model.uses_rans() && !decoder.finished())
     damaged(what, "the entropy-coded stream does not end where it should");
 
+  read_values(block, at, values, what);
+  return {kept, count};
+}
+
+/// The values of the kept elements, from the planes that begin at byte `at` and the symbols that are decoded.
+void ClassCoder::read_values(std::string_view block, size_t at, std::span<float> values,
+                             std::string_view what) const {
+  Scratch& s = scratch();
+  const uint32_t* kept = s.kept.data();
+  const uint8_t* kept_classes = s.kept_classes.data();
+  const size_t count = s.kept_count;
+
+  size_t next[max_classes + 1] = {}, end[max_classes + 1] = {};  // bits of the streams
+  uint64_t shared_bits = 0;
   for (uint32_t j = 0; j < plan.classes; ++j) {
-    const uint32_t width = plan.width[j];
-    if (width == 0 || (j > 0 && (model.magnitudes_coded >> (j - 1) & 1))) continue;
-    const auto members = uint64_t(std::count(classes, classes + n, uint8_t(j)));
-    if (members == 0) continue;
-    const uint64_t plane_bytes = (members * width + 7) / 8;
+    const ValueParts& parts = value_parts_[j];
+    if (parts.bits == 0) continue;
+    const auto members = plan.classes == 2 && plan.width[0] == 0
+                             ? uint64_t(count)
+                             : uint64_t(std::count(kept_classes, kept_classes + count, uint8_t(j)));
+    if (parts.stream == shared_stream) {
+      shared_bits += members * parts.bits;
+      continue;
+    }
+    const uint64_t plane_bytes = (members * parts.bits + 7) / 8;
     if (plane_bytes > block.size() - at) damaged(what, "a value plane is truncated");
-    BitReader plane(block.substr(at, size_t(plane_bytes)));
-    const uint32_t half = 1u << (width - 1);
-    with_quantizer(plan.quantizer, [&](auto quantizer) {
-      for (size_t k = 0; k < count; ++k) {
-        const uint32_t i = kept[k];
-        if (classes[i] != j) continue;
-        const uint32_t code = plane.get(width);
-        out[i] = points_[j][element::sign_of_code(quantizer(), width, code) * half +
-                            element::magnitude_of_code(quantizer(), width, code)];
-      }
-    });
-    if (!plane.align()) damaged(what, "padding bits are not zero");
+    next[j] = 8 * at;
     at += size_t(plane_bytes);
+    end[j] = 8 * at;
   }
-  if (split) {
-    BitReader raw(block.substr(at));
-    const float* points[max_classes] = {};
-    uint8_t raw_bits[max_classes] = {};
-    uint32_t half[max_classes] = {};
-    bool is_coded[max_classes] = {};
-    for (uint32_t j = 1; j < plan.classes; ++j) {
-      points[j] = points_[j].data();
-      raw_bits[j] = uint8_t(element::raw_magnitude_bits(plan.width[j]));
-      half[j] = plan.width[j] ? 1u << (plan.width[j] - 1) : 0;
-      is_coded[j] = model.magnitudes_coded >> (j - 1) & 1;
-    }
-    const uint8_t* codes = s.codes.data();
-    const uint8_t* kept_classes = s.kept_classes.data();
-    for (size_t k = 0; k < count; ++k) {
-      const uint32_t i = kept[k], c = kept_classes[k];
-      if (!is_coded[c]) continue;
-      const uint32_t bits = raw.get(1u + raw_bits[c]);
-      const uint32_t magnitude = (uint32_t(*codes++) << raw_bits[c]) | (bits & ((1u << raw_bits[c]) - 1));
-      if (magnitude >= half[c]) damaged(what, "a magnitude beyond the last");
-      out[i] = points[c][(bits >> raw_bits[c]) * half[c] + magnitude];
-    }
-    if (!raw.align() || raw.overrun())
+  if (model.magnitudes_coded != 0) {
+    if ((shared_bits + 7) / 8 > block.size() - at)
       damaged(what, "the sign bits are truncated or their padding is not zero");
-    at += raw.consumed();
+    next[shared_stream] = 8 * at;
+    at += size_t((shared_bits + 7) / 8);
+    end[shared_stream] = 8 * at;
   }
+
+  std::fill(values.begin(), values.end(), 0.0f);
+  float* out = values.data();
+  const uint8_t* symbols = s.codes.data();
+  bool sound = true;
+  for (size_t k = 0; k < count; ++k) {
+    const ValueParts& parts = value_parts_[kept_classes[k]];
+    size_t& from = next[parts.stream];
+    const uint32_t bits = bits_at(block, from, parts.bits);
+    from += parts.bits;
+    const uint32_t low = bits & ((1u << parts.low_bits) - 1);
+    const uint32_t index = uint32_t(*symbols & parts.symbol_mask) << parts.low_bits | low;
+    symbols += parts.symbol_mask != 0;
+    sound &= index < parts.limit;
+    out[kept[k]] = parts.values[((bits >> parts.low_bits) * parts.half + index) & 255];
+  }
+  if (!sound) damaged(what, "a magnitude beyond the last");
+  for (uint32_t stream = 0; stream <= shared_stream; ++stream)
+    if (next[stream] < end[stream] && bits_at(block, next[stream], uint32_t(end[stream] - next[stream])) != 0)
+      damaged(what, stream == shared_stream ? "the sign bits are truncated or their padding is not zero"
+                                            : "padding bits are not zero");
   if (at != block.size())
     damaged(what, "expected " + std::to_string(at) + " bytes, found " + std::to_string(block.size()));
 }

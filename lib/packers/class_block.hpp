@@ -62,9 +62,11 @@ class ClassCoder {
   void tally_codes(size_t n, std::span<const uint32_t> kept, std::span<const uint8_t> codes,
                    ClassTally& counts) const;
 
-  /// Decodes a block into exactly values.size() elements.  \throws Error damaged, naming `what`. Thread-safe.
-  /// O(n).
-  void decode(std::string_view block, std::span<float> values, std::string_view what) const;
+  /// Decodes a block into exactly values.size() elements, and returns the indices of those in classes with
+  /// bits, ascending, which are the thread's until it decodes or encodes again.  \throws Error damaged,
+  /// naming `what`. Thread-safe. O(n).
+  std::span<const uint32_t> decode(std::string_view block, std::span<float> values,
+                                   std::string_view what) const;
 
   /// Counts a block: classes, symbols in every context, and the errors of the decoded values after rounding
   /// to `dtype`.
@@ -91,6 +93,18 @@ class ClassCoder {
     uint8_t raw = 0, raw_bits = 0;
   };
   void split_codes();
+  /// How a class member's value is made of bits as they are and of a symbol.
+  struct ValueParts {
+    uint8_t bits = 0;         ///< that are read
+    uint8_t low_bits = 0;     ///< of these, below the sign
+    uint8_t symbol_mask = 0;  ///< none where the class has no symbols
+    uint8_t stream = 0;       ///< the plane of the class, or what all classes with symbols share
+    uint16_t half = 0;        ///< what the sign adds to the index
+    uint16_t limit = 256;     ///< indices below it are sound
+    std::array<float, 256> values{};
+  };
+  void join_values();
+  void read_values(std::string_view block, size_t at, std::span<float> values, std::string_view what) const;
   void write_block(size_t n, std::string& out) const;
   void tally_block(size_t n, ClassTally& counts) const;
 
@@ -100,7 +114,7 @@ class ClassCoder {
   std::array<uint32_t, element::max_activity_buckets * 2>
       map_slots_{};  // offsets: activity tables, token tables
   std::array<std::array<uint32_t, element::max_activity_buckets>, element::max_classes> magnitude_slots_{};
-  std::array<std::vector<float>, element::max_classes> points_;  // decoded value of (sign, magnitude index)
+  std::vector<ValueParts> value_parts_;  // of the classes; apart, since coders are moved about
   std::array<uint8_t, 16 * 4> token_classes_{};
 };
 
