@@ -5,6 +5,8 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include <cstring>
+
 #include "kernels/cpu/classify.hpp"
 #include "kernels/cpu/exact_product.hpp"
 
@@ -81,10 +83,15 @@ void count_whole_runs(const uint8_t* classes, size_t runs, uint32_t class_count,
   }
 }
 
-void sum_below(const float* values, size_t count, uint32_t threshold, DroppedSums& sums) {
-  constexpr size_t lanes = 16;
-  double sum[lanes] = {}, energy[lanes] = {};
-  uint32_t largest[lanes] = {};
+void add_below(const float* values, size_t count, uint32_t threshold, DroppedLanes& lanes) {
+  constexpr size_t n = DroppedLanes::lanes;
+  double sum[n], energy[n];
+  uint32_t largest[n];
+  for (size_t l = 0; l < n; ++l) {
+    sum[l] = lanes.sum[l];
+    energy[l] = lanes.energy[l];
+    largest[l] = lanes.largest[l];
+  }
   const uint32_t* bits = reinterpret_cast<const uint32_t*>(values);
   const auto limit = int32_t(threshold);
   const auto add = [&](size_t i, size_t l) __attribute__((always_inline)) {
@@ -96,19 +103,18 @@ void sum_below(const float* values, size_t count, uint32_t threshold, DroppedSum
     largest[l] = largest[l] > (key & keep) ? largest[l] : (key & keep);
   };
   size_t i = 0;
-  for (; i + lanes <= count; i += lanes)
-    for (size_t l = 0; l < lanes; ++l) add(i + l, l);
+  for (; i + n <= count; i += n)
+    for (size_t l = 0; l < n; ++l) add(i + l, l);
   for (size_t l = 0; i + l < count; ++l) add(i + l, l);
-  for (size_t half = lanes / 2; half > 0; half /= 2)
-    for (size_t l = 0; l < half; ++l) {
-      sum[l] += sum[l + half];
-      energy[l] += energy[l + half];
-      largest[l] = largest[l] > largest[l + half] ? largest[l] : largest[l + half];
-    }
-  sums = {sum[0], energy[0], element::magnitude_of_key(largest[0])};
+  for (size_t l = 0; l < n; ++l) {
+    lanes.sum[l] = sum[l];
+    lanes.energy[l] = energy[l];
+    lanes.largest[l] = largest[l];
+  }
 }
 
-size_t list_nonzero_indices(const uint8_t* classes, size_t count, uint32_t* indices) {
+/// Indices are counted from `first` on.
+HWY_INLINE size_t list_from(const uint8_t* classes, size_t count, uint32_t first, uint32_t* indices) {
   size_t k = 0, i = 0;
 #if HWY_TARGET <= HWY_AVX3
   // Only AVX-512 compresses in hardware; below it the scalar loop is faster than Highway's emulation.
@@ -116,7 +122,7 @@ size_t list_nonzero_indices(const uint8_t* classes, size_t count, uint32_t* indi
   const hn::CappedTag<uint32_t, 16> d32;
   const hn::Rebind<uint8_t, decltype(d32)> d8;
   const size_t lanes = hn::Lanes(d32);
-  auto index = hn::Iota(d32, 0);
+  auto index = hn::Iota(d32, first);
   const auto step = hn::Set(d32, uint32_t(lanes));
   for (; i + lanes <= count; i += lanes) {
     const auto kept = hn::Ne(hn::PromoteTo(d32, hn::LoadU(d8, classes + i)), hn::Zero(d32));
@@ -127,10 +133,54 @@ size_t list_nonzero_indices(const uint8_t* classes, size_t count, uint32_t* indi
   }
 #endif
   for (; i < count; ++i) {
-    indices[k] = uint32_t(i);
+    indices[k] = first + uint32_t(i);
     k += classes[i] != 0;
   }
   return k;
+}
+
+size_t list_nonzero_indices(const uint8_t* classes, size_t count, uint32_t* indices) {
+  return list_from(classes, count, 0, indices);
+}
+
+/// Stretches of 64 elements, most of which have nothing above class 0 at high ratios.
+template <uint32_t Thresholds>
+size_t list_fixed(const float* values, size_t count, const int32_t* thresholds, uint32_t first,
+                  uint8_t* classes, uint32_t* indices) {
+  constexpr size_t together = 64;
+  const uint32_t* bits = reinterpret_cast<const uint32_t*>(values);
+  const int32_t least = thresholds[0];
+  size_t k = 0, i = 0;
+  for (; i + together <= count; i += together) {
+    int32_t largest = 0;
+    for (size_t l = 0; l < together; ++l) {
+      const auto key = int32_t(bits[i + l] & element::magnitude_mask);
+      largest = largest > key ? largest : key;
+    }
+    if (largest < least) {
+      std::memset(classes + i, 0, together);
+      continue;
+    }
+    classify_fixed<Thresholds>(values + i, together, thresholds, classes + i);
+    k += list_from(classes + i, together, first + uint32_t(i), indices + k);
+  }
+  classify_fixed<Thresholds>(values + i, count - i, thresholds, classes + i);
+  return k + list_from(classes + i, count - i, first + uint32_t(i), indices + k);
+}
+
+size_t classify_and_list_keys(const float* values, size_t count, const int32_t* thresholds,
+                              uint32_t threshold_count, uint32_t first, uint8_t* classes, uint32_t* indices) {
+  switch (threshold_count) {
+    case 1:
+      return list_fixed<1>(values, count, thresholds, first, classes, indices);
+    case 2:
+      return list_fixed<2>(values, count, thresholds, first, classes, indices);
+    case 3:
+      return list_fixed<3>(values, count, thresholds, first, classes, indices);
+    default:
+      classify_keys(values, count, thresholds, threshold_count, classes);
+      return list_from(classes, count, first, indices);
+  }
 }
 
 }  // namespace jsq::cpu::HWY_NAMESPACE
@@ -145,23 +195,27 @@ namespace jsq::cpu {
 HWY_EXPORT(classify_keys);
 HWY_EXPORT(sum_runs);
 HWY_EXPORT(count_whole_runs);
-HWY_EXPORT(sum_below);
+HWY_EXPORT(add_below);
 HWY_EXPORT(list_nonzero_indices);
+HWY_EXPORT(classify_and_list_keys);
 
 namespace {
 
-/// One stretch in which no threshold's cutoff lies.
+/// Thresholds of a stretch in which no cutoff lies.
+struct Thresholds {
+  int32_t of[element::max_classes] = {};
+  Thresholds(const element::ClassPlan& plan, uint64_t first_index) {
+    for (uint32_t j = 1; j < plan.classes; ++j)
+      of[j - 1] = int32_t(element::effective_threshold(plan, j, first_index));
+  }
+};
+
 void classify_stretch(std::span<const float> values, uint64_t first_index, const element::ClassPlan& plan,
                       uint8_t* classes) {
-  int32_t thresholds[element::max_classes] = {};
-  for (uint32_t j = 1; j < plan.classes; ++j)
-    thresholds[j - 1] = int32_t(element::effective_threshold(plan, j, first_index));
-  HWY_DYNAMIC_DISPATCH(classify_keys)(values.data(), values.size(), thresholds, plan.classes - 1, classes);
+  const Thresholds thresholds(plan, first_index);
+  HWY_DYNAMIC_DISPATCH(classify_keys)
+  (values.data(), values.size(), thresholds.of, plan.classes - 1, classes);
 }
-
-}  // namespace
-
-namespace {
 
 /// Calls use(offset, count) for the stretches of a block in which no threshold's cutoff lies.
 template <class Use>
@@ -215,18 +269,56 @@ void count_runs(std::span<const uint8_t> classes, uint32_t class_count, std::spa
   }
 }
 
+namespace {
+
+uint32_t least_kept(const element::ClassPlan& plan, uint64_t index) {
+  return plan.classes > 1 ? element::effective_threshold(plan, 1, index) : element::first_nonfinite_key;
+}
+
+/// Adds a stretch that is summed.
+void add_stretch(DroppedLanes& lanes, DroppedSums& total) {
+  for (size_t half = DroppedLanes::lanes / 2; half > 0; half /= 2)
+    for (size_t l = 0; l < half; ++l) {
+      lanes.sum[l] += lanes.sum[l + half];
+      lanes.energy[l] += lanes.energy[l + half];
+      lanes.largest[l] = std::max(lanes.largest[l], lanes.largest[l + half]);
+    }
+  total.sum += lanes.sum[0];
+  total.energy += lanes.energy[0];
+  total.max_magnitude = std::max(total.max_magnitude, element::magnitude_of_key(lanes.largest[0]));
+}
+
+}  // namespace
+
 DroppedSums sum_dropped(std::span<const float> values, uint64_t first_index, const element::ClassPlan& plan) {
   DroppedSums total;
   for_stretches(values.size(), first_index, plan, [&](size_t offset, size_t count) {
-    const uint32_t threshold = plan.classes > 1 ? element::effective_threshold(plan, 1, first_index + offset)
-                                                : element::first_nonfinite_key;
-    DroppedSums sums;
-    HWY_DYNAMIC_DISPATCH(sum_below)(values.data() + offset, count, threshold, sums);
-    total.sum += sums.sum;
-    total.energy += sums.energy;
-    total.max_magnitude = std::max(total.max_magnitude, sums.max_magnitude);
+    DroppedLanes lanes;
+    HWY_DYNAMIC_DISPATCH(add_below)
+    (values.data() + offset, count, least_kept(plan, first_index + offset), lanes);
+    add_stretch(lanes, total);
   });
   return total;
+}
+
+size_t classify_and_list(std::span<const float> values, uint64_t first_index, const element::ClassPlan& plan,
+                         uint8_t* classes, uint32_t* kept, DroppedSums* dropped) {
+  constexpr size_t piece = 4096;  // stays in the first cache from one pass to the next
+  size_t listed = 0;
+  for_stretches(values.size(), first_index, plan, [&](size_t offset, size_t count) {
+    const Thresholds thresholds(plan, first_index + offset);
+    DroppedLanes lanes;
+    for (const size_t end = offset + count; offset < end; offset += piece) {
+      const size_t n = std::min(piece, end - offset);
+      const float* const from = values.data() + offset;
+      listed += HWY_DYNAMIC_DISPATCH(classify_and_list_keys)(
+          from, n, thresholds.of, plan.classes - 1, uint32_t(offset), classes + offset, kept + listed);
+      if (dropped != nullptr)
+        HWY_DYNAMIC_DISPATCH(add_below)(from, n, least_kept(plan, first_index + offset), lanes);
+    }
+    if (dropped != nullptr) add_stretch(lanes, *dropped);
+  });
+  return listed;
 }
 
 size_t list_nonzero(std::span<const uint8_t> classes, uint32_t* indices) {

@@ -29,6 +29,17 @@ struct DroppedSums {
 };
 DroppedSums sum_dropped(std::span<const float> values, uint64_t first_index, const element::ClassPlan& plan);
 
+/// The lanes of a stretch, while it is summed piece by piece.
+struct DroppedLanes {
+  static constexpr size_t lanes = 16;
+  double sum[lanes] = {}, energy[lanes] = {};
+  uint32_t largest[lanes] = {};
+};
+
+/// classify(), list_nonzero() and, unless `dropped` is null, sum_dropped(), in one pass over the values.
+size_t classify_and_list(std::span<const float> values, uint64_t first_index, const element::ClassPlan& plan,
+                         uint8_t* classes, uint32_t* kept, DroppedSums* dropped);
+
 /// Writes the indices i with classes[i] != 0, ascending, and returns how many. `indices` has room for
 /// classes.size() + 16.
 size_t list_nonzero(std::span<const uint8_t> classes, uint32_t* indices);

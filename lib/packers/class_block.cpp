@@ -90,14 +90,19 @@ void with_quantizer(element::ClassQuantizer quantizer, Use use) {
   }
 }
 
-/// Classes of a block and the list of its kept elements.
+/// Classes of a block and the list of its kept elements; sums of the others where they are asked for.
 void classify_block(const element::ClassPlan& plan, std::span<const float> values, uint64_t first_pool_index,
-                    Scratch& s) {
+                    Scratch& s, cpu::DroppedSums* dropped = nullptr) {
   const size_t n = values.size();
   s.resize(n);
-  cpu::classify(values, first_pool_index, plan, std::span(s.classes.data(), n));
   std::fill(s.classes.begin() + std::ptrdiff_t(n),
             s.classes.begin() + std::ptrdiff_t(runs_of(n) * run_length), uint8_t(0));
+  if (plan.width[0] == 0) {
+    s.kept_count =
+        cpu::classify_and_list(values, first_pool_index, plan, s.classes.data(), s.kept.data(), dropped);
+    return;
+  }
+  cpu::classify(values, first_pool_index, plan, std::span(s.classes.data(), n));
   list_kept(plan, n, s);
 }
 
@@ -172,17 +177,18 @@ bool has_vector_loop(element::ClassQuantizer quantizer) {
   return quantizer == element::ClassQuantizer::cell;
 }
 
-/// Code words and classes of the kept elements into the scratch; errors of the whole block into `sums`.
+/// Classes of all elements, and code words and classes of the kept ones, into the scratch; errors of the
+/// whole block into `sums`.
 void quantize_block(const element::ClassPlan& plan, std::span<const float> values, const Position& position,
                     DType dtype, Scratch& s, BlockSums& sums) {
+  cpu::DroppedSums dropped;
+  classify_block(plan, values, position.first_pool_index, s, &dropped);
   const bool vectorised = has_vector_loop(plan.quantizer) && (dtype == DType::f32 || dtype == DType::f64);
   const cpu::KeptSums kept = vectorised
                                  ? cpu::quantize_cells(plan, values.data(), s.classes.data(),
                                                        std::span<const uint32_t>(s.kept.data(), s.kept_count),
                                                        s.kept_classes.data(), s.codes.data())
                                  : quantize_one_by_one(plan, values, position, dtype, s);
-  cpu::DroppedSums dropped;
-  if (plan.width[0] == 0) dropped = cpu::sum_dropped(values, position.first_pool_index, plan);
   add_quantized(kept, dropped, sums);
 }
 
@@ -273,7 +279,6 @@ void ClassCoder::split_codes() {
 void ClassCoder::encode(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element,
                         uint32_t tensor, DType dtype, std::string& out, BlockSums& sums) const {
   Scratch& s = scratch();
-  classify_block(plan, values, first_pool_index, s);
   const double error_before = sums.squared_error, energy_before = sums.class_energy[0];
   quantize_block(plan, values, {first_pool_index, first_element, tensor}, dtype, s, sums);
   // Class 0 is kept where its width is not 0.
@@ -631,7 +636,7 @@ std::span<const uint32_t> ClassCoder::decode(std::string_view block, std::span<f
     if (model.buckets == 0 && runs > 0) damaged(what, "no activity tables");
     decoder.begin_section();
     if (runs > 0 && !decoder.next_following(slots_.data(), std::span(map_slots_).first(model.buckets),
-                                std::span(s.buckets.data(), runs)))
+                                            std::span(s.buckets.data(), runs)))
       damaged(what, "an activity beyond the last");
     // Tokens of the whole runs, then of a short last one, then from tokens to classes.
     decoder.begin_section();
@@ -816,7 +821,6 @@ void ClassCoder::count(std::span<const float> values, uint64_t first_pool_index,
 void ClassCoder::tally(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element,
                        uint32_t tensor, DType dtype, ClassTally& counts, BlockSums& sums) const {
   Scratch& s = scratch();
-  classify_block(plan, values, first_pool_index, s);
   quantize_block(plan, values, {first_pool_index, first_element, tensor}, dtype, s, sums);
   tally_block(values.size(), counts);
 }

@@ -74,6 +74,35 @@ TEST(Classify, AThresholdOfInfinityTakesNothing) {
   EXPECT_EQ(classes, std::vector<uint8_t>(100, 0));
 }
 
+TEST(ClassifyAndList, IsClassifyingListingAndSummingInOnePass) {
+  test::for_each_simd_level([] {
+    test::Random random(8);
+    for (test::Kind kind : test::all_kinds)
+      for (size_t n : {1, 63, 64, 65, 4096, 4097, 20000}) {
+        const std::vector<float> values = test::make_data(kind, n);
+        const uint64_t first = 1000;
+        element::ClassPlan plan = random_plan(random, values, first);
+        if (random.below(2) && plan.classes > 1) {  // next to nothing is kept
+          plan.threshold[1] = 0x7f000000u;
+          plan.classes = 2;
+        }
+        std::vector<uint8_t> expected(n), classes(n, 99);
+        classify(values, first, plan, expected);
+        std::vector<uint32_t> expected_kept, kept(n + 16);
+        for (size_t i = 0; i < n; ++i)
+          if (expected[i] != 0) expected_kept.push_back(uint32_t(i));
+        const DroppedSums expected_sums = sum_dropped(values, first, plan);
+        DroppedSums sums;
+        kept.resize(classify_and_list(values, first, plan, classes.data(), kept.data(), &sums));
+        ASSERT_EQ(classes, expected);
+        ASSERT_EQ(kept, expected_kept);
+        ASSERT_EQ(std::bit_cast<uint64_t>(sums.sum), std::bit_cast<uint64_t>(expected_sums.sum));
+        ASSERT_EQ(std::bit_cast<uint64_t>(sums.energy), std::bit_cast<uint64_t>(expected_sums.energy));
+        ASSERT_EQ(sums.max_magnitude, expected_sums.max_magnitude);
+      }
+  });
+}
+
 std::vector<uint8_t> random_classes(test::Random& random, size_t n, uint32_t classes) {
   std::vector<uint8_t> all(n);
   for (uint8_t& c : all) c = uint8_t(random.below(3) ? 0 : random.below(classes));
