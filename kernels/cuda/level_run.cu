@@ -6,6 +6,8 @@
 
 namespace jsq::cuda {
 
+/// Codes groups of blocks on two streams in turn: while the host takes the blocks of one, the device rounds
+/// the next.
 class LevelRun final : public LevelBlocks {
  public:
   LevelRun(ResidentValues& pool, LevelPlan plan, std::span<const BlockRange> blocks, ChooseLayout choose)
@@ -18,10 +20,23 @@ class LevelRun final : public LevelBlocks {
         throw DeviceError("levels of more than 16 bits are not supported on a device");
   }
 
+  ~LevelRun() override {
+    // Kernels may still run on buffers that go now.
+    for (const Group& group : groups_) (void)cudaStreamSynchronize(group.stream);
+  }
+
   std::string_view next() override {
-    if (taken_ == end_) code_group();
-    const size_t k = taken_++ - begin_;
-    return {coded_.data() + out_at_[k], bytes_[k]};
+    if (taken_ == groups_[turn_].end) {
+      if (started_ == taken_) start(groups_[turn_ ^ 1]);
+      turn_ ^= 1;
+      Group& group = groups_[turn_];
+      finish(group);
+      if (started_ < blocks_.size() && pool_.holds(pool_.batches_[group.batch], blocks_[started_]))
+        start(groups_[turn_ ^ 1]);
+    }
+    const Group& group = groups_[turn_];
+    const size_t k = taken_++ - group.begin;
+    return {group.coded.data() + group.out_at[k], group.bytes[k]};
   }
 
  private:
@@ -30,103 +45,141 @@ class LevelRun final : public LevelBlocks {
   static constexpr uint64_t out_alignment = 32;
   static constexpr uint64_t words_alignment = 64;  ///< of an entropy coder's words: a cache line
 
+  /// Blocks that are on the device together, and room for them.
+  struct Group {
+    Stream stream;
+    size_t begin = 0, end = 0, batch = 0;
+    std::vector<RoundView> round;
+    std::vector<uint64_t> counts_at, out_at;
+    std::vector<uint32_t> bytes;
+    RotationRoom rotation_room;
+    DeviceBuffer<int16_t> levels;
+    DeviceBuffer<float> scales;
+    DeviceBuffer<uint32_t> counts, out, packed_bytes;
+    DeviceBuffer<uint16_t> words;
+    DeviceBuffer<char> heads;
+    DeviceBuffer<RoundView> round_views;
+    DeviceBuffer<PackView> pack_views;
+    DeviceBuffer<LevelSums> sums;
+    std::vector<PieceView> pieces;
+    std::vector<size_t> block_of_piece;
+    DeviceBuffer<PieceView> device_pieces;
+    DeviceBuffer<PieceSums> piece_sums;
+    PinnedBuffer<PieceSums> host_piece_sums;
+    PinnedBuffer<LevelSums> host_sums;
+    PinnedBuffer<uint32_t> host_counts, host_packed_bytes;
+    PinnedBuffer<char> coded;
+  };
+
   /// Of a block, with the padding of a rotation.
   uint32_t levels_of(const RoundView& view) const {
     if (!plan_.rotation) return view.block.count;
     return uint32_t(element::padded_length(view.block.count, plan_.rotation->block_log2));
   }
 
-  void code_group() {
-    begin_ = end_;
-    while (!pool_.holds(pool_.batches_[batch_], blocks_[begin_])) ++batch_;
-    pool_.bring(batch_);
-    const Batch& batch = pool_.batches_[batch_];
-    round_.clear();
-    level_at_.clear();
+  /// Puts the rounding of the next blocks, and the copies of what it counts, on the group's stream.
+  void start(Group& group) {
+    size_t batch = started_ == 0 ? 0 : last_batch_;
+    while (!pool_.holds(pool_.batches_[batch], blocks_[started_])) ++batch;
+    pool_.bring(batch);
+    pool_.compute_.synchronize();  // which waits for the copies
+    group.batch = last_batch_ = batch;
+    group.begin = group.end = started_;
+    group.round.clear();
+    group.counts_at.clear();
     uint64_t elements = 0, scales = 0, counts = 0;
     uint32_t most_symbols = 1;
-    std::vector<uint64_t> scales_at, counts_at;
-    for (; end_ < blocks_.size() && elements < group_elements && counts < most_counts &&
-           pool_.holds(batch, blocks_[end_]);
-         ++end_) {
+    std::vector<uint64_t> level_at, scales_at;
+    for (; group.end < blocks_.size() && elements < group_elements && counts < most_counts &&
+           pool_.holds(pool_.batches_[batch], blocks_[group.end]);
+         ++group.end) {
       RoundView view;
-      view.block = pool_.view_of(batch, blocks_[end_]);
-      view.tensor = plan_.tensors[blocks_[end_].tensor];
-      level_at_.push_back(elements);
+      view.block = pool_.view_of(pool_.batches_[batch], blocks_[group.end]);
+      view.tensor = plan_.tensors[blocks_[group.end].tensor];
+      level_at.push_back(elements);
       scales_at.push_back(scales);
-      counts_at.push_back(counts);
+      group.counts_at.push_back(counts);
       elements += ResidentValues::padded(levels_of(view));
       if (plan_.bucket) scales += (view.block.count + plan_.bucket - 1) / plan_.bucket;
       counts += view.tensor.symbols;
       most_symbols = std::max(most_symbols, view.tensor.symbols);
-      round_.push_back(view);
+      group.round.push_back(view);
     }
-    const size_t blocks = round_.size();
-    levels_.reserve(elements);
-    scales_.reserve(scales + 1);
-    counts_.reserve(counts);
-    host_counts_.reserve(counts);
-    round_views_.reserve(blocks);
-    sums_.reserve(blocks);
-    host_sums_.reserve(blocks);
+    started_ = group.end;
+    const size_t blocks = group.round.size();
+    group.levels.reserve(elements);
+    group.scales.reserve(scales + 1);
+    group.counts.reserve(counts);
+    group.host_counts.reserve(counts);
+    group.round_views.reserve(blocks);
+    group.sums.reserve(blocks);
+    group.host_sums.reserve(blocks);
     for (size_t i = 0; i < blocks; ++i) {
-      round_[i].levels = levels_.data() + level_at_[i];
-      round_[i].scales = scales_.data() + scales_at[i];
-      round_[i].counts = counts_.data() + counts_at[i];
+      group.round[i].levels = group.levels.data() + level_at[i];
+      group.round[i].scales = group.scales.data() + scales_at[i];
+      group.round[i].counts = group.counts.data() + group.counts_at[i];
     }
-    const Stream& stream = pool_.compute_;
-    copy_to_device(round_views_.data(), round_.data(), blocks, stream);
-    clear(counts_.data(), counts, stream);
+    const Stream& stream = group.stream;
+    copy_to_device(group.round_views.data(), group.round.data(), blocks, stream);
+    clear(group.counts.data(), counts, stream);
     if (plan_.samples) {
-      count_samples(stream);
+      start_samples(group);
     } else {
       const RoundPlan plan{plan_.bucket, plan_.norm, plan_.nearest, plan_.count_gaps, plan_.stream};
       if (plan_.rotation)
-        launch_rotate(*plan_.rotation, plan, round_views_.data(), uint32_t(blocks), sums_.data(),
-                      rotation_room_, stream);
+        launch_rotate(*plan_.rotation, plan, group.round_views.data(), uint32_t(blocks), group.sums.data(),
+                      group.rotation_room, stream);
       else
-        launch_round(plan, round_views_.data(), uint32_t(blocks), most_symbols, sums_.data(), stream);
-      copy_to_host(host_sums_.data(), sums_.data(), blocks, stream);
+        launch_round(plan, group.round_views.data(), uint32_t(blocks), most_symbols, group.sums.data(),
+                     stream);
+      copy_to_host(group.host_sums.data(), group.sums.data(), blocks, stream);
     }
-    copy_to_host(host_counts_.data(), counts_.data(), counts, stream);
-    stream.synchronize();
-    pack_group(counts_at);
+    copy_to_host(group.host_counts.data(), group.counts.data(), counts, stream);
   }
 
-  /// Levels of the group's blocks as counts of samples; a block's sums are those of its pieces, left to
-  /// right.
-  void count_samples(const Stream& stream) {
-    std::vector<PieceView> pieces;
-    std::vector<size_t> block_of;
-    for (size_t b = 0; b < round_.size(); ++b) {
-      const BlockRange& range = blocks_[begin_ + b];
-      for (uint32_t first = 0; first < round_[b].block.count; first += uint32_t(element::sum_chunk)) {
+  /// Levels of the group's blocks as counts of samples, piece by piece.
+  void start_samples(Group& group) {
+    group.pieces.clear();
+    group.block_of_piece.clear();
+    for (size_t b = 0; b < group.round.size(); ++b) {
+      const BlockRange& range = blocks_[group.begin + b];
+      const RoundView& round = group.round[b];
+      for (uint32_t first = 0; first < round.block.count; first += uint32_t(element::sum_chunk)) {
         PieceView piece;
-        piece.values = round_[b].block.values + first;
-        piece.count = std::min(uint32_t(element::sum_chunk), round_[b].block.count - first);
+        piece.values = round.block.values + first;
+        piece.count = std::min(uint32_t(element::sum_chunk), round.block.count - first);
         piece.first = first;
-        piece.levels = round_[b].levels + first;
-        piece.counts = round_[b].counts;
+        piece.levels = round.levels + first;
+        piece.counts = round.counts;
         piece.start = plan_.samples->starts[range.tensor][size_t((range.first + first) / element::sum_chunk)];
-        piece.tensor = round_[b].tensor;
-        piece.stored = round_[b].block.stored;
-        pieces.push_back(piece);
-        block_of.push_back(b);
+        piece.tensor = round.tensor;
+        piece.stored = round.block.stored;
+        group.pieces.push_back(piece);
+        group.block_of_piece.push_back(b);
       }
     }
-    pieces_.reserve(pieces.size());
-    piece_sums_.reserve(pieces.size());
-    std::vector<PieceSums> found(pieces.size());
-    copy_to_device(pieces_.data(), pieces.data(), pieces.size(), stream);
-    launch_sample(pieces_.data(), uint32_t(pieces.size()), plan_.samples->rate, piece_sums_.data(), stream);
-    copy_to_host(found.data(), piece_sums_.data(), found.size(), stream);
-    stream.synchronize();
-    for (size_t b = 0; b < round_.size(); ++b) host_sums_[b] = {};
-    uint32_t last = 0;
-    for (size_t p = 0; p < found.size(); ++p) {
-      if (pieces[p].first == 0) last = 0;
-      add_piece(host_sums_[block_of[p]], found[p], last);
+    const size_t pieces = group.pieces.size();
+    group.device_pieces.reserve(pieces);
+    group.piece_sums.reserve(pieces);
+    group.host_piece_sums.reserve(pieces);
+    copy_to_device(group.device_pieces.data(), group.pieces.data(), pieces, group.stream);
+    launch_sample(group.device_pieces.data(), uint32_t(pieces), plan_.samples->rate, group.piece_sums.data(),
+                  group.stream);
+    copy_to_host(group.host_piece_sums.data(), group.piece_sums.data(), pieces, group.stream);
+  }
+
+  /// Waits for what start() put on the stream, and packs the group's blocks.
+  void finish(Group& group) {
+    group.stream.synchronize();
+    if (plan_.samples) {  // a block's sums are those of its pieces, left to right
+      for (size_t b = 0; b < group.round.size(); ++b) group.host_sums[b] = {};
+      uint32_t last = 0;
+      for (size_t p = 0; p < group.pieces.size(); ++p) {
+        if (group.pieces[p].first == 0) last = 0;
+        add_piece(group.host_sums[group.block_of_piece[p]], group.host_piece_sums[p], last);
+      }
     }
+    pack(group);
   }
   void add_piece(LevelSums& sums, const PieceSums& piece, uint32_t& last) const {
     sums.squared_error += piece.sums.squared_error;
@@ -143,29 +196,30 @@ class LevelRun final : public LevelBlocks {
     last = piece.last;
   }
 
-  void pack_group(const std::vector<uint64_t>& counts_at) {
-    const size_t blocks = round_.size();
-    const Stream& stream = pool_.compute_;
+  void pack(Group& group) {
+    const size_t blocks = group.round.size();
+    const Stream& stream = group.stream;
     std::vector<LevelLayout> layouts;
     std::vector<PackView> views;
     std::vector<size_t> of_view;
     std::string heads;
     uint64_t out = 0, words = 0;
-    bytes_.assign(blocks, 0);
-    out_at_.assign(blocks, 0);
+    group.bytes.assign(blocks, 0);
+    group.out_at.assign(blocks, 0);
     std::vector<uint64_t> words_at, heads_at;
     for (size_t i = 0; i < blocks; ++i) {
       layouts.push_back(
-          choose_(begin_ + i, host_sums_[i], {host_counts_.data() + counts_at[i], round_[i].tensor.symbols}));
+          choose_(group.begin + i, group.host_sums[i],
+                  {group.host_counts.data() + group.counts_at[i], group.round[i].tensor.symbols}));
       const LevelLayout& layout = layouts.back();
       if (layout.empty) continue;
       PackView view;
-      view.levels = round_[i].levels;
-      view.scales = round_[i].scales;
-      view.count = levels_of(round_[i]);
-      view.scale_count = plan_.bucket ? (round_[i].block.count + plan_.bucket - 1) / plan_.bucket : 0;
-      view.nonzeros = host_sums_[i].nonzeros;
-      view.low = round_[i].tensor.low;
+      view.levels = group.round[i].levels;
+      view.scales = group.round[i].scales;
+      view.count = levels_of(group.round[i]);
+      view.scale_count = plan_.bucket ? (group.round[i].block.count + plan_.bucket - 1) / plan_.bucket : 0;
+      view.nonzeros = group.host_sums[i].nonzeros;
+      view.low = group.round[i].tensor.low;
       view.packer = layout.packer;
       view.numbered = layout.numbered;
       view.width = layout.width;
@@ -177,7 +231,7 @@ class LevelRun final : public LevelBlocks {
       view.most_words =
           uint32_t((layout.most_words + words_alignment - 1) / words_alignment * words_alignment);
       view.most_bytes = uint32_t((layout.most_bytes + out_alignment - 1) / out_alignment * out_alignment);
-      out_at_[i] = out;
+      group.out_at[i] = out;
       words_at.push_back(words);
       heads_at.push_back(heads.size());
       heads += layout.head;
@@ -187,28 +241,29 @@ class LevelRun final : public LevelBlocks {
       views.push_back(view);
     }
     if (views.empty()) return;
-    out_.reserve(out / sizeof(uint32_t));
-    words_.reserve(words + 1);
-    heads_.reserve(heads.size() + 1);
+    group.out.reserve(out / sizeof(uint32_t));
+    group.words.reserve(words + 1);
+    group.heads.reserve(heads.size() + 1);
     for (size_t v = 0; v < views.size(); ++v) {
-      views[v].out = out_.data() + out_at_[of_view[v]] / sizeof(uint32_t);
-      views[v].words = words_.data() + words_at[v];
-      views[v].head = reinterpret_cast<const uint8_t*>(heads_.data()) + heads_at[v];
+      views[v].out = group.out.data() + group.out_at[of_view[v]] / sizeof(uint32_t);
+      views[v].words = group.words.data() + words_at[v];
+      views[v].head = reinterpret_cast<const uint8_t*>(group.heads.data()) + heads_at[v];
     }
-    pack_views_.reserve(views.size());
-    packed_bytes_.reserve(views.size());
-    coded_.reserve(out);
-    copy_to_device(heads_.data(), heads.data(), heads.size(), stream);
-    copy_to_device(pack_views_.data(), views.data(), views.size(), stream);
-    launch_pack(pack_views_.data(), uint32_t(views.size()), packed_bytes_.data(), stream);
-    std::vector<uint32_t> packed(views.size());
-    copy_to_host(packed.data(), packed_bytes_.data(), packed.size(), stream);
-    copy_to_host(coded_.data(), reinterpret_cast<const char*>(out_.data()), out, stream);
+    group.pack_views.reserve(views.size());
+    group.packed_bytes.reserve(views.size());
+    group.coded.reserve(out);
+    copy_to_device(group.heads.data(), heads.data(), heads.size(), stream);
+    copy_to_device(group.pack_views.data(), views.data(), views.size(), stream);
+    launch_pack(group.pack_views.data(), uint32_t(views.size()), group.packed_bytes.data(), stream);
+    PinnedBuffer<uint32_t>& packed = group.host_packed_bytes;
+    packed.reserve(views.size());
+    copy_to_host(packed.data(), group.packed_bytes.data(), views.size(), stream);
+    copy_to_host(group.coded.data(), reinterpret_cast<const char*>(group.out.data()), out, stream);
     stream.synchronize();
     for (size_t v = 0; v < views.size(); ++v) {
       if (packed[v] > views[v].most_bytes)
         throw DeviceError("a block took more bytes than were foreseen; this is a bug in jsq");
-      bytes_[of_view[v]] = packed[v];
+      group.bytes[of_view[v]] = packed[v];
     }
   }
 
@@ -216,24 +271,8 @@ class LevelRun final : public LevelBlocks {
   LevelPlan plan_;
   std::vector<BlockRange> blocks_;
   ChooseLayout choose_;
-  size_t taken_ = 0, begin_ = 0, end_ = 0, batch_ = 0;
-  std::vector<RoundView> round_;
-  std::vector<uint64_t> level_at_, out_at_;
-  std::vector<uint32_t> bytes_;
-  RotationRoom rotation_room_;
-  DeviceBuffer<int16_t> levels_;
-  DeviceBuffer<float> scales_;
-  DeviceBuffer<uint32_t> counts_, out_, packed_bytes_;
-  DeviceBuffer<uint16_t> words_;
-  DeviceBuffer<char> heads_;
-  DeviceBuffer<RoundView> round_views_;
-  DeviceBuffer<PackView> pack_views_;
-  DeviceBuffer<LevelSums> sums_;
-  DeviceBuffer<PieceView> pieces_;
-  DeviceBuffer<PieceSums> piece_sums_;
-  PinnedBuffer<LevelSums> host_sums_;
-  PinnedBuffer<uint32_t> host_counts_;
-  PinnedBuffer<char> coded_;
+  std::array<Group, 2> groups_;
+  size_t taken_ = 0, started_ = 0, turn_ = 0, last_batch_ = 0;
 };
 
 std::unique_ptr<LevelBlocks> encode_levels(PoolValues& pool, LevelPlan plan,

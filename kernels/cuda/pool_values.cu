@@ -134,7 +134,7 @@ std::unique_ptr<CodedBlocks> ResidentValues::encode(const ClassComposition& comp
   return std::make_unique<CodingRun>(*this, composition, symbols, blocks);
 }
 
-/// Codes groups of dense blocks, one after the other.
+/// Codes groups of dense blocks on two streams in turn.
 class DenseRun final : public DenseBlocks {
  public:
   DenseRun(ResidentValues& pool, DenseFormat format, std::span<const BlockRange> blocks)
@@ -142,57 +142,82 @@ class DenseRun final : public DenseBlocks {
         format_(format),
         size_(format == DenseFormat::whole ? 4 : 2),
         blocks_(blocks.begin(), blocks.end()) {}
+  ~DenseRun() override {
+    // Kernels may still run on buffers that go now.
+    for (const Group& group : groups_) (void)cudaStreamSynchronize(group.stream);
+  }
 
   std::string_view next(DenseSums& sums) override {
-    if (taken_ == end_) code_group();
-    const size_t k = taken_++ - begin_;
-    sums = sums_[k];
-    return {coded_.data() + first_[k] * size_, blocks_[taken_ - 1].count * size_};
+    if (taken_ == groups_[turn_].end) {
+      if (started_ == taken_) start(groups_[turn_ ^ 1]);
+      turn_ ^= 1;
+      const Group& group = groups_[turn_];
+      group.stream.synchronize();
+      if (started_ < blocks_.size() && pool_.holds(pool_.batches_[group.batch], blocks_[started_]))
+        start(groups_[turn_ ^ 1]);
+    }
+    const Group& group = groups_[turn_];
+    const size_t k = taken_++ - group.begin;
+    sums = group.sums[k];
+    return {group.coded.data() + group.first[k] * size_, blocks_[taken_ - 1].count * size_};
   }
 
  private:
   static constexpr uint64_t group_elements = uint64_t(1) << 24;
 
-  void code_group() {
-    begin_ = end_;
-    while (!pool_.holds(pool_.batches_[batch_], blocks_[begin_])) ++batch_;
-    pool_.bring(batch_);
-    const Batch& batch = pool_.batches_[batch_];
+  struct Group {
+    Stream stream;
+    size_t begin = 0, end = 0, batch = 0;
     std::vector<BlockView> views;
-    first_.clear();
+    std::vector<uint64_t> first;
+    DeviceBuffer<BlockView> device_views;
+    DeviceBuffer<uint64_t> device_first;
+    DeviceBuffer<DenseSums> device_sums;
+    DeviceBuffer<uint32_t> out;
+    PinnedBuffer<DenseSums> sums;
+    PinnedBuffer<char> coded;
+  };
+
+  void start(Group& group) {
+    size_t batch = started_ == 0 ? 0 : last_batch_;
+    while (!pool_.holds(pool_.batches_[batch], blocks_[started_])) ++batch;
+    pool_.bring(batch);
+    pool_.compute_.synchronize();  // which waits for the copies
+    group.batch = last_batch_ = batch;
+    group.begin = group.end = started_;
+    group.views.clear();
+    group.first.clear();
     uint64_t elements = 0;
-    for (; end_ < blocks_.size() && elements < group_elements && pool_.holds(batch, blocks_[end_]); ++end_) {
-      views.push_back(pool_.view_of(batch, blocks_[end_]));
-      first_.push_back(elements);
-      elements += blocks_[end_].count;
+    for (; group.end < blocks_.size() && elements < group_elements &&
+           pool_.holds(pool_.batches_[batch], blocks_[group.end]);
+         ++group.end) {
+      group.views.push_back(pool_.view_of(pool_.batches_[batch], blocks_[group.end]));
+      group.first.push_back(elements);
+      elements += blocks_[group.end].count;
     }
-    device_views_.reserve(views.size());
-    device_first_.reserve(views.size());
-    device_sums_.reserve(views.size());
-    out_.reserve(elements * size_ / sizeof(uint32_t) + 1);
-    sums_.reserve(views.size());
-    coded_.reserve(elements * size_);
-    copy_to_device(device_views_.data(), views.data(), views.size(), pool_.compute_);
-    copy_to_device(device_first_.data(), first_.data(), first_.size(), pool_.compute_);
-    launch_dense_encode(format_, device_views_.data(), uint32_t(views.size()), device_first_.data(),
-                        out_.data(), device_sums_.data(), pool_.compute_);
-    copy_to_host(sums_.data(), device_sums_.data(), views.size(), pool_.compute_);
-    copy_to_host(coded_.data(), reinterpret_cast<const char*>(out_.data()), elements * size_, pool_.compute_);
-    pool_.compute_.synchronize();
+    started_ = group.end;
+    const size_t blocks = group.views.size();
+    group.device_views.reserve(blocks);
+    group.device_first.reserve(blocks);
+    group.device_sums.reserve(blocks);
+    group.out.reserve(elements * size_ / sizeof(uint32_t) + 1);
+    group.sums.reserve(blocks);
+    group.coded.reserve(elements * size_);
+    copy_to_device(group.device_views.data(), group.views.data(), blocks, group.stream);
+    copy_to_device(group.device_first.data(), group.first.data(), blocks, group.stream);
+    launch_dense_encode(format_, group.device_views.data(), uint32_t(blocks), group.device_first.data(),
+                        group.out.data(), group.device_sums.data(), group.stream);
+    copy_to_host(group.sums.data(), group.device_sums.data(), blocks, group.stream);
+    copy_to_host(group.coded.data(), reinterpret_cast<const char*>(group.out.data()), elements * size_,
+                 group.stream);
   }
 
   ResidentValues& pool_;
   DenseFormat format_;
   size_t size_;
   std::vector<BlockRange> blocks_;
-  size_t taken_ = 0, begin_ = 0, end_ = 0, batch_ = 0;
-  std::vector<uint64_t> first_;
-  DeviceBuffer<BlockView> device_views_;
-  DeviceBuffer<uint64_t> device_first_;
-  DeviceBuffer<DenseSums> device_sums_;
-  DeviceBuffer<uint32_t> out_;
-  PinnedBuffer<DenseSums> sums_;
-  PinnedBuffer<char> coded_;
+  std::array<Group, 2> groups_;
+  size_t taken_ = 0, started_ = 0, turn_ = 0, last_batch_ = 0;
 };
 
 std::unique_ptr<PoolValues> make_pool_values(std::vector<PoolValues::Tensor> tensors, PoolValues::Read read,
