@@ -70,6 +70,42 @@ void list_kept(const element::ClassPlan& plan, size_t n, Scratch& s) {
   s.kept_count = n;
 }
 
+/// The symbols of a class map: activities of all runs, and tokens of those that are not quiet.
+void list_map_symbols(uint32_t classes, size_t n, Scratch& s, size_t& activity_ids, size_t& token_ids) {
+  const uint32_t joined = classes_per_token(classes);
+  const auto joined_log2 =
+      uint32_t(std::countr_zero(joined));  // a division takes as long as the rest of a run
+  const size_t runs = runs_of(n);
+  if (s.activity_ids.size() < runs) s.activity_ids.resize(runs);
+  if (s.token_ids.size() < runs * run_length >> joined_log2)
+    s.token_ids.resize(runs * run_length >> joined_log2);
+  uint16_t* const activities = s.activity_ids.data();
+  uint16_t* ids = s.token_ids.data();
+  const uint8_t* const buckets = s.buckets.data();
+  uint32_t previous = 0;
+  for (size_t r = 0; r < runs; ++r) {
+    const uint32_t bucket = buckets[r];
+    activities[r] = symbol_id(previous, bucket);
+    previous = bucket;
+    if (bucket == 0) continue;
+    const size_t in_run = std::min<size_t>(run_length, n - r * run_length);
+    const uint8_t* run = s.classes.data() + r * run_length;
+    const uint32_t base = symbol_id(token_table_offset + bucket, 0);
+    const size_t tokens = (in_run + joined - 1) >> joined_log2;
+    if (joined == 2) {
+      for (size_t t = 0; t < tokens; ++t) ids[t] = uint16_t(base + run[2 * t] + classes * run[2 * t + 1]);
+    } else if (joined == 4) {
+      for (size_t t = 0; t < tokens; ++t)
+        ids[t] = uint16_t(base + run[4 * t] + 2 * run[4 * t + 1] + 4 * run[4 * t + 2] + 8 * run[4 * t + 3]);
+    } else {
+      for (size_t t = 0; t < tokens; ++t) ids[t] = uint16_t(base + run[t]);
+    }
+    ids += tokens;
+  }
+  activity_ids = runs;
+  token_ids = size_t(ids - s.token_ids.data());
+}
+
 /// Calls use(std::integral_constant<ClassQuantizer, Q>) so that loops are compiled for one quantizer each.
 template <class Use>
 void with_quantizer(element::ClassQuantizer quantizer, Use use) {
@@ -385,42 +421,12 @@ void ClassCoder::write_block(size_t n, std::string& out) const {
   map_bits.align();
 
   if (model.uses_rans()) {
-    s.activity_ids.clear();
-    s.token_ids.clear();
-    if (model.map_coded) {
-      const uint32_t joined = classes_per_token(plan.classes);
-      const auto joined_log2 =
-          uint32_t(std::countr_zero(joined));  // a division takes as long as the rest of a run
-      const size_t runs = runs_of(n);
-      uint32_t previous = 0;
-      for (size_t r = 0; r < runs; ++r) {
-        const uint32_t bucket = s.buckets[r];
-        s.activity_ids.push_back(symbol_id(previous, bucket));
-        previous = bucket;
-        if (bucket == 0) continue;
-        const size_t in_run = std::min<size_t>(run_length, n - r * run_length);
-        const uint8_t* run = classes + r * run_length;
-        const uint32_t base = symbol_id(token_table_offset + bucket, 0);
-        const size_t tokens = (in_run + joined - 1) >> joined_log2;
-        const size_t at = s.token_ids.size();
-        s.token_ids.resize(at + tokens);
-        uint16_t* ids = s.token_ids.data() + at;
-        if (joined == 2) {
-          for (size_t t = 0; t < tokens; ++t)
-            ids[t] = uint16_t(base + run[2 * t] + plan.classes * run[2 * t + 1]);
-        } else if (joined == 4) {
-          for (size_t t = 0; t < tokens; ++t)
-            ids[t] =
-                uint16_t(base + run[4 * t] + 2 * run[4 * t + 1] + 4 * run[4 * t + 2] + 8 * run[4 * t + 3]);
-        } else {
-          for (size_t t = 0; t < tokens; ++t) ids[t] = uint16_t(base + run[t]);
-        }
-      }
-    }
-    cpu::RansEncoder encoder(lanes, s.activity_ids.size() + s.token_ids.size() + s.magnitude_ids.size());
+    size_t activity_ids = 0, token_ids = 0;
+    if (model.map_coded) list_map_symbols(plan.classes, n, s, activity_ids, token_ids);
+    cpu::RansEncoder encoder(lanes, activity_ids + token_ids + s.magnitude_ids.size());
     encoder.encode_section(s.magnitude_ids, symbols_.data());
-    encoder.encode_section(s.token_ids, symbols_.data());
-    encoder.encode_section(s.activity_ids, symbols_.data());
+    encoder.encode_section(std::span<const uint16_t>(s.token_ids.data(), token_ids), symbols_.data());
+    encoder.encode_section(std::span<const uint16_t>(s.activity_ids.data(), activity_ids), symbols_.data());
     s.rans.clear();
     encoder.finish(s.rans);
     ByteWriter length;
@@ -790,14 +796,27 @@ void count_classes(const element::ClassPlan& plan, size_t n, Scratch& s, ClassTa
   const uint32_t joined = classes_per_token(plan.classes);
   cpu::count_runs(std::span<const uint8_t>(s.classes.data(), n), plan.classes, s.run_counts);
   uint32_t previous = 0;
+  const uint8_t* const kept = s.run_counts.data();  // of every run
+  uint64_t quiet = 0, still_quiet = 0;
   for (size_t r = 0; r < runs; ++r) {
+    const size_t in_run = std::min<size_t>(run_length, n - r * run_length);
+    if (plan.classes == 1 || kept[r] == 0) {
+      s.buckets[r] = 0;
+      if (previous == 0)
+        ++still_quiet;
+      else
+        ++counts.entropy.activity[previous][0];
+      previous = 0;
+      quiet += in_run;
+      if (in_run < run_length) counts.entropy.classes[0][0] += (joined - in_run % joined) % joined;
+      continue;
+    }
     uint32_t activity = 0;
     for (uint32_t j = 1; j < plan.classes; ++j) activity += s.run_counts[(j - 1) * runs + r];
     const uint32_t bucket = uint32_t(std::bit_width(activity));
     s.buckets[r] = uint8_t(bucket);
     ++counts.entropy.activity[previous][bucket];
     previous = bucket;
-    const size_t in_run = std::min<size_t>(run_length, n - r * run_length);
     uint32_t above = uint32_t(in_run);
     for (uint32_t j = 0; j < plan.classes; ++j) {
       const uint32_t next = j + 1 < plan.classes ? s.run_counts[j * runs + r] : 0;
@@ -807,6 +826,9 @@ void count_classes(const element::ClassPlan& plan, size_t n, Scratch& s, ClassTa
     }
     counts.entropy.classes[bucket][0] += (joined - in_run % joined) % joined;
   }
+  counts.entropy.activity[0][0] += still_quiet;
+  counts.entropy.classes[0][0] += quiet;
+  counts.members[0] += quiet;
 }
 
 }  // namespace
