@@ -56,6 +56,11 @@ struct Scratch {
   return buffers;
 }
 
+/// Whether a map holds the indices of kept elements, and nothing of the others.
+bool names_kept(MapPacker map) {
+  return map == MapPacker::rice || map == MapPacker::index32 || map == MapPacker::packed;
+}
+
 size_t runs_of(size_t n) {
   return (n + run_length - 1) / run_length;
 }
@@ -142,11 +147,15 @@ void classify_block(const element::ClassPlan& plan, std::span<const float> value
   list_kept(plan, n, s);
 }
 
-/// Kept elements and code words as given, of the one class that is kept.
-void take_codes(size_t n, std::span<const uint32_t> kept, std::span<const uint8_t> codes, Scratch& s) {
+/// Kept elements and code words as given, of the one class that is kept; and the classes of all elements
+/// `with_map`.
+void take_codes(size_t n, std::span<const uint32_t> kept, std::span<const uint8_t> codes, Scratch& s,
+                bool with_map = true) {
   s.resize(n);
-  std::fill(s.classes.begin(), s.classes.begin() + std::ptrdiff_t(runs_of(n) * run_length), uint8_t(0));
-  for (uint32_t i : kept) s.classes[i] = 1;
+  if (with_map) {
+    std::fill(s.classes.begin(), s.classes.begin() + std::ptrdiff_t(runs_of(n) * run_length), uint8_t(0));
+    for (uint32_t i : kept) s.classes[i] = 1;
+  }
   std::copy(kept.begin(), kept.end(), s.kept.begin());
   std::copy(codes.begin(), codes.end(), s.codes.begin());
   std::fill(s.kept_classes.begin(), s.kept_classes.begin() + std::ptrdiff_t(kept.size()), uint8_t(1));
@@ -326,7 +335,7 @@ void ClassCoder::encode(std::span<const float> values, uint64_t first_pool_index
 
 void ClassCoder::encode_codes(size_t n, std::span<const uint32_t> kept, std::span<const uint8_t> codes,
                               std::string& out) const {
-  take_codes(n, kept, codes, scratch());
+  take_codes(n, kept, codes, scratch(), !names_kept(map) || model.needs_activities());
   write_block(n, out);
 }
 
@@ -389,7 +398,7 @@ void ClassCoder::write_block(size_t n, std::string& out) const {
     case MapPacker::bitmap:
       for (size_t i = 0; i < n; ++i) map_bits.put(classes[i] != 0, 1);
       map_bits.align();
-      for (size_t k = 0; k < s.kept_count; ++k) put_class(map_bits, classes[s.kept[k]], plan.classes);
+      for (size_t k = 0; k < s.kept_count; ++k) put_class(map_bits, s.kept_classes[k], plan.classes);
       break;
     case MapPacker::rice: {
       const uint32_t parameter = rice_parameter(n, s.kept_count);
@@ -401,7 +410,7 @@ void ClassCoder::write_block(size_t n, std::string& out) const {
         expected = s.kept[k] + 1;
         map_bits.put_unary(gap >> parameter);
         map_bits.put(uint32_t(gap & ((1ull << parameter) - 1)), parameter);
-        put_class(map_bits, classes[s.kept[k]], plan.classes);
+        put_class(map_bits, s.kept_classes[k], plan.classes);
       }
       break;
     }
@@ -411,7 +420,7 @@ void ClassCoder::write_block(size_t n, std::string& out) const {
       map_bits.put(uint32_t(s.kept_count), 32);
       for (size_t k = 0; k < s.kept_count; ++k) {
         map_bits.put(s.kept[k], bits);
-        put_class(map_bits, classes[s.kept[k]], plan.classes);
+        put_class(map_bits, s.kept_classes[k], plan.classes);
       }
       break;
     }
@@ -439,7 +448,7 @@ void ClassCoder::write_block(size_t n, std::string& out) const {
     if (plan.width[j] == 0 || (j > 0 && (model.magnitudes_coded >> (j - 1) & 1))) continue;
     BitWriter plane(out);
     for (size_t k = 0; k < s.kept_count; ++k)
-      if (classes[s.kept[k]] == j) plane.put(s.codes[k], plan.width[j]);
+      if (s.kept_classes[k] == j) plane.put(s.codes[k], plan.width[j]);
     plane.align();
   }
   if (split) out.append(s.bits);
@@ -572,6 +581,7 @@ std::span<const uint32_t> ClassCoder::decode(std::string_view block, std::span<f
   uint8_t* classes = s.classes.data();
   size_t at = 0;
 
+  bool named = false, listed = false;  // what is kept, with its classes or without
   if (map != MapPacker::entropy) {
     BitReader in(block);
     switch (map) {
@@ -594,36 +604,43 @@ std::span<const uint32_t> ClassCoder::decode(std::string_view block, std::span<f
         const uint32_t bits = map == MapPacker::packed ? packed_index_bits(n) : 32;
         const uint64_t kept = in.get(32);
         if (kept > n) damaged(what, "more kept elements than elements");
-        std::fill(classes, classes + n, uint8_t(0));
         uint64_t expected = 0;
         for (uint64_t k = 0; k < kept; ++k) {
           const uint64_t index = in.get(bits);
           if (index < expected || index >= n || in.overrun())
             damaged(what, "indices do not ascend or leave the block");
-          classes[index] = uint8_t(get_class(in, plan.classes));
+          s.kept[k] = uint32_t(index);
+          s.kept_classes[k] = uint8_t(get_class(in, plan.classes));
           expected = index + 1;
         }
+        s.kept_count = kept;
         break;
       }
       default: {
         const uint32_t parameter = in.get(8);
         const uint64_t kept = in.get(32);
         if (parameter > 31 || kept > n) damaged(what, "impossible gap parameter or count");
-        std::fill(classes, classes + n, uint8_t(0));
         uint64_t expected = 0;
         for (uint64_t k = 0; k < kept; ++k) {
           uint64_t gap = in.get_unary(n >> parameter) << parameter;
           gap |= in.get(parameter);
           if (gap >= n - expected || in.overrun()) damaged(what, "a gap leaves the block");
           expected += gap;
-          classes[expected++] = uint8_t(get_class(in, plan.classes));
+          s.kept[k] = uint32_t(expected++);
+          s.kept_classes[k] = uint8_t(get_class(in, plan.classes));
         }
+        s.kept_count = kept;
         break;
       }
     }
     if (!in.align() || in.overrun()) damaged(what, "the class map is truncated or its padding is not zero");
     at = in.consumed();
     if (at > block.size()) damaged(what, "the class map is truncated");
+    named = names_kept(map);
+    if (named && model.needs_activities()) {
+      std::fill(classes, classes + n, uint8_t(0));
+      for (size_t k = 0; k < s.kept_count; ++k) classes[s.kept[k]] = s.kept_classes[k];
+    }
     if (model.needs_activities())
       cpu::run_activities(std::span<const uint8_t>(classes, n), std::span(s.buckets.data(), runs_of(n)));
   }
@@ -635,7 +652,6 @@ std::span<const uint32_t> ClassCoder::decode(std::string_view block, std::span<f
     at += in.position();
   }
   cpu::RansDecoder decoder(rans, lanes);
-  bool listed = false;
   if (map == MapPacker::entropy) {
     const size_t runs = runs_of(n);
     const uint32_t joined = classes_per_token(plan.classes);
@@ -690,15 +706,20 @@ std::span<const uint32_t> ClassCoder::decode(std::string_view block, std::span<f
       if (classes[i]) damaged(what, "padding classes are not zero");
     if (listed && s.kept_count > 0 && s.kept[s.kept_count - 1] >= n)
       damaged(what, "padding classes are not zero");
+    if (!listed && plan.width[0] == 0) {
+      s.kept_count = cpu::list_active(std::span<const uint8_t>(classes, n),
+                                      std::span<const uint8_t>(s.buckets.data(), runs), s.kept.data());
+      listed = true;
+    }
   }
 
-  if (!listed) list_kept(plan, n, s);
+  if (!named && !listed) list_kept(plan, n, s);
   const uint32_t* kept = s.kept.data();
   const size_t count = s.kept_count;
   uint8_t* kept_classes = s.kept_classes.data();
   if (plan.classes == 2 && plan.width[0] == 0)
     std::fill(kept_classes, kept_classes + count, uint8_t(1));
-  else
+  else if (!named)
     for (size_t k = 0; k < count; ++k) kept_classes[k] = classes[kept[k]];
 
   // Magnitude indices of the coded classes, in index order; the planes lie between them and the sign bits.
