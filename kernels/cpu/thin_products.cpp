@@ -93,8 +93,9 @@ void dots(const float* rows, size_t count, size_t width, ThinFactor<const float>
 
 /// `tile_rows` rows added to `tile_columns` columns of sums.
 template <size_t tile_rows, size_t tile_columns>
-HWY_INLINE void add_tile(const float* HWY_RESTRICT rows, size_t width, ThinFactor<const float> weights,
-                         size_t row, double* HWY_RESTRICT sums, size_t stride) {
+HWY_INLINE void add_tile(const float* HWY_RESTRICT rows, size_t width, size_t row_stride,
+                         ThinFactor<const float> weights, size_t row, double* HWY_RESTRICT sums,
+                         size_t stride) {
   double weight[tile_columns][tile_rows];
   for (size_t k = 0; k < tile_columns; ++k)
     for (size_t o = 0; o < tile_rows; ++o) weight[k][o] = weights.numbers[k * weights.stride + row + o];
@@ -103,7 +104,7 @@ HWY_INLINE void add_tile(const float* HWY_RESTRICT rows, size_t width, ThinFacto
     double value[tile_rows][lanes];
 #pragma GCC unroll 8
     for (size_t o = 0; o < tile_rows; ++o)
-      for (size_t l = 0; l < lanes; ++l) value[o][l] = rows[o * width + i + l];
+      for (size_t l = 0; l < lanes; ++l) value[o][l] = rows[o * row_stride + i + l];
 #pragma GCC unroll 8
     for (size_t k = 0; k < tile_columns; ++k) {
       double sum[lanes];
@@ -119,34 +120,37 @@ HWY_INLINE void add_tile(const float* HWY_RESTRICT rows, size_t width, ThinFacto
     for (size_t k = 0; k < tile_columns; ++k) {
       double sum = sums[k * stride + i];
       for (size_t o = 0; o < tile_rows; ++o)
-        sum = add_exact_product<fused>(sum, rows[o * width + i], weight[k][o]);
+        sum = add_exact_product<fused>(sum, rows[o * row_stride + i], weight[k][o]);
       sums[k * stride + i] = sum;
     }
 }
 
 template <size_t tile_rows>
-HWY_INLINE void add_to_columns(const float* rows, size_t width, ThinFactor<const float> weights, size_t row,
-                               ThinFactor<double> sums) {
+HWY_INLINE void add_to_columns(const float* rows, size_t width, size_t row_stride,
+                               ThinFactor<const float> weights, size_t row, ThinFactor<double> sums) {
   const auto column = [&](size_t k) {
     return ThinFactor<const float>{weights.numbers + k * weights.stride, weights.stride, weights.columns};
   };
   size_t k = 0;
   for (; k + 4 <= sums.columns; k += 4)
-    add_tile<tile_rows, 4>(rows, width, column(k), row, sums.numbers + k * sums.stride, sums.stride);
+    add_tile<tile_rows, 4>(rows, width, row_stride, column(k), row, sums.numbers + k * sums.stride,
+                           sums.stride);
   if (k + 2 <= sums.columns) {
-    add_tile<tile_rows, 2>(rows, width, column(k), row, sums.numbers + k * sums.stride, sums.stride);
+    add_tile<tile_rows, 2>(rows, width, row_stride, column(k), row, sums.numbers + k * sums.stride,
+                           sums.stride);
     k += 2;
   }
   if (k < sums.columns)
-    add_tile<tile_rows, 1>(rows, width, column(k), row, sums.numbers + k * sums.stride, sums.stride);
+    add_tile<tile_rows, 1>(rows, width, row_stride, column(k), row, sums.numbers + k * sums.stride,
+                           sums.stride);
 }
 
-void add_rows(const float* rows, size_t count, size_t width, ThinFactor<const float> weights,
+void add_rows(const float* rows, size_t count, size_t width, size_t stride, ThinFactor<const float> weights,
               ThinFactor<double> sums) {
   size_t o = 0;
-  for (; o + 8 <= count; o += 8) add_to_columns<8>(rows + o * width, width, weights, o, sums);
-  for (; o + 4 <= count; o += 4) add_to_columns<4>(rows + o * width, width, weights, o, sums);
-  for (; o < count; ++o) add_to_columns<1>(rows + o * width, width, weights, o, sums);
+  for (; o + 8 <= count; o += 8) add_to_columns<8>(rows + o * stride, width, stride, weights, o, sums);
+  for (; o + 4 <= count; o += 4) add_to_columns<4>(rows + o * stride, width, stride, weights, o, sums);
+  for (; o < count; ++o) add_to_columns<1>(rows + o * stride, width, stride, weights, o, sums);
 }
 
 template <size_t tile_columns>
@@ -189,9 +193,9 @@ void rows_times_factor(const float* rows, size_t count, size_t width, ThinFactor
   HWY_DYNAMIC_DISPATCH(dots)(rows, count, width, factor, products);
 }
 
-void add_weighted_rows(const float* rows, size_t count, size_t width, ThinFactor<const float> weights,
-                       ThinFactor<double> sums) {
-  HWY_DYNAMIC_DISPATCH(add_rows)(rows, count, width, weights, sums);
+void add_weighted_rows(const float* rows, size_t count, size_t width, size_t stride,
+                       ThinFactor<const float> weights, ThinFactor<double> sums) {
+  HWY_DYNAMIC_DISPATCH(add_rows)(rows, count, width, stride, weights, sums);
 }
 
 void outer_product_sum(std::span<const float> weights, ThinFactor<const float> factor, float scale,

@@ -25,9 +25,10 @@ struct ThinFactor {
 void rows_times_factor(const float* rows, size_t count, size_t width, ThinFactor<const float> factor,
                        ThinFactor<double> products);
 
-/// sums(i, k) += rows(o, i) weights(o, k), for o = 0..count-1 in this order.
-void add_weighted_rows(const float* rows, size_t count, size_t width, ThinFactor<const float> weights,
-                       ThinFactor<double> sums);
+/// sums(i, k) += rows(o, i) weights(o, k), for o = 0..count-1 in this order, of rows of `width` elements that
+/// begin `stride` elements apart.
+void add_weighted_rows(const float* rows, size_t count, size_t width, size_t stride,
+                       ThinFactor<const float> weights, ThinFactor<double> sums);
 
 /// values(i) = (weights[0] factor(i, 0) + weights[1] factor(i, 1) + ...) scale, in f32 and in this order; 0
 /// for a factor without columns. One row of a product of two factors.

@@ -2,6 +2,7 @@
 #include "jsq/spectrum.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "lib/methods/rdoq_factors.hpp"
@@ -45,11 +46,12 @@ double energy_of(const TensorPool& pool, size_t t, uint64_t first, uint64_t coun
 /// In no cosine domain: that turns lines, and singular values stay what they are.
 std::vector<double> shares_of(const TensorPool& pool, const PoolSite& site, double energy,
                               uint32_t directions) {
-  std::vector<uint64_t> rows(size_t(site.site.view.rows));
-  std::iota(rows.begin(), rows.end(), uint64_t(0));
-  const MatrixF lines = part_lines(pool, site.t, site.first, site.site, false, rows);
-  const Subspace found =
-      leading_subspace(lines, {.rank = std::min<uint32_t>(directions, 64), .iterations = 2, .first = 64});
+  const PartLines lines(pool, site.t, site.first, site.site, false);
+  const Subspace found = leading_subspace(
+      lines, {.rank = std::min<uint32_t>(directions, 64),
+              .iterations = 2,
+              .first = 64,
+              .scale = near_one(std::sqrt(energy / double(lines.lines() * lines.columns())))});
   std::vector<double> shares;
   for (const double singular : found.singular) shares.push_back(std::min(1.0, singular * singular / energy));
   return shares;
@@ -71,7 +73,8 @@ std::vector<LayerSpectrum> layer_spectra(const InputDump& input, uint32_t direct
           tensor.tensor, p, tensor.layers.empty() ? tensor.info->shape : tensor.layers[p], 0, {}};
       spectrum.energy = energy_of(pool, t, parts.first[p], elements);
       if (site != sites.end() && site->t == t && site->first == parts.first[p]) {
-        if (elements <= most_factored && spectrum.energy > 0)
+        if (site->site.view.rows * site->site.view.inner + site->site.view.columns <= most_factored &&
+            spectrum.energy > 0)
           spectrum.shares = shares_of(pool, *site, spectrum.energy, directions);
         ++site;
       }

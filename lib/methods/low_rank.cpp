@@ -122,7 +122,7 @@ void across_runs(const TensorPool& pool, size_t t, const MatrixView& view,
       const uint64_t number = std::min(together, end - run);
       const auto values =
           pool.read(t, run * width + first, size_t(panels == 1 ? number * width : count), scratch);
-      cpu::add_weighted_rows(values.data(), size_t(number), size_t(count),
+      cpu::add_weighted_rows(values.data(), size_t(number), size_t(count), size_t(count),
                              {factor.numbers + run, factor.stride, factor.columns},
                              {sums + first, stride, out.columns});
     }

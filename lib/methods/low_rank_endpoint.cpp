@@ -132,7 +132,7 @@ class LowRankEndpoint final : public Endpoint {
     const size_t outer = size_t(view_.outer()), inner = size_t(view_.inner());
     std::vector<double> sums(inner * rank_, 0.0);
     for_columns([&](size_t k, size_t columns) {
-      cpu::add_weighted_rows(matrix_.data(), outer, inner,
+      cpu::add_weighted_rows(matrix_.data(), outer, inner, inner,
                              {factor.numbers.data() + k * outer, outer, columns},
                              {sums.data() + k * inner, inner, columns});
     });

@@ -9,26 +9,65 @@
 
 namespace jsq {
 
+namespace {
+
+/// A part with kernels of at most so many elements is brought into lines once.
+constexpr uint64_t most_kept = uint64_t(1) << 22;
+
+/// A row of the part as `inner` lines, which begin `columns` elements apart.
+void row_to_lines(const TensorPool& pool, size_t t, uint64_t begin, const ScaleView& view,
+                  const std::optional<KernelDct>& dct, LineSource::Scratch& scratch, float* lines) {
+  const auto inner = size_t(view.inner), columns = size_t(view.columns);
+  const std::span<const float> values = pool.read(t, begin, columns * inner, scratch.values);
+  const float* from = values.data();
+  std::vector<float> coefficients;
+  if (dct) {
+    coefficients.resize(values.size());
+    dct->forward(values, coefficients);
+    from = coefficients.data();
+  }
+  for (size_t k = 0; k < inner; ++k)
+    for (size_t c = 0; c < columns; ++c) lines[k * columns + c] = from[c * inner + k];
+}
+
+}  // namespace
+
 MatrixF part_lines(const TensorPool& pool, size_t t, uint64_t first, const TransformSite& site, bool cosine,
                    std::span<const uint64_t> rows) {
   const ScaleView& view = site.view;
-  const auto inner = size_t(view.inner), columns = size_t(view.columns);
-  MatrixF lines(Eigen::Index(rows.size() * inner), Eigen::Index(columns));
-  std::vector<float> scratch, coefficients;
+  MatrixF lines(Eigen::Index(rows.size() * view.inner), Eigen::Index(view.columns));
   const std::optional<KernelDct> dct = cosine ? std::optional(KernelDct(site.kernel)) : std::nullopt;
-  float* line = lines.data();
-  for (const uint64_t r : rows) {
-    std::span<const float> values =
-        pool.read(t, first + r * view.row_elements(), size_t(view.row_elements()), scratch);
-    if (dct) {
-      coefficients.resize(values.size());
-      dct->forward(values, coefficients);
-      values = coefficients;
-    }
-    for (size_t k = 0; k < inner; ++k, line += columns)
-      for (size_t c = 0; c < columns; ++c) line[c] = values[c * inner + k];
-  }
+  LineSource::Scratch scratch;
+  for (size_t r = 0; r < rows.size(); ++r)
+    row_to_lines(pool, t, first + rows[r] * view.row_elements(), view, dct, scratch,
+                 lines.data() + r * view.row_elements());
   return lines;
+}
+
+PartLines::PartLines(const TensorPool& pool, size_t t, uint64_t first, const TransformSite& site, bool cosine)
+    : LineSource(size_t(site.view.rows * site.view.inner), size_t(site.view.columns),
+                 size_t(site.view.inner)),
+      pool_(pool),
+      t_(t),
+      first_(first),
+      view_(site.view) {
+  if (cosine) dct_.emplace(site.kernel);
+  if (view_.inner == 1 || lines() * columns() > most_kept) return;
+  MatrixF all{Eigen::Index(lines()), Eigen::Index(columns())};
+  Scratch scratch;
+  std::copy_n(read(0, lines(), scratch), lines() * columns(), all.data());
+  kept_ = std::move(all);
+}
+
+const float* PartLines::read(size_t first, size_t count, Scratch& scratch) const {
+  if (kept_.size() > 0) return kept_.data() + first * columns();
+  const uint64_t begin = first_ + first / group() * view_.row_elements();
+  if (group() == 1) return pool_.read(t_, begin, count * columns(), scratch.lines).data();
+  scratch.lines.resize(count * columns());
+  for (size_t r = 0; r < count / group(); ++r)
+    row_to_lines(pool_, t_, begin + r * view_.row_elements(), view_, dct_, scratch,
+                 scratch.lines.data() + r * view_.row_elements());
+  return scratch.lines.data();
 }
 
 namespace {
@@ -135,19 +174,53 @@ int32_t rounded(double x) {
 
 }  // namespace
 
-FactorBasis make_basis(const MatrixF& lines, const SubspaceOptions& options) {
-  FactorBasis basis;
-  std::vector<double> of_lines(size_t(lines.rows())), of_columns(size_t(lines.cols()));
-  for (Eigen::Index i = 0; i < lines.rows(); ++i)
-    for (Eigen::Index c = 0; c < lines.cols(); ++c) {
-      const double square = double(lines(i, c)) * double(lines(i, c));
-      of_lines[size_t(i)] += square;
-      of_columns[size_t(c)] += square;
+namespace {
+
+/// Sums of squares of lines and of columns. Of a large matrix, those of some lines stand for all.
+void measure_energies(const LineSource& lines, std::vector<double>& of_lines,
+                      std::vector<double>& of_columns) {
+  constexpr size_t lanes = 8, most_measured = size_t(1) << 22;
+  const size_t group = lines.group(), groups = lines.lines() / group, width = lines.columns();
+  const size_t every = std::max<size_t>(1, lines.lines() * width / most_measured);
+  of_columns.assign(width, 0.0);
+  LineSource::Scratch scratch;
+  for (size_t g = 0; g < groups; g += every) {
+    const float* values = lines.read(g * group, group, scratch);
+    for (size_t i = 0; i < group; ++i, values += width) {
+      double sums[lanes] = {};
+      size_t c = 0;
+      for (; c + lanes <= width; c += lanes)
+        for (size_t l = 0; l < lanes; ++l) {
+          const double square = double(values[c + l]) * double(values[c + l]);
+          sums[l] += square;
+          of_columns[c + l] += square;
+        }
+      for (; c < width; ++c) {
+        const double square = double(values[c]) * double(values[c]);
+        sums[0] += square;
+        of_columns[c] += square;
+      }
+      double sum = 0;
+      for (const double of_lane : sums) sum += of_lane;
+      of_lines.push_back(sum);
     }
-  for (double e : of_lines) basis.energy += e;
+  }
+}
+
+}  // namespace
+
+FactorBasis make_basis(const LineSource& lines, const SubspaceOptions& options) {
+  FactorBasis basis;
+  std::vector<double> of_lines, of_columns;
+  measure_energies(lines, of_lines, of_columns);
+  for (const double e : of_lines) basis.energy += e;
+  if (!of_lines.empty()) basis.energy *= double(lines.lines()) / double(of_lines.size());
   basis.line_shares = shares_of(std::move(of_lines));
   basis.column_shares = shares_of(std::move(of_columns));
-  basis.subspace = leading_subspace(lines, options);
+  SubspaceOptions scaled = options;
+  scaled.scale =
+      near_one(std::sqrt(basis.energy / double(std::max<size_t>(lines.lines() * lines.columns(), 1))));
+  basis.subspace = leading_subspace(lines, scaled);
   basis.lines = side_of(basis.subspace.left, &basis.subspace.singular);
   basis.columns = side_of(basis.subspace.right, nullptr);
   return basis;
@@ -296,7 +369,7 @@ void subtract_draft(MatrixF& lines, const FactorBasis& basis, const BasisSample&
   lines.noalias() -= left * right.transpose();
 }
 
-std::shared_ptr<const StoredFactors> make_factors(const MatrixF& lines, const FactorBasis& basis,
+std::shared_ptr<const StoredFactors> make_factors(const LineSource& lines, const FactorBasis& basis,
                                                   const RankChoice& choice, double step) {
   fix_product_blocking();
   const double unit = kappas16[choice.kappa] * step / 16;
@@ -305,13 +378,13 @@ std::shared_ptr<const StoredFactors> make_factors(const MatrixF& lines, const Fa
   const Eigen::MatrixXd wide = right.directions.cast<double>();
   Eigen::MatrixXd gram = wide.transpose() * wide;
   gram.diagonal().array() += 1e-6;  // directions that rounding made equal
-  const Eigen::MatrixXf products = lines.transpose() * right.directions;
+  const Eigen::MatrixXf products = transposed_times(lines, right.directions, 1);
   const Eigen::MatrixXd left = gram.ldlt().solve(products.transpose().cast<double>());
   auto stored = std::make_shared<StoredFactors>();
   stored->kappa = choice.kappa;
   IntegerFactors& factors = stored->factors;
-  factors.rows = size_t(lines.cols());
-  factors.columns = size_t(lines.rows());
+  factors.rows = lines.columns();
+  factors.columns = lines.lines();
   std::vector<int32_t> numbers(factors.rows);
   for (size_t j = 0; j < right.numbers.size(); ++j) {
     for (size_t c = 0; c < numbers.size(); ++c)

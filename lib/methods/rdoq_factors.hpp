@@ -6,6 +6,7 @@
 #include <compare>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -15,13 +16,29 @@
 
 namespace jsq {
 
-/// Parts of more elements have no factors: their matrix is held in memory.
-constexpr uint64_t most_factored = uint64_t(1) << 25;
+/// Parts with more lines and columns have no factors: these are held in memory, some dozens to a line.
+constexpr uint64_t most_factored = uint64_t(1) << 18;
 
 /// The part that begins at `first` as lines, line r inner + k with place k of row r for each column: the
 /// transposed matrix of StoredFactors. Of the given rows, in order.
 MatrixF part_lines(const TensorPool& pool, size_t t, uint64_t first, const TransformSite& site, bool cosine,
                    std::span<const uint64_t> rows);
+
+/// All of them, read when they are asked for; a small part with kernels once and for all. What is given
+/// outlives it.
+class PartLines final : public LineSource {
+ public:
+  PartLines(const TensorPool& pool, size_t t, uint64_t first, const TransformSite& site, bool cosine);
+  const float* read(size_t first, size_t count, Scratch& scratch) const override;
+
+ private:
+  const TensorPool& pool_;
+  size_t t_;
+  uint64_t first_;
+  const ScaleView& view_;
+  std::optional<KernelDct> dct_;
+  MatrixF kept_;
+};
 
 /// Where a part's factors come from.
 struct FactorBasis {
@@ -38,7 +55,7 @@ struct FactorBasis {
   };
   Side lines, columns;
 };
-FactorBasis make_basis(const MatrixF& lines, const SubspaceOptions& options);
+FactorBasis make_basis(const LineSource& lines, const SubspaceOptions& options);
 
 struct RankChoice {
   uint32_t rank = 0, kappa = 0;
@@ -63,7 +80,7 @@ void subtract_draft(MatrixF& lines, const FactorBasis& basis, const BasisSample&
 
 /// Integer factors for the leading directions, in units of kappa steps; null where nothing is left. The left
 /// ones are the least squares of the lines on the rounded right ones.
-std::shared_ptr<const StoredFactors> make_factors(const MatrixF& lines, const FactorBasis& basis,
+std::shared_ptr<const StoredFactors> make_factors(const LineSource& lines, const FactorBasis& basis,
                                                   const RankChoice& choice, double step);
 
 }  // namespace jsq

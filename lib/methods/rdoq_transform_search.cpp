@@ -92,20 +92,19 @@ TransformSearch::Part TransformSearch::part_of(const PoolSite& site, double step
   if (cosine) part.cosine = some_lines(true);
   // Factors of two or three lines say no less than the lines.
   if (std::min(view.rows * view.inner, view.columns) < 4) return part;
-  if (view.rows * view.row_elements() > most_factored) return part;
-  const MatrixF lines = all_lines(part);
-  part.least = least_singular(double(lines.rows()), double(lines.cols()), step, lambda);
+  if (view.rows * view.inner + view.columns > most_factored) return part;
+  const PartLines lines = all_lines(part);
+  part.least = least_singular(double(lines.lines()), double(lines.columns()), step, lambda);
   find_basis(part, lines);
   return part;
 }
 
-MatrixF TransformSearch::all_lines(const Part& part) const {
+PartLines TransformSearch::all_lines(const Part& part) const {
   const PoolSite& site = *part.site;
-  return part_lines(pool_, site.t, site.first, site.site, site.site.takes_dct(),
-                    some_rows(site.site.view.rows, site.site.view.rows));
+  return {pool_, site.t, site.first, site.site, site.site.takes_dct()};
 }
 
-void TransformSearch::find_basis(Part& part, const MatrixF& lines) const {
+void TransformSearch::find_basis(Part& part, const LineSource& lines) const {
   SubspaceOptions subspace = options_.subspace;
   subspace.least = part.least;
   part.basis = make_basis(lines, subspace);
@@ -275,10 +274,7 @@ std::vector<TransformChoice> TransformSearch::choices() const {
     const Part& part = parts_[j];
     choices[j].dct = part.dct;
     if (part.rank.rank == 0) return;
-    const ScaleView& view = part.site->site.view;
-    choices[j].factors = make_factors(part_lines(pool_, part.site->t, part.site->first, part.site->site,
-                                                 part.cosine.size() > 0, some_rows(view.rows, view.rows)),
-                                      part.basis, part.rank, step_);
+    choices[j].factors = make_factors(all_lines(part), part.basis, part.rank, step_);
   });
   return choices;
 }

@@ -58,8 +58,8 @@ class TransformSearch {
     Layout layout;  ///< of what was chosen
   };
   Part part_of(const PoolSite& site, double step, double lambda) const;
-  void find_basis(Part& part, const MatrixF& lines) const;
-  MatrixF all_lines(const Part& part) const;
+  void find_basis(Part& part, const LineSource& lines) const;
+  PartLines all_lines(const Part& part) const;
   Part part_without(size_t t, uint64_t first, uint64_t count) const;
   static CostSample sample_of(const Part& part, const MatrixF& lines, bool frequencies);
   static CodingCost plain_cost(const CodingCosts& costs, const Part& part, double step, Layout& layout);

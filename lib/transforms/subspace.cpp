@@ -80,20 +80,24 @@ struct Range {
 };
 
 /// Adds the directions that these combinations of rows have and the range does not.
-void widen(Range& range, const MatrixF& matrix, const Eigen::MatrixXf& combinations) {
-  Eigen::MatrixXf rows = matrix.transpose() * combinations;
+void widen(Range& range, const LineSource& matrix, const Eigen::MatrixXf& combinations, double scale) {
+  Eigen::MatrixXf rows = transposed_times(matrix, combinations, scale);
   if (range.right.cols() > 0)
     for (int twice = 0; twice < 2; ++twice) rows -= range.right * (range.right.transpose() * rows).eval();
   const Eigen::MatrixXf fresh = orthonormal(rows);
-  const Eigen::MatrixXf images = matrix * fresh;
+  const Eigen::MatrixXf images = times(matrix, fresh, scale);
   const Eigen::Index before = range.right.cols(), after = before + fresh.cols();
-  range.right.conservativeResize(matrix.cols(), after);
-  range.images.conservativeResize(matrix.rows(), after);
+  range.right.conservativeResize(fresh.rows(), after);
+  range.images.conservativeResize(images.rows(), after);
   range.right.rightCols(fresh.cols()) = fresh;
   range.images.rightCols(images.cols()) = images;
 }
 
 }  // namespace
+
+double near_one(double number) {
+  return number > 0 ? std::ldexp(1.0, -std::ilogb(number)) : 1;
+}
 
 void fix_product_blocking() {
   // Eigen cuts products by the sizes of caches, and sums in another order where these are others.
@@ -105,24 +109,27 @@ void fix_product_blocking() {
 }
 
 Subspace leading_subspace(const MatrixF& matrix, const SubspaceOptions& options) {
+  SubspaceOptions scaled = options;
+  if (matrix.size() > 0) scaled.scale = near_one(matrix.cwiseAbs().maxCoeff());
+  return leading_subspace(MatrixLines(matrix), scaled);
+}
+
+Subspace leading_subspace(const LineSource& matrix, const SubspaceOptions& options) {
   fix_product_blocking();
   Subspace result;
-  const Eigen::Index most = std::min(matrix.rows(), matrix.cols());
+  const auto most = Eigen::Index(std::min(matrix.lines(), matrix.columns()));
   const Eigen::Index wanted = std::min<Eigen::Index>(options.rank, most);
   const Eigen::Index k = std::min<Eigen::Index>(wanted + options.oversampling, most);
   if (k == 0) return result;
-  // A power of two in front keeps sums of squares away from the ends of the range.
-  const float largest = matrix.cwiseAbs().maxCoeff();
-  if (!(largest > 0)) return result;
-  const float down = std::ldexp(1.0f, -std::ilogb(largest));
-  const MatrixF scaled = matrix * down;
-  const double least = options.least * double(down);
+  const double least = options.least * options.scale;
   Range range;
   Axes axes;
   for (Eigen::Index asked = std::min<Eigen::Index>(wanted, std::max(options.first, 1u)), columns = 0;;
        asked = std::min(2 * asked, wanted)) {
     const Eigen::Index more = std::min(asked + Eigen::Index(options.oversampling), k) - columns;
-    widen(range, scaled, random_signs(matrix.rows(), columns, more, options.seed));
+    widen(range, matrix, random_signs(Eigen::Index(matrix.lines()), columns, more, options.seed),
+          options.scale);
+    if (range.right.cols() == 0) return result;  // zeros
     columns += more;
     axes = principal_axes(gram_of(range.images));
     if (asked >= wanted || axes.lengths.size() < asked || axes.lengths[asked - 1] < least) break;
@@ -130,11 +137,11 @@ Subspace leading_subspace(const MatrixF& matrix, const SubspaceOptions& options)
   for (uint32_t round = 1; round < options.iterations; ++round) {
     const Eigen::MatrixXf left = axes_of(range.images, axes, axes.lengths.size());
     range = {};
-    widen(range, scaled, left);
+    widen(range, matrix, left, options.scale);
     axes = principal_axes(gram_of(range.images));
   }
   const Eigen::Index kept = std::min(wanted, axes.lengths.size());
-  result.singular = (axes.lengths.head(kept) / double(down)).eval();
+  result.singular = (axes.lengths.head(kept) / options.scale).eval();
   result.left = axes_of(range.images, axes, kept);
   result.right = range.right * (axes.turn.leftCols(kept) * result.singular.asDiagonal()).cast<float>();
   return result;

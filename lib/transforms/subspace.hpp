@@ -7,13 +7,16 @@
 
 #include <Eigen/Core>
 
-namespace jsq {
+#include "lib/transforms/line_source.hpp"
 
-using MatrixF = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+namespace jsq {
 
 /// Makes the order of sums in products of matrices one that no machine changes. Called before any product
 /// that decides bytes.
 void fix_product_blocking();
+
+/// The power of two that brings a number near 1; 1 for 0.
+double near_one(double number);
 
 /// The matrix is near left right^T.
 struct Subspace {
@@ -30,11 +33,14 @@ struct SubspaceOptions {
   double least = 0;   ///< singular values below are of no use: no more directions once one is
   uint32_t first =
       16;  ///< directions that are looked for at first; each time there are not enough, twice as many
+  double scale = 1;  ///< a power of two that brings numbers of the matrix near 1
 };
 
-/// At most min(rank, m, n) directions with a singular value above 0. One thread, in an order that depends on
-/// the shape and on `least` alone: the same result for any number of threads. 2 iterations products of the
-/// matrix with as many columns as directions were looked for, and the oversampling.
+/// At most min(rank, m, n) directions with a singular value above 0: the same for any number of threads. The
+/// matrix is read 2 iterations times, more often where more directions are looked for, and multiplied with as
+/// many columns as there are directions, and the oversampling.
+Subspace leading_subspace(const LineSource& matrix, const SubspaceOptions& options);
+/// The same of a matrix in memory, which is brought near 1 beforehand.
 Subspace leading_subspace(const MatrixF& matrix, const SubspaceOptions& options);
 
 }  // namespace jsq

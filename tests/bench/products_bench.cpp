@@ -27,7 +27,7 @@ void add_weighted_rows(benchmark::State& state) {
   const std::vector<float> weights(side * rank, 0.5f);
   std::vector<double> sums(side * rank);
   measure(state, [&] {
-    cpu::add_weighted_rows(gradient().data(), side, side, {weights.data(), side, rank},
+    cpu::add_weighted_rows(gradient().data(), side, side, side, {weights.data(), side, rank},
                            {sums.data(), side, rank});
   });
 }

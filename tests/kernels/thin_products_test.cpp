@@ -50,7 +50,7 @@ TEST(AddWeightedRows, AddsRowsInOrder) {
                              weights = test::make_data(test::Kind::gauss, rows * columns, 3);
     test::for_each_simd_level([&, rows = rows, width = width, columns = columns] {
       std::vector<double> found(width * columns, 0.25);
-      add_weighted_rows(matrix.data(), rows, width, {weights.data(), rows, columns},
+      add_weighted_rows(matrix.data(), rows, width, width, {weights.data(), rows, columns},
                         {found.data(), width, columns});
       for (size_t i = 0; i < width; ++i)
         for (size_t k = 0; k < columns; ++k) {

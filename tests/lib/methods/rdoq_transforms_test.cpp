@@ -53,6 +53,22 @@ TEST(RdoqTransforms, SmoothKernelsTakeAThirdFewerBytesAtTheSameError) {
   EXPECT_LT(double(with.bytes.size()), 0.67 * double(without.bytes.size()));
 }
 
+TEST(RdoqTransforms, AMatrixOfLowRankIsFoundInPanelsToo) {
+  for (const size_t side : {300, 2100}) {  // in memory at once, and in panels
+    const std::vector<float> left = test::make_data(test::Kind::gauss, side, 1),
+                             right = test::make_data(test::Kind::gauss, side, 2);
+    std::vector<float> values;
+    values.reserve(side * side);
+    for (const float a : left)
+      for (const float b : right) values.push_back(a * b);
+    auto source = std::make_shared<StoredSource>();
+    source->add("matrix", DType::f32, {side, side}, std::move(values));
+    const Target target{TargetKind::ratio, double(side) / 3};
+    EXPECT_LT(coded(source, "rdoq", target).report.distortion.nmse(), 0.01) << side;
+    EXPECT_GT(coded(source, "rdoq:transform=none", target).report.distortion.nmse(), 0.1) << side;
+  }
+}
+
 TEST(RdoqTransforms, ReportsAreTheMeasuredTruthInEveryElementType) {
   for (DType dtype : {DType::f32, DType::f16, DType::bf16, DType::f64}) {
     const auto source = smooth_dump(dtype);

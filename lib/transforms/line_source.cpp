@@ -1,0 +1,72 @@
+#include "lib/transforms/line_source.hpp"
+
+#include <tbb/parallel_for.h>
+
+#include <algorithm>
+#include <span>
+
+#include "kernels/cpu/thin_products.hpp"
+
+namespace jsq {
+namespace {
+
+/// Elements of a panel: it stays in a cache while it meets one group of columns after the other.
+constexpr size_t panel_elements = 65536;
+/// Columns of sums that stay in the nearest cache while the lines of a panel are added to them.
+constexpr size_t stretch = 256;
+
+template <class Use>
+void for_columns(size_t columns, Use use) {
+  for (size_t k = 0; k < columns; k += cpu::most_thin_columns)
+    use(k, std::min(cpu::most_thin_columns, columns - k));
+}
+
+}  // namespace
+
+size_t LineSource::panel(size_t elements) const {
+  const size_t wanted = elements / std::max<size_t>(columns_, 1) / group_ * group_;
+  return std::max(wanted, group_);
+}
+
+Eigen::MatrixXf times(const LineSource& matrix, const Eigen::MatrixXf& factor, double scale) {
+  Eigen::MatrixXf result(Eigen::Index(matrix.lines()), factor.cols());
+  const size_t panel = matrix.panel(panel_elements), panels = (matrix.lines() + panel - 1) / panel;
+  const auto stride = size_t(factor.rows());
+  tbb::parallel_for(size_t(0), panels, [&](size_t p) {
+    LineSource::Scratch scratch;
+    const size_t first = p * panel, count = std::min(panel, matrix.lines() - first);
+    const float* const lines = matrix.read(first, count, scratch);
+    std::vector<double> sums(count * cpu::most_thin_columns);
+    for_columns(size_t(factor.cols()), [&](size_t k, size_t columns) {
+      cpu::rows_times_factor(lines, count, matrix.columns(), {factor.data() + k * stride, stride, columns},
+                             {sums.data(), count, columns});
+      for (size_t c = 0; c < columns; ++c)
+        for (size_t i = 0; i < count; ++i)
+          result(Eigen::Index(first + i), Eigen::Index(k + c)) = float(sums[c * count + i] * scale);
+    });
+  });
+  return result;
+}
+
+Eigen::MatrixXf transposed_times(const LineSource& matrix, const Eigen::MatrixXf& weights, double scale) {
+  const size_t width = matrix.columns(), stride = size_t(weights.rows()),
+               stretches = (width + stretch - 1) / stretch;
+  Eigen::MatrixXd sums = Eigen::MatrixXd::Zero(Eigen::Index(width), weights.cols());
+  LineSource::Scratch scratch;
+  const size_t panel = matrix.panel(4 * panel_elements);
+  for (size_t first = 0; first < matrix.lines(); first += panel) {
+    const size_t count = std::min(panel, matrix.lines() - first);
+    const float* const lines = matrix.read(first, count, scratch);
+    tbb::parallel_for(size_t(0), stretches, [&](size_t s) {
+      const size_t begin = s * stretch, n = std::min(stretch, width - begin);
+      for_columns(size_t(weights.cols()), [&](size_t k, size_t columns) {
+        cpu::add_weighted_rows(lines + begin, count, n, width,
+                               {weights.data() + k * stride + first, stride, columns},
+                               {sums.data() + k * width + begin, width, columns});
+      });
+    });
+  }
+  return (sums * scale).cast<float>();
+}
+
+}  // namespace jsq

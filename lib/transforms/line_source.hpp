@@ -1,0 +1,57 @@
+// A matrix that is read some lines at a time, and its products with a few columns: what the leading
+// directions of a matrix need that is too large to be copied.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include <Eigen/Core>
+
+namespace jsq {
+
+using MatrixF = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+class LineSource {
+ public:
+  struct Scratch {
+    std::vector<float> lines, values;
+  };
+
+  /// `group`: lines that are read together.
+  LineSource(size_t lines, size_t columns, size_t group = 1)
+      : lines_(lines), columns_(columns), group_(group) {}
+  virtual ~LineSource() = default;
+
+  size_t lines() const { return lines_; }
+  size_t columns() const { return columns_; }
+  /// Lines first .. first + count - 1, row-major, in the scratch or elsewhere. Thread-safe. \pre both are
+  /// multiples of group()
+  virtual const float* read(size_t first, size_t count, Scratch& scratch) const = 0;
+  size_t group() const { return group_; }
+  /// Lines of one panel of about so many elements, but at least one group.
+  size_t panel(size_t elements) const;
+
+ private:
+  size_t lines_, columns_, group_;
+};
+
+/// A matrix in memory, which outlives it.
+class MatrixLines final : public LineSource {
+ public:
+  explicit MatrixLines(const MatrixF& matrix)
+      : LineSource(size_t(matrix.rows()), size_t(matrix.cols())), matrix_(matrix) {}
+  const float* read(size_t first, size_t, Scratch&) const override {
+    return matrix_.data() + first * columns();
+  }
+
+ private:
+  const MatrixF& matrix_;
+};
+
+/// matrix factor scale, lines x columns of the factor. Sums are exact products in double, in an order that
+/// follows from the shape alone (kernels/cpu/thin_products.hpp), and are rounded to f32 once.
+Eigen::MatrixXf times(const LineSource& matrix, const Eigen::MatrixXf& factor, double scale);
+/// matrix^T weights scale. Sums take the lines in their order.
+Eigen::MatrixXf transposed_times(const LineSource& matrix, const Eigen::MatrixXf& weights, double scale);
+
+}  // namespace jsq
