@@ -54,28 +54,51 @@ struct LocalHistogram {
 };
 
 constexpr uint64_t task_length = 16 * cpu::sum_chunk;
+constexpr uint64_t least_sample = uint64_t(1) << 21;
+
+/// Chunks of which one is looked at: a power of two up to the chunks of a task.
+uint64_t sampled_chunks(const std::vector<Stretch>& tasks) {
+  uint64_t elements = 0, every = 1;
+  for (const Stretch& task : tasks) elements += task.count;
+  while (every < task_length / cpu::sum_chunk && elements / (2 * every) >= least_sample) every *= 2;
+  return every;
+}
 
 }  // namespace
 
 /// The chunks' sums of every task; the histogram goes to the summary where the pass takes it.
 TensorPool::TaskSums TensorPool::summarise_tasks(HistogramPass pass) {
   const std::vector<Stretch> tasks = stretches_of(tensors_, task_length);
+  const uint64_t every = pass == HistogramPass::of_a_sample ? sampled_chunks(tasks) : 1;
   TaskSums sums(tasks.size());
-  tbb::enumerable_thread_specific<LocalHistogram> histograms;
+  tbb::enumerable_thread_specific<LocalHistogram> histograms, sampled;
   tbb::parallel_for(size_t(0), tasks.size(), [&](size_t i) {
     static thread_local std::vector<float> scratch;
     const Stretch& task = tasks[i];
-    const std::span<const float> values = read(task.tensor, task.first, task.count, scratch);
-    std::span<uint32_t> counts;
-    if (pass == HistogramPass::with_summary) {
-      histograms.local().make_room(values.size());
-      counts = histograms.local().counts;
+    const auto summarise = [&](size_t begin, size_t end, size_t stands_for) {
+      const std::span<const float> values = read(task.tensor, task.first + begin, end - begin, scratch);
+      std::span<uint32_t> counts;
+      if (pass != HistogramPass::when_asked) {
+        LocalHistogram& local = stands_for == 1 ? histograms.local() : sampled.local();
+        local.make_room(values.size());
+        counts = local.counts;
+      }
+      for (size_t at = 0; at < values.size(); at += cpu::sum_chunk)
+        sums[i].insert(
+            sums[i].end(), stands_for,
+            cpu::summarise_chunk(values.subspan(at, std::min(cpu::sum_chunk, values.size() - at)), counts));
+    };
+    // Of whole groups of chunks one stands for all, not in step with the rows of a matrix.
+    const size_t group = size_t(every) * cpu::sum_chunk, whole = every == 1 ? 0 : task.count / group * group;
+    for (size_t at = 0; at < whole; at += group) {
+      const size_t begin = at + 5 * (i + at / group) % every * cpu::sum_chunk;
+      summarise(begin, begin + cpu::sum_chunk, every);
     }
-    for (size_t at = 0; at < values.size(); at += cpu::sum_chunk)
-      sums[i].push_back(
-          cpu::summarise_chunk(values.subspan(at, std::min(cpu::sum_chunk, values.size() - at)), counts));
+    if (whole < task.count) summarise(whole, task.count, 1);
   });
-  if (pass == HistogramPass::with_summary) summary_.histogram.resize(summary_bins);
+  if (pass != HistogramPass::when_asked) summary_.histogram.resize(summary_bins);
+  for (const LocalHistogram& local : sampled) local.add_to(summary_.histogram);
+  for (uint64_t& count : summary_.histogram) count *= every;
   for (const LocalHistogram& local : histograms) local.add_to(summary_.histogram);
   return sums;
 }

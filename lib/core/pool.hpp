@@ -37,8 +37,10 @@ struct TensorStatistics {
 };
 
 /// When a pool counts the histogram of its magnitudes: with the rest of its summary, which then takes half as
-/// long again, or in a pass of its own when someone asks, so not at all for methods that rank nothing.
-enum class HistogramPass : uint8_t { with_summary, when_asked };
+/// long again, or in a pass of its own when someone asks, so not at all for methods that rank nothing. For
+/// estimates, with a summary of some chunks at even distances that stand for those beside them: at least
+/// 2^21 elements.
+enum class HistogramPass : uint8_t { with_summary, when_asked, of_a_sample };
 
 class TensorPool final : public Population {
  public:

@@ -71,6 +71,9 @@ std::optional<Trained> TransformChooser::train_plain(const TransformAim& aim) {
   coding_.adapted.correction = 1;
   Trained trained = aim.find();
   plain_expected_ = aim.expected(trained);
+  // Where nothing can be coded without transforms, choices begin at the step at which something is.
+  if (trained.model.tables.empty() && coding_.adapted.step_guess > 0)
+    trained = coding_.trained_at(0.97 * coding_.adapted.step_guess, trained.lambda);
   if (trained.model.tables.empty()) return {};
   // Of a large pool this is all that transforms are held against: by the layouts that it would be coded with.
   if (!plain.whole() && plain.improve_layouts(plain.make_plan(trained, trained.lambda))) {

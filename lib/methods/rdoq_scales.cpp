@@ -106,14 +106,22 @@ std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, uint64_t 
   const size_t columns = size_t(view.columns), inner = size_t(view.inner);
   constexpr uint64_t length = 65536;
   const uint64_t elements = view.rows * view.row_elements();
+  // Of a part with many rows, some at even distances tell.
+  const uint64_t every = std::clamp<uint64_t>(elements >> 21, 1, std::max<uint64_t>(view.rows >> 8, 1));
+  const uint64_t together =
+      every == 1 ? elements : std::max<uint64_t>(length / view.row_elements(), 1) * view.row_elements();
+  std::vector<std::pair<uint64_t, size_t>> blocks;
+  for (uint64_t group = 0; group < elements; group += every * together)
+    for (uint64_t at = group, end = std::min(group + together, elements); at < end; at += length)
+      blocks.emplace_back(at, size_t(std::min(length, end - at)));
   std::vector<double> sums(columns);
   // A few blocks at a time, added in order, so that memory stays bounded and sums do not depend on threads.
-  constexpr size_t group = 32;
-  std::vector<std::vector<double>> partial(group);
-  const auto add_block = [&](uint64_t first, std::vector<double>& sums_of_block) {
+  constexpr size_t at_once = 32;
+  std::vector<std::vector<double>> partial(at_once);
+  const auto add_block = [&](std::pair<uint64_t, size_t> block, std::vector<double>& sums_of_block) {
+    const uint64_t first = block.first;
     static thread_local std::vector<float> scratch, divided;
-    std::span<const float> values =
-        pool.read(t, begin + first, size_t(std::min(length, elements - first)), scratch);
+    std::span<const float> values = pool.read(t, begin + first, block.second, scratch);
     const Piece piece{view, first, values.size()};
     if (!frequencies.empty()) {
       divide_frequencies(values, piece, frequencies, divided);
@@ -147,10 +155,10 @@ std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, uint64_t 
       at += count;
     }
   };
-  for (uint64_t first = 0; first < elements; first += group * length) {
-    const size_t blocks = size_t(std::min<uint64_t>(group, (elements - first + length - 1) / length));
-    tbb::parallel_for(size_t(0), blocks, [&](size_t b) { add_block(first + b * length, partial[b]); });
-    for (size_t b = 0; b < blocks; ++b)
+  for (size_t first = 0; first < blocks.size(); first += at_once) {
+    const size_t count = std::min(at_once, blocks.size() - first);
+    tbb::parallel_for(size_t(0), count, [&](size_t b) { add_block(blocks[first + b], partial[b]); });
+    for (size_t b = 0; b < count; ++b)
       for (size_t j = 0; j < columns; ++j) sums[j] += partial[b][j];
   }
   return relative_octaves(sums);

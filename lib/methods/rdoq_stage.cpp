@@ -166,7 +166,7 @@ TransformStage::TransformStage(const TensorPool& pool, Transforms transforms, st
     inner[t].info = &source_->tensors()[t];
     inner[t].drop_nonfinite = false;
   }
-  pool_ = std::make_unique<TensorPool>(std::move(inner));
+  pool_ = std::make_unique<TensorPool>(std::move(inner), HistogramPass::of_a_sample);
 }
 
 TransformStage::~TransformStage() = default;

@@ -171,6 +171,29 @@ TEST(SamplePool, IsThePoolItselfWhenSmallAndEvenlySpacedStretchesWhenLarge) {
   EXPECT_EQ(sample_pool(pool, 1 << 17).values, some.values);
 }
 
+TEST(TensorPool, ASampleOfALargePoolStandsForIt) {
+  constexpr size_t large = (size_t(1) << 23) + 70000, small = 3000;
+  const std::vector<float> values = test::make_data(test::Kind::heavy, large + 100 * small);
+  std::vector<size_t> lengths(100, small);
+  lengths.push_back(large);
+  const Tensors parts(values, lengths);
+  const TensorPool whole(parts.tensors), sampled(parts.tensors, HistogramPass::of_a_sample);
+  EXPECT_EQ(sampled.summary().elements, whole.summary().elements);
+  EXPECT_NEAR(sampled.summary().sum_abs, whole.summary().sum_abs, 0.01 * whole.summary().sum_abs);
+  for (size_t t = 0; t < 100; ++t)  // none of which is too small to be met
+    EXPECT_EQ(sampled.statistics(t).energy, whole.statistics(t).energy) << t;
+  uint64_t all = 0, off = 0;
+  for (size_t bin = 0; bin < whole.histogram().size(); ++bin) {
+    const uint64_t a = whole.histogram()[bin], b = sampled.histogram()[bin];
+    all += b;
+    off += a > b ? a - b : b - a;
+  }
+  EXPECT_EQ(all, whole.summary().elements);
+  EXPECT_LT(double(off), 0.1 * double(all));
+  const TensorPool again(parts.tensors, HistogramPass::of_a_sample);
+  EXPECT_EQ(again.histogram(), sampled.histogram());
+}
+
 TEST(TensorPool, MayBeEmpty) {
   const TensorPool none({});
   EXPECT_EQ(none.summary().elements, 0u);
