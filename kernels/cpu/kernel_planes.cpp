@@ -165,30 +165,36 @@ bool inverse(std::span<const PlaneAxis> axes, Planes planes) {
 
 /// `tile` vectors of values at a time stay in registers.
 template <size_t tile>
-HWY_INLINE void predict_tile(const double* HWY_RESTRICT left, size_t stride,
-                             const double* HWY_RESTRICT weights, size_t rank, double* HWY_RESTRICT values) {
+HWY_INLINE void predict_tile(const float* HWY_RESTRICT left, size_t stride,
+                             const double* HWY_RESTRICT weights, size_t rank, double factor,
+                             double* HWY_RESTRICT values) {
   const Lanes d;
+  const hn::Rebind<float, Lanes> f;
   hn::Vec<Lanes> sums[tile];
   for (size_t v = 0; v < tile; ++v) sums[v] = hn::Set(d, 32768.0);
   for (size_t j = 0; j < rank; ++j) {
     const auto weight = hn::Set(d, weights[j]);
     for (size_t v = 0; v < tile; ++v)
-      sums[v] = hn::MulAdd(hn::LoadU(d, left + j * stride + v * hn::Lanes(d)), weight, sums[v]);
+      sums[v] =
+          hn::MulAdd(hn::PromoteTo(d, hn::LoadU(f, left + j * stride + v * hn::Lanes(d))), weight, sums[v]);
   }
   for (size_t v = 0; v < tile; ++v) {
     double* const at = values + v * hn::Lanes(d);
-    hn::StoreU(hn::Add(hn::LoadU(d, at), hn::Floor(hn::Mul(sums[v], hn::Set(d, 0x1p-16)))), d, at);
+    const auto predicted = hn::Floor(hn::Mul(sums[v], hn::Set(d, 0x1p-16)));
+    hn::StoreU(hn::Add(hn::LoadU(d, at), hn::Mul(predicted, hn::Set(d, factor))), d, at);
   }
 }
 
-void predict(const double* left, size_t stride, const double* weights, size_t rank, size_t count,
-             double* values) {
+void predict(const float* left, size_t stride, const double* weights, size_t rank, size_t count,
+             double factor, double* values) {
   const size_t lanes = hn::Lanes(Lanes());
   size_t i = 0;
   // Eight sums at a time: as many as additions and multiplications take turns to finish.
-  for (; i + 8 * lanes <= count; i += 8 * lanes) predict_tile<8>(left + i, stride, weights, rank, values + i);
-  for (; i + 4 * lanes <= count; i += 4 * lanes) predict_tile<4>(left + i, stride, weights, rank, values + i);
-  for (; i < count; i += lanes) predict_tile<1>(left + i, stride, weights, rank, values + i);
+  for (; i + 8 * lanes <= count; i += 8 * lanes)
+    predict_tile<8>(left + i, stride, weights, rank, factor, values + i);
+  for (; i + 4 * lanes <= count; i += 4 * lanes)
+    predict_tile<4>(left + i, stride, weights, rank, factor, values + i);
+  for (; i < count; i += lanes) predict_tile<1>(left + i, stride, weights, rank, factor, values + i);
 }
 
 }  // namespace jsq::cpu::HWY_NAMESPACE
@@ -219,9 +225,9 @@ bool inverse_cosine(std::span<const PlaneAxis> axes, Planes planes) {
   return HWY_DYNAMIC_DISPATCH(inverse)(axes, planes);
 }
 
-void add_predictions(const double* left, size_t stride, const double* weights, size_t rank, size_t count,
-                     double* values) {
-  HWY_DYNAMIC_DISPATCH(predict)(left, stride, weights, rank, count, values);
+void add_predictions(const float* left, size_t stride, const double* weights, size_t rank, size_t count,
+                     double factor, double* values) {
+  HWY_DYNAMIC_DISPATCH(predict)(left, stride, weights, rank, count, factor, values);
 }
 
 }  // namespace jsq::cpu

@@ -43,9 +43,10 @@ constexpr double most_plane = 1 << 24;
 /// + 128) / 256). Numbers are integers. False, and nothing is changed, if one exceeds most_plane.
 bool inverse_cosine(std::span<const PlaneAxis> axes, Planes planes);
 
-/// values[i] += floor((2^15 + sum over j < rank of left[j * stride + i] weights[j]) / 2^16), all integers and
-/// all sums below 2^52. \pre `values` has room for padded_plane(count), and so have rows of `left`
-void add_predictions(const double* left, size_t stride, const double* weights, size_t rank, size_t count,
-                     double* values);
+/// values[i] += factor floor((2^15 + sum over j < rank of left[j * stride + i] weights[j]) / 2^16): integers
+/// all of them, but for `factor`, and all sums below 2^52; product and sum are rounded apart. \pre `values`
+/// has room for padded_plane(count), and so have rows of `left`
+void add_predictions(const float* left, size_t stride, const double* weights, size_t rank, size_t count,
+                     double factor, double* values);
 
 }  // namespace jsq::cpu

@@ -63,24 +63,19 @@ void for_each_stretch(const ScaleView& view, uint64_t first, size_t elements, Vi
 
 }  // namespace
 
-/// Adds the predictions of one stretch.
-void PartTransform::predict(uint64_t row, uint64_t column, const cpu::Planes& planes) const {
+/// Adds `factor` times the predictions of one stretch.
+void PartTransform::predict(uint64_t row, uint64_t column, double factor, const cpu::Planes& planes) const {
   for (size_t k = 0; k < planes.size; ++k)
-    prediction_->add(size_t(column), planes.kernels, size_t(row) * planes.size + k,
+    prediction_->add(size_t(column), planes.kernels, size_t(row) * planes.size + k, factor,
                      planes.numbers + k * planes.stride);
 }
 
 void PartTransform::forward(const ScaleView& view, uint64_t first, double step, std::span<const float> values,
                             std::span<float> out) const {
-  static thread_local std::vector<double> predicted;
   for_each_stretch(view, first, values.size(), [&](uint64_t row, uint64_t column, size_t at, auto planes) {
     cpu::planes_of_kernels(values.data() + at * planes.size, planes);
     if (dct_) dct_->forward(planes);
-    if (factors_) {
-      predicted.assign(planes.stride * planes.size, 0.0);
-      predict(row, column, {predicted.data(), planes.stride, planes.kernels, planes.size});
-      for (size_t i = 0; i < predicted.size(); ++i) planes.numbers[i] -= predicted[i] * (step / 256);
-    }
+    if (factors_) predict(row, column, -step / 256, planes);
     cpu::kernels_of_planes(planes, std::numeric_limits<double>::max(), 1, out.data() + at * planes.size);
   });
 }
@@ -126,7 +121,7 @@ void PartTransform::invert(const Piece& piece, const Reconstruction& step, std::
                    [&](uint64_t row, uint64_t column, size_t at, auto planes) {
                      float* const own = kernels.data() + at * planes.size;
                      cpu::planes_of_kernels(own, planes);
-                     if (factors_) predict(row, column, planes);
+                     if (factors_) predict(row, column, 1, planes);
                      if (dct_) {
                        constexpr auto most = double(KernelDct::most_coefficient);
                        for (size_t i = 0; i < planes.stride * planes.size; ++i)

@@ -73,7 +73,7 @@ class PartTransform {
   void invert(const Piece& piece, const Reconstruction& step, std::span<float> values) const;
 
  private:
-  void predict(uint64_t row, uint64_t column, const cpu::Planes& planes) const;
+  void predict(uint64_t row, uint64_t column, double factor, const cpu::Planes& planes) const;
 
   std::optional<KernelDct> dct_;
   std::shared_ptr<const std::vector<int16_t>> frequencies_;  ///< parts may share them

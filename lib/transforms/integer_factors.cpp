@@ -42,8 +42,9 @@ FactorPrediction::FactorPrediction(const IntegerFactors& factors)
   }
 }
 
-void FactorPrediction::add(size_t first_row, size_t rows, size_t column, double* values) const {
-  cpu::add_predictions(left_.data() + first_row, stride_, right_.data() + column * rank_, rank_, rows,
+void FactorPrediction::add(size_t first_row, size_t rows, size_t column, double factor,
+                           double* values) const {
+  cpu::add_predictions(left_.data() + first_row, stride_, right_.data() + column * rank_, rank_, rows, factor,
                        values);
 }
 

@@ -38,14 +38,14 @@ class FactorPrediction {
   explicit FactorPrediction(const IntegerFactors& factors);
 
   uint32_t rank() const { return rank_; }
-  /// Adds predictions of `rows` rows from first_row on, of one column, in 1/256 step. \pre there is room for
-  /// cpu::padded_plane(rows) values
-  void add(size_t first_row, size_t rows, size_t column, double* values) const;
+  /// Adds `factor` times the predictions, in 1/256 step, of `rows` rows from first_row on, of one column.
+  /// \pre there is room for cpu::padded_plane(rows) values
+  void add(size_t first_row, size_t rows, size_t column, double factor, double* values) const;
 
  private:
   uint32_t rank_ = 0;
   size_t stride_ = 0;
-  std::vector<double> left_;   ///< [component][row], each component padded with zeros to stride_
+  std::vector<float> left_;    ///< [component][row], each component padded with zeros to stride_
   std::vector<double> right_;  ///< [column][component], weighted
 };
 

@@ -137,17 +137,20 @@ TEST(KernelPlanes, PredictionsAreFlooredSumsOfIntegers) {
     for (size_t rank : {0u, 1u, 2u, 7u, 64u})
       for (size_t count : counts) {
         const size_t stride = count + cpu::plane_lanes + 3;
-        std::vector<double> left(rank * stride + cpu::plane_lanes), weights(rank);
-        for (double& u : left) u = double(int64_t(random.below(65535)) - 32767);
+        std::vector<float> left(rank * stride + cpu::plane_lanes);
+        std::vector<double> weights(rank);
+        for (float& u : left) u = float(int64_t(random.below(65535)) - 32767);
         for (double& w : weights) w = double(int64_t(random.below((1u << 29) + 1)) - (1 << 28));
         std::vector<double> values(cpu::padded_plane(count));
         for (size_t i = 0; i < count; ++i) values[i] = double(int64_t(random.below(2001)) - 1000);
-        std::vector<double> out = values;
-        cpu::add_predictions(left.data(), stride, weights.data(), rank, count, out.data());
-        for (size_t i = 0; i < count; ++i) {
-          int64_t sum = 32768;
-          for (size_t j = 0; j < rank; ++j) sum += int64_t(left[j * stride + i]) * int64_t(weights[j]);
-          ASSERT_EQ(out[i], values[i] + double(sum >> 16));
+        for (const double factor : {1.0, -0.1}) {
+          std::vector<double> out = values;
+          cpu::add_predictions(left.data(), stride, weights.data(), rank, count, factor, out.data());
+          for (size_t i = 0; i < count; ++i) {
+            int64_t sum = 32768;
+            for (size_t j = 0; j < rank; ++j) sum += int64_t(left[j * stride + i]) * int64_t(weights[j]);
+            ASSERT_EQ(out[i], values[i] + factor * double(sum >> 16));
+          }
         }
       }
   });

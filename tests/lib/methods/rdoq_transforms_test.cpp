@@ -263,7 +263,7 @@ TEST(RdoqTransforms, InvertedKernelsAreThoseOfTheDefinition) {
   for (size_t r = 0; r < 5; ++r)
     for (size_t k = 0; k < 9; ++k) {
       std::vector<double> predicted(cpu::padded_plane(4));
-      prediction.add(0, 4, r * 9 + k, predicted.data());
+      prediction.add(0, 4, r * 9 + k, 1, predicted.data());
       for (size_t c = 0; c < 4; ++c)
         expected[(r * 4 + c) * 9 + k] = whole[(r * 4 + c) * 9 + k] + int64_t(predicted[c]);
     }

@@ -92,7 +92,7 @@ std::vector<double> predicted(const FactorPrediction& prediction, size_t rows, s
   std::vector<double> values(rows * columns), column(rows + cpu::plane_lanes);
   for (size_t k = 0; k < columns; ++k) {
     std::fill(column.begin(), column.end(), 0.0);
-    prediction.add(0, rows, k, column.data());
+    prediction.add(0, rows, k, 1, column.data());
     for (size_t i = 0; i < rows; ++i) values[i * columns + k] = column[i];
   }
   return values;
@@ -124,8 +124,10 @@ TEST(FactorPrediction, IsAddedToWhatIsThereWhateverPartIsAskedFor) {
   const std::vector<double> whole = predicted(prediction, 20, 31);
   for (size_t k = 0; k < 31; ++k) {
     std::vector<double> part(cpu::padded_plane(4), 1000);
-    prediction.add(11, 4, k, part.data());
+    prediction.add(11, 4, k, 1, part.data());
     for (size_t i = 0; i < 4; ++i) EXPECT_EQ(part[i], 1000 + whole[(11 + i) * 31 + k]);
+    prediction.add(11, 4, k, -0.5, part.data());
+    for (size_t i = 0; i < 4; ++i) EXPECT_EQ(part[i], 1000 + whole[(11 + i) * 31 + k] / 2);
   }
 }
 
