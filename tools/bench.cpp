@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <map>
 #include <memory>
 
 #include "command.hpp"
@@ -12,6 +13,7 @@
 #include "jsq/backend.hpp"
 #include "jsq/device.hpp"
 #include "jsq/frame.hpp"
+#include "layers.hpp"
 #include "parallel.hpp"
 #include "report.hpp"
 #include "round_trip.hpp"
@@ -38,8 +40,9 @@ uint64_t parse_elements(const std::string& text) {
   } catch (const Error&) {
   }
   if (elements == 0)
-    throw Error(Errc::usage,
-                "--size: expected a count of elements such as 1000000, 64Mi or 2G, found '" + text + "'");
+    throw Error(
+        Errc::usage,
+        "--size: expected a count of elements such as 1000000, 64Mi or 2G, or 'dump', found '" + text + "'");
   return elements;
 }
 
@@ -60,14 +63,42 @@ float synthetic_value(uint64_t i) {
   return float(sum) * float(1 << j) * 0x1p-26f;
 }
 
-/// Elements of the input, all tensors in order, at most `limit` of them.
-std::vector<float> read_values(const std::string& path, uint64_t limit) {
+/// What is coded: tensors that lie one after the other in memory.
+struct Workload {
+  std::vector<float> values;
+  std::vector<TensorInfo> tensors;
+  std::map<size_t, std::vector<std::vector<uint64_t>>> layers;
+
+  std::vector<InputDump> dumps() const {
+    std::vector<InputDump> result;
+    size_t first = 0;
+    for (size_t t = 0; t < tensors.size(); ++t) {
+      const auto count = size_t(tensors[t].elements());
+      InputDump dump{fmt::format("bench{}.npy", t),
+                     source_of(tensors[t], std::span(values).subspan(first, count)),
+                     {},
+                     true,
+                     {}};
+      if (const auto found = layers.find(t); found != layers.end()) dump.layers[0] = found->second;
+      result.push_back(std::move(dump));
+      first += count;
+    }
+    return result;
+  }
+};
+
+InputFile only_input(const std::string& path) {
   const std::vector<InputFile> files = expand_input(path);
   if (files.size() != 1)
     throw Error(Errc::usage, fmt::format("{}: stands for {} dumps; name one", path, files.size()));
-  const InputDump input = open_input(files.front(), TensorFilter());
+  return files.front();
+}
+
+/// Elements of the input, all tensors in order, at most `limit` of them.
+std::vector<float> read_values(const InputDump& input, uint64_t limit) {
   std::vector<float> values, scratch;
-  for (size_t t = 0; t < input.source->tensors().size() && values.size() < limit; ++t) {
+  for (const size_t t : taken_tensors(input)) {
+    if (values.size() >= limit) break;
     const uint64_t count = std::min<uint64_t>(input.source->tensors()[t].elements(), limit - values.size());
     for (uint64_t first = 0; first < count; first += 65536) {
       const auto block =
@@ -75,21 +106,49 @@ std::vector<float> read_values(const std::string& path, uint64_t limit) {
       values.insert(values.end(), block.begin(), block.end());
     }
   }
-  if (values.empty()) throw Error(Errc::usage, path + ": has no elements to measure with; name another dump");
+  if (values.empty())
+    throw Error(Errc::usage, input.path + ": has no elements to measure with; name another dump");
   return values;
 }
 
-std::vector<float> bench_values(const BenchOptions& options, uint64_t elements) {
-  std::vector<float> values;
+/// The dump's tensors with the shapes they have, as f32.
+Workload whole_dump(const std::string& path) {
+  if (path.empty())
+    throw Error(Errc::usage, "--size dump: needs a dump; name one, or give a count of elements");
+  const InputFile file = only_input(path);
+  InputDump input = open_input(file, TensorFilter());
+  attach_layers(input, file, "");
+  Workload work;
+  work.values = read_values(input, UINT64_MAX);
+  for (const size_t t : taken_tensors(input)) {
+    const TensorInfo& stored = input.source->tensors()[t];
+    if (const auto layers = input.layers.find(t); layers != input.layers.end())
+      work.layers.emplace(work.tensors.size(), layers->second);
+    TensorInfo info;
+    info.name = stored.name;
+    info.shape = stored.shape;
+    info.fortran_order = stored.fortran_order;
+    work.tensors.push_back(std::move(info));
+  }
+  return work;
+}
+
+Workload bench_workload(const BenchOptions& options, uint64_t elements) {
+  Workload work;
+  std::vector<float>& values = work.values;
   if (options.input.empty()) {
     values.resize(elements);
     for (uint64_t i = 0; i < elements; ++i) values[i] = synthetic_value(i);
-    return values;
+  } else {
+    values = read_values(open_input(only_input(options.input), TensorFilter()), elements);
+    values.reserve(elements);
+    for (size_t i = 0; values.size() < elements; ++i) values.push_back(values[i]);
   }
-  values = read_values(options.input, elements);
-  values.reserve(elements);
-  for (size_t i = 0; values.size() < elements; ++i) values.push_back(values[i]);
-  return values;
+  TensorInfo info;
+  info.name = "bench";
+  info.shape = {values.size()};
+  work.tensors.push_back(std::move(info));
+  return work;
 }
 
 /// Runs `work(first, count)` over [0, elements) in one piece a thread, each but the last a multiple of
@@ -139,15 +198,12 @@ struct BenchResult {
   double share_of_memcpy(const Timing& timing) const { return median(copy.seconds) / median(timing.seconds); }
 };
 
-BenchResult measure(const std::vector<float>& values, const CompressOptions& options,
-                    double min_time_seconds) {
+BenchResult measure(const Workload& work, const CompressOptions& options, double min_time_seconds) {
+  const std::vector<float>& values = work.values;
   BenchResult result;
   result.elements = values.size();
   result.threads = options.threads;
-  TensorInfo info;
-  info.name = "bench";
-  info.shape = {values.size()};
-  const std::vector<InputDump> inputs = {{"bench.npy", source_of(info, values), {}, true}};
+  const std::vector<InputDump> inputs = work.dumps();
   std::vector<float> destination(values.size(),
                                  1.0f);  // written once, so that no measurement meets untouched pages
 
@@ -174,10 +230,14 @@ BenchResult measure(const std::vector<float>& values, const CompressOptions& opt
   const auto decode = [&] {
     FrameReader reader = FrameReader::from_bytes(frame.bytes);
     reader.use(options.backend);
-    const uint64_t block = uint64_t(1) << reader.tensors()[0].block_log2;
-    in_pieces(values.size(), block, options.threads, [&](uint64_t first, uint64_t count) {
-      reader.read(0, first, std::span(destination).subspan(first, count));
-    });
+    std::span<float> left = destination;
+    for (size_t t = 0; t < work.tensors.size(); ++t) {
+      const std::span<float> own = left.first(size_t(work.tensors[t].elements()));
+      left = left.subspan(own.size());
+      const uint64_t block = uint64_t(1) << reader.tensors()[t].block_log2;
+      in_pieces(own.size(), block, options.threads,
+                [&](uint64_t first, uint64_t count) { reader.read(t, first, own.subspan(first, count)); });
+    }
   };
   // In turns, so that all meet the same machine. Decompression is repeated until it has taken as long as
   // compression, which need not run as often as what is faster.
@@ -208,7 +268,9 @@ int run_bench(const BenchOptions& options, const GlobalOptions& global) {
   coding.seed = global.seed;
   coding.backend = backend_named(global.backend);
   coding.threads = global.threads == 0 ? 1 : global.threads;
-  const uint64_t elements = parse_elements(options.size);
+  const bool whole = options.size == "dump";
+  Workload work = whole ? whole_dump(options.input) : Workload();
+  const uint64_t elements = whole ? work.values.size() : parse_elements(options.size);
   constexpr uint64_t bytes_per_element =
       2 * sizeof(float) + 1;  // values, destination, and room for the frame
   if (global.memory_limit_bytes > 0 && elements > global.memory_limit_bytes / bytes_per_element)
@@ -216,7 +278,8 @@ int run_bench(const BenchOptions& options, const GlobalOptions& global) {
         Errc::limit,
         fmt::format("--size {} needs about {} bytes and --memory-limit allows {}; use a smaller --size",
                     options.size, elements * bytes_per_element, global.memory_limit_bytes));
-  const BenchResult result = measure(bench_values(options, elements), coding, options.min_time_seconds);
+  if (!whole) work = bench_workload(options, elements);
+  const BenchResult result = measure(work, coding, options.min_time_seconds);
 
   const std::string device = coding.backend == Backend::cuda ? device_name() : "";
   const std::pair<const char*, const Timing*> operations[] = {
@@ -285,7 +348,9 @@ void add_bench(CLI::App& app, const GlobalOptions& global, std::function<int()>&
                    "their own)")
       ->type_name("TARGET");
   command
-      ->add_option("--size", options->size, "Elements to code; suffixes K, M, G, Ki, Mi, Gi (default: 64Mi)")
+      ->add_option("--size", options->size,
+                   "Elements to code; suffixes K, M, G, Ki, Mi, Gi; or dump: INPUT's tensors as they are "
+                   "(default: 64Mi)")
       ->type_name("COUNT");
   command
       ->add_option("--min-time", options->min_time_seconds,

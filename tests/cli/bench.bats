@@ -30,6 +30,18 @@ load helper.bash
   holds "16 <= $ratio < 16.2"
 }
 
+@test "a dump may be measured as it is, where shapes and layers matter" {
+  cp "$samples"/resnet20_mid.npy "$samples"/resnet20_mid.layers.json .
+  expect 0 jsq --json bench --size dump --min-time 0 -m rdoq -t ratio=32 resnet20_mid.npy
+  nmse=$(jq .nmse <<<"$output")
+  [ "$(jq .elements <<<"$output")" -eq "$(python -c "import numpy as np; print(np.load('resnet20_mid.npy').size)")" ]
+  expect 0 jsq --json --threads 2 bench --size dump --min-time 0 -m rdoq -t ratio=32 resnet20_mid.npy
+  [ "$(jq .nmse <<<"$output")" = "$nmse" ]
+  expect 0 jsq --json compare -m rdoq -t ratio=32 resnet20_mid.npy
+  holds "np.isclose($nmse, $(jq '.rows[0].nmse' <<<"$output"), rtol=0.01)"
+  expect "$EXIT_USAGE" jsq bench --size dump
+}
+
 @test "several threads decode to the same values" {
   expect 0 jsq --json bench --size 300000 --min-time 0
   one=$(jq .nmse <<<"$output")
