@@ -15,7 +15,9 @@
 #include "formats/wire/directory.hpp"
 #include "formats/wire/exceptions.hpp"
 #include "formats/wire/set_decoders.hpp"
+#include "jsq/device.hpp"
 #include "jsq/error.hpp"
+#include "kernels/cuda/user_memory.hpp"
 #include "lib/core/bytes.hpp"
 #include "lib/core/device.hpp"
 #include "lib/core/threads.hpp"
@@ -74,8 +76,12 @@ struct FrameReader::State {
     const FrameTensor& tensor = directory.tensors[t];
     const MethodInfo& method = method_with_id(directory.sets[tensor.parameter_set].method_id).info;
     if (!runs_on_device(backend, method.name, method.backends, tensor.info.elements())) return false;
+    return backend == Backend::cuda || has_device_decoder(t);
+  }
+
+  bool has_device_decoder(size_t t) const {
     const std::lock_guard lock(device_mutex);
-    return backend == Backend::cuda || device_decoder(tensor.parameter_set) != nullptr;
+    return device_decoder(directory.tensors[t].parameter_set) != nullptr;
   }
 
   /// The decoder of a parameter set on the device; null where it has none.  \pre the caller holds
@@ -93,10 +99,11 @@ struct FrameReader::State {
     size_t first = 0;  ///< of its values in the group
     size_t count = 0;
   };
-  /// Decodes neighbouring blocks of tensor t on the device into `values`; failed(block, error) is called for
-  /// what is damaged.
-  template <class Failed>
-  void decode_group(size_t t, std::span<const GroupBlock> group, std::span<float> values,
+  /// Decodes neighbouring blocks of tensor t on the device into `values`, in host memory or the device's;
+  /// decode(block) does it for those that the device does not take for sound, and failed(block, error) is
+  /// called for what is damaged.
+  template <class Decode, class Failed>
+  void decode_group(size_t t, std::span<const GroupBlock> group, std::span<float> values, Decode decode,
                     Failed failed) const {
     const FrameTensor& tensor = directory.tensors[t];
     const uint64_t begin = group.front().offset;
@@ -128,14 +135,68 @@ struct FrameReader::State {
     for (size_t i = 0; i < group.size(); ++i) {
       if (sound[i] || !intact[i]) continue;
       try {
-        // The processor's decoder knows what is wrong.
-        decode_block(t, group[i].index, group[i].offset, values.subspan(group[i].first, group[i].count));
+        decode(group[i]);  // the processor's decoder knows what is wrong
       } catch (const Error& error) {
         failed(group[i].index, error);
       }
     }
   }
+  template <class Failed>
+  void decode_group(size_t t, std::span<const GroupBlock> group, std::span<float> values,
+                    Failed failed) const {
+    decode_group(
+        t, group, values,
+        [&](const GroupBlock& block) {
+          decode_block(t, block.index, block.offset, values.subspan(block.first, block.count));
+        },
+        failed);
+  }
   static constexpr uint64_t group_elements = uint64_t(1) << 24;
+
+  /// Elements [first, first + count) of tensor t, which the device decodes, in its memory at `device`. Blocks
+  /// that lie in the range whole are decoded there, the others beside it.
+  void decode_to_device(size_t t, uint64_t first, uint64_t count, float* device, void* stream) const {
+    const FrameTensor& tensor = directory.tensors[t];
+    const uint64_t length = uint64_t(1) << tensor.block_log2, elements = tensor.info.elements();
+    const auto place_of = [&](size_t b) {
+      return std::pair(uint64_t(b) * length, std::min((uint64_t(b) + 1) * length, elements));
+    };
+    const auto is_whole = [&](size_t b) {
+      return place_of(b).first >= first && place_of(b).second <= first + count;
+    };
+    const size_t end = size_t((first + count - 1) >> tensor.block_log2) + 1;
+    size_t b = size_t(first >> tensor.block_log2);
+    uint64_t offset = block_offset(tensor, b);
+    cuda::wait_for(stream);
+    while (b < end) {
+      std::vector<GroupBlock> group;
+      size_t held = 0;
+      const bool whole = is_whole(b);
+      const uint64_t start = place_of(b).first;
+      do {
+        const auto size = size_t(place_of(b).second - place_of(b).first);
+        group.push_back({b, offset, held, size});
+        held += size;
+        if (tensor.block_bytes[b]) offset += tensor.block_bytes[b] + wire::checksum_bytes;
+        ++b;
+      } while (b < end && whole && is_whole(b) && held < group_elements);
+      std::shared_ptr<void> room;
+      if (!whole) room = cuda::allocate_for_user(held * sizeof(float));
+      float* values = whole ? device + (start - first) : static_cast<float*>(room.get());
+      decode_group(
+          t, group, {values, held},
+          [&](const GroupBlock& block) {
+            std::vector<float> decoded(block.count);
+            decode_block(t, block.index, block.offset, decoded);
+            cuda::copy_to_user(values + block.first, decoded.data(), decoded.size() * sizeof(float), stream);
+          },
+          [](size_t, const Error& error) { throw error; });
+      if (whole) continue;
+      const uint64_t from = std::max(first, start), to = std::min(first + count, start + held);
+      cuda::copy_within(device + (from - first), values + (from - start), (to - from) * sizeof(float),
+                        stream);
+    }
+  }
 
   wire::Exceptions exceptions(size_t t) const {
     const FrameTensor& tensor = directory.tensors[t];
@@ -149,16 +210,22 @@ struct FrameReader::State {
                                  what);
   }
 
+  /// \throws Error usage for elements beyond tensor t.
+  void check_range(size_t t, uint64_t first, uint64_t count) const {
+    const uint64_t elements = directory.tensors[t].info.elements();
+    if (first > elements || count > elements - first)
+      throw Error(Errc::usage, name + ": elements " + std::to_string(first) + " to " +
+                                   std::to_string(first + count) + " were asked of a tensor of " +
+                                   std::to_string(elements));
+  }
+
   /// Calls use(first element, count, fetch) for the blocks that hold [first, first + count); fetch(values)
   /// decodes the block.
   template <class Use>
   void for_blocks(size_t t, uint64_t first, uint64_t count, unsigned threads, Use use) const {
     const FrameTensor& tensor = directory.tensors[t];
     const uint64_t elements = tensor.info.elements();
-    if (first > elements || count > elements - first)
-      throw Error(Errc::usage, name + ": elements " + std::to_string(first) + " to " +
-                                   std::to_string(first + count) + " were asked of a tensor of " +
-                                   std::to_string(elements));
+    check_range(t, first, count);
     if (count == 0) return;
     const uint64_t length = uint64_t(1) << tensor.block_log2;
     const size_t begin = size_t(first >> tensor.block_log2),
@@ -346,6 +413,22 @@ void FrameReader::read(size_t t, uint64_t first, std::span<float> values, unsign
     decode_elements(info.dtype, false, reinterpret_cast<const std::byte*>(kept.bits.data()) + i * size,
                     values.subspan(size_t(kept.index[i] - first), 1));
   }
+}
+
+void read_to_device(const FrameReader& reader, size_t tensor, uint64_t first, uint64_t count, float* device,
+                    void* stream) {
+  const FrameReader::State& state = *reader.state_;
+  const FrameTensor& coded = reader.tensors()[tensor];
+  state.check_range(tensor, first, count);
+  const bool as_decoded =
+      (coded.info.dtype == DType::f32 || coded.info.dtype == DType::f64) && coded.exception_bytes == 0;
+  if (count > 0 && as_decoded && state.has_device_decoder(tensor)) {
+    on_device([&] { state.decode_to_device(tensor, first, count, device, stream); });
+    return;
+  }
+  std::vector<float> values(count);
+  reader.read(tensor, first, values);
+  on_device([&] { cuda::copy_to_user(device, values.data(), values.size() * sizeof(float), stream); });
 }
 
 void FrameReader::read_stored(size_t t, uint64_t first, uint64_t count, std::span<std::byte> out,

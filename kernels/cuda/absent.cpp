@@ -82,6 +82,10 @@ void copy_to_user(void*, const void*, size_t, void*) {
   throw DeviceError(reason);
 }
 
+void copy_within(void*, const void*, size_t, void*) {
+  throw DeviceError(reason);
+}
+
 std::shared_ptr<void> allocate_for_user(size_t) {
   throw DeviceError(reason);
 }

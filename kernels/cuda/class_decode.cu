@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/class_block.cuh"
 #include "kernels/cuda/class_decode.hpp"
+#include "kernels/cuda/copy_out.hpp"
 #include "kernels/cuda/memory.hpp"
 #include "kernels/cuda/rans_warp.cuh"
 #include "kernels/element/bit_length.hpp"
@@ -527,7 +528,7 @@ class BlockDecoder final : public ClassDecoder {
     ok_.reserve(blocks.size());
     run_.launch(bytes_.words(), blocks, values_.data(), ok_.data(), stream_);
     copy_to_host(ok.data(), ok_.data(), blocks.size(), stream_);
-    copy_to_host(values.data(), values_.data(), values.size(), stream_);
+    copy_out(values.data(), values_.data(), values.size(), stream_);
     stream_.synchronize();
   }
 

@@ -2,6 +2,7 @@
 // order without any other warp; a thread decodes an element.
 #include <algorithm>
 
+#include "kernels/cuda/copy_out.hpp"
 #include "kernels/cuda/dense_kernels.hpp"
 #include "kernels/cuda/warp.cuh"
 
@@ -154,7 +155,7 @@ class BlockDecoder final : public DenseDecoder {
     }
     check_launch("decoding dense blocks");
     copy_to_host(finite.data(), finite_.data(), blocks.size(), stream_);
-    copy_to_host(values.data(), values_.data(), values.size(), stream_);
+    copy_out(values.data(), values_.data(), values.size(), stream_);
     stream_.synchronize();
   }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/block_bits.cuh"
+#include "kernels/cuda/copy_out.hpp"
 #include "kernels/cuda/level_kernels.hpp"
 #include "kernels/cuda/rans_warp.cuh"
 
@@ -383,7 +384,7 @@ class UnpackRun final : public LevelDecoder {
     sound_.reserve(blocks.size());
     unpacker_.launch(bytes_.bytes(), blocks, values_.data(), sound_.data(), stream_);
     copy_to_host(sound.data(), sound_.data(), blocks.size(), stream_);
-    copy_to_host(values.data(), values_.data(), values.size(), stream_);
+    copy_out(values.data(), values_.data(), values.size(), stream_);
     stream_.synchronize();
   }
 

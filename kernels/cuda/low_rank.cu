@@ -4,6 +4,7 @@
 #include "kernels/cuda/low_rank.hpp"
 
 #include "kernels/cuda/block_sums.cuh"
+#include "kernels/cuda/copy_out.hpp"
 #include "kernels/cuda/resident_values.hpp"
 #include "kernels/element/outer_product.hpp"
 
@@ -492,7 +493,7 @@ class OuterRun final : public OuterDecoder {
       size_t count = 0;
       for (next = b; next < blocks.size() && blocks[next].first == blocks[b].first + count; ++next)
         count += blocks[next].count;
-      copy_to_host(values.data() + blocks[b].first, values_.data() + blocks[b].first, count, stream_);
+      copy_out(values.data() + blocks[b].first, values_.data() + blocks[b].first, count, stream_);
     }
     stream_.synchronize();
   }

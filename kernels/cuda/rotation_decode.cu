@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "kernels/cuda/block_bits.cuh"
+#include "kernels/cuda/copy_out.hpp"
 #include "kernels/cuda/level_kernels.hpp"
 #include "kernels/cuda/rotated_block.cuh"
 
@@ -119,7 +120,7 @@ class UnrotateRun final : public RotationDecoder {
     unrotate_blocks<<<grid, threads, 0, stream_>>>(a);
     check_launch("rotating blocks back");
     copy_to_host(sound.data(), sound_.data(), blocks.size(), stream_);
-    copy_to_host(values.data(), values_.data(), values.size(), stream_);
+    copy_out(values.data(), values_.data(), values.size(), stream_);
     stream_.synchronize();
   }
 

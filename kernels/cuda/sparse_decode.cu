@@ -7,6 +7,7 @@
 #include "kernels/cuda/block_bits.cuh"
 #include "kernels/cuda/class_block.cuh"
 #include "kernels/cuda/class_decode.hpp"
+#include "kernels/cuda/copy_out.hpp"
 #include "kernels/cuda/level_kernels.hpp"
 #include "kernels/cuda/sparse.hpp"
 #include "kernels/element/philox.hpp"
@@ -182,7 +183,7 @@ class Decoder final : public SparseDecoder {
     if (levels_) unpack_levels(blocks);
     fill(blocks);
     copy_to_host(sound.data(), sound_.data(), blocks.size(), stream_);
-    copy_to_host(values.data(), values_.data(), values.size(), stream_);
+    copy_out(values.data(), values_.data(), values.size(), stream_);
     stream_.synchronize();
     for (size_t b = 0; b < blocks.size(); ++b)
       sound[b] &= uint8_t(blocks[b].sound && (!levels_ || levels_sound_[b]));

@@ -43,6 +43,13 @@ void copy_to_user(void* device, const void* host, size_t bytes, void* stream) {
   wait_for(stream);
 }
 
+void copy_within(void* to, const void* from, size_t bytes, void* stream) {
+  if (bytes == 0) return;
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, static_cast<cudaStream_t>(stream)),
+        "copying to the user's memory");
+  wait_for(stream);
+}
+
 std::shared_ptr<void> allocate_for_user(size_t bytes) {
   void* memory = nullptr;
   check(cudaMalloc(&memory, bytes), "allocating device memory");

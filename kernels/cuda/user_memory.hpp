@@ -17,6 +17,9 @@ void copy_from_user(void* host, const void* device, size_t bytes);
 /// Copies behind what is on `stream`, and waits.  \throws DeviceError.
 void copy_to_user(void* device, const void* host, size_t bytes, void* stream);
 
+/// Copies within the device behind what is on `stream`, and waits.  \throws DeviceError.
+void copy_within(void* to, const void* from, size_t bytes, void* stream);
+
 /// Device memory that is freed with its last owner, for programs without CUDA's headers.  \throws
 /// DeviceError.
 std::shared_ptr<void> allocate_for_user(size_t bytes);

@@ -73,13 +73,6 @@ void copy_to_device(std::string_view bytes, void* device, DeviceStream stream) {
   on_device([&] { cuda::copy_to_user(device, bytes.data(), bytes.size(), stream); });
 }
 
-void read_to_device(const FrameReader& reader, size_t tensor, uint64_t first, uint64_t count, float* device,
-                    DeviceStream stream) {
-  std::vector<float> values(count);
-  reader.read(tensor, first, values);
-  on_device([&] { cuda::copy_to_user(device, values.data(), values.size() * sizeof(float), stream); });
-}
-
 struct DeviceClock::Events {
   std::unique_ptr<cuda::Clock> clock;
 };

@@ -2,6 +2,7 @@
 // values in host memory, and values and bytes come back to the device.
 #include <bit>
 #include <cstring>
+#include <limits>
 
 #include "jsq/compress.hpp"
 #include "jsq/device.hpp"
@@ -115,6 +116,51 @@ TEST_F(DeviceMemory, TakesFramesAndValuesBack) {
   std::string back(frame.size(), ' ');
   cuda::copy_from_user(back.data(), bytes.get(), back.size());
   EXPECT_EQ(back, frame);
+}
+
+/// Ranges of a tensor of three blocks: whole, within a block, across borders, and at the end.
+constexpr std::pair<uint64_t, uint64_t> ranges[] = {{0, 140000},    {0, 65536},     {1, 65535},  {100, 7},
+                                                    {65000, 70000}, {65536, 74464}, {139999, 1}, {5, 0}};
+
+TEST_F(DeviceMemory, TakesTheValuesOfEveryRangeThatIsDecodedThere) {
+  TensorInfo info = info_of("g", 140000);
+  info.shape = {350, 400};
+  const std::vector<float> values = make_data(Kind::heavy, info.elements());
+  for (DType dtype : {DType::f32, DType::f16})
+    for (const char* method :
+         {"jointsq", "fp16", "qsgd", "thc", "topk", "powersgd", "randk", "rdoq:preset=fast"}) {
+      SCOPED_TRACE(method);
+      info.dtype = dtype;
+      const std::string frame =
+          frame_of({{"g.npy", source_of(info, values), {}, true}}, method, "", Backend::cpu);
+      const FrameReader reader = FrameReader::from_bytes(frame);
+      for (const auto& [first, count] : ranges) {
+        std::vector<float> expected(count);
+        reader.read(0, first, expected);
+        const OnTheDevice room(std::vector<float>(count + 2, 42.0f), 1);  // whose neighbours stay as they are
+        read_to_device(reader, 0, first, count, room.data + 1, nullptr);
+        expected.insert(expected.begin(), 42.0f);
+        expected.push_back(42.0f);
+        EXPECT_TRUE(same_bits(room.values(), expected)) << first << " and " << count;
+      }
+      EXPECT_THROW(read_to_device(reader, 0, 140000, 1, nullptr, nullptr), Error);
+    }
+}
+
+TEST_F(DeviceMemory, TellsOfDamageAndKeepsNonFiniteElementsWhenItTakesValues) {
+  std::vector<float> values = make_data(Kind::heavy, 66000);
+  values[65999] = std::numeric_limits<float>::infinity();
+  const TensorInfo info = info_of("g", values.size());
+  const std::string frame = frame_of({{"g.npy", source_of(info, values), {}, true}}, "qsgd", "", Backend::cpu,
+                                     NonFinitePolicy::keep);
+  const OnTheDevice room(std::vector<float>(values.size()));
+  read_to_device(FrameReader::from_bytes(frame), 0, 0, values.size(), room.data, nullptr);
+  EXPECT_EQ(room.values()[65999], values[65999]);
+  std::string damaged = frame_of({{"g.npy", source_of(info, make_data(Kind::heavy, 66000)), {}, true}},
+                                 "jointsq", "", Backend::cpu);
+  damaged[1000] ^= 1;
+  EXPECT_THROW(read_to_device(FrameReader::from_bytes(damaged), 0, 0, values.size(), room.data, nullptr),
+               Error);
 }
 
 TEST_F(DeviceMemory, GivesTheFramesOfHostMemoryForHalfPrecision) {

@@ -41,8 +41,9 @@ JSQ_API std::shared_ptr<const GradientSource> device_source(std::vector<DeviceTe
 JSQ_API void copy_to_device(std::string_view bytes, void* device, DeviceStream stream);
 
 /// Elements [first, first + count) of a tensor of `reader`, as f32 in device memory, behind what is on
-/// `stream`; returns when they are there. They are decoded where reader.use() says and come by way of the
-/// host. \throws Error as FrameReader::read; backend_unavailable.
+/// `stream`; returns when they are there. Methods that run on the device decode there, whatever reader.use()
+/// says, and values of f32 and f64 tensors stay; other types, tensors that kept non-finite elements, and
+/// other methods come by way of the host. \throws Error as FrameReader::read; backend_unavailable.
 JSQ_API void read_to_device(const FrameReader& reader, size_t tensor, uint64_t first, uint64_t count,
                             float* device, DeviceStream stream);
 

@@ -66,6 +66,10 @@ struct BlockDamage {
   std::string message;
 };
 
+class FrameReader;
+JSQ_API void read_to_device(const FrameReader& reader, size_t tensor, uint64_t first, uint64_t count,
+                            float* device, void* stream);
+
 /// An open frame. Const members are thread-safe.
 class JSQ_API FrameReader {
  public:
@@ -112,6 +116,8 @@ class JSQ_API FrameReader {
  private:
   struct State;
   explicit FrameReader(std::unique_ptr<State> state);
+  friend void read_to_device(const FrameReader& reader, size_t tensor, uint64_t first, uint64_t count,
+                             float* device, void* stream);
   std::unique_ptr<State> state_;
 };
 

@@ -336,7 +336,7 @@ JSQ_API int jsq_metadata(const jsq_frame* frame, size_t index, const char** key,
 JSQ_API int jsq_read(const jsq_frame* frame, size_t index, uint64_t first, uint64_t count, float* values);
 
 /** jsq_read() to device memory, behind what is on the cudaStream_t `stream` (NULL: the default one); returns
- * when the values are there. They come by way of the host.
+ * when the values are there. What the device can decode stays there; the rest comes by way of the host.
  * @return what jsq_read() returns; JSQ_BACKEND_UNAVAILABLE without a device. */
 JSQ_API int jsq_read_device(const jsq_frame* frame, size_t index, uint64_t first, uint64_t count,
                             float* device, void* stream);
