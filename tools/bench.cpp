@@ -268,6 +268,7 @@ int run_bench(const BenchOptions& options, const GlobalOptions& global) {
   coding.seed = global.seed;
   coding.backend = backend_named(global.backend);
   coding.threads = global.threads == 0 ? 1 : global.threads;
+  coding.measure = false;  // sizes are what a program that sends frames needs
   const bool whole = options.size == "dump";
   Workload work = whole ? whole_dump(options.input) : Workload();
   const uint64_t elements = whole ? work.values.size() : parse_elements(options.size);

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -104,12 +105,11 @@ class Compressor {
   CompressReport run(ByteSink& out) {
     const auto start = std::chrono::steady_clock::now();
     const std::string header = wire::write_header();
-    const bool has_budget = options_.target.is_size() && options_.ratio_kind == RatioKind::file;
-    if (!has_budget) aim_once();
+    if (!has_budget()) aim_once();
     // Only a frame that may be too large waits for its end.
-    Encoded encoded = has_budget ? encode_within_budget() : Encoded();
+    Encoded encoded = has_budget() ? encode_within_budget() : Encoded();
     out.write(std::as_bytes(std::span(header)));
-    if (!has_budget) encoded = encode(&out);
+    if (!has_budget()) encoded = encode(&out);
     encoded.blocks.copy_to(out);
     out.write(std::as_bytes(std::span(encoded.stored_directory)));
     const std::string footer = wire::write_footer(header, encoded.stored_directory);
@@ -253,6 +253,7 @@ class Compressor {
     }
   }
 
+  bool has_budget() const { return options_.target.is_size() && options_.ratio_kind == RatioKind::file; }
   uint64_t budget_bytes() const { return size_limit(options_.target, input_bytes_, elements_); }
 
   /// Four digits that can be asked for.
@@ -469,6 +470,8 @@ class Compressor {
     if (direct != nullptr) encoded.blocks.forward_to(*direct);
     const wire::Directory directory = make_directory();
     const wire::SetDecoders decoders(directory);
+    // Frames of a budget are compared by their errors.
+    const bool measured = options_.measure || has_budget();
     struct Block {
       size_t job = 0;
       size_t index = 0;
@@ -556,9 +559,11 @@ class Compressor {
       static thread_local std::vector<float> scratch;
       const Pool& pool = pools_[job.pool];
       const auto values = pool.tensors->read(job.index_in_pool, block->first, block->count, scratch);
-      if (!on_device)
+      if (!on_device && measured)
         pool.encoder->encode_block(job.index_in_pool, block->first, values, block->bytes, block->sums);
-      if (!kept.empty()) {
+      else if (!on_device)
+        pool.encoder->encode_unmeasured(job.index_in_pool, block->first, values, block->bytes, block->sums);
+      if (!kept.empty() && measured) {
         std::vector<float> decoded(block->count);
         decoders.decode(block->job, block->index, block->bytes, decoded, "a block that was just coded");
         leave_out_kept(kept, block->first, values, std::move(decoded), job.pool_tensor.info->dtype,
@@ -591,13 +596,23 @@ class Compressor {
     return encoded;
   }
 
+  /// Whatever was found on the way, a report without errors has none.
+  static void leave_out_errors(CompressReport& report) {
+    constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
+    const auto leave_out = [](Distortion& error) {
+      error.squared_error = error.dot = error.decoded_energy = error.error_sum = error.max_error = unknown;
+    };
+    leave_out(report.distortion);
+    for (TensorReport& tensor : report.tensors) leave_out(tensor.distortion);
+    for (PoolReport& pool : report.pools) pool.expected_squared_error = pool.entropy_bits = unknown;
+  }
+
   CompressReport report(const Encoded& encoded) const {
     CompressReport result;
     result.elements = elements_;
     result.input_bytes = input_bytes_;
     result.file_bytes = encoded.total();
-    if (options_.target.is_size() && options_.ratio_kind == RatioKind::file)
-      result.budget_bytes = budget_bytes();
+    if (has_budget()) result.budget_bytes = budget_bytes();
     for (const wire::ParameterSet& set : encoded.directory.sets) result.parameter_bytes += set.bytes.size();
     uint64_t payload = 0;
     std::vector<BlockSums> pool_sums(pools_.size());
@@ -627,6 +642,7 @@ class Compressor {
       for (uint64_t bytes : encoded.directory.tensors[j].block_bytes) payload += bytes;
       result.tensors.push_back(std::move(tensor));
     }
+    if (!options_.measure) leave_out_errors(result);
     result.frame_bytes =
         result.file_bytes - payload - std::min(result.parameter_bytes, result.file_bytes - payload);
     return result;

@@ -98,8 +98,21 @@ double round_stretch(const Grid& grid, const float* values, const float* uniform
 }
 
 template <class Grid>
-double round_all(const Grid& grid, const float* values, const float* uniforms, int32_t* levels,
-                 size_t count) {
+void level_all(const Grid& grid, const float* HWY_RESTRICT values, const float* HWY_RESTRICT uniforms,
+               int32_t* HWY_RESTRICT levels, size_t count) {
+  if (uniforms)
+    for (size_t i = 0; i < count; ++i) levels[i] = grid.level(values[i], uniforms[i]);
+  else
+    for (size_t i = 0; i < count; ++i) levels[i] = grid.nearest(values[i]);
+}
+
+template <class Grid>
+double round_all(const Grid& grid, const float* values, const float* uniforms, int32_t* levels, size_t count,
+                 Expected expected) {
+  if (expected == Expected::nothing) {
+    level_all(grid, values, uniforms, levels, count);
+    return 0;
+  }
   double error = 0;
   for (size_t at = 0; at < count; at += sum_chunk) {
     const size_t n = count - at < sum_chunk ? count - at : sum_chunk;
@@ -116,21 +129,21 @@ void restore_all(const Grid& grid, const int32_t* HWY_RESTRICT levels, float* HW
 }
 
 double round_uniform(float scale, float s, const float* values, const float* uniforms, int32_t* levels,
-                     size_t count) {
-  return round_all(UniformGrid{scale, s}, values, uniforms, levels, count);
+                     size_t count, Expected expected) {
+  return round_all(UniformGrid{scale, s}, values, uniforms, levels, count, expected);
 }
 double round_exponential(float scale, int32_t s, const float* values, const float* uniforms, int32_t* levels,
-                         size_t count) {
-  return round_all(ExponentialGrid{scale, s}, values, uniforms, levels, count);
+                         size_t count, Expected expected) {
+  return round_all(ExponentialGrid{scale, s}, values, uniforms, levels, count, expected);
 }
 double round_natural(element::ExponentRange range, const float* values, const float* uniforms,
-                     int32_t* levels, size_t count) {
-  return round_all(NaturalGrid{range.lowest, range.highest}, values, uniforms, levels, count);
+                     int32_t* levels, size_t count, Expected expected) {
+  return round_all(NaturalGrid{range.lowest, range.highest}, values, uniforms, levels, count, expected);
 }
 double round_mirrored(element::ExponentRange range, const float* values, const float* uniforms,
-                      int32_t* levels, size_t count) {
+                      int32_t* levels, size_t count, Expected expected) {
   return round_all(MirroredGrid{range.lowest, range.highest, element::last_natural_level(range)}, values,
-                   uniforms, levels, count);
+                   uniforms, levels, count, expected);
 }
 void restore_mirrored(element::ExponentRange range, const int32_t* levels, float* values, size_t count) {
   restore_all(MirroredGrid{range.lowest, range.highest, element::last_natural_level(range)}, levels, values,
@@ -237,36 +250,36 @@ const float* or_nearest(std::span<const float> uniforms) {
 }  // namespace
 
 double uniform_levels(std::span<const float> values, float scale, float s, std::span<const float> uniforms,
-                      std::span<int32_t> levels) {
+                      std::span<int32_t> levels, Expected expected) {
   return HWY_DYNAMIC_DISPATCH(round_uniform)(scale, s, values.data(), or_nearest(uniforms), levels.data(),
-                                             values.size());
+                                             values.size(), expected);
 }
 void uniform_values(std::span<const int32_t> levels, float scale, float s, std::span<float> values) {
   HWY_DYNAMIC_DISPATCH(restore_uniform)(scale, s, levels.data(), values.data(), levels.size());
 }
 
 double exponential_levels(std::span<const float> values, float scale, int32_t s,
-                          std::span<const float> uniforms, std::span<int32_t> levels) {
+                          std::span<const float> uniforms, std::span<int32_t> levels, Expected expected) {
   return HWY_DYNAMIC_DISPATCH(round_exponential)(scale, s, values.data(), or_nearest(uniforms), levels.data(),
-                                                 values.size());
+                                                 values.size(), expected);
 }
 void exponential_values(std::span<const int32_t> levels, float scale, int32_t s, std::span<float> values) {
   HWY_DYNAMIC_DISPATCH(restore_exponential)(scale, s, levels.data(), values.data(), levels.size());
 }
 
 double natural_levels(std::span<const float> values, element::ExponentRange range,
-                      std::span<const float> uniforms, std::span<int32_t> levels) {
+                      std::span<const float> uniforms, std::span<int32_t> levels, Expected expected) {
   return HWY_DYNAMIC_DISPATCH(round_natural)(range, values.data(), or_nearest(uniforms), levels.data(),
-                                             values.size());
+                                             values.size(), expected);
 }
 void natural_values(std::span<const int32_t> levels, element::ExponentRange range, std::span<float> values) {
   HWY_DYNAMIC_DISPATCH(restore_natural)(range, levels.data(), values.data(), levels.size());
 }
 
 double mirrored_levels(std::span<const float> values, element::ExponentRange range,
-                       std::span<const float> uniforms, std::span<int32_t> levels) {
+                       std::span<const float> uniforms, std::span<int32_t> levels, Expected expected) {
   return HWY_DYNAMIC_DISPATCH(round_mirrored)(range, values.data(), or_nearest(uniforms), levels.data(),
-                                              values.size());
+                                              values.size(), expected);
 }
 void mirrored_values(std::span<const int32_t> levels, element::ExponentRange range, std::span<float> values) {
   HWY_DYNAMIC_DISPATCH(restore_mirrored)(range, levels.data(), values.data(), levels.size());

@@ -13,27 +13,33 @@
 
 namespace jsq::cpu {
 
+/// Whether an error is asked for beside levels; where not, 0 is returned.
+enum class Expected : uint8_t { nothing, error };
+
 /// Levels of finite values on the uniform grid of s steps. `uniforms` holds one number in [0, 1) an element,
 /// or nothing for rounding to nearest. Returns the expected squared error (uniform_error); with nearest
 /// rounding the squared error of the decoded values.
 double uniform_levels(std::span<const float> values, float scale, float s, std::span<const float> uniforms,
-                      std::span<int32_t> levels);
+                      std::span<int32_t> levels, Expected expected = Expected::error);
 void uniform_values(std::span<const int32_t> levels, float scale, float s, std::span<float> values);
 
 /// The same on the exponential grid 0, 2^-s, ..., 1 times the scale.
 double exponential_levels(std::span<const float> values, float scale, int32_t s,
-                          std::span<const float> uniforms, std::span<int32_t> levels);
+                          std::span<const float> uniforms, std::span<int32_t> levels,
+                          Expected expected = Expected::error);
 void exponential_values(std::span<const int32_t> levels, float scale, int32_t s, std::span<float> values);
 
 /// The same on the powers of two of a range of exponents.
 double natural_levels(std::span<const float> values, element::ExponentRange range,
-                      std::span<const float> uniforms, std::span<int32_t> levels);
+                      std::span<const float> uniforms, std::span<int32_t> levels,
+                      Expected expected = Expected::error);
 void natural_values(std::span<const int32_t> levels, element::ExponentRange range, std::span<float> values);
 
 /// The same with levels as element::mirrored_level counts them, from the largest power of two on: gradients
 /// have few exponents below that of their largest magnitude, and small numbers code well.
 double mirrored_levels(std::span<const float> values, element::ExponentRange range,
-                       std::span<const float> uniforms, std::span<int32_t> levels);
+                       std::span<const float> uniforms, std::span<int32_t> levels,
+                       Expected expected = Expected::error);
 void mirrored_values(std::span<const int32_t> levels, element::ExponentRange range, std::span<float> values);
 
 /// sums[i] <- exponential_add(sums[i], codes[i], uniforms[i]). Returns how many sums saturated.

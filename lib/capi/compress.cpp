@@ -25,6 +25,7 @@ void run(const jsq_array* arrays, size_t count, const jsq_options* options, jsq_
          const char* function, ByteSink& out, const Finish& finish) {
   if (report != nullptr) check_room(*report, first_report_size, function, "report");
   CompressOptions how = compress_options(options, function);
+  how.measure = report != nullptr;
   const InputDump input = input_of(arrays, count, options, function);
   State* const kept = how.state;
   State next;
@@ -87,6 +88,7 @@ int jsq_compress_device(const jsq_array* arrays, size_t count, const jsq_options
     if (report != nullptr) jsq::capi::check_room(*report, jsq::capi::first_report_size, function, "report");
     jsq::CompressOptions how = jsq::capi::compress_options(options, function);
     how.backend = jsq::Backend::cuda;
+    how.measure = report != nullptr;
     if (how.state != nullptr)
       throw jsq::Error(jsq::Errc::usage, std::string(function) +
                                              ": options->state is set; expected NULL, since feedback "

@@ -7,11 +7,12 @@
 namespace jsq {
 
 double Distortion::nmse() const noexcept {
-  if (energy > 0) return squared_error / energy;
+  if (energy > 0 || std::isnan(squared_error)) return squared_error / energy;
   return squared_error > 0 ? HUGE_VAL : 0.0;
 }
 
 double Distortion::cosine() const noexcept {
+  if (std::isnan(dot)) return dot;
   if (energy <= 0 && decoded_energy <= 0) return 1.0;
   if (energy <= 0 || decoded_energy <= 0) return 0.0;
   return dot / (std::sqrt(energy) * std::sqrt(decoded_energy));

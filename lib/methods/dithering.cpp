@@ -239,6 +239,7 @@ void DitherScheme::add_packed_bits(uint64_t first, size_t n, size_t bytes, doubl
 
 void DitherScheme::encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
                           std::span<float> decoded, BlockSums& sums) const {
+  const bool measured = !decoded.empty();
   Scratch& s = scratch();
   const size_t n = values.size();
   add_nominal_bits(place.first, n, sums);
@@ -270,10 +271,12 @@ void DitherScheme::encode(size_t t, const BlockPlace& place, std::span<const flo
     const float scale = plan_.bucket ? scale_of(plan_.norm, part) : tensor_scales_[t];
     if (plan_.bucket) s.scales.push_back(scale);
     const std::span<const float> part_uniforms = plan_.nearest ? uniforms : uniforms.subspan(at, count);
-    expected_error += grid.quantize(part, scale, part_uniforms, levels.subspan(at, count));
-    grid.dequantize(levels.subspan(at, count), scale, decoded.subspan(at, count));
+    expected_error += grid.quantize(part, scale, part_uniforms, levels.subspan(at, count),
+                                    measured ? cpu::Expected::error : cpu::Expected::nothing);
+    if (measured) grid.dequantize(levels.subspan(at, count), scale, decoded.subspan(at, count));
   }
-  if (coded.data() != values.data()) expected_error += cpu::error_sums(values, coded).squared_error;
+  if (measured && coded.data() != values.data())
+    expected_error += cpu::error_sums(values, coded).squared_error;
   if (!deterministic()) sums.expected_error += expected_error;
   if (grid.has_zero() && std::all_of(levels.begin(), levels.end(), [](int32_t level) { return level == 0; }))
     return;

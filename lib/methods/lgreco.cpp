@@ -195,6 +195,10 @@ class LGrecoEncoder final : public MethodEncoder {
                     BlockSums& sums) const override {
     layers_[t].encoder->encode_block(0, first, values, out, sums);
   }
+  void encode_unmeasured(size_t t, uint64_t first, std::span<const float> values, std::string& out,
+                         BlockSums& sums) const override {
+    layers_[t].encoder->encode_unmeasured(0, first, values, out, sums);
+  }
   std::unique_ptr<DeviceBlocks> encode_on_device() const override {
     std::vector<LayerBlocks::Part> parts;
     for (const Layer& layer : layers_) {

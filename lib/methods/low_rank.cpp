@@ -567,6 +567,7 @@ void LowRankScheme::encode(size_t t, const BlockPlace& place, std::span<const fl
   }
   const StoredFactors& stored = tensor.stored;
   const std::vector<float> numbers = pack(t, place.first, values.size(), out, sums);
+  if (decoded.empty()) return;
   if (numbers.empty())
     std::fill(decoded.begin(), decoded.end(), 0.0f);
   else

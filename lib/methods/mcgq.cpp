@@ -147,7 +147,7 @@ class McgqScheme final : public Scheme {
       variance += sample(starts_[t][size_t((place.first + at) / piece)], values.subspan(at, count),
                          std::span(levels).subspan(at, count));
     }
-    cpu::uniform_values(levels, stored_.norm, float(stored_.samples), decoded);
+    if (!decoded.empty()) cpu::uniform_values(levels, stored_.norm, float(stored_.samples), decoded);
     if (!deterministic()) sums.expected_error += variance;
     if (place.first == 0 && t == 0) sums.nominal_bits += 32;
     if (std::all_of(levels.begin(), levels.end(), [](int32_t level) { return level == 0; })) return;

@@ -279,6 +279,7 @@ class OneBitScheme final : public Scheme {
       std::fill(decoded.begin(), decoded.end(), 0.0f);
       return;
     }
+    const bool measured = !decoded.empty();
     Scratch& s = scratch();
     s.signs.resize(values.size());
     signs_of(values, s.signs);
@@ -287,12 +288,12 @@ class OneBitScheme final : public Scheme {
       ByteWriter head;
       for (const ClassMeans& means : s.means) write_means(means, head);
       out.append(head.bytes());
-      decode_signs(s.signs, s.means, {buckets, bucket_, false}, 0, decoded);
-    } else {
+      if (measured) decode_signs(s.signs, s.means, {buckets, bucket_, false}, 0, decoded);
+    } else if (measured) {
       decode_signs(s.signs, means_[t], maps_[t], place.first, decoded);
     }
     write_signs(s.signs, out);
-    sums.entropy_bits += level_entropy_bits(s.signs) + 64.0 * double(groups);
+    if (measured) sums.entropy_bits += level_entropy_bits(s.signs) + 64.0 * double(groups);
   }
   std::unique_ptr<DeviceBlocks> encode_on_device(const TensorPool& pool) const override;
 

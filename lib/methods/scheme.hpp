@@ -44,7 +44,8 @@ class Scheme {
 
   /// Appends the block's code and writes what a decoder makes of it (before the stored dtype rounds it). Of
   /// `sums` it adds nominal_bits, entropy_bits and, unless it is deterministic, expected_error. Nothing
-  /// appended means that the block decodes to zeros.
+  /// appended means that the block decodes to zeros. `decoded` empty: nobody asks for it, nor of `sums` for
+  /// more than nominal_bits.
   virtual void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
                       std::span<float> decoded, BlockSums& sums) const = 0;
 

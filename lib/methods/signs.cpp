@@ -128,6 +128,7 @@ void SignScheme::encode(size_t t, const BlockPlace& place, std::span<const float
   out.resize(at + (values.size() + 7) / 8);
   auto* bytes = reinterpret_cast<uint8_t*>(out.data() + at);
   const size_t negatives = cpu::pack_signs(values, bytes);
+  if (decoded.empty()) return;
   cpu::values_of_signs(bytes, magnitudes_[t], decoded);
   add_entropy_bits(place.first, values.size(), negatives, sums);
 }

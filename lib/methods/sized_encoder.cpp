@@ -20,6 +20,10 @@ namespace jsq {
 void Scheme::describe(PoolReport&) const {}
 void Scheme::save(State&) const {}
 void MethodEncoder::save(State&) const {}
+void MethodEncoder::encode_unmeasured(size_t t, uint64_t first, std::span<const float> values,
+                                      std::string& out, BlockSums& sums) const {
+  encode_block(t, first, values, out, sums);
+}
 std::unique_ptr<DeviceBlocks> MethodEncoder::encode_on_device() const {
   return nullptr;
 }
@@ -338,10 +342,15 @@ void SizedEncoder::encode_block(size_t t, uint64_t first, std::span<const float>
   code_block(t, first, values, out, sums, true);
 }
 
+void SizedEncoder::encode_unmeasured(size_t t, uint64_t first, std::span<const float> values,
+                                     std::string& out, BlockSums& sums) const {
+  code_block(t, first, values, out, sums, false);
+}
+
 void SizedEncoder::code_block(size_t t, uint64_t first, std::span<const float> values, std::string& out,
                               BlockSums& sums, bool with_errors) const {
   static thread_local std::vector<float> decoded;
-  decoded.resize(values.size());
+  decoded.resize(with_errors ? values.size() : 0);
   const PoolTensor& tensor = pool_.tensors()[t];
   const BlockPlace place{tensor.number, first, tensor.info, context_.seed};
   const size_t before = out.size();

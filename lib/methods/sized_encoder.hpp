@@ -24,6 +24,8 @@ class SizedEncoder final : public MethodEncoder {
   uint8_t block_log2(size_t) const override { return scheme_->block_log2(); }
   void encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out,
                     BlockSums& sums) const override;
+  void encode_unmeasured(size_t t, uint64_t first, std::span<const float> values, std::string& out,
+                         BlockSums& sums) const override;
   std::unique_ptr<DeviceBlocks> encode_on_device() const override {
     return pool_.device() != nullptr ? scheme_->encode_on_device(pool_) : nullptr;
   }

@@ -633,11 +633,12 @@ SparseScheme::Energy SparseScheme::energy_of(std::span<const float> values) cons
 void SparseScheme::encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
                           std::span<float> decoded, BlockSums& sums) const {
   Block& block = Block::of_thread();
+  const bool measured = !decoded.empty();
   list_kept(t, place.first, values.size(), values, block);
   code_values(t, place, values.size(), block, true);
   std::fill(decoded.begin(), decoded.end(), 0.0f);
-  for (size_t k = 0; k < block.kept.size(); ++k) decoded[block.kept[k]] = block.decoded[k];
-  if (!deterministic()) sums.expected_error += expected_error(energy_of(values), block.moments);
+  for (size_t k = 0; measured && k < block.kept.size(); ++k) decoded[block.kept[k]] = block.decoded[k];
+  if (measured && !deterministic()) sums.expected_error += expected_error(energy_of(values), block.moments);
   pack(place, values.size(), block, out, sums);
 }
 

@@ -346,7 +346,8 @@ class ThcScheme final : public Scheme {
       const std::span<int32_t> levels = std::span(s.levels).subspan(first, size_t(plan.padded(count)));
       const size_t norm = s.norms.size();
       code_tile(plan, at, values.subspan(first, count), context_.rounding, context_.stream, s, levels, sums);
-      restore(plan, at, levels, std::span(s.norms).subspan(norm), s, decoded.subspan(first, count));
+      if (!decoded.empty())
+        restore(plan, at, levels, std::span(s.norms).subspan(norm), s, decoded.subspan(first, count));
     });
     sums.entropy_bits +=
         write_level_block(s.norms, s.levels, plan.levels(), packer_, out) + 32.0 * double(s.norms.size());

@@ -25,11 +25,12 @@ double lane_sum(size_t n, Term term) {
 
 /// Rounds to the pairs +-2^-steps .. +-1 of the scale.
 double pair_levels(std::span<const float> values, float scale, uint32_t steps,
-                   std::span<const float> uniforms, std::span<int32_t> levels) {
+                   std::span<const float> uniforms, std::span<int32_t> levels, cpu::Expected expected) {
   const auto s = int32_t(steps);
   for (size_t i = 0; i < values.size(); ++i)
     levels[i] = uniforms.empty() ? element::pair_level_nearest(values[i], scale, s)
                                  : element::pair_level(values[i], scale, s, uniforms[i]);
+  if (expected == cpu::Expected::nothing) return 0;
   return lane_sum(values.size(), [&](size_t i) { return element::pair_error(values[i], scale, s); });
 }
 
@@ -40,12 +41,12 @@ void pair_values(std::span<const int32_t> levels, float scale, uint32_t steps, s
 
 /// Rounds (g / scale) / (2 workers) to powers of two.
 double shared_levels(const element::GridRule& rule, std::span<const float> values, float scale,
-                     std::span<const float> uniforms, std::span<int32_t> levels) {
+                     std::span<const float> uniforms, std::span<int32_t> levels, cpu::Expected expected) {
   static thread_local std::vector<float> shares;
   shares.resize(values.size());
   for (size_t i = 0; i < values.size(); ++i) shares[i] = element::shared_share(rule, values[i], scale);
   return element::grid_error_unit(rule, scale) *
-         cpu::mirrored_levels(shares, element::shared_exponents(rule), uniforms, levels);
+         cpu::mirrored_levels(shares, element::shared_exponents(rule), uniforms, levels, expected);
 }
 
 /// scale x (2 workers x 2^-E).
@@ -80,20 +81,20 @@ LevelRange Grid::range() const {
 }
 
 double Grid::quantize(std::span<const float> values, float scale, std::span<const float> uniforms,
-                      std::span<int32_t> levels) const {
+                      std::span<int32_t> levels, cpu::Expected expected) const {
   switch (kind) {
     case GridKind::uniform:
-      return cpu::uniform_levels(values, scale, float(steps), uniforms, levels);
+      return cpu::uniform_levels(values, scale, float(steps), uniforms, levels, expected);
     case GridKind::exponential:
-      return cpu::exponential_levels(values, scale, int32_t(steps), uniforms, levels);
+      return cpu::exponential_levels(values, scale, int32_t(steps), uniforms, levels, expected);
     case GridKind::natural:
-      return cpu::mirrored_levels(values, exponents, uniforms, levels);
+      return cpu::mirrored_levels(values, exponents, uniforms, levels, expected);
     case GridKind::exponential_pairs:
-      return pair_levels(values, scale, steps, uniforms, levels);
+      return pair_levels(values, scale, steps, uniforms, levels, expected);
     case GridKind::uniform_undivided:
-      return cpu::uniform_levels(values, scale, element::undivided_steps(rule()), uniforms, levels);
+      return cpu::uniform_levels(values, scale, element::undivided_steps(rule()), uniforms, levels, expected);
     case GridKind::shared_exponential:
-      return shared_levels(rule(), values, scale, uniforms, levels);
+      return shared_levels(rule(), values, scale, uniforms, levels, expected);
   }
   return 0;
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/cpu/dither.hpp"
 #include "kernels/element/grid.hpp"
 #include "lib/packers/levels.hpp"
 
@@ -23,9 +24,9 @@ struct Grid {
   /// Whether level 0 is zero whatever the scale.
   bool has_zero() const { return kind != GridKind::exponential_pairs; }
   /// Levels of values on the grid of one scale; `uniforms` empty: nearest. Returns the expected squared
-  /// error.
+  /// error, 0 where it is not asked for.
   double quantize(std::span<const float> values, float scale, std::span<const float> uniforms,
-                  std::span<int32_t> levels) const;
+                  std::span<int32_t> levels, cpu::Expected expected = cpu::Expected::error) const;
   /// What the levels stand for; never beyond the largest finite number.
   void dequantize(std::span<const int32_t> levels, float scale, std::span<float> values) const;
 };

@@ -582,6 +582,9 @@ TEST(Capi, TheReportIsWhatReadingTheFrameBackMeasures) {
   jsq_report report = {sizeof(jsq_report)};
   Bytes bytes;
   ASSERT_EQ(jsq_compress(&array, 1, &options, &bytes.data, &bytes.size, &report), JSQ_OK) << jsq_last_error();
+  Bytes unmeasured;
+  ASSERT_EQ(jsq_compress(&array, 1, &options, &unmeasured.data, &unmeasured.size, nullptr), JSQ_OK);
+  EXPECT_EQ(unmeasured.view() == bytes.view(), true);
   const Frame frame = open(bytes.view());
   std::vector<float> read(elements);
   ASSERT_EQ(jsq_read(frame.get(), 0, 0, elements, read.data()), JSQ_OK);

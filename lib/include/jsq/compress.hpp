@@ -53,6 +53,9 @@ struct CompressOptions {
   uint64_t seed = 0;
   unsigned threads = 0;            ///< 0: all cores. The bytes do not depend on it.
   Backend backend = Backend::cpu;  ///< who codes. The bytes do not depend on it.
+  /// Whether the report says what was lost. To measure it takes fast methods as long as to code; without, the
+  /// report's errors and entropies are NaN, and sizes alone are told. The bytes do not depend on it.
+  bool measure = true;
   std::vector<std::pair<std::string, std::string>> metadata;  ///< stored in the frame
   /// A step of a sequence: codes with feedback from this state and leaves it for the next step (unchanged
   /// when compress throws). Arrays of the size of the gradient are held in memory. Reported errors are those
@@ -79,9 +82,10 @@ struct Distortion {
   double error_sum = 0;       ///< sum (g^ - g)
   double max_error = 0;
 
-  /// squared_error / energy; 0 when both are 0, infinity when only the energy is.
+  /// squared_error / energy; 0 when both are 0, infinity when only the energy is. NaN of what was not
+  /// measured.
   JSQ_API double nmse() const noexcept;
-  /// dot / sqrt(energy decoded_energy); 1 when both are zero vectors.
+  /// dot / sqrt(energy decoded_energy); 1 when both are zero vectors. NaN of what was not measured.
   JSQ_API double cosine() const noexcept;
   JSQ_API void add(const Distortion& other) noexcept;
 };

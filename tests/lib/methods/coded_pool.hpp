@@ -62,6 +62,7 @@ struct CodedPool {
   /// Codes every block; what the scheme says it decodes to has to be what the decoder gives, bit by bit.
   Result code() const {
     Result result;
+    uint64_t unmeasured_bits = 0;
     const uint64_t length = uint64_t(1) << scheme->block_log2();
     for (size_t t = 0; t < tensors.size(); ++t) {
       result.values.emplace_back(tensors[t].size());
@@ -73,6 +74,13 @@ struct CodedPool {
         scheme->encode(t, place(t, first), std::span(tensors[t]).subspan(first, count), block, claimed,
                        result.sums);
         block.erase(0, 6);
+        // Whoever asks for no errors gets the same bytes.
+        std::string unmeasured;
+        BlockSums counted;
+        scheme->encode(t, place(t, first), std::span(tensors[t]).subspan(first, count), unmeasured, {},
+                       counted);
+        EXPECT_EQ(unmeasured == block, true) << to_string(spec) << " tensor " << t << " from " << first;
+        unmeasured_bits += counted.nominal_bits;
         const std::span<float> out = std::span(result.values[t]).subspan(first, count);
         if (!block.empty()) decoder(t)->decode_block(place(t, first), block, out, "block");
         for (size_t i = 0; i < count; ++i)
@@ -83,6 +91,7 @@ struct CodedPool {
         result.blocks[t].push_back(std::move(block));
       }
     }
+    EXPECT_EQ(unmeasured_bits, result.sums.nominal_bits) << to_string(spec);
     return result;
   }
 

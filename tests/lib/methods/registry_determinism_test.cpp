@@ -42,6 +42,27 @@ TEST_P(Determinism, WritesTheSameBytesForEveryThreadCountAndEveryRun) {
   }
 }
 
+TEST_P(Determinism, WritesTheSameBytesWhetherErrorsAreMeasured) {
+  const auto source = several_blocks();
+  for (CompressOptions options : {this->options(default_target(spec())), sized(350000)}) {
+    const Coded measured = coded(source, options);
+    options.measure = false;
+    const Coded result = coded(source, options);
+    EXPECT_EQ(result.bytes == measured.bytes, true);
+    EXPECT_EQ(result.report.payload_ratio(), measured.report.payload_ratio());
+    EXPECT_EQ(result.report.distortion.energy, measured.report.distortion.energy);
+    EXPECT_TRUE(std::isfinite(measured.report.distortion.nmse()));
+    // What nobody measured is not told.
+    for (const Distortion& error : {result.report.distortion, result.report.tensors[1].distortion}) {
+      EXPECT_TRUE(std::isnan(error.nmse()));
+      EXPECT_TRUE(std::isnan(error.cosine()));
+      EXPECT_TRUE(std::isnan(error.max_error));
+    }
+    EXPECT_TRUE(std::isnan(result.report.pools[0].expected_squared_error));
+    EXPECT_TRUE(std::isnan(result.report.pools[0].entropy_bits));
+  }
+}
+
 TEST_P(Determinism, DecodesToTheSameBitsForEveryThreadCount) {
   const auto source = several_blocks();
   const Coded result = coded(source, options(default_target(spec())));
