@@ -237,9 +237,54 @@ void DitherScheme::add_packed_bits(uint64_t first, size_t n, size_t bytes, doubl
     sums.nominal_bits += 8 * (bytes - 1 - 4 * scales) + uint64_t(scale_bits(first, n));
 }
 
+bool DitherScheme::fixed_alone(size_t t) const {
+  const Grid grid = grid_of(t);
+  // A uniform grid takes what is above its scale as the scale, which is what clipping to the scale does.
+  const bool clips = clipping_limit(t) < max_magnitude(pool_, t) &&
+                     !(grid.kind == GridKind::uniform && tensor_scales_[t] <= clipping_limit(t));
+  return plan_.packer == LevelPacker::fixed && grid.has_zero() && !clips && FixedBlock::suits(grid.range());
+}
+
+void DitherScheme::encode_fixed(size_t t, const BlockPlace& place, std::span<const float> values,
+                                std::string& out, BlockSums& sums) const {
+  constexpr size_t tile = 2048;  // values, random numbers and levels stay in the first cache
+  static thread_local std::vector<float> uniforms(tile);
+  static thread_local std::vector<int32_t> levels(tile);
+  const size_t n = values.size(), before = out.size();
+  const size_t bucket = plan_.bucket ? size_t(plan_.bucket) : n;
+  const Grid grid = grid_of(t);
+  add_nominal_bits(place.first, n, sums);
+  FixedBlock block(buckets_of(plan_.bucket, n), n, grid.range(), out);
+  float scale = plan_.bucket ? 0 : tensor_scales_[t];
+  for (size_t at = 0; at < n; at += tile) {
+    const size_t count = std::min(tile, n - at);
+    if (!plan_.nearest)
+      cpu::fill_uniforms(context_.stream, place.first + at, place.tensor, element::RandomPurpose::rounding,
+                         std::span(uniforms).first(count));
+    for (size_t done = 0, size = 0; done < count; done += size) {
+      const size_t of_bucket = (at + done) % bucket;
+      size = std::min(count - done, bucket - of_bucket);
+      if (plan_.bucket && of_bucket == 0) {
+        scale = scale_of(plan_.norm, values.subspan(at + done, std::min(bucket, n - at - done)));
+        block.set_scale((at + done) / bucket, scale);
+      }
+      std::span<const float> drawn;
+      if (!plan_.nearest) drawn = std::span<const float>(uniforms).subspan(done, size);
+      grid.quantize(values.subspan(at + done, size), scale, drawn, std::span(levels).subspan(done, size),
+                    cpu::Expected::nothing);
+    }
+    block.add(std::span<const int32_t>(levels).first(count));
+  }
+  if (block.is_zero())
+    out.resize(before);
+  else
+    add_packed_bits(place.first, n, out.size() - before, 0, sums);
+}
+
 void DitherScheme::encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
                           std::span<float> decoded, BlockSums& sums) const {
   const bool measured = !decoded.empty();
+  if (!measured && fixed_alone(t)) return encode_fixed(t, place, values, out, sums);
   Scratch& s = scratch();
   const size_t n = values.size();
   add_nominal_bits(place.first, n, sums);

@@ -58,6 +58,11 @@ class DitherScheme : public Scheme {
   EncoderContext context_;
 
  private:
+  /// encode() in one pass over the values, where levels of the fixed layout are all that is asked for.
+  void encode_fixed(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
+                    BlockSums& sums) const;
+  /// Whether encode_fixed() gives the same levels: it does not clip.
+  bool fixed_alone(size_t t) const;
   /// Adds what the paper counts for a block of n elements beside its packed levels.
   void add_nominal_bits(uint64_t first, size_t n, BlockSums& sums) const;
   /// The same for the packed block, of this many bytes, and its entropy.

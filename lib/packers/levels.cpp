@@ -25,10 +25,10 @@
 #include <array>
 #include <bit>
 #include <cstring>
-#include <type_traits>
 
 #include "jsq/error.hpp"
 #include "kernels/cpu/bit_io.hpp"
+#include "kernels/cpu/fixed_codes.hpp"
 #include "kernels/cpu/levels.hpp"
 #include "lib/packers/elias.hpp"
 #include "lib/packers/entropy_levels.hpp"
@@ -59,51 +59,17 @@ uint32_t fixed_width(LevelRange range) {
   return uint32_t(std::bit_width(range.symbols() - 1));
 }
 
-constexpr uint32_t most_octet_bits = 16;
-
-/// Calls use(std::integral_constant<uint32_t, W>) for a width W of 1..most, so that loops are compiled for
-/// one width each.
-template <uint32_t most, uint32_t W = 1, class Use>
-void with_width(uint32_t width, Use use) {
-  if constexpr (W < most)
-    if (width != W) return with_width<most, W + 1>(width, use);
-  use(std::integral_constant<uint32_t, W>());
-}
-
-/// Eight codes of W bits as W bytes, the first code in the highest bits.
-template <uint32_t W>
-void store_octet(const int32_t* levels, uint32_t low, char* bytes) {
-  if constexpr (W <= 8) {
-    uint64_t word = 0;
-    for (uint32_t i = 0; i < 8; ++i) word |= uint64_t(uint32_t(levels[i]) - low) << (64 - W * (i + 1));
-    word = __builtin_bswap64(word);
-    std::memcpy(bytes, &word, W);
-  } else {
-    uint64_t half[2] = {0, 0};  // four codes each
-    for (uint32_t i = 0; i < 8; ++i)
-      half[i / 4] |= uint64_t(uint32_t(levels[i]) - low) << (64 - W * (i % 4 + 1));
-    constexpr uint32_t used = 4 * W, rest = 64 - used;
-    const uint64_t first = rest == 0 ? half[0] : half[0] | half[1] >> used % 64;
-    const uint64_t second = half[1] << rest;
-    const uint64_t words[2] = {__builtin_bswap64(first), __builtin_bswap64(rest == 0 ? half[1] : second)};
-    std::memcpy(bytes, words, W);
-  }
+/// Levels at the front whose codes are whole bytes of a width that the vector code knows.
+size_t levels_in_octets(size_t levels, uint32_t width) {
+  return width >= 1 && width <= cpu::most_code_bits ? levels / 8 * 8 : 0;
 }
 
 void pack_fixed(std::span<const int32_t> levels, LevelRange range, std::string& out) {
   const uint32_t width = fixed_width(range), low = uint32_t(range.low);
-  size_t done = 0;
-  if (width >= 1 && width <= most_octet_bits) {
-    // Eight levels are `width` whole bytes.
-    const size_t octets = levels.size() / 8, at = out.size();
-    out.resize(at + octets * width);
-    with_width<most_octet_bits>(width, [&](auto w) {
-      const int32_t* in = levels.data();
-      char* bytes = out.data() + at;
-      for (size_t k = 0; k < octets; ++k, in += 8, bytes += w) store_octet<w>(in, low, bytes);
-    });
-    done = octets * 8;
-  }
+  const size_t done = levels_in_octets(levels.size(), width), at = out.size();
+  out.resize(at + done / 8 * width);
+  if (done > 0)
+    cpu::pack_codes(levels.first(done), range.low, width, reinterpret_cast<uint8_t*>(out.data() + at));
   BitWriter rest(out);
   for (size_t i = done; i < levels.size(); ++i) rest.put(uint32_t(levels[i]) - low, width);
   rest.align();
@@ -116,27 +82,11 @@ void unpack_fixed(std::string_view bytes, LevelRange range, std::span<int32_t> l
   if (bytes.size() != expected)
     damaged_levels(what,
                    "expected " + std::to_string(expected) + " bytes, found " + std::to_string(bytes.size()));
+  const size_t done = levels_in_octets(levels.size(), width);
   uint32_t greatest = 0;
-  size_t done = 0;
-  if (width >= 1 && width <= 8) {
-    const size_t octets = levels.size() / 8;
-    with_width<8>(width, [&](auto w) {
-      constexpr uint32_t mask = (1u << w) - 1;
-      const char* in = bytes.data();
-      int32_t* values = levels.data();
-      for (size_t k = 0; k < octets; ++k, in += w, values += 8) {
-        uint64_t word = 0;
-        std::memcpy(&word, in, w);
-        word = __builtin_bswap64(word);
-        for (uint32_t i = 0; i < 8; ++i) {
-          const uint32_t code = uint32_t(word >> (64 - w * (i + 1))) & mask;
-          greatest = std::max(greatest, code);
-          values[i] = int32_t(code + low);
-        }
-      }
-    });
-    done = octets * 8;
-  }
+  if (done > 0)
+    greatest = cpu::unpack_codes(reinterpret_cast<const uint8_t*>(bytes.data()), width, range.low,
+                                 levels.first(done));
   BitReader rest(bytes.substr(done / 8 * width));
   for (size_t i = done; i < levels.size(); ++i) {
     const uint32_t code = rest.get(width);
