@@ -55,6 +55,14 @@ struct MirroredGrid {
   HWY_INLINE double error(float g) const { return element::natural_error(g, {lowest, highest}); }
 };
 
+/// The same of the exponents of normal numbers.
+struct MirroredNormalGrid {
+  int32_t last;
+  HWY_INLINE float value(int32_t level) const {
+    return element::normal_value(element::mirrored_level(level, last));
+  }
+};
+
 HWY_INLINE double fold(double* lane) {
   for (size_t half = lanes / 2; half > 0; half /= 2)
     for (size_t l = 0; l < half; ++l) lane[l] += lane[l + half];
@@ -145,7 +153,16 @@ double round_mirrored(element::ExponentRange range, const float* values, const f
   return round_all(MirroredGrid{range.lowest, range.highest, element::last_natural_level(range)}, values,
                    uniforms, levels, count, expected);
 }
+void round_mirrored_by_words(element::ExponentRange range, const float* HWY_RESTRICT values,
+                             const uint32_t* HWY_RESTRICT words, int32_t* HWY_RESTRICT levels, size_t count) {
+  const int32_t last = element::last_natural_level(range);
+  for (size_t i = 0; i < count; ++i)
+    levels[i] = element::with_sign_of(
+        values[i], element::mirrored_level(element::normal_index(values[i], range, words[i]), last));
+}
 void restore_mirrored(element::ExponentRange range, const int32_t* levels, float* values, size_t count) {
+  if (range.lowest == element::lowest_normal_exponent)
+    return restore_all(MirroredNormalGrid{element::last_natural_level(range)}, levels, values, count);
   restore_all(MirroredGrid{range.lowest, range.highest, element::last_natural_level(range)}, levels, values,
               count);
 }
@@ -233,6 +250,7 @@ HWY_EXPORT(round_uniform);
 HWY_EXPORT(round_exponential);
 HWY_EXPORT(round_natural);
 HWY_EXPORT(round_mirrored);
+HWY_EXPORT(round_mirrored_by_words);
 HWY_EXPORT(restore_mirrored);
 HWY_EXPORT(restore_uniform);
 HWY_EXPORT(restore_exponential);
@@ -280,6 +298,11 @@ double mirrored_levels(std::span<const float> values, element::ExponentRange ran
                        std::span<const float> uniforms, std::span<int32_t> levels, Expected expected) {
   return HWY_DYNAMIC_DISPATCH(round_mirrored)(range, values.data(), or_nearest(uniforms), levels.data(),
                                               values.size(), expected);
+}
+void mirrored_levels_of_words(std::span<const float> values, element::ExponentRange range,
+                              std::span<const uint32_t> words, std::span<int32_t> levels) {
+  HWY_DYNAMIC_DISPATCH(round_mirrored_by_words)
+  (range, values.data(), words.data(), levels.data(), values.size());
 }
 void mirrored_values(std::span<const int32_t> levels, element::ExponentRange range, std::span<float> values) {
   HWY_DYNAMIC_DISPATCH(restore_mirrored)(range, levels.data(), values.data(), levels.size());

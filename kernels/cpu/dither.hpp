@@ -40,6 +40,9 @@ void natural_values(std::span<const int32_t> levels, element::ExponentRange rang
 double mirrored_levels(std::span<const float> values, element::ExponentRange range,
                        std::span<const float> uniforms, std::span<int32_t> levels,
                        Expected expected = Expected::error);
+/// The levels alone, of the uniforms of random words.  \pre range.lowest = element::lowest_normal_exponent
+void mirrored_levels_of_words(std::span<const float> values, element::ExponentRange range,
+                              std::span<const uint32_t> words, std::span<int32_t> levels);
 void mirrored_values(std::span<const int32_t> levels, element::ExponentRange range, std::span<float> values);
 
 /// sums[i] <- exponential_add(sums[i], codes[i], uniforms[i]). Returns how many sums saturated.

@@ -1,5 +1,5 @@
 // Codes of any width by shifts of vectors and one shuffle of bytes. Whole registers are stored and loaded, so
-// that the last octets, behind which nothing may be touched, are left to a loop for one octet.
+// that the last octets, behind which nothing may be touched, are packed in a buffer of their own.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/fixed_codes.cpp"
 #include <hwy/foreach_target.h>
@@ -42,11 +42,16 @@ uint32_t unpack_octet(const uint8_t* bytes, uint32_t width, uint32_t low, int32_
 constexpr size_t block_bytes = 16;  ///< of a shuffle; an octet of codes is at most as long
 constexpr uint8_t nothing = 0x80;
 
+/// Octets at the front in whose place a whole block of bytes ends before the last of them does.
+HWY_INLINE size_t octets_of_blocks(size_t octets, uint32_t width) {
+  return octets * width >= block_bytes ? (octets * width - block_bytes) / width + 1 : 0;
+}
+
 /// Two numbers of half an octet each, in the low bits of 64-bit lanes, become the octet's bytes: the first
 /// number, which where it ends within a byte was moved up to that byte's end, and the second one.
 struct OctetShuffle {
   alignas(block_bytes) uint8_t first[block_bytes], second[block_bytes];
-  explicit OctetShuffle(uint32_t width) {
+  constexpr explicit OctetShuffle(uint32_t width) : first(), second() {
     const uint32_t whole = width / 2, cut = width % 2;  // bytes of half an octet, and whether four bits more
     for (uint32_t i = 0; i < block_bytes; ++i) {
       first[i] = uint8_t(i < whole + cut ? whole + cut - 1 - i : nothing);
@@ -55,6 +60,12 @@ struct OctetShuffle {
   }
 };
 
+constexpr OctetShuffle octet_shuffles[] = {
+    OctetShuffle(1),  OctetShuffle(2),  OctetShuffle(3),  OctetShuffle(4),
+    OctetShuffle(5),  OctetShuffle(6),  OctetShuffle(7),  OctetShuffle(8),
+    OctetShuffle(9),  OctetShuffle(10), OctetShuffle(11), OctetShuffle(12),
+    OctetShuffle(13), OctetShuffle(14), OctetShuffle(15), OctetShuffle(16)};
+
 /// The two halves of each lane become one number, the lower half its upper `bits`.
 template <class D, class V>
 HWY_INLINE V join_halves(D d64, V numbers, uint32_t bits) {
@@ -62,14 +73,14 @@ HWY_INLINE V join_halves(D d64, V numbers, uint32_t bits) {
   return hn::Or(hn::ShiftLeftSame(upper, int(bits)), hn::ShiftRight<32>(numbers));
 }
 
-/// Returns how many octets were packed.
-size_t pack_vectors(const int32_t* levels, size_t octets, uint32_t low, uint32_t width, uint8_t* bytes,
+/// Packs octets of which `safe` may write a whole block of bytes; returns how many were packed.
+size_t pack_vectors(const int32_t* levels, size_t safe, uint32_t low, uint32_t width, uint8_t* bytes,
                     CodedBits& total) {
   const hn::CappedTag<uint32_t, 16> d;
   const hn::Repartition<uint64_t, decltype(d)> d64;
   const hn::Repartition<uint8_t, decltype(d)> d8;
   const size_t lanes = hn::Lanes(d), at_once = lanes / 4;  // octets of two vectors
-  const OctetShuffle shuffle(width);
+  const OctetShuffle& shuffle = octet_shuffles[width - 1];
   const auto first = hn::LoadDup128(d8, shuffle.first), second = hn::LoadDup128(d8, shuffle.second);
   const auto both = hn::Min(first, second);  // where each byte is of one half
   const auto base = hn::Set(d, low);
@@ -79,7 +90,6 @@ size_t pack_vectors(const int32_t* levels, size_t octets, uint32_t low, uint32_t
   const auto is_first = hn::Eq(hn::And(hn::Iota(d64, 0), hn::Set(d64, 1)), hn::Zero(d64));
   const bool cut = width % 2 != 0;
   size_t k = 0;
-  const size_t safe = octets * width >= block_bytes ? (octets * width - block_bytes) / width + 1 : 0;
   for (; k + at_once <= safe; k += at_once, levels += 2 * lanes) {
     const auto level0 = hn::BitCast(d, hn::LoadU(hn::RebindToSigned<decltype(d)>(), levels));
     const auto level1 = hn::BitCast(d, hn::LoadU(hn::RebindToSigned<decltype(d)>(), levels + lanes));
@@ -133,7 +143,7 @@ size_t unpack_vectors(const uint8_t* bytes, size_t octets, uint32_t width, uint3
   const CodePlaces places(width);
   const auto base = hn::Set(d, low);
   auto most = hn::Zero(d);
-  const size_t safe = octets * width >= block_bytes ? (octets * width - block_bytes) / width + 1 : 0;
+  const size_t safe = octets_of_blocks(octets, width);
   for (size_t k = 0; k < safe; ++k, bytes += width, levels += 8) {
     const auto octet = hn::LoadDup128(d8, bytes);
     for (size_t p = 0; p < parts; ++p) {
@@ -158,7 +168,12 @@ void pack(const int32_t* levels, size_t octets, uint32_t low, uint32_t width, ui
           CodedBits& total) {
   size_t k = 0;
 #if HWY_TARGET != HWY_SCALAR
-  k = pack_vectors(levels, octets, low, width, bytes, total);
+  k = pack_vectors(levels, octets_of_blocks(octets, width), low, width, bytes, total);
+  // The last ones into a buffer with room behind them.
+  uint8_t last[2 * block_bytes + 4 * most_code_bits];
+  const size_t packed = pack_vectors(levels + 8 * k, octets - k, low, width, last, total);
+  std::memcpy(bytes + k * width, last, packed * width);
+  k += packed;
 #endif
   for (; k < octets; ++k) {
     pack_octet(levels + 8 * k, low, width, bytes + k * width);

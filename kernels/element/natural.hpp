@@ -68,6 +68,26 @@ JSQ_HD float natural_value(int32_t level, ExponentRange range) {
   return level < 0 ? -magnitude : magnitude;
 }
 
+// With the exponents of f32's normal numbers, which the paper sends, a level is the exponent's field, and
+// what is below 2^-126 goes up in proportion like a mantissa: to round up is to carry from the bits below the
+// field.
+
+constexpr int32_t lowest_normal_exponent = -126;
+
+/// The magnitude of natural_level(x, range, uniform_of_word(word)).
+/// \pre x is finite, range.lowest = lowest_normal_exponent.
+JSQ_HD int32_t normal_index(float x, ExponentRange range, uint32_t word) {
+  const uint32_t doubled = bits_as<uint32_t>(x) << 1;  // 24 bits below the exponent, as many as a uniform has
+  const uint32_t rest = 0xffffffu - (word >> 8);
+  const auto index = int32_t((doubled + rest) >> 24), last = last_natural_level(range);
+  return index < last ? index : last;
+}
+/// natural_value(level, range) of such a range.
+JSQ_HD float normal_value(int32_t level) {
+  const auto index = uint32_t(level < 0 ? -level : level);
+  return bits_as<float>(index << 23 | (uint32_t(level) & 0x80000000u));
+}
+
 /// Expected squared error of stochastic rounding of x, which is a normal number in double.
 JSQ_HD double natural_error(float x, ExponentRange range) {
   const double magnitude = double(magnitude_of_key(magnitude_key(x)));

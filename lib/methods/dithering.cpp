@@ -110,6 +110,11 @@ struct Scratch {
   return buffers;
 }
 
+void prefetch(std::span<const float> values) {
+  constexpr size_t line = 64 / sizeof(float);
+  for (size_t i = 0; i < values.size(); i += line) __builtin_prefetch(values.data() + i);
+}
+
 cuda::LevelTensor level_tensor(const Grid& grid, float scale) {
   cuda::LevelTensor tensor;
   tensor.rule = grid.rule();
@@ -247,17 +252,30 @@ bool DitherScheme::fixed_alone(size_t t) const {
 
 void DitherScheme::encode_fixed(size_t t, const BlockPlace& place, std::span<const float> values,
                                 std::string& out, BlockSums& sums) const {
-  constexpr size_t tile = 2048;  // values, random numbers and levels stay in the first cache
+  constexpr size_t tile = 1024;  // values, random numbers and levels stay in the first cache
   static thread_local std::vector<float> uniforms(tile);
-  static thread_local std::vector<int32_t> levels(tile);
+  static thread_local std::vector<uint32_t> words(tile);
+  static thread_local std::vector<int32_t> tile_levels(tile);
   const size_t n = values.size(), before = out.size();
   const size_t bucket = plan_.bucket ? size_t(plan_.bucket) : n;
   const Grid grid = grid_of(t);
+  const bool by_words = !plan_.nearest && grid.takes_words();
   add_nominal_bits(place.first, n, sums);
   FixedBlock block(buckets_of(plan_.bucket, n), n, grid.range(), out);
   float scale = plan_.bucket ? 0 : tensor_scales_[t];
   for (size_t at = 0; at < n; at += tile) {
     const size_t count = std::min(tile, n - at);
+    const std::span<int32_t> levels = std::span(tile_levels).first(count);
+    // The next tile comes from memory while numbers are drawn for this one.
+    if (at + count < n) prefetch(values.subspan(at + count, std::min(tile, n - at - count)));
+    if (by_words) {
+      cpu::fill_words(context_.stream, place.first + at, place.tensor, element::RandomPurpose::rounding,
+                      std::span(words).first(count));
+      grid.quantize_by_words(values.subspan(at, count), std::span<const uint32_t>(words).first(count),
+                             levels);
+      block.add(levels);
+      continue;
+    }
     if (!plan_.nearest)
       cpu::fill_uniforms(context_.stream, place.first + at, place.tensor, element::RandomPurpose::rounding,
                          std::span(uniforms).first(count));
@@ -270,10 +288,10 @@ void DitherScheme::encode_fixed(size_t t, const BlockPlace& place, std::span<con
       }
       std::span<const float> drawn;
       if (!plan_.nearest) drawn = std::span<const float>(uniforms).subspan(done, size);
-      grid.quantize(values.subspan(at + done, size), scale, drawn, std::span(levels).subspan(done, size),
+      grid.quantize(values.subspan(at + done, size), scale, drawn, levels.subspan(done, size),
                     cpu::Expected::nothing);
     }
-    block.add(std::span<const int32_t>(levels).first(count));
+    block.add(levels);
   }
   if (block.is_zero())
     out.resize(before);

@@ -99,6 +99,11 @@ double Grid::quantize(std::span<const float> values, float scale, std::span<cons
   return 0;
 }
 
+void Grid::quantize_by_words(std::span<const float> values, std::span<const uint32_t> words,
+                             std::span<int32_t> levels) const {
+  cpu::mirrored_levels_of_words(values, exponents, words, levels);
+}
+
 void Grid::dequantize(std::span<const int32_t> levels, float scale, std::span<float> values) const {
   switch (kind) {
     case GridKind::uniform:

@@ -27,6 +27,13 @@ struct Grid {
   /// error, 0 where it is not asked for.
   double quantize(std::span<const float> values, float scale, std::span<const float> uniforms,
                   std::span<int32_t> levels, cpu::Expected expected = cpu::Expected::error) const;
+  /// Whether quantize_by_words() knows the grid, which takes less time.
+  bool takes_words() const {
+    return kind == GridKind::natural && exponents.lowest == element::lowest_normal_exponent;
+  }
+  /// The same levels from the random words that uniforms are made of.  \pre takes_words()
+  void quantize_by_words(std::span<const float> values, std::span<const uint32_t> words,
+                         std::span<int32_t> levels) const;
   /// What the levels stand for; never beyond the largest finite number.
   void dequantize(std::span<const int32_t> levels, float scale, std::span<float> values) const;
 };

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/cpu/dither.hpp"
+#include "kernels/element/philox.hpp"
 #include "tests/kernels/data.hpp"
 #include "tests/kernels/simd_levels.hpp"
 
@@ -252,10 +253,33 @@ TEST(ExponentialAdd, NeverSaturatesInATreeOfAPowerOfTwoOfWorkersAtTheMaximum) {
   }
 }
 
+TEST(NormalExponents, RoundByCarryAsTheDefinitionDoes) {
+  test::Random random(5);
+  for (const ExponentRange range : {ExponentRange{-126, 127}, ExponentRange{-126, 126}, {-126, -126}}) {
+    const int32_t last = last_natural_level(range);
+    for (uint32_t field = 0; field < 255; ++field)
+      for (uint32_t mantissa : {0u, 1u, 2u, 0x3fffffu, 0x400000u, 0x7ffffeu, 0x7fffffu,
+                                uint32_t(random.below(1 << 23)), uint32_t(random.below(1 << 23))}) {
+        const float x = bits_as<float>(field << 23 | mantissa);
+        // Both sides of where the level changes, the two ends, and anything.
+        for (uint32_t upper : {0u, 1u, 2 * mantissa - 1, 2 * mantissa, 2 * mantissa + 1, 0xfffffeu, 0xffffffu,
+                               uint32_t(random.below(1 << 24))}) {
+          const uint32_t word = upper << 8 | uint32_t(random.below(256));
+          const int32_t level = natural_level(x, range, uniform_of_word(word));
+          ASSERT_EQ(normal_index(x, range, word), level) << x << ' ' << word;
+          ASSERT_EQ(normal_index(-x, range, word), level) << x << ' ' << word;
+        }
+      }
+    for (int32_t level = -last; level <= last; ++level)
+      ASSERT_EQ(bits_as<uint32_t>(normal_value(level)), bits_as<uint32_t>(natural_value(level, range)));
+  }
+}
+
 // Arrays.
 
 TEST(NaturalArrays, EqualTheElementsOnEverySimdLevel) {
-  const ExponentRange ranges[] = {all_exponents, {-127, -1}, {-12, 3}, {-149, -140}, {-6, -6}};
+  const ExponentRange ranges[] = {all_exponents, {-127, -1},  {-12, 3},  {-149, -140},
+                                  {-6, -6},      {-126, 127}, {-126, -9}};
   test::for_each_simd_level([&] {
     for (test::Kind kind : test::all_kinds)
       for (size_t n : {0, 1, 15, 16, 17, 33, 1000, 65537 + 16}) {
@@ -264,7 +288,9 @@ TEST(NaturalArrays, EqualTheElementsOnEverySimdLevel) {
         const std::vector<float> values = test::make_data(kind, n);
         std::vector<float> uniforms(n), decoded(n);
         test::Random random(n);
-        for (float& u : uniforms) u = float(random.below(1 << 24)) * 0x1p-24f;
+        std::vector<uint32_t> words(n);
+        for (uint32_t& word : words) word = uint32_t(random.word());
+        for (size_t i = 0; i < n; ++i) uniforms[i] = uniform_of_word(words[i]);
         Levels levels(n), nearest(n);
         for (const ExponentRange range : ranges) {
           const double error = cpu::natural_levels(values, range, uniforms, levels);
@@ -273,6 +299,14 @@ TEST(NaturalArrays, EqualTheElementsOnEverySimdLevel) {
           Levels mirrored(n);
           std::vector<float> from_mirrored(n);
           ASSERT_EQ(cpu::mirrored_levels(values, range, uniforms, mirrored), error);
+          Levels unmeasured(n);
+          ASSERT_EQ(cpu::mirrored_levels(values, range, uniforms, unmeasured, cpu::Expected::nothing), 0);
+          ASSERT_EQ(unmeasured, mirrored);
+          if (range.lowest == lowest_normal_exponent) {
+            Levels by_words(n);
+            cpu::mirrored_levels_of_words(values, range, words, by_words);
+            ASSERT_EQ(by_words, mirrored);
+          }
           cpu::mirrored_values(mirrored, range, from_mirrored);
           for (size_t i = 0; i < n; ++i)
             ASSERT_EQ(mirrored[i], element::mirrored_level(levels[i], element::last_natural_level(range)))
