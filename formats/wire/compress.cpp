@@ -91,7 +91,7 @@ struct Encoded {
 class Compressor {
  public:
   Compressor(const std::vector<InputDump>& inputs, const CompressOptions& options)
-      : options_(options), row_(method_row(options.method.name)) {
+      : options_(options), row_(method_row(options.method.name)), measured_(options.measure) {
     collect(inputs);
     make_pools();
     refuse_nonfinite();
@@ -172,8 +172,6 @@ class Compressor {
 
   void make_pools() {
     const auto start = std::chrono::steady_clock::now();
-    const EncoderContext context{options_.rounding, shared_seed(),
-                                 stream_seed(shared_seed(), options_.worker), options_.state};
     const bool on_device = runs_on_device(options_.backend, row_.info.name, row_.info.backends, elements_);
     std::vector<std::vector<PoolTensor>> groups;
     if (options_.scope == Scope::archive || jobs_.empty()) groups.emplace_back();
@@ -195,8 +193,14 @@ class Compressor {
       pools_.push_back(std::move(pool));
     }
     if (options_.nonfinite == NonFinitePolicy::error) refuse_nonfinite();
-    for (Pool& pool : pools_) pool.encoder = make_encoder(row_, *pool.tensors, options_.method, context);
+    make_encoders();
     setup_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+
+  void make_encoders() {
+    const EncoderContext context{options_.rounding, shared_seed(),
+                                 stream_seed(shared_seed(), options_.worker), options_.state};
+    for (Pool& pool : pools_) pool.encoder = make_encoder(row_, *pool.tensors, options_.method, context);
   }
 
   struct NonFinite {
@@ -272,8 +276,17 @@ class Compressor {
         {TargetKind::bytes, double(smallest)});
   }
 
-  /// Aims, encodes, compares with the budget and aims again until the frame fits and is close to it.
   Encoded encode_within_budget() {
+    std::optional<Encoded> encoded = search_budget();
+    if (encoded) return *std::move(encoded);
+    measured_ = true;
+    make_encoders();
+    return *search_budget();
+  }
+
+  /// Aims, encodes, compares with the budget and aims again until the frame fits and is close to it. Nothing
+  /// where two frames have to be compared by errors that are not measured.
+  std::optional<Encoded> search_budget() {
     const uint64_t budget = budget_bytes();
     // Small pools can afford to come closer.
     const bool small = elements_ <= (uint64_t(1) << 22);
@@ -297,8 +310,9 @@ class Compressor {
         // The fullest is best, unless another way to code, which the aim found meanwhile, loses less in fewer
         // bytes.
         const bool first = !best;
-        const bool other_way = !first && !learned && double(total) < 0.95 * double(best->total()) &&
-                               encoded.squared_error() < 0.98 * best->squared_error();
+        const bool much_smaller = !first && !learned && double(total) < 0.95 * double(best->total());
+        if (much_smaller && !measured_) return std::nullopt;
+        const bool other_way = much_smaller && encoded.squared_error() < 0.98 * best->squared_error();
         const bool better = first || total > best->total() || other_way;
         const uint64_t before = first ? 0 : best->total();
         if (better) best = std::move(encoded);
@@ -320,7 +334,7 @@ class Compressor {
       }
       if (learned && !(nothing_fits && !best)) body = net * (1 - 0.2 * (1 - enough) * (1 + attempt));
     }
-    return *std::move(best);
+    return best;
   }
 
   /// Codes the last blocks again where that brings the frame closer to the budget.
@@ -470,8 +484,6 @@ class Compressor {
     if (direct != nullptr) encoded.blocks.forward_to(*direct);
     const wire::Directory directory = make_directory();
     const wire::SetDecoders decoders(directory);
-    // Frames of a budget are compared by their errors.
-    const bool measured = options_.measure || has_budget();
     struct Block {
       size_t job = 0;
       size_t index = 0;
@@ -559,11 +571,11 @@ class Compressor {
       static thread_local std::vector<float> scratch;
       const Pool& pool = pools_[job.pool];
       const auto values = pool.tensors->read(job.index_in_pool, block->first, block->count, scratch);
-      if (!on_device && measured)
+      if (!on_device && measured_)
         pool.encoder->encode_block(job.index_in_pool, block->first, values, block->bytes, block->sums);
       else if (!on_device)
         pool.encoder->encode_unmeasured(job.index_in_pool, block->first, values, block->bytes, block->sums);
-      if (!kept.empty() && measured) {
+      if (!kept.empty() && measured_) {
         std::vector<float> decoded(block->count);
         decoders.decode(block->job, block->index, block->bytes, decoded, "a block that was just coded");
         leave_out_kept(kept, block->first, values, std::move(decoded), job.pool_tensor.info->dtype,
@@ -650,6 +662,7 @@ class Compressor {
 
   const CompressOptions& options_;
   const MethodRow& row_;
+  bool measured_;  ///< errors, with the blocks
   std::vector<Job> jobs_;
   std::vector<FrameDump> dumps_;
   std::vector<Pool> pools_;

@@ -417,6 +417,12 @@ class JointSqEncoder final : public MethodEncoder {
     coder_.encode(values, tensor.first + first, first, tensor.number, tensor.info->dtype, out, sums);
   }
 
+  void encode_unmeasured(size_t t, uint64_t first, std::span<const float> values, std::string& out,
+                         BlockSums& sums) const override {
+    const PoolTensor& tensor = pool_.tensors()[t];
+    coder_.encode_unmeasured(values, tensor.first + first, first, tensor.number, out, sums);
+  }
+
   std::unique_ptr<DeviceBlocks> encode_on_device() const override {
     if (pool_.device() == nullptr) return nullptr;
     return std::make_unique<JointSqDeviceBlocks>(*pool_.device(), coder_, pool_blocks(pool_, block_log2_));

@@ -90,7 +90,7 @@ class MethodEncoder {
   /// `sums` receives the errors of the decoded values, rounded to the tensor's stored dtype. Thread-safe.
   virtual void encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out,
                             BlockSums& sums) const = 0;
-  /// The same bytes for who asks for no errors: nothing of `sums` but nominal_bits need be right.
+  /// The same bytes for who asks for no errors: nothing of `sums` but nominal_bits and members need be right.
   virtual void encode_unmeasured(size_t t, uint64_t first, std::span<const float> values, std::string& out,
                                  BlockSums& sums) const;
   /// All blocks of the pool, tensor by tensor, from the device; null where the pool is not there or the

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
 #include <numeric>
 #include <type_traits>
 
@@ -222,6 +223,13 @@ bool has_vector_loop(element::ClassQuantizer quantizer) {
   return quantizer == element::ClassQuantizer::cell;
 }
 
+/// Classes and code words of the kept elements.  \pre has_vector_loop(plan.quantizer)
+void code_kept(const element::ClassPlan& plan, std::span<const float> values, Scratch& s) {
+  cpu::code_cells(plan, values.data(), s.classes.data(),
+                  std::span<const uint32_t>(s.kept.data(), s.kept_count), s.kept_classes.data(),
+                  s.codes.data());
+}
+
 /// Classes of all elements, and code words and classes of the kept ones, into the scratch; errors of the
 /// whole block into `sums`.
 void quantize_block(const element::ClassPlan& plan, std::span<const float> values, const Position& position,
@@ -331,6 +339,23 @@ void ClassCoder::encode(std::span<const float> values, uint64_t first_pool_index
   sums.expected_error +=
       plan.stochastic ? dropped + expected_error_of_kept(plan, values, s) : sums.squared_error - error_before;
   write_block(values.size(), out);
+}
+
+void ClassCoder::encode_unmeasured(std::span<const float> values, uint64_t first_pool_index,
+                                   uint64_t first_element, uint32_t tensor, std::string& out,
+                                   BlockSums& sums) const {
+  if (!has_vector_loop(plan.quantizer)) {
+    encode(values, first_pool_index, first_element, tensor, DType::f32, out, sums);
+  } else {
+    Scratch& s = scratch();
+    classify_block(plan, values, first_pool_index, s);
+    code_kept(plan, values, s);
+    for (uint32_t j = plan.width[0] == 0 ? 1 : 0; j < plan.classes; ++j)
+      sums.members[j] += uint64_t(std::count(
+          s.kept_classes.begin(), s.kept_classes.begin() + std::ptrdiff_t(s.kept_count), uint8_t(j)));
+    write_block(values.size(), out);
+  }
+  sums.class_energy.fill(std::numeric_limits<double>::quiet_NaN());
 }
 
 void ClassCoder::encode_codes(size_t n, std::span<const uint32_t> kept, std::span<const uint8_t> codes,
@@ -873,9 +898,7 @@ void ClassCoder::tally_symbols(std::span<const float> values, uint64_t first_poo
   Scratch& s = scratch();
   classify_block(plan, values, first_pool_index, s);
   if (has_vector_loop(plan.quantizer))
-    cpu::code_cells(plan, values.data(), s.classes.data(),
-                    std::span<const uint32_t>(s.kept.data(), s.kept_count), s.kept_classes.data(),
-                    s.codes.data());
+    code_kept(plan, values, s);
   else
     quantize_one_by_one(plan, values, {first_pool_index, first_element, tensor}, DType::f32, s);
   tally_block(values.size(), counts);

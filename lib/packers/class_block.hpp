@@ -55,6 +55,10 @@ class ClassCoder {
   void encode(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element,
               uint32_t tensor, DType dtype, std::string& out, BlockSums& sums) const;
 
+  /// The same bytes for who asks for no errors: of `sums` members alone are right.
+  void encode_unmeasured(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element,
+                         uint32_t tensor, std::string& out, BlockSums& sums) const;
+
   /// The same for a block of n elements of which `kept`, ascending, are in class 1 with these code words, and
   /// the others in class 0.  \pre two classes, the first without bits.
   void encode_codes(size_t n, std::span<const uint32_t> kept, std::span<const uint8_t> codes,
