@@ -104,17 +104,14 @@ void RansDecoder::next_groups(const RansSlot* base, std::span<const uint32_t> of
     return;
   }
   if (lane_ == 0 && lanes_ == 8 && each % 8 == 0) {
-    // Copies, which stores of symbols cannot change.
     uint32_t states[8];
     std::copy(states_, states_ + 8, states);
-    Words words = words_;
     for (uint32_t offset : offsets) {
       const RansSlot* table = base + offset;
       for (size_t i = 0; i < each; i += 8, symbols += 8)
-        for (uint32_t l = 0; l < 8; ++l) symbols[l] = uint8_t(step(states[l], table, words));
+        for (uint32_t l = 0; l < 8; ++l) symbols[l] = uint8_t(step(states[l], table, words_));
     }
     std::copy(states, states + 8, states_);
-    words_ = words;
     return;
   }
   for (uint32_t offset : offsets)
@@ -127,12 +124,10 @@ void RansDecoder::next_indexed(const RansSlot* base, const uint32_t* offsets, ui
   if (lane_ == 0 && lanes_ == 8) {
     uint32_t states[8];
     std::copy(states_, states_ + 8, states);
-    Words words = words_;
     for (; i + 8 <= count; i += 8)
       for (uint32_t l = 0; l < 8; ++l)
-        symbols[i + l] = uint8_t(step(states[l], base + offsets[i + l], words));
+        symbols[i + l] = uint8_t(step(states[l], base + offsets[i + l], words_));
     std::copy(states, states + 8, states_);
-    words_ = words;
   }
   for (; i < count; ++i) symbols[i] = uint8_t(next(base + offsets[i]));
 }

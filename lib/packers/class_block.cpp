@@ -528,20 +528,6 @@ void ClassCoder::prepare_decoding() {
 
 namespace {
 
-/// The stream of bits that classes with symbols share, behind the planes of classes 0, 1, ...
-constexpr uint8_t shared_stream = max_classes;
-
-/// `count` bits, 1..8, of a bit stream from bit `at` on; zeros behind its end.
-inline uint32_t bits_at(std::string_view bytes, size_t at, uint32_t count) {
-  const size_t byte = at / 8;
-  uint64_t word = 0;
-  if (byte + 8 <= bytes.size())
-    std::memcpy(&word, bytes.data() + byte, 8);
-  else if (byte < bytes.size())
-    std::memcpy(&word, bytes.data() + byte, bytes.size() - byte);
-  return uint32_t(__builtin_bswap64(word) << at % 8 >> (64 - count));
-}
-
 /// The bits of eight tokens of four, one of each element.
 inline uint32_t mask_of_tokens(const uint8_t* tokens) {
   uint64_t word;
@@ -583,15 +569,14 @@ void ClassCoder::join_values() {
     const std::vector<float> of_index = points(j);
     if (j > 0 && (model.magnitudes_coded >> (j - 1) & 1)) {
       parts.low_bits = uint8_t(element::raw_magnitude_bits(width));
+      parts.low_mask = uint8_t((1u << parts.low_bits) - 1);
       parts.bits = uint8_t(1 + parts.low_bits);
-      parts.symbol_mask = 0xff;
-      parts.stream = shared_stream;
-      parts.half = parts.limit = uint16_t(half);
+      parts.has_symbols = true;
+      parts.half = uint8_t(half);
       std::copy(of_index.begin(), of_index.end(), parts.values.begin());
       continue;
     }
-    parts.bits = parts.low_bits = uint8_t(width);
-    parts.stream = uint8_t(j);
+    parts.bits = uint8_t(width);
     for (uint32_t code = 0; code < 2 * half; ++code)
       parts.values[code] = of_index[element::sign_of_code(plan.quantizer, width, code) * half +
                                     element::magnitude_of_code(plan.quantizer, width, code)];
@@ -784,52 +769,37 @@ void ClassCoder::read_values(std::string_view block, size_t at, std::span<float>
   const uint8_t* kept_classes = s.kept_classes.data();
   const size_t count = s.kept_count;
 
-  size_t next[max_classes + 1] = {}, end[max_classes + 1] = {};  // bits of the streams
-  uint64_t shared_bits = 0;
-  for (uint32_t j = 0; j < plan.classes; ++j) {
-    const ValueParts& parts = value_parts_[j];
-    if (parts.bits == 0) continue;
-    const auto members = plan.classes == 2 && plan.width[0] == 0
-                             ? uint64_t(count)
-                             : uint64_t(std::count(kept_classes, kept_classes + count, uint8_t(j)));
-    if (parts.stream == shared_stream) {
-      shared_bits += members * parts.bits;
-      continue;
-    }
-    const uint64_t plane_bytes = (members * parts.bits + 7) / 8;
-    if (plane_bytes > block.size() - at) damaged(what, "a value plane is truncated");
-    next[j] = 8 * at;
-    at += size_t(plane_bytes);
-    end[j] = 8 * at;
-  }
-  if (model.magnitudes_coded != 0) {
-    if ((shared_bits + 7) / 8 > block.size() - at)
-      damaged(what, "the sign bits are truncated or their padding is not zero");
-    next[shared_stream] = 8 * at;
-    at += size_t((shared_bits + 7) / 8);
-    end[shared_stream] = 8 * at;
-  }
-
   std::fill(values.begin(), values.end(), 0.0f);
   float* out = values.data();
-  const uint8_t* symbols = s.codes.data();
-  bool sound = true;
-  for (size_t k = 0; k < count; ++k) {
-    const ValueParts& parts = value_parts_[kept_classes[k]];
-    size_t& from = next[parts.stream];
-    const uint32_t bits = bits_at(block, from, parts.bits);
-    from += parts.bits;
-    const uint32_t low = bits & ((1u << parts.low_bits) - 1);
-    const uint32_t index = uint32_t(*symbols & parts.symbol_mask) << parts.low_bits | low;
-    symbols += parts.symbol_mask != 0;
-    sound &= index < parts.limit;
-    out[kept[k]] = parts.values[((bits >> parts.low_bits) * parts.half + index) & 255];
+  const bool one_class = plan.classes == 2 && plan.width[0] == 0;
+  for (uint32_t j = 0; j < plan.classes; ++j) {
+    const ValueParts& parts = value_parts_[j];
+    if (parts.bits == 0 || parts.has_symbols) continue;
+    const uint64_t members =
+        one_class ? count : uint64_t(std::count(kept_classes, kept_classes + count, uint8_t(j)));
+    const uint64_t plane_bytes = (members * parts.bits + 7) / 8;
+    if (plane_bytes > block.size() - at) damaged(what, "a value plane is truncated");
+    BitReader plane(block.substr(at, size_t(plane_bytes)));
+    for (size_t k = 0; k < count; ++k)
+      if (kept_classes[k] == j) out[kept[k]] = parts.values[plane.get(parts.bits)];
+    if (!plane.align()) damaged(what, "padding bits are not zero");
+    at += size_t(plane_bytes);
   }
-  if (!sound) damaged(what, "a magnitude beyond the last");
-  for (uint32_t stream = 0; stream <= shared_stream; ++stream)
-    if (next[stream] < end[stream] && bits_at(block, next[stream], uint32_t(end[stream] - next[stream])) != 0)
-      damaged(what, stream == shared_stream ? "the sign bits are truncated or their padding is not zero"
-                                            : "padding bits are not zero");
+  if (model.magnitudes_coded != 0) {
+    BitReader raw(block.substr(at));
+    const uint8_t* symbols = s.codes.data();
+    for (size_t k = 0; k < count; ++k) {
+      const ValueParts& parts = value_parts_[kept_classes[k]];
+      if (!parts.has_symbols) continue;
+      const uint32_t bits = raw.get(parts.bits);
+      const uint32_t index = uint32_t(*symbols++) << parts.low_bits | (bits & parts.low_mask);
+      if (index >= parts.half) damaged(what, "a magnitude beyond the last");
+      out[kept[k]] = parts.values[(bits >> parts.low_bits) * parts.half + index];
+    }
+    if (!raw.align() || raw.overrun())
+      damaged(what, "the sign bits are truncated or their padding is not zero");
+    at += raw.consumed();
+  }
   if (at != block.size())
     damaged(what, "expected " + std::to_string(at) + " bytes, found " + std::to_string(block.size()));
 }

@@ -97,14 +97,13 @@ class ClassCoder {
     uint8_t raw = 0, raw_bits = 0;
   };
   void split_codes();
-  /// How a class member's value is made of bits as they are and of a symbol.
+  /// How a class member's value is found: by its code word from a plane of the class; or by a sign and low
+  /// bits from a stream that all classes with symbols share, and a symbol above the low bits.
   struct ValueParts {
-    uint8_t bits = 0;         ///< that are read
-    uint8_t low_bits = 0;     ///< of these, below the sign
-    uint8_t symbol_mask = 0;  ///< none where the class has no symbols
-    uint8_t stream = 0;       ///< the plane of the class, or what all classes with symbols share
-    uint16_t half = 0;        ///< what the sign adds to the index
-    uint16_t limit = 256;     ///< indices below it are sound
+    uint8_t bits = 0;  ///< that are read
+    uint8_t low_bits = 0, low_mask = 0;
+    bool has_symbols = false;
+    uint8_t half = 0;  ///< magnitudes of a class with symbols
     std::array<float, 256> values{};
   };
   void join_values();
