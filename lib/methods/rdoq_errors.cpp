@@ -10,6 +10,8 @@
 namespace jsq {
 namespace {
 
+constexpr uint64_t small_pool = uint64_t(1) << 15;  ///< elements
+
 /// What an error target is held to, as a sum of squares: the error itself, or what the best multiple of the
 /// decoded values would leave, which is what the angle says.
 double loss_of(const RdoqCoding& coding, const Target& target, const RdoqOutcome& outcome) {
@@ -108,7 +110,9 @@ RdoqPlan plan_for_loss(RdoqCoding& coding, TransformChooser& chooser, const Targ
        .expected = [&](const Trained& trained) { return coding.coded().expected_bytes(trained); },
        .coarsest = 11});
   std::optional<RdoqMeasured> best = cheapest(coding, target, wanted);
-  if (coding.transforms() && (!best || best->outcome.bytes > 0.95 * chooser.plain_expected())) {
+  // Of a small pool, what is expected may be off by as much as transforms save.
+  const double sure = coding.pool().summary().elements <= small_pool ? 0 : 0.95;
+  if (coding.transforms() && (!best || best->outcome.bytes > sure * chooser.plain_expected())) {
     RdoqPool* const transformed = coding.code_plain();
     std::optional<RdoqMeasured> without = cheapest(coding, target, wanted);
     if (!best || (without && without->outcome.bytes < best->outcome.bytes))
