@@ -53,8 +53,6 @@ void TransformChooser::choose(const TransformAim& aim) {
   std::optional<Trained> trained = train_plain(aim);
   if (!trained) return;
   follow(aim, *std::move(trained));
-  // What was found of a small pool stays for the next aim.
-  if (!coding_.plain().whole()) forget();
 }
 
 void TransformChooser::take_dct() {

@@ -34,7 +34,8 @@ class TransformChooser {
   /// What the aim's `expected` is without transforms, as of the last choice.
   double plain_expected() const { return plain_expected_; }
   void set_plain_expected(double value) { plain_expected_ = value; }
-  /// Directions found so far are of no use any more.
+  /// Directions found so far are of no use any more. They are kept from choice to choice, and those of a
+  /// large pool take memory.
   void forget() { search_.reset(); }
 
  private:

@@ -109,6 +109,7 @@ RdoqPlan plan_for_loss(RdoqCoding& coding, TransformChooser& chooser, const Targ
            [&](const Trained& trained) { return wanted / std::max(trained.squared_error, 1e-300); },
        .expected = [&](const Trained& trained) { return coding.coded().expected_bytes(trained); },
        .coarsest = 11});
+  if (!coding.plain().whole()) chooser.forget();
   std::optional<RdoqMeasured> best = cheapest(coding, target, wanted);
   // Of a small pool, what is expected may be off by as much as transforms save.
   const double sure = coding.pool().summary().elements <= small_pool ? 0 : 0.95;

@@ -18,6 +18,7 @@ std::optional<RdoqMeasured> RdoqWays::best_within(double wanted, bool again) {
   if (coding_.transforms() && (!best || best->outcome.squared_error > 0.9 * chooser_.plain_expected() ||
                                best->outcome.bytes < 0.97 * wanted))
     hold_against_plain(best, wanted);
+  if (!coding_.plain().whole()) chooser_.forget();
   return best;
 }
 
