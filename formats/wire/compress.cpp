@@ -300,7 +300,7 @@ class Compressor {
     for (int attempt = 0; attempt < attempts || !best; ++attempt) {
       const double expected = aim(body);
       Encoded encoded = encode();
-      improve_tail(encoded, budget);
+      const bool tail_failed = !improve_tail(encoded, budget);
       const uint64_t total = encoded.total();
       const bool learned = pools_.size() == 1 && pools_[0].encoder->learn(total - std::min(total, overhead));
       // What learned from frames knows when nothing fits: then the smallest frame tells what does.
@@ -316,7 +316,9 @@ class Compressor {
         const bool better = first || total > best->total() || other_way;
         const uint64_t before = first ? 0 : best->total();
         if (better) best = std::move(encoded);
-        if (double(total) >= enough * double(budget)) break;
+        // Where bytes hardly follow what a tail can change, the whole frame is aimed once more.
+        if (double(total) >= (tail_failed && learned && attempt == 0 ? 0.998 : enough) * double(budget))
+          break;
         if (!learned && expected < 0.97 * body && total + uint64_t(0.02 * double(budget)) < budget)
           break;                               // the method wants no more
         if (!first && total <= before) break;  // the method has nothing between
@@ -337,13 +339,14 @@ class Compressor {
     return best;
   }
 
-  /// Codes the last blocks again where that brings the frame closer to the budget.
-  void improve_tail(Encoded& encoded, uint64_t budget) {
+  /// Codes the last blocks again where that brings the frame closer to the budget; false where it should and
+  /// does not.
+  bool improve_tail(Encoded& encoded, uint64_t budget) {
     const auto meets = [&](uint64_t total) {
       return total <= budget && double(total) >= 0.998 * double(budget);
     };
     const auto is_block = [](const CodedBlock& block) { return !block.exceptions; };
-    if (pools_.size() != 1 || meets(encoded.total())) return;
+    if (pools_.size() != 1 || meets(encoded.total())) return true;
     Encoded tail;
     uint64_t total = encoded.total();
     std::vector<CodedBlock> coded = encoded.coded;
@@ -353,7 +356,7 @@ class Compressor {
         if (is_block(block)) taken.push_back({jobs_[block.job].index_in_pool, block.first, block.bytes});
       const std::optional<size_t> stay =
           pools_[0].encoder->aim_tail(0.9993 * double(budget) - double(total), taken);
-      if (!stay) return;
+      if (!stay) return attempt == 0;
       size_t kept = 0;  // of all that is stored, exceptions too
       for (size_t blocks = 0; blocks < *stay || !is_block(coded[kept]); ++kept)
         blocks += is_block(coded[kept]);
@@ -370,8 +373,9 @@ class Compressor {
       tail.blocks.copy_to(encoded.blocks);
       std::swap(encoded.blocks, tail.blocks);
       encoded = std::move(tail);
-      return;
+      return true;
     }
+    return false;
   }
 
   /// Aims every pool at its share of the bytes; returns what is expected in all.
