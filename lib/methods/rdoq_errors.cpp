@@ -71,11 +71,31 @@ std::optional<RdoqMeasured> cheapest(RdoqCoding& coding, const Target& target, d
   return best;
 }
 
+/// Error jumps with the step: where more than a hundredth of it is left, a heavier bit spends that.
+void spend_error(const RdoqCoding& coding, RdoqMeasured& best, const Target& target, double wanted) {
+  if (!coding.coded().whole() || coding.settings().dither ||
+      loss_of(coding, target, best.outcome) >= 0.99 * wanted)
+    return;
+  double holds = best.plan.lambda(), fails = 0, lambda = 1.1 * holds;
+  for (int round = 0; round < 6; ++round) {
+    RdoqMeasured found{with_lambda(best.plan, lambda), {}};
+    found.outcome = coding.coded().measure_errors(found.plan);
+    const double error = loss_of(coding, target, found.outcome) / wanted;
+    (error <= 1 ? holds : fails) = lambda;
+    if (error <= 1 && found.outcome.bytes < best.outcome.bytes) best = std::move(found);
+    if (error <= 1 && error >= 0.994) break;
+    lambda = fails > 0 ? 0.5 * (holds + fails) : 1.2 * holds;
+  }
+}
+
 /// The plan with dependent levels of the fewest bytes for an error of at most `wanted`, near one without.
 std::optional<RdoqMeasured> dependent_cheapest(const RdoqCoding& coding, const RdoqMeasured& independent,
                                                const Target& target, double wanted) {
   std::optional<RdoqMeasured> best;
-  double step = independent.plan.coder.values().step(), step_before = 0, error_before = 0;
+  struct Tried {
+    double step = 0, error = 0;
+  } holds, fails;  // the coarsest that holds, the finest that does not
+  double step = independent.plan.coder.values().step();
   for (int attempt = 0; attempt < 7; ++attempt) {
     RdoqMeasured found{coding.dependent_plan(step, independent.plan.quantizer.lambda()), {}};
     if (!found.plan.trellis) return {};
@@ -83,14 +103,17 @@ std::optional<RdoqMeasured> dependent_cheapest(const RdoqCoding& coding, const R
     const double error = loss_of(coding, target, found.outcome) / wanted;
     if (error <= 1 && (!best || found.outcome.bytes < best->outcome.bytes)) best = std::move(found);
     if (error <= 1 && error >= 0.994) break;
-    double slope = 1.5;  // of the logarithms of error and step
-    if (step_before > 0 && step != step_before && error > 0 && error_before > 0)
-      slope = std::clamp(coarse_log2(error / error_before) / coarse_log2(step / step_before), 0.3, 2.0);
-    step_before = step;
-    error_before = error;
-    const double aim = 0.997 / std::max(error, 1e-6);
-    step *= aim > 1 ? power_of_eighths(aim, 1 / slope) : 1 / power_of_eighths(1 / aim, 1 / slope);
+    if (error <= 1 && step > holds.step) holds = {step, error};
+    if (error > 1 && (fails.step == 0 || step < fails.step)) fails = {step, error};
+    if (holds.step > 0 && fails.step > holds.step) {
+      const double share = (0.997 - holds.error) / (fails.error - holds.error);
+      step = holds.step + std::clamp(share, 0.05, 0.95) * (fails.step - holds.step);
+    } else {
+      const double aim = 0.997 / std::max(error, 1e-6);
+      step *= aim > 1 ? power_of_eighths(aim, 0.625) : 1 / power_of_eighths(1 / aim, 0.75);
+    }
   }
+  if (best) spend_error(coding, *best, target, wanted);
   return best;
 }
 
@@ -125,6 +148,7 @@ RdoqPlan plan_for_loss(RdoqCoding& coding, TransformChooser& chooser, const Targ
     unreachable(
         coding, target,
         loss_of(coding, target, coding.coded().measure_errors(coding.plan_of(*coding.adapted.trained))));
+  spend_error(coding, *best, target, wanted);
   if (coding.takes_dependent(best->outcome.bytes)) {
     std::optional<RdoqMeasured> dependent = dependent_cheapest(coding, *best, target, wanted);
     if (dependent && dependent->outcome.bytes < best->outcome.bytes) best = std::move(dependent);
