@@ -123,7 +123,7 @@ class RdoqEncoder final : public MethodEncoder {
     }
     coding_.prepare(double(pool_.summary().elements) / 8);
     ways_.chooser().forget();  // factors of another coarseness
-    coding_.adapted.lambda = coding_.settings().lambda.value_or(0.13);
+    coding_.adapted.lambda = coding_.settings().lambda.value_or(usual_lambda);
     if (target.kind != TargetKind::maxabs)
       use(plan_for_loss(coding_, ways_.chooser(), target));
     else if (coding_.plain().largest() <= target.value)

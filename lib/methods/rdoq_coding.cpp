@@ -13,8 +13,6 @@ namespace {
 constexpr ScaleLayout fast_least_run = 5;
 /// Best weight of a bit with dependent levels / without, measured at 8x to 100x.
 constexpr double dependent_weight = 1.15;
-/// Slope of the best quantizer, in step^2, at usual rates.
-constexpr double usual_lambda = 0.13;
 /// Of tables for the scales that rows choose, which depend on tables.
 constexpr int chosen_rounds = 2;
 

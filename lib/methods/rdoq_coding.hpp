@@ -20,10 +20,13 @@ struct RdoqMeasured {
   RdoqOutcome outcome;
 };
 
+/// Slope of the best quantizer, in step^2, at usual rates.
+constexpr double usual_lambda = 0.13;
+
 /// What was adapted to the last aim.
 struct RdoqAdapted {
   std::optional<Trained> trained;
-  double lambda = 0.13;
+  double lambda = usual_lambda;
   double correction = 1;  ///< wanted bytes as training expects them / as they turn out
   double step_guess = 0;  ///< where the last search ended
 };

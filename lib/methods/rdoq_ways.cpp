@@ -61,7 +61,7 @@ void RdoqWays::choose(double aim, bool factors_alone) {
     coding_.drop_transforms();
     return;
   }
-  chooser_.choose({.find = [&] { return coding_.step_for(aim, 0.13); },
+  chooser_.choose({.find = [&] { return coding_.step_for(aim, usual_lambda); },
                    .excess = [&](const CodingCost& cost, double) { return cost.bits / (8 * aim); },
                    .trained_excess =
                        [&](const Trained& trained) { return coding_.coded().expected_bytes(trained) / aim; },
