@@ -30,22 +30,25 @@ namespace {
 void add_sums(std::span<const float> values, std::span<uint32_t> histogram, Summary& summary) {
   for (size_t at = 0; at < values.size(); at += cpu::sum_chunk) {
     const auto chunk = values.subspan(at, std::min(cpu::sum_chunk, values.size() - at));
-    const cpu::ChunkSums sums = cpu::summarise_chunk(chunk, histogram);
-    if (summary.first_nonfinite == UINT64_MAX && sums.first_nonfinite != UINT64_MAX)
-      summary.first_nonfinite = summary.elements + sums.first_nonfinite;
-    summary.zeros += sums.zeros;
-    summary.nan += sums.nan;
-    summary.positive_infinite += sums.positive_infinite;
-    summary.negative_infinite += sums.negative_infinite;
-    summary.max_key = std::max(summary.max_key, sums.max_key);
-    summary.sum += sums.sum;
-    summary.sum_abs += sums.sum_abs;
-    summary.energy += sums.energy;
-    summary.elements += chunk.size();
+    append_chunk(summary, chunk.size(), cpu::summarise_chunk(chunk, histogram));
   }
 }
 
 }  // namespace
+
+void append_chunk(Summary& summary, uint64_t elements, const element::ChunkSums& sums) {
+  if (summary.first_nonfinite == UINT64_MAX && sums.first_nonfinite != UINT64_MAX)
+    summary.first_nonfinite = summary.elements + sums.first_nonfinite;
+  summary.zeros += sums.zeros;
+  summary.nan += sums.nan;
+  summary.positive_infinite += sums.positive_infinite;
+  summary.negative_infinite += sums.negative_infinite;
+  summary.max_key = std::max(summary.max_key, sums.max_key);
+  summary.sum += sums.sum;
+  summary.sum_abs += sums.sum_abs;
+  summary.energy += sums.energy;
+  summary.elements += elements;
+}
 
 Summary summarise(std::span<const float> values) {
   constexpr size_t before_overflow = size_t(1) << 30;

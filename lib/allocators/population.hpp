@@ -13,6 +13,9 @@
 
 namespace jsq {
 
+/// Appends a chunk of so many elements, but for its histogram.
+void append_chunk(Summary& summary, uint64_t elements, const element::ChunkSums& sums);
+
 class Population {
  public:
   virtual ~Population() = default;

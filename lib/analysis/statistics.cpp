@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "kernels/element/moments.hpp"
+#include "lib/allocators/population.hpp"
 
 namespace jsq {
 
@@ -53,17 +54,7 @@ void Statistics::Moments::merge(const Moments& next) noexcept {
 void Statistics::add_chunk(uint64_t elements, const element::ChunkSums& sums,
                            const element::ChunkMoments& moments) {
   const uint64_t nonfinite = sums.nan + sums.positive_infinite + sums.negative_infinite;
-  if (summary_.first_nonfinite == UINT64_MAX && nonfinite > 0)
-    summary_.first_nonfinite = summary_.elements + sums.first_nonfinite;
-  summary_.elements += elements;
-  summary_.zeros += sums.zeros;
-  summary_.nan += sums.nan;
-  summary_.positive_infinite += sums.positive_infinite;
-  summary_.negative_infinite += sums.negative_infinite;
-  summary_.max_key = std::max(summary_.max_key, sums.max_key);
-  summary_.sum += sums.sum;
-  summary_.sum_abs += sums.sum_abs;
-  summary_.energy += sums.energy;
+  append_chunk(summary_, elements, sums);
 
   using namespace element;
   const ChunkCentres centres = centres_of(sums, elements);
