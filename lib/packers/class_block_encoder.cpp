@@ -1,0 +1,258 @@
+// Class blocks are written.
+#include <algorithm>
+#include <bit>
+#include <limits>
+
+#include "kernels/cpu/bit_io.hpp"
+#include "kernels/cpu/rans_stream.hpp"
+#include "lib/core/bytes.hpp"
+#include "lib/packers/class_scratch.hpp"
+
+namespace jsq {
+
+using cpu::BitWriter;
+using element::magnitude_table;
+using element::max_activity_buckets;
+using element::rice_parameter;
+using element::symbol_id;
+using element::token_table_offset;
+
+namespace {
+
+/// The symbols of a class map: activities of all runs, and tokens of those that are not quiet.
+void list_map_symbols(uint32_t classes, size_t n, ClassScratch& s, size_t& activity_ids, size_t& token_ids) {
+  const uint32_t joined = classes_per_token(classes);
+  const auto joined_log2 =
+      uint32_t(std::countr_zero(joined));  // a division takes as long as the rest of a run
+  const size_t runs = runs_of(n);
+  if (s.activity_ids.size() < runs) s.activity_ids.resize(runs);
+  if (s.token_ids.size() < runs * run_length >> joined_log2)
+    s.token_ids.resize(runs * run_length >> joined_log2);
+  uint16_t* const activities = s.activity_ids.data();
+  uint16_t* ids = s.token_ids.data();
+  const uint8_t* const buckets = s.buckets.data();
+  uint32_t previous = 0;
+  for (size_t r = 0; r < runs; ++r) {
+    const uint32_t bucket = buckets[r];
+    activities[r] = symbol_id(previous, bucket);
+    previous = bucket;
+    if (bucket == 0) continue;
+    const size_t in_run = std::min<size_t>(run_length, n - r * run_length);
+    const uint8_t* run = s.classes.data() + r * run_length;
+    const uint32_t base = symbol_id(token_table_offset + bucket, 0);
+    const size_t tokens = (in_run + joined - 1) >> joined_log2;
+    if (joined == 2) {
+      for (size_t t = 0; t < tokens; ++t) ids[t] = uint16_t(base + run[2 * t] + classes * run[2 * t + 1]);
+    } else if (joined == 4) {
+      for (size_t t = 0; t < tokens; ++t)
+        ids[t] = uint16_t(base + run[4 * t] + 2 * run[4 * t + 1] + 4 * run[4 * t + 2] + 8 * run[4 * t + 3]);
+    } else {
+      for (size_t t = 0; t < tokens; ++t) ids[t] = uint16_t(base + run[t]);
+    }
+    ids += tokens;
+  }
+  activity_ids = runs;
+  token_ids = size_t(ids - s.token_ids.data());
+}
+
+/// The mean of the kept elements' squared errors over the rounding, left to right.
+double expected_error_of_kept(const element::ClassPlan& plan, std::span<const float> values,
+                              const ClassScratch& s) {
+  double sum = 0;
+  with_quantizer(plan.quantizer, [&](auto quantizer) {
+    for (size_t k = 0; k < s.kept_count; ++k) {
+      const uint32_t c = s.kept_classes[k];
+      sum += element::expected_error_in_class(quantizer(), plan.width[c], plan.scale[c], values[s.kept[k]]);
+    }
+  });
+  return sum;
+}
+
+void put_class(BitWriter& out, uint32_t index, uint32_t classes) {
+  const element::ShortCode code = element::class_code(index, classes);
+  out.put(code.bits, code.length);
+}
+
+}  // namespace
+
+void ClassCoder::prepare_encoding() {
+  symbols_.assign(element::coding_tables * max_symbols, {});
+  auto fill = [&](uint32_t table, const SymbolFrequencies& frequencies) {
+    uint32_t start = 0;
+    for (uint32_t symbol = 0; symbol < max_symbols; ++symbol) {
+      symbols_[symbol_id(table, symbol)] = element::make_rans_symbol(start, frequencies[symbol]);
+      start += frequencies[symbol];
+    }
+  };
+  if (model.map_coded)
+    for (uint32_t b = 0; b < model.buckets; ++b) {
+      fill(b, model.activity_frequencies(b));
+      if (b > 0) fill(token_table_offset + b, model.token_frequencies(b));
+    }
+  for (uint32_t j = 1; j < plan.classes; ++j)
+    if (model.magnitudes_coded >> (j - 1) & 1)
+      for (uint32_t b = 0; b < max_activity_buckets; ++b)
+        fill(magnitude_table(j, b), model.magnitude_frequencies(j, b));
+  split_codes();
+}
+
+void ClassCoder::split_codes() {
+  code_parts_.assign(plan.classes * size_t(256), {});
+  for (uint32_t j = 1; j < plan.classes; ++j) {
+    if (!(model.magnitudes_coded >> (j - 1) & 1)) continue;
+    const uint32_t width = plan.width[j], raw_bits = element::raw_magnitude_bits(width);
+    for (uint32_t code = 0; code < (1u << width); ++code) {
+      const uint32_t magnitude = element::magnitude_of_code(plan.quantizer, width, code);
+      const uint32_t sign = element::sign_of_code(plan.quantizer, width, code);
+      code_parts_[256 * j + code] = {uint16_t(symbol_id(magnitude_table(j, 0), 0) + (magnitude >> raw_bits)),
+                                     uint8_t(sign << raw_bits | (magnitude & ((1u << raw_bits) - 1))),
+                                     uint8_t(1 + raw_bits)};
+    }
+  }
+}
+
+void ClassCoder::encode(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element,
+                        uint32_t tensor, DType dtype, std::string& out, BlockSums& sums) const {
+  ClassScratch& s = class_scratch();
+  const double error_before = sums.squared_error, energy_before = sums.class_energy[0];
+  quantize_block(plan, values, {first_pool_index, first_element, tensor}, dtype, s, sums);
+  // Class 0 is kept where its width is not 0.
+  const double dropped = plan.width[0] == 0 ? sums.class_energy[0] - energy_before : 0;
+  sums.expected_error +=
+      plan.stochastic ? dropped + expected_error_of_kept(plan, values, s) : sums.squared_error - error_before;
+  write_block(values.size(), out);
+}
+
+void ClassCoder::encode_unmeasured(std::span<const float> values, uint64_t first_pool_index,
+                                   uint64_t first_element, uint32_t tensor, std::string& out,
+                                   BlockSums& sums) const {
+  if (!has_vector_loop(plan.quantizer)) {
+    encode(values, first_pool_index, first_element, tensor, DType::f32, out, sums);
+  } else {
+    ClassScratch& s = class_scratch();
+    classify_block(plan, values, first_pool_index, s);
+    code_kept(plan, values, s);
+    for (uint32_t j = plan.width[0] == 0 ? 1 : 0; j < plan.classes; ++j)
+      sums.members[j] += uint64_t(std::count(
+          s.kept_classes.begin(), s.kept_classes.begin() + std::ptrdiff_t(s.kept_count), uint8_t(j)));
+    write_block(values.size(), out);
+  }
+  sums.class_energy.fill(std::numeric_limits<double>::quiet_NaN());
+}
+
+void ClassCoder::encode_codes(size_t n, std::span<const uint32_t> kept, std::span<const uint8_t> codes,
+                              std::string& out) const {
+  take_codes(n, kept, codes, class_scratch(), !names_kept(map) || model.needs_activities());
+  write_block(n, out);
+}
+
+/// The block that the scratch holds: classes, kept elements and their code words.
+void ClassCoder::write_block(size_t n, std::string& out) const {
+  ClassScratch& s = class_scratch();
+  const uint8_t* classes = s.classes.data();
+  if (model.needs_activities())
+    cpu::run_activities(std::span<const uint8_t>(classes, n), std::span(s.buckets.data(), runs_of(n)));
+  const bool split = model.magnitudes_coded != 0;
+
+  // Symbols of the coded magnitudes, and their raw bits.
+  s.magnitude_ids.resize(s.kept_count + 1);  // the last is written where nothing is coded
+  s.bits.clear();
+  BitWriter raw(s.bits);
+  size_t coded = 0;
+  if (split) {
+    uint16_t id_step[max_classes] =
+        {};  // between the tables of neighbouring activities; 0 with one table for all
+    for (uint32_t j = 1; j < plan.classes; ++j)
+      id_step[j] = model.magnitudes_by_activity >> (j - 1) & 1 ? uint16_t(max_symbols) : uint16_t(0);
+    uint16_t* ids = s.magnitude_ids.data();
+    const CodeParts* parts = code_parts_.data();
+    const uint8_t* codes = s.codes.data();
+    const uint8_t* kept_classes = s.kept_classes.data();
+    const uint8_t* buckets = s.buckets.data();
+    const uint32_t* kept = s.kept.data();
+    const size_t count = s.kept_count;
+    constexpr size_t together = 8;  // their raw bits fit a word
+    for (size_t k = 0; k < count;) {
+      uint32_t word = 0, length = 0;
+      for (const size_t end = std::min(count, k + together); k < end; ++k) {
+        const uint32_t c = kept_classes[k];
+        const CodeParts part = parts[256 * c + codes[k]];
+        ids[coded] = uint16_t(part.id + buckets[kept[k] / run_length] * id_step[c]);
+        coded += part.raw_bits != 0;  // a sign at least, unless the class is not entropy-coded
+        word = word << part.raw_bits | part.raw;
+        length += part.raw_bits;
+      }
+      raw.put(word, length);
+    }
+  }
+  raw.align();
+  s.magnitude_ids.resize(coded);
+  if (s.kept_count == 0) return;  // an empty block is all zeros
+
+  BitWriter map_bits(out);
+  switch (map) {
+    case MapPacker::raw: {
+      const uint32_t bits = raw_map_bits(plan.classes);
+      for (size_t i = 0; i < n; ++i) map_bits.put(classes[i], bits);
+      break;
+    }
+    case MapPacker::bitmap:
+      for (size_t i = 0; i < n; ++i) map_bits.put(classes[i] != 0, 1);
+      map_bits.align();
+      for (size_t k = 0; k < s.kept_count; ++k) put_class(map_bits, s.kept_classes[k], plan.classes);
+      break;
+    case MapPacker::rice: {
+      const uint32_t parameter = rice_parameter(n, s.kept_count);
+      map_bits.put(parameter, 8);
+      map_bits.put(uint32_t(s.kept_count), 32);
+      uint64_t expected = 0;
+      for (size_t k = 0; k < s.kept_count; ++k) {
+        const uint64_t gap = s.kept[k] - expected;
+        expected = s.kept[k] + 1;
+        map_bits.put_unary(gap >> parameter);
+        map_bits.put(uint32_t(gap & ((1ull << parameter) - 1)), parameter);
+        put_class(map_bits, s.kept_classes[k], plan.classes);
+      }
+      break;
+    }
+    case MapPacker::index32:
+    case MapPacker::packed: {
+      const uint32_t bits = map == MapPacker::packed ? packed_index_bits(n) : 32;
+      map_bits.put(uint32_t(s.kept_count), 32);
+      for (size_t k = 0; k < s.kept_count; ++k) {
+        map_bits.put(s.kept[k], bits);
+        put_class(map_bits, s.kept_classes[k], plan.classes);
+      }
+      break;
+    }
+    case MapPacker::entropy:
+      break;
+  }
+  map_bits.align();
+
+  if (model.uses_rans()) {
+    size_t activity_ids = 0, token_ids = 0;
+    if (model.map_coded) list_map_symbols(plan.classes, n, s, activity_ids, token_ids);
+    cpu::RansEncoder encoder(lanes, activity_ids + token_ids + s.magnitude_ids.size());
+    encoder.encode_section(s.magnitude_ids, symbols_.data());
+    encoder.encode_section(std::span<const uint16_t>(s.token_ids.data(), token_ids), symbols_.data());
+    encoder.encode_section(std::span<const uint16_t>(s.activity_ids.data(), activity_ids), symbols_.data());
+    s.rans.clear();
+    encoder.finish(s.rans);
+    ByteWriter length;
+    length.uvarint(s.rans.size());
+    out.append(length.bytes());
+    out.append(s.rans);
+  }
+
+  for (uint32_t j = 0; j < plan.classes; ++j) {
+    if (plan.width[j] == 0 || (j > 0 && (model.magnitudes_coded >> (j - 1) & 1))) continue;
+    BitWriter plane(out);
+    for (size_t k = 0; k < s.kept_count; ++k)
+      if (s.kept_classes[k] == j) plane.put(s.codes[k], plan.width[j]);
+    plane.align();
+  }
+  if (split) out.append(s.bits);
+}
+
+}  // namespace jsq

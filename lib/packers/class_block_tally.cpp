@@ -1,0 +1,105 @@
+// What coding class blocks would need is counted.
+#include <algorithm>
+#include <bit>
+
+#include "lib/packers/class_scratch.hpp"
+
+namespace jsq {
+
+using element::rice_parameter;
+
+namespace {
+
+/// Classes and activities of a classified block.
+void count_classes(const element::ClassPlan& plan, size_t n, ClassScratch& s, ClassTally& counts) {
+  const size_t runs = runs_of(n);
+  const uint32_t joined = classes_per_token(plan.classes);
+  cpu::count_runs(std::span<const uint8_t>(s.classes.data(), n), plan.classes, s.run_counts);
+  uint32_t previous = 0;
+  const uint8_t* const kept = s.run_counts.data();  // of every run
+  uint64_t quiet = 0, still_quiet = 0;
+  for (size_t r = 0; r < runs; ++r) {
+    const size_t in_run = std::min<size_t>(run_length, n - r * run_length);
+    if (plan.classes == 1 || kept[r] == 0) {
+      s.buckets[r] = 0;
+      if (previous == 0)
+        ++still_quiet;
+      else
+        ++counts.entropy.activity[previous][0];
+      previous = 0;
+      quiet += in_run;
+      if (in_run < run_length) counts.entropy.classes[0][0] += (joined - in_run % joined) % joined;
+      continue;
+    }
+    uint32_t activity = 0;
+    for (uint32_t j = 1; j < plan.classes; ++j) activity += s.run_counts[(j - 1) * runs + r];
+    const uint32_t bucket = uint32_t(std::bit_width(activity));
+    s.buckets[r] = uint8_t(bucket);
+    ++counts.entropy.activity[previous][bucket];
+    previous = bucket;
+    uint32_t above = uint32_t(in_run);
+    for (uint32_t j = 0; j < plan.classes; ++j) {
+      const uint32_t next = j + 1 < plan.classes ? s.run_counts[j * runs + r] : 0;
+      counts.members[j] += above - next;
+      counts.entropy.classes[bucket][j] += above - next;
+      above = next;
+    }
+    counts.entropy.classes[bucket][0] += (joined - in_run % joined) % joined;
+  }
+  counts.entropy.activity[0][0] += still_quiet;
+  counts.entropy.classes[0][0] += quiet;
+  counts.members[0] += quiet;
+}
+
+}  // namespace
+
+void ClassCoder::tally_codes(size_t n, std::span<const uint32_t> kept, std::span<const uint8_t> codes,
+                             ClassTally& counts) const {
+  take_codes(n, kept, codes, class_scratch());
+  tally_block(n, counts);
+}
+
+void ClassCoder::count(std::span<const float> values, uint64_t first_pool_index, ClassTally& counts) const {
+  ClassScratch& s = class_scratch();
+  s.resize(values.size());
+  cpu::classify(values, first_pool_index, plan, std::span(s.classes.data(), values.size()));
+  count_classes(plan, values.size(), s, counts);
+}
+
+void ClassCoder::tally(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element,
+                       uint32_t tensor, DType dtype, ClassTally& counts, BlockSums& sums) const {
+  ClassScratch& s = class_scratch();
+  quantize_block(plan, values, {first_pool_index, first_element, tensor}, dtype, s, sums);
+  tally_block(values.size(), counts);
+}
+
+void ClassCoder::tally_symbols(std::span<const float> values, uint64_t first_pool_index,
+                               uint64_t first_element, uint32_t tensor, ClassTally& counts) const {
+  ClassScratch& s = class_scratch();
+  classify_block(plan, values, first_pool_index, s);
+  if (has_vector_loop(plan.quantizer))
+    code_kept(plan, values, s);
+  else
+    quantize_one_by_one(plan, values, {first_pool_index, first_element, tensor}, DType::f32, s);
+  tally_block(values.size(), counts);
+}
+
+void ClassCoder::tally_block(size_t n, ClassTally& counts) const {
+  ClassScratch& s = class_scratch();
+  count_classes(plan, n, s, counts);
+  const uint32_t parameter = rice_parameter(n, s.kept_count);
+  uint64_t rice_bits = 0, expected = 0;
+  with_quantizer(plan.quantizer, [&](auto quantizer) {
+    for (size_t k = 0; k < s.kept_count; ++k) {
+      const uint32_t i = s.kept[k], c = s.kept_classes[k], width = plan.width[c];
+      const uint32_t magnitude = element::magnitude_of_code(quantizer(), width, s.codes[k]);
+      ++counts.entropy
+            .magnitude[c][s.buckets[i / run_length]][magnitude >> element::raw_magnitude_bits(width)];
+      rice_bits += ((i - expected) >> parameter) + 1 + parameter + std::min(c, plan.classes - 2);
+      expected = i + 1;
+    }
+  });
+  counts.rice_bits += rice_bits + 40 + 7;
+}
+
+}  // namespace jsq
