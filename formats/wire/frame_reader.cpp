@@ -75,7 +75,9 @@ struct FrameReader::State {
     if (backend == Backend::cpu) return false;
     const FrameTensor& tensor = directory.tensors[t];
     const MethodInfo& method = method_with_id(directory.sets[tensor.parameter_set].method_id).info;
-    if (!runs_on_device(backend, method.name, method.backends, tensor.info.elements())) return false;
+    if (!runs_on_device(backend, DeviceWork::decompress, method.name, method.backends,
+                        tensor.info.elements()))
+      return false;
     return backend == Backend::cuda || has_device_decoder(t);
   }
 
@@ -311,7 +313,7 @@ void FrameReader::use(Backend backend) {
   if (backend == Backend::cuda)
     for (const wire::ParameterSet& set : state_->directory.sets) {
       const MethodInfo& method = method_with_id(set.method_id).info;
-      runs_on_device(backend, method.name, method.backends, 0);
+      runs_on_device(backend, DeviceWork::decompress, method.name, method.backends, 0);
     }
   state_->backend = backend;
 }

@@ -1,4 +1,5 @@
 // A build without nvcc: the device is never found, with the reason.
+#include "kernels/cuda/context.hpp"
 #include "kernels/cuda/dense.hpp"
 #include "kernels/cuda/device.hpp"
 #include "kernels/cuda/levels.hpp"
@@ -111,6 +112,10 @@ std::unique_ptr<LevelDecoder> make_level_decoder(const LevelTensor&, uint32_t) {
 }
 
 std::unique_ptr<RotationDecoder> make_rotation_decoder(const Rotation&, float) {
+  throw DeviceError(reason);
+}
+
+std::unique_ptr<ContextDecoder> make_context_decoder(const ContextTables&) {
   throw DeviceError(reason);
 }
 

@@ -17,7 +17,6 @@ using element::LevelPacker;
 constexpr uint32_t warps = 8, threads = warps * warp_size;
 constexpr uint32_t each = 4;  ///< neighbouring levels of a thread where bits are of different number
 constexpr uint32_t trits = 5, trit_bytes = 243;
-constexpr uint32_t line = 128;  ///< bytes that a warp reads together
 
 struct UnpackView {
   const uint8_t* data = nullptr;
@@ -41,38 +40,7 @@ struct Arguments {
 struct Shared {
   Starts starts;
   uint32_t warp_total[warps];
-  uint32_t lines[2 * warp_size];
-};
-
-/// The bytes of an entropy coder's stream, brought over line by line. A warp reads it.
-struct StagedStream {
-  const uint32_t* words;  ///< from the line on in which it begins
-  uint32_t offset;        ///< bytes of that line before it
-  uint32_t size;          ///< bytes
-  uint32_t* lines;        ///< two in turn
-  uint32_t staged = 0;    ///< lines
-
-  __device__ StagedStream(const uint8_t* data, uint32_t bytes, uint32_t* room)
-      : words(reinterpret_cast<const uint32_t*>(reinterpret_cast<uint64_t>(data) & ~uint64_t(line - 1))),
-        offset(uint32_t(reinterpret_cast<uint64_t>(data) & (line - 1))),
-        size(bytes),
-        lines(room) {}
-  /// Bytes at..at + line / 2 - 1 can be read, and those before `at` no more. All lanes.
-  __device__ void reach(uint32_t at) {
-    while (line * staged < offset + at + line / 2 && line * staged < offset + size) {
-      const uint32_t word = warp_size * staged + lane_of();
-      const bool there = word >= offset / 4 && word <= (offset + size - 1) / 4;
-      const uint32_t loaded = there ? words[word] : 0;
-      __syncwarp();
-      lines[word % (2 * warp_size)] = loaded;
-      __syncwarp();
-      ++staged;
-    }
-  }
-  __device__ uint32_t byte(uint32_t at) const {
-    const uint32_t place = offset + at;
-    return at < size ? lines[place / 4 % (2 * warp_size)] >> (8 * (place % 4)) & 0xff : 0;
-  }
+  uint32_t lines[StagedStream::room];
 };
 
 /// Levels where their values will be.
@@ -183,7 +151,7 @@ __device__ bool read_tokens(const UnpackView& view, Shared& s, Levels levels) {
   const uint32_t lane = lane_of();
   RansDecoder<StagedStream> decoder{
       &s.starts, StagedStream(view.data + view.levels_at, view.stream_bytes, s.lines), view.lanes};
-  decoder.stream.reach(line / 2);  // all states
+  decoder.stream.reach(StagedStream::ahead);  // all states
   decoder.begin();
   for (uint32_t chunk = 0; chunk < view.count; chunk += warp_size) {
     decoder.stream.reach(decoder.at);  // at most two bytes a token

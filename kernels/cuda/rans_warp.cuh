@@ -6,22 +6,25 @@
 
 namespace jsq::cuda {
 
-/// Symbols' intervals as their starts, so that a table takes 32 bytes and not 16 KiB.
-struct alignas(16) Starts {
-  uint16_t start[element::rans_max_symbols];
+/// Symbols' intervals as their starts, so that a table takes 32 bytes (or 64) and not 16 KiB.
+template <uint32_t symbols>
+struct alignas(16) StartsOf {
+  uint16_t start[symbols];
 };
-/// Of tables of rans_max_symbols frequencies each.
-inline std::vector<Starts> starts_of(std::span<const uint32_t> frequencies) {
-  std::vector<Starts> starts(frequencies.size() / element::rans_max_symbols);
+using Starts = StartsOf<element::rans_max_symbols>;
+/// Of tables of so many frequencies each.
+template <uint32_t symbols = element::rans_max_symbols>
+std::vector<StartsOf<symbols>> starts_of(std::span<const uint32_t> frequencies) {
+  std::vector<StartsOf<symbols>> starts(frequencies.size() / symbols);
   for (size_t table = 0; table < starts.size(); ++table) {
-    const auto row = frequencies.subspan(table * element::rans_max_symbols, element::rans_max_symbols);
+    const auto row = frequencies.subspan(table * symbols, symbols);
     uint32_t start = 0;
-    for (uint32_t symbol = 0; symbol < element::rans_max_symbols; ++symbol) {
+    for (uint32_t symbol = 0; symbol < symbols; ++symbol) {
       starts[table].start[symbol] = uint16_t(start);
       start += row[symbol];
     }
     // A table that the model lacks: symbol 0 has all slots, and leaves the states as they are.
-    for (uint32_t symbol = 1; start == 0 && symbol < element::rans_max_symbols; ++symbol)
+    for (uint32_t symbol = 1; start == 0 && symbol < symbols; ++symbol)
       starts[table].start[symbol] = uint16_t(element::rans_total);
   }
   return starts;
@@ -42,6 +45,41 @@ struct Bytes {
   /// Whether the bits from `position` to the next byte are zeros.
   __device__ bool padded(uint32_t position) const {
     return (position & 7) == 0 || bits(position, 8 - (position & 7)) == 0;
+  }
+};
+
+/// The bytes of an entropy coder's stream, brought over line by line. A warp reads it.
+struct StagedStream {
+  static constexpr uint32_t line = 128;        ///< bytes that a warp reads together
+  static constexpr uint32_t ahead = line / 2;  ///< bytes that are there beyond those that were reached
+  static constexpr uint32_t room = 2 * line / sizeof(uint32_t);
+
+  const uint32_t* words;  ///< from the line on in which it begins
+  uint32_t offset;        ///< bytes of that line before it
+  uint32_t size;          ///< bytes
+  uint32_t* lines;        ///< two in turn
+  uint32_t staged = 0;    ///< lines
+
+  __device__ StagedStream(const uint8_t* data, uint32_t bytes, uint32_t* buffer)
+      : words(reinterpret_cast<const uint32_t*>(reinterpret_cast<uint64_t>(data) & ~uint64_t(line - 1))),
+        offset(uint32_t(reinterpret_cast<uint64_t>(data) & (line - 1))),
+        size(bytes),
+        lines(buffer) {}
+  /// Bytes at..at + ahead - 1 can be read, and those before `at` no more. All lanes.
+  __device__ void reach(uint32_t at) {
+    while (line * staged < offset + at + ahead && line * staged < offset + size) {
+      const uint32_t word = warp_size * staged + lane_of();
+      const bool there = word >= offset / 4 && word <= (offset + size - 1) / 4;
+      const uint32_t loaded = there ? words[word] : 0;
+      __syncwarp();
+      lines[word % room] = loaded;
+      __syncwarp();
+      ++staged;
+    }
+  }
+  __device__ uint32_t byte(uint32_t at) const {
+    const uint32_t place = offset + at;
+    return at < size ? lines[place / 4 % room] >> (8 * (place % 4)) & 0xff : 0;
   }
 };
 
@@ -79,11 +117,16 @@ struct RansCoder {
   }
 };
 
+/// A symbol that a state stands for, and the state without it, which may lack a word.
+struct RansTaken {
+  uint32_t symbol, next;
+};
+
 /// Undoes the interleaved coder: one state a lane. A warp runs it. `Stream` has byte(i), 0 behind the end,
 /// and size.
-template <class Stream>
+template <class Stream, uint32_t symbols = element::rans_max_symbols>
 struct RansDecoder {
-  const Starts* starts;
+  const StartsOf<symbols>* starts;
   Stream stream;
   uint32_t lanes;
   uint32_t state = element::rans_lower_bound;
@@ -96,23 +139,25 @@ struct RansDecoder {
               stream.byte(4 * lane + 3) << 24;
     at = 4 * lanes;
   }
-  /// The next symbol of each active lane, the lowest lane first.
-  __device__ uint32_t step(bool active, uint32_t table) {
-    uint32_t symbol = 0, next = state;
-    if (active) {
-      const uint32_t slot = state & (element::rans_total - 1);
-      const uint4* words = reinterpret_cast<const uint4*>(&starts[table]);
-      const uint4 low = words[0], high = words[1];
-      // Bit 15 of a half word stays where its start is not above the slot.
-      const uint32_t probe = 0x80008000u + slot * 0x10001u;
-      const auto within = [&](uint32_t pair) { return __popc((probe - pair) & 0x80008000u); };
-      symbol = within(low.x) + within(low.y) + within(low.z) + within(low.w) + within(high.x) +
-               within(high.y) + within(high.z) + within(high.w) - 1;
-      const uint32_t start = starts[table].start[symbol];
-      const uint32_t end =
-          symbol + 1 < element::rans_max_symbols ? starts[table].start[symbol + 1] : element::rans_total;
-      next = (end - start) * (state >> element::rans_precision_bits) + (slot - start);
+  /// What this lane's state stands for.
+  __device__ RansTaken look(uint32_t table) const {
+    const uint32_t slot = state & (element::rans_total - 1);
+    const uint4* words = reinterpret_cast<const uint4*>(&starts[table]);
+    // Bit 15 of a half word stays where its start is not above the slot.
+    const uint32_t probe = 0x80008000u + slot * 0x10001u;
+    const auto within = [&](uint32_t pair) { return __popc((probe - pair) & 0x80008000u); };
+    uint32_t reached = 0;
+#pragma unroll
+    for (uint32_t w = 0; w < symbols / 8; ++w) {
+      const uint4 four = words[w];
+      reached += within(four.x) + within(four.y) + within(four.z) + within(four.w);
     }
+    const uint32_t symbol = reached - 1, start = starts[table].start[symbol];
+    const uint32_t end = symbol + 1 < symbols ? starts[table].start[symbol + 1] : element::rans_total;
+    return {symbol, (end - start) * (state >> element::rans_precision_bits) + (slot - start)};
+  }
+  /// Active lanes go on to `next` and the words that they lack, the lowest lane first.
+  __device__ void take(bool active, uint32_t next) {
     const bool needs = active && next < element::rans_lower_bound;
     const uint32_t needing = __ballot_sync(all_lanes, needs);
     if (needs) {
@@ -122,11 +167,20 @@ struct RansDecoder {
     }
     at += 2 * __popc(needing);
     if (active) state = next;
-    return symbol;
+  }
+  /// The next symbol of each active lane, the lowest lane first.
+  __device__ uint32_t step(bool active, uint32_t table) {
+    RansTaken taken{0, state};
+    if (active) taken = look(table);
+    take(active, taken.next);
+    return taken.symbol;
+  }
+  /// Whether all states are where they began.
+  __device__ bool home() const {
+    return __all_sync(all_lanes, lane_of() >= lanes || state == element::rans_lower_bound);
   }
   __device__ bool finished() const {
-    const bool home = lane_of() >= lanes || state == element::rans_lower_bound;
-    return __all_sync(all_lanes, home) && at == stream.size;
+    return home() && at == stream.size;
   }
 };
 

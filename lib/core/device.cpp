@@ -4,8 +4,11 @@
 
 namespace jsq {
 
-bool runs_on_device(Backend backend, std::string_view method, std::string_view backends, uint64_t elements) {
-  const bool has_path = backends.substr(0, backends.find(':')).find("cuda") != std::string_view::npos;
+bool runs_on_device(Backend backend, DeviceWork work, std::string_view method, std::string_view backends,
+                    uint64_t elements) {
+  const std::string_view where = backends.substr(0, backends.find(':'));
+  const auto says = [&](std::string_view words) { return where.find(words) != std::string_view::npos; };
+  const bool has_path = says("cuda") && !(work == DeviceWork::compress && says("cpu only to compress"));
   if (backend == Backend::cuda) {
     require_backend("cuda");
     if (!has_path)

@@ -14,10 +14,13 @@ namespace jsq {
 /// Elements from which on `auto` takes the device: below, starting it and copying costs more than it gains.
 constexpr uint64_t device_pays_from = uint64_t(1) << 22;
 
-/// Whether `elements` elements of this method are coded on the device. `backends`: where the method runs
-/// (MethodInfo::backends).  \throws Error backend_unavailable: cuda was asked for, and the machine or the
-/// method cannot.
-bool runs_on_device(Backend backend, std::string_view method, std::string_view backends, uint64_t elements);
+enum class DeviceWork { compress, decompress };
+
+/// Whether `elements` elements of this method are coded, or decoded, on the device. `backends`: where the
+/// method runs (MethodInfo::backends).  \throws Error backend_unavailable: cuda was asked for, and the
+/// machine or the method cannot.
+bool runs_on_device(Backend backend, DeviceWork work, std::string_view method, std::string_view backends,
+                    uint64_t elements);
 
 /// work(), with failures of the device as Error backend_unavailable.
 template <class Work>

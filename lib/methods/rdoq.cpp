@@ -208,7 +208,7 @@ const MethodRow rdoq_row = {
      "none",
      "all bits of the blocks",
      "nominal + step, tables and column scales, a few hundred bytes a frame",
-     "cpu only: its context coder is one chain of steps",
+     "cpu only to compress, cuda to decompress: its search goes one step after the other",
      rdoq_options,
      Sizing::continuous,
      {},

@@ -11,6 +11,7 @@
 
 #include "jsq/error.hpp"
 #include "jsq/frame.hpp"
+#include "lib/methods/rdoq_device_decoder.hpp"
 #include "lib/methods/rdoq_parameters.hpp"
 
 namespace jsq {
@@ -45,6 +46,15 @@ class RdoqDecoder final : public MethodDecoder {
     }
     packed_.resize(size_t(total));
     decode_rdoq_stream(parameters_, packed_ranges_, parameters_.pack, packed_, what_);
+  }
+
+  std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {
+    if (!decodes_on_device(parameters_)) return nullptr;
+    return make_rdoq_device_decoder(parameters_, [this](const BlockPlace& place, size_t count) {
+      const auto found = first_packed_.find(place.tensor);
+      if (found == first_packed_.end()) return std::span<const float>();
+      return std::span<const float>(packed_).subspan(found->second + size_t(place.first), count);
+    });
   }
 
   void decode_empty(const BlockPlace& place, std::span<float> values) const override {

@@ -321,50 +321,57 @@ TensorParts checked_parts(const RdoqParameters& parameters, const TensorRange& r
   return parts;
 }
 
+void read_pieces(const RdoqParameters& parameters, const TensorRange& range, ContextReader& in,
+                 ScaleCodec& codec, std::string_view what,
+                 const std::function<void(const StoredPiece&)>& visit) {
+  static thread_local std::vector<int16_t> rows_of_thread, columns_of_thread;
+  std::vector<int16_t>&rows = rows_of_thread, &own_columns = columns_of_thread;
+  const TensorParts parts = checked_parts(parameters, range, what);
+  for (const PartPiece& place : pieces_of(parts, range.first, range.count)) {
+    StoredPiece stored{place.part, place.piece, codec.read_layout(in), {}, {}, {}};
+    if (stored.layout == row_and_column_scales && place.piece.whole()) {
+      own_columns.resize(size_t(place.piece.view.columns));
+      codec.read(in, own_columns, true);
+      stored.columns = own_columns;
+    } else if (stored.layout == row_and_column_scales) {
+      const auto found = parameters.columns.find({range.tensor, uint32_t(place.part)});
+      if (found == parameters.columns.end() || found->second.size() != place.piece.view.columns)
+        throw Error(Errc::damaged, std::string(what) + " is damaged: its tensor's column scales are missing");
+      stored.columns = found->second;
+    }
+    rows.resize(stretches_of(place.piece, stored.layout).number);
+    codec.read(in, rows, false);
+    stored.rows = rows;
+    if (const PartTransform* transform = parameters.transforms.find(range.tensor, place.part))
+      stored.frequencies = transform->frequencies();
+    visit(stored);
+  }
+}
+
 void decode_rdoq_stream(const RdoqParameters& parameters, std::span<const TensorRange> ranges,
                         std::string_view stream, std::span<float> values, std::string_view what,
                         std::vector<PieceBits>* bits) {
-  const auto damaged = [&](const char* found) {
-    throw Error(Errc::damaged, std::string(what) + " is damaged: " + found);
-  };
   ContextReader in(parameters.coder, stream, what);
   ScaleCodec codec;
   static thread_local std::vector<ContextClass> classes_of_thread;
-  static thread_local std::vector<int16_t> rows_of_thread, columns_of_thread;
   std::vector<ContextClass>& classes = classes_of_thread;
-  std::vector<int16_t>&rows = rows_of_thread, &own_columns = columns_of_thread;
   classes.resize(values.size());
   size_t at = 0;
   std::vector<uint32_t> begins;
   for (const TensorRange& range : ranges) {
     begins.push_back(uint32_t(at));
-    const TensorParts parts = checked_parts(parameters, range, what);
-    for (const PartPiece& place : pieces_of(parts, range.first, range.count)) {
-      const double side_before = bits ? in.bits_read() : 0;
-      const ScaleLayout layout = codec.read_layout(in);
-      std::span<const int16_t> columns;
-      if (layout == row_and_column_scales && place.piece.whole()) {
-        own_columns.resize(size_t(place.piece.view.columns));
-        codec.read(in, own_columns, true);
-        columns = own_columns;
-      } else if (layout == row_and_column_scales) {
-        const auto found = parameters.columns.find({range.tensor, uint32_t(place.part)});
-        if (found == parameters.columns.end() || found->second.size() != place.piece.view.columns)
-          damaged("its tensor's column scales are missing");
-        columns = found->second;
+    double side_before = bits ? in.bits_read() : 0;
+    read_pieces(parameters, range, in, codec, what, [&](const StoredPiece& stored) {
+      const size_t count = stored.piece.count;
+      if (bits) {
+        const double side = in.bits_read();
+        bits->push_back({{range.tensor, uint32_t(stored.part)}, side - side_before, double(count)});
+        side_before = side;
       }
-      rows.resize(stretches_of(place.piece, layout).number);
-      codec.read(in, rows, false);
-      if (bits)
-        bits->push_back(
-            {{range.tensor, uint32_t(place.part)}, in.bits_read() - side_before, double(place.piece.count)});
-      const PartTransform* transform = parameters.transforms.find(range.tensor, place.part);
-      const std::span<const int16_t> frequencies =
-          transform ? transform->frequencies() : std::span<const int16_t>();
-      fill_classes(parameters.coder, place.piece, layout, rows, columns, frequencies,
-                   std::span(classes).subspan(at, place.piece.count));
-      at += place.piece.count;
-    }
+      fill_classes(parameters.coder, stored.piece, stored.layout, stored.rows, stored.columns,
+                   stored.frequencies, std::span(classes).subspan(at, count));
+      at += count;
+    });
   }
   std::vector<float> code_lengths(bits ? values.size() : 0);
   in.elements(classes, values, begins, code_lengths);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -86,6 +87,18 @@ struct TensorRange {
 /// The parts of the range's tensor.  \throws Error damaged where they have another number of elements than
 /// it.
 TensorParts checked_parts(const RdoqParameters& parameters, const TensorRange& range, std::string_view what);
+
+/// A piece with the scales that its stream stores, which are valid until the next one is read.
+struct StoredPiece {
+  size_t part = 0;
+  Piece piece;
+  ScaleLayout layout = one_scale;
+  std::span<const int16_t> rows, columns, frequencies;  ///< as fill_classes has them
+};
+/// Reads the side symbols of a range's pieces: calls visit for each, in order.  \throws Error damaged.
+void read_pieces(const RdoqParameters& parameters, const TensorRange& range, ContextReader& in,
+                 ScaleCodec& codec, std::string_view what,
+                 const std::function<void(const StoredPiece&)>& visit);
 
 /// Ideal code lengths of a part's elements in one stream.
 struct PieceBits {

@@ -10,15 +10,17 @@
 #include <vector>
 
 #include "kernels/cpu/bit_io.hpp"
+#include "kernels/element/context.hpp"
 
 namespace jsq {
 
-constexpr uint32_t context_symbols = 32;  ///< symbol 0, then +1 -1 +2 -2 .., then the escape
-constexpr uint32_t most_rungs = 16;       ///< magnitudes 0..15 can have symbols of their own
-constexpr uint32_t escape_symbol = 31;
-constexpr int lowest_context = -16, highest_own_context = 5;  ///< above it tables repeat with raw low bits
-constexpr int highest_context = 60;
-constexpr int odds_limit = 48;  ///< odds are 2^(i/4), i of -48..48
+using element::context_symbols;
+using element::escape_symbol;
+using element::highest_context;
+using element::lowest_context;
+constexpr uint32_t most_rungs = 16;     ///< magnitudes 0..15 can have symbols of their own
+constexpr int highest_own_context = 5;  ///< above it tables repeat with raw low bits
+constexpr int odds_limit = 48;          ///< odds are 2^(i/4), i of -48..48
 
 /// odds / (1 + odds) in 2^-16, 1..65535, of odds 2^(index/4).
 uint32_t odds_probability(int index);

@@ -4,7 +4,6 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "jsq/error.hpp"
 #include "kernels/cpu/context_eights.hpp"
@@ -121,24 +120,16 @@ int Reconstruction::step_octaves() const {
 }
 
 int64_t Reconstruction::points(ContextUse use, uint32_t magnitude, uint32_t quantizer) const {
-  if (magnitude == 0) return 0;
-  const int64_t whole = int64_t(magnitude) * 256 - 128 * int64_t(quantizer);
-  if (use.raw_bits > 0 || !has_offsets) return whole;
-  const int64_t offset = (quantizer ? shifted_offsets : offsets)[use.table][std::min(magnitude, 3u) - 1];
-  return std::max<int64_t>(0, whole + 8 * offset);
+  const int8_t* const moved =
+      use.raw_bits > 0 || !has_offsets ? nullptr : (quantizer ? shifted_offsets : offsets)[use.table].data();
+  return element::level_points(magnitude, quantizer, moved);
 }
 
 float Reconstruction::value(ContextUse use, int32_t level, uint32_t quantizer) const {
-  if (exact) {
-    if (level == 0) return 0;
-    const uint64_t key = (uint64_t(std::abs(level)) - 1 + base) << shift;
-    return std::bit_cast<float>(uint32_t(std::min<uint64_t>(key, 0x7f7fffff)) |
-                                (level < 0 ? 0x80000000u : 0u));
-  }
-  const int64_t units = points(use, uint32_t(level < 0 ? -int64_t(level) : level), quantizer) * mantissa;
-  const double magnitude =
-      std::min(double(units) * power_of_two(exponent - 8), double(std::numeric_limits<float>::max()));
-  return float(level < 0 ? -magnitude : magnitude);
+  const auto magnitude = uint32_t(level < 0 ? -int64_t(level) : level);
+  if (exact) return element::exact_value(magnitude, level < 0, base, shift);
+  return element::value_of_points(points(use, magnitude, quantizer) * mantissa, power_of_two(exponent - 8),
+                                  level < 0);
 }
 
 // --- Coder

@@ -17,9 +17,8 @@
 
 namespace jsq {
 
-/// Contexts as elements carry them: 0 below the lowest, otherwise c - lowest + 1.
 using ContextClass = uint8_t;
-constexpr size_t context_classes = size_t(highest_context - lowest_context) + 2;
+using element::context_classes;
 
 /// Interleaved states of a stream of so many bytes: more are faster, and take two bytes each.
 constexpr uint32_t most_context_lanes = 16;
@@ -82,7 +81,7 @@ struct Reconstruction {
   float value(ContextUse use, int32_t level, uint32_t quantizer = 0) const;
 };
 
-constexpr int32_t largest_level = 0x7ffffff0;
+constexpr auto largest_level = int32_t(element::largest_level);
 
 /// The elements of a block that are not the zero of a class without raw bits.
 struct ActiveLevels {
@@ -95,8 +94,8 @@ struct ActiveLevels {
 
 /// Signed level of a symbol below the escape.
 inline int32_t level_of(uint32_t symbol) {
-  const int32_t magnitude = int32_t(symbol + 1) / 2;
-  return symbol & 1 ? magnitude : -magnitude;
+  const auto magnitude = int32_t(element::symbol_magnitude(symbol));
+  return element::symbol_is_negative(symbol) ? -magnitude : magnitude;
 }
 
 /// A model ready to code.
@@ -110,8 +109,7 @@ class ContextCoder {
   ContextUse use(ContextClass c) const { return uses_[c]; }
   /// Class of context c; contexts above the highest take its class.
   ContextClass class_of(int c) const {
-    if (c < model_.lowest || model_.tables.empty()) return 0;
-    return ContextClass((c > highest_context ? highest_context : c) - model_.lowest + 1);
+    return model_.tables.empty() ? ContextClass(0) : ContextClass(element::context_class(c, model_.lowest));
   }
   /// Value of a symbol without raw bits.
   const float* symbol_values() const { return symbol_values_.data(); }
@@ -166,6 +164,10 @@ class ContextReader {
   /// Bits of information that side symbols took so far, from a start that differences do not know. For
   /// reports.
   double bits_read() const;
+  /// The interleaved states, and the byte at which the next word lies: behind the side symbols, where the
+  /// elements begin, for a decoder elsewhere.
+  std::span<const uint32_t> states() const { return {states_, lanes_}; }
+  size_t position() const { return at_; }
 
  private:
   void dependent_elements(std::span<const ContextClass> classes, std::span<float> values,

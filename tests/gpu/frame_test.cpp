@@ -1,15 +1,14 @@
 // Whole frames: what --backend cuda writes is what the processor writes, to the byte, and each reads what the
 // other wrote; the reports say the same.
 #include <bit>
-#include <cstring>
 #include <fstream>
 
-#include "formats/wire/directory.hpp"
 #include "jsq/compress.hpp"
 #include "jsq/error.hpp"
 #include "jsq/frame.hpp"
 #include "jsq/gradients.hpp"
 #include "jsq/method.hpp"
+#include "tests/gpu/damage.hpp"
 #include "tests/gpu/device.hpp"
 #include "tests/gpu/frame_parity.hpp"
 #include "tests/kernels/data.hpp"
@@ -19,24 +18,15 @@ namespace {
 
 using test::coded;
 using test::Coded;
+using test::damaged_block;
 using test::decoded;
 using test::expect_parity;
+using test::expect_same_verdict;
 using test::Kind;
 using test::make_data;
 using test::Shapes;
 
 class FrameOnDevice : public test::OnDevice {};
-
-/// The frame with one byte of its first block changed, and a checksum that hides it.
-std::string damaged_block(std::string frame, uint64_t at, uint8_t flip) {
-  constexpr size_t header = 8;
-  const auto size = size_t(FrameReader::from_bytes(frame).tensors()[0].block_bytes[0]);
-  frame[header + sizeof(uint32_t) + at % size] ^= char(flip);
-  const uint32_t checksum =
-      wire::block_checksum(std::string_view(frame).substr(header + sizeof(uint32_t), size), 0, 0);
-  std::memcpy(frame.data() + header, &checksum, sizeof checksum);
-  return frame;
-}
 
 TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForEveryLength) {
   for (size_t n : {0, 1, 31, 32, 33, 1000, 65535, 65536, 65537}) {
@@ -223,22 +213,6 @@ TEST_F(FrameOnDevice, MeetsTargetsOfKeptElementsWithTheSameBytes) {
   expect_parity(tensors, "dgc:threshold=sampled", "ratio=60");
   expect_parity(tensors, "mcgq", "ratio=20");
   expect_parity(tensors, "dgc:values=bf16", "ratio=100", NonFinitePolicy::error, DType::bf16);
-}
-
-/// A frame that may be damaged: both processors say the same of it, or decode the same values.
-void expect_same_verdict(const std::string& frame, size_t elements) {
-  FrameReader cpu = FrameReader::from_bytes(frame), cuda = FrameReader::from_bytes(frame);
-  cuda.use(Backend::cuda);
-  const auto expected = cpu.test(false), found = cuda.test(false);
-  ASSERT_EQ(found.size(), expected.size());
-  if (!expected.empty()) {
-    EXPECT_EQ(found[0].message, expected[0].message);
-    return;
-  }
-  const auto by_cpu = decoded(frame, Backend::cpu, 0, elements),
-             by_cuda = decoded(frame, Backend::cuda, 0, elements);
-  for (size_t i = 0; i < by_cpu.size(); ++i)
-    ASSERT_EQ(std::bit_cast<uint32_t>(by_cpu[i]), std::bit_cast<uint32_t>(by_cuda[i]));
 }
 
 /// As expect_parity, of heavy-tailed matrices.

@@ -1,0 +1,368 @@
+// Context streams back to values. All threads find the class of every element from its scales. Of each stream
+// one warp then runs the entropy coder, one chain of steps, and leaves symbols in the classes' place; all
+// threads read signs, escapes and low bits, and store values. Whatever is damaged is noticed, and the block
+// reported as not sound.
+#include "kernels/cuda/block_bits.cuh"
+#include "kernels/cuda/context.hpp"
+#include "kernels/cuda/copy_out.hpp"
+#include "kernels/cuda/memory.hpp"
+#include "kernels/cuda/rans_warp.cuh"
+
+namespace jsq::cuda {
+namespace {
+
+using element::context_classes;
+using element::context_symbols;
+using element::escape_symbol;
+
+constexpr uint32_t warps = 8, threads = warps * warp_size;
+constexpr uint32_t each = 4;  ///< neighbouring levels of a thread where bits are of different number
+constexpr uint32_t elements_of_grid_block = 4 * threads;
+
+/// Of an element: its class, and its symbol when that was decoded.
+constexpr uint32_t symbol_bits = 5;
+static_assert(context_symbols == 1u << symbol_bits);
+
+struct ClassArguments {
+  const ContextPiece* pieces;
+  uint32_t piece_count;
+  const int16_t* scales;
+  int lowest;
+  uint64_t count;
+  uint16_t* ids;
+};
+
+/// The last piece that begins at `i` or before it.
+__device__ const ContextPiece& piece_at(const ContextPiece* pieces, uint32_t count, uint64_t i) {
+  uint32_t low = 0;
+  while (count > 1) {
+    const uint32_t half = count / 2;
+    if (pieces[low + half].first <= i) low += half;
+    count -= half;
+  }
+  return pieces[low];
+}
+
+/// Row and place in it of element `i` of a piece.
+__device__ void row_of(const ContextPiece& piece, uint32_t i, uint32_t& row, uint64_t& place) {
+  if (piece.length <= INT32_MAX) {
+    const uint32_t at = uint32_t(piece.offset) + i, length = uint32_t(piece.length);
+    row = at / length;
+    place = at % length;
+    return;
+  }
+  const uint64_t at = piece.offset + i;
+  row = at >= piece.length;  // no block has more elements
+  place = row ? at - piece.length : at;
+}
+
+__global__ void __launch_bounds__(threads) place_classes(const __grid_constant__ ClassArguments a) {
+  const uint64_t begin = uint64_t(blockIdx.x) * elements_of_grid_block;
+  for (uint32_t n = threadIdx.x; n < elements_of_grid_block; n += threads) {
+    const uint64_t i = begin + n;
+    if (i >= a.count) return;
+    const ContextPiece& piece = piece_at(a.pieces, a.piece_count, i);
+    if (i < piece.first || i - piece.first >= piece.count) continue;
+    uint32_t row;
+    uint64_t place;
+    row_of(piece, uint32_t(i - piece.first), row, place);
+    int context = a.scales[piece.rows + row];
+    if (piece.inner != 0)
+      context += a.scales[piece.columns + (place <= INT32_MAX && piece.inner <= INT32_MAX
+                                               ? uint32_t(place) / uint32_t(piece.inner)
+                                               : place / piece.inner)];
+    a.ids[i] = uint16_t(element::context_class(context, a.lowest));
+  }
+}
+
+/// Where a stream lies, and what it becomes.
+struct StreamView {
+  const uint8_t* data = nullptr;
+  float* values = nullptr;
+  uint16_t* ids = nullptr;
+  uint8_t* lengths = nullptr;  ///< of escapes
+  uint32_t bytes = 0, count = 0;
+  uint32_t words_at = 0, lanes = 0;
+  uint32_t states[16];
+  uint32_t zero = false, sound = true;
+};
+
+constexpr uint32_t most_tables = 24;
+using ContextStarts = StartsOf<context_symbols>;
+
+struct StreamArguments {
+  const StreamView* streams;
+  const ContextStarts* starts;
+  uint32_t tables;
+  const ContextUse* uses;
+  const float* values;
+  bool raw_bits;
+  ContextSigns signs;
+  uint32_t mantissa;
+  double unit;
+  bool exact;
+  uint32_t base, shift;
+  uint8_t* sound;
+};
+
+struct Shared {
+  ContextStarts starts[most_tables];
+  ContextUse uses[context_classes];
+  uint32_t lines[StagedStream::room];
+  uint32_t warp_total[warps];
+  uint32_t escapes;  ///< how many
+  uint32_t bits_at;  ///< byte of the stream at which raw bits begin
+  uint32_t sound;
+};
+
+using Decoder = RansDecoder<StagedStream, context_symbols>;
+
+/// Symbols of all elements and lengths of all escapes. Warp 0.
+__device__ void read_symbols(const StreamArguments& a, const StreamView& view, Shared& s) {
+  const uint32_t lane = lane_of(), lanes = view.lanes, group = (1u << lanes) - 1;
+  Decoder decoder{s.starts, StagedStream(view.data + view.words_at, view.bytes - view.words_at, s.lines),
+                  lanes};
+  if (lane < lanes) decoder.state = view.states[lane];
+  uint32_t escapes = 0;
+  for (uint32_t chunk = 0; chunk < view.count; chunk += warp_size) {
+    decoder.stream.reach(decoder.at);  // at most two bytes a symbol
+    const bool there = chunk + lane < view.count;
+    const uint32_t own_class = there ? view.ids[chunk + lane] : 0, own_table = s.uses[own_class].table;
+    const uint32_t coded = __ballot_sync(all_lanes, own_table != 0);
+    uint32_t own_symbol = 0;
+    for (uint32_t at = 0; at < warp_size; at += lanes) {
+      if ((coded >> at & group) == 0) continue;  // zeros for certain leave states alone
+      const uint32_t table = __shfl_sync(all_lanes, own_table, int((at + lane) % warp_size));
+      const uint32_t symbol = decoder.step(lane < lanes && table != 0, table);
+      const uint32_t mine = __shfl_sync(all_lanes, symbol, int(lane % lanes));
+      if (lane / lanes == at / lanes) own_symbol = mine;
+    }
+    if (there) view.ids[chunk + lane] = uint16_t(own_class << symbol_bits | own_symbol);
+    escapes += __popc(__ballot_sync(all_lanes, own_symbol == escape_symbol));
+  }
+  for (uint32_t j = 0; j < escapes; j += lanes) {
+    decoder.stream.reach(decoder.at);
+    const bool active = lane < lanes && j + lane < escapes;
+    const uint32_t length = decoder.step(active, a.tables - 1);
+    if (active) view.lengths[j + lane] = uint8_t(length);
+  }
+  const bool sound = decoder.home() && decoder.at <= decoder.stream.size;
+  if (lane == 0) {
+    s.escapes = escapes;
+    s.bits_at = view.words_at + decoder.at;
+    s.sound = sound;
+  }
+}
+
+/// What a level stands for.
+__device__ float value_of(const StreamArguments& a, const ContextUse& use, uint32_t magnitude,
+                          bool negative) {
+  if (magnitude == 0) return 0;
+  if (a.exact) return element::exact_value(magnitude, negative, a.base, a.shift);
+  const int8_t* const offsets = use.has_offsets && use.raw_bits == 0 ? use.offsets : nullptr;
+  return element::value_of_points(element::level_points(magnitude, 0, offsets) * a.mantissa, a.unit,
+                                  negative);
+}
+
+/// Values of symbols that are all there is of their levels: all threads.
+__device__ void store_plain(const StreamArguments& a, const StreamView& view) {
+  for (uint32_t i = threadIdx.x; i < view.count; i += threads) view.values[i] = a.values[view.ids[i]];
+}
+
+/// Values where some levels have bits of their own: all threads.
+__device__ bool store_with_bits(const StreamArguments& a, const StreamView& view, Shared& s) {
+  const BlockBits bytes(view.data, view.bytes);
+  const uint32_t signs = a.signs == ContextSigns::both ? 1 : 0;
+  const bool only_negative = a.signs == ContextSigns::negative;
+  uint32_t position = 8 * s.bits_at, escapes = 0;
+  bool sound = true;
+  for (uint32_t round = 0; round < view.count; round += threads * each) {
+    const uint32_t first = round + each * threadIdx.x;
+    uint32_t id[each], own = 0;
+#pragma unroll
+    for (uint32_t k = 0; k < each; ++k) {
+      id[k] = first + k < view.count ? view.ids[first + k] : 0;
+      own += id[k] % context_symbols == escape_symbol ? 1 : 0;
+    }
+    // Escapes first: how many bits they take is known by their number.
+    const auto total_before = [&](uint32_t value, uint32_t& total) {
+      uint32_t warp_total = 0, before = sum_before(value, warp_total);
+      if (lane_of() == 0) s.warp_total[warp_of()] = warp_total;
+      __syncthreads();
+      total = 0;
+      for (uint32_t w = 0; w < warps; ++w) {
+        if (w < warp_of()) before += s.warp_total[w];
+        total += s.warp_total[w];
+      }
+      __syncthreads();
+      return before;
+    };
+    uint32_t total, escape = escapes + total_before(own, total);
+    escapes += total;
+    uint32_t length[each], bits = 0;
+#pragma unroll
+    for (uint32_t k = 0; k < each; ++k) {
+      const uint32_t symbol = id[k] % context_symbols, raw = s.uses[id[k] >> symbol_bits].raw_bits;
+      const bool escapes_here = symbol == escape_symbol;
+      length[k] = escapes_here ? view.lengths[escape++] : 0;
+      bits += escapes_here ? signs + length[k] : raw > 0 && symbol == 0 ? signs : 0;
+      bits += raw;
+    }
+    uint32_t at = position + total_before(bits, total);
+    position += total;
+#pragma unroll
+    for (uint32_t k = 0; k < each; ++k) {
+      const uint32_t symbol = id[k] % context_symbols;
+      const ContextUse& use = s.uses[id[k] >> symbol_bits];
+      const uint32_t raw = use.raw_bits;
+      if (first + k >= view.count) continue;
+      if (symbol != escape_symbol && raw == 0) {
+        view.values[first + k] = a.values[id[k]];
+        continue;
+      }
+      uint64_t magnitude = element::symbol_magnitude(symbol);
+      bool negative = element::symbol_is_negative(symbol);
+      if (symbol == escape_symbol || symbol == 0) {
+        negative = signs ? bytes.bits(at, 1) != 0 : only_negative;
+        at += signs;
+      }
+      if (symbol == escape_symbol) {
+        magnitude = (uint64_t(1) << length[k] | bytes.bits(at, length[k])) - 1 + use.rungs;
+        at += length[k];
+      }
+      magnitude = magnitude << raw | bytes.bits(at, raw);
+      at += raw;
+      sound = sound && magnitude <= element::largest_level;
+      view.values[first + k] = value_of(a, use, uint32_t(magnitude), negative);
+    }
+  }
+  return sound && (position + 7) / 8 == view.bytes && bytes.padded(position);
+}
+
+__global__ void __launch_bounds__(threads, 4) decode_streams(const __grid_constant__ StreamArguments a) {
+  __shared__ __align__(16) char room[sizeof(Shared)];
+  Shared& s = *reinterpret_cast<Shared*>(room);
+  __shared__ StreamView view;
+  share_view(view, a.streams[blockIdx.x]);
+  if (view.zero || !view.sound) {
+    for (uint32_t i = threadIdx.x; i < view.count; i += threads) view.values[i] = 0;
+    if (threadIdx.x == 0) a.sound[blockIdx.x] = uint8_t(view.sound);
+    return;
+  }
+  for (uint32_t w = threadIdx.x; w < a.tables * context_symbols / 2; w += threads)
+    reinterpret_cast<uint32_t*>(s.starts)[w] = reinterpret_cast<const uint32_t*>(a.starts)[w];
+  for (uint32_t k = threadIdx.x; k < context_classes; k += threads) s.uses[k] = a.uses[k];
+  __syncthreads();
+  if (warp_of() == 0) read_symbols(a, view, s);
+  __syncthreads();
+  bool sound = s.sound != 0;
+  if (sound && (a.raw_bits || s.escapes > 0))
+    sound = store_with_bits(a, view, s);
+  else if (sound)
+    store_plain(a, view), sound = s.bits_at == view.bytes;
+  sound = __syncthreads_and(sound) != 0;
+  if (threadIdx.x == 0) a.sound[blockIdx.x] = sound;
+}
+
+/// From and to host memory.
+class ContextRun final : public ContextDecoder {
+ public:
+  explicit ContextRun(const ContextTables& tables) {
+    if (tables.frequencies.size() > most_tables * context_symbols || tables.uses.size() != context_classes)
+      throw DeviceError("more context tables than a device decodes");
+    const auto starts = starts_of<context_symbols>(tables.frequencies);
+    put(starts_, std::span(starts));
+    put(uses_, std::span(tables.uses));
+    put(table_values_, std::span(tables.values));
+    stream_.synchronize();
+    lowest_ = tables.lowest;
+    arguments_.starts = starts_.data();
+    arguments_.tables = uint32_t(starts.size());
+    arguments_.uses = uses_.data();
+    arguments_.values = table_values_.data();
+    arguments_.raw_bits = tables.raw_bits;
+    arguments_.signs = tables.signs;
+    arguments_.mantissa = tables.mantissa;
+    arguments_.unit = tables.unit;
+    arguments_.exact = tables.exact;
+    arguments_.base = tables.base;
+    arguments_.shift = tables.shift;
+  }
+
+  void decode(std::string_view bytes, std::span<const Block> blocks, const Contexts& contexts,
+              std::span<float> values, std::span<uint8_t> sound) override {
+    if (blocks.empty()) return;
+    bytes_.put(bytes, stream_);
+    values_.reserve(values.size());
+    ids_.reserve(values.size());
+    lengths_.reserve(values.size());
+    sound_.reserve(blocks.size());
+    place(contexts, values.size());
+    host_views_.clear();
+    for (const Block& block : blocks) {
+      StreamView& view = host_views_.emplace_back();
+      view.data = bytes_.bytes() + block.offset;
+      view.values = values_.data() + block.first;
+      view.ids = ids_.data() + block.first;
+      view.lengths = lengths_.data() + block.first;
+      view.bytes = uint32_t(block.bytes);
+      view.count = uint32_t(block.count);
+      view.words_at = block.words_at;
+      view.lanes = block.lanes;
+      std::copy(std::begin(block.states), std::end(block.states), view.states);
+      view.zero = block.zero;
+      view.sound = block.sound;
+    }
+    put(views_, std::span<const StreamView>(host_views_));
+    arguments_.streams = views_.data();
+    arguments_.sound = sound_.data();
+    decode_streams<<<uint32_t(blocks.size()), threads, 0, stream_>>>(arguments_);
+    check_launch("decoding context streams");
+    for (const Block& block : blocks)
+      copy_to_device(values_.data() + block.first, block.given.data(), block.given.size(), stream_);
+    copy_to_host(sound.data(), sound_.data(), blocks.size(), stream_);
+    copy_out(values.data(), values_.data(), values.size(), stream_);
+    stream_.synchronize();
+  }
+
+ private:
+  template <class T>
+  void put(DeviceBuffer<std::remove_const_t<T>>& buffer, std::span<T> from) {
+    buffer.reserve(from.size());
+    copy_to_device(buffer.data(), from.data(), from.size(), stream_);
+  }
+
+  /// Classes of all elements that have pieces.
+  void place(const Contexts& contexts, size_t count) {
+    if (contexts.pieces.empty()) return;
+    put(pieces_, std::span(contexts.pieces));
+    put(scales_, std::span(contexts.scales));
+    const ClassArguments a{pieces_.data(), uint32_t(contexts.pieces.size()), scales_.data(), lowest_, count,
+                           ids_.data()};
+    place_classes<<<uint32_t((count + elements_of_grid_block - 1) / elements_of_grid_block), threads, 0,
+                    stream_>>>(a);
+    check_launch("placing contexts");
+  }
+
+  Stream stream_;
+  StagedBytes bytes_;
+  int lowest_ = 0;
+  StreamArguments arguments_{};
+  DeviceBuffer<ContextStarts> starts_;
+  DeviceBuffer<ContextUse> uses_;
+  DeviceBuffer<float> table_values_, values_;
+  DeviceBuffer<ContextPiece> pieces_;
+  DeviceBuffer<int16_t> scales_;
+  DeviceBuffer<uint16_t> ids_;
+  DeviceBuffer<uint8_t> lengths_, sound_;
+  DeviceBuffer<StreamView> views_;
+  std::vector<StreamView> host_views_;
+};
+
+}  // namespace
+
+std::unique_ptr<ContextDecoder> make_context_decoder(const ContextTables& tables) {
+  return std::make_unique<ContextRun>(tables);
+}
+
+}  // namespace jsq::cuda

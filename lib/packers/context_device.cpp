@@ -1,0 +1,74 @@
+#include "lib/packers/context_device.hpp"
+
+#include <algorithm>
+#include <climits>
+#include <cmath>
+
+namespace jsq {
+namespace {
+
+void append_frequencies(const ContextFrequencies& frequencies, std::vector<uint32_t>& out) {
+  for (const uint32_t frequency : frequencies) out.push_back(frequency);
+}
+
+cuda::ContextUse device_use(const ContextCoder& coder, ContextClass k) {
+  const ContextUse use = coder.use(k);
+  cuda::ContextUse found;
+  found.table = uint8_t(use.table + 1);
+  found.raw_bits = use.raw_bits;
+  found.rungs = uint8_t(coder.model().tables[use.table].rungs);
+  found.has_offsets = coder.values().has_offsets;
+  if (found.has_offsets)
+    std::copy_n(coder.values().offsets[use.table].begin(), std::size(found.offsets), found.offsets);
+  return found;
+}
+
+}  // namespace
+
+cuda::ContextTables device_tables(const ContextCoder& coder) {
+  const ContextModel& model = coder.model();
+  const Reconstruction& values = coder.values();
+  cuda::ContextTables tables;
+  tables.lowest = model.tables.empty() ? INT_MAX : model.lowest;
+  tables.frequencies.resize(context_symbols);  // of class 0, which has no symbols
+  for (const Ladder& ladder : model.tables)
+    append_frequencies(signed_frequencies(ladder, model.signs), tables.frequencies);
+  append_frequencies(model.has_escapes ? plain_frequencies(model.escapes) : ContextFrequencies{},
+                     tables.frequencies);
+  tables.uses.resize(context_classes);
+  if (!model.tables.empty())
+    for (size_t k = 1; k < context_classes && int(k) <= highest_context - model.lowest + 1; ++k) {
+      tables.uses[k] = device_use(coder, ContextClass(k));
+      tables.raw_bits = tables.raw_bits || tables.uses[k].raw_bits > 0;
+    }
+  tables.values.assign(coder.symbol_values(),
+                       coder.symbol_values() + size_t(context_classes) * context_symbols);
+  tables.signs = model.signs == LevelSigns::positive   ? cuda::ContextSigns::positive
+                 : model.signs == LevelSigns::negative ? cuda::ContextSigns::negative
+                                                       : cuda::ContextSigns::both;
+  tables.mantissa = values.mantissa;
+  tables.unit = std::ldexp(1.0, values.exponent - 8);
+  tables.exact = values.exact;
+  tables.base = values.base;
+  tables.shift = values.shift;
+  return tables;
+}
+
+void add_device_piece(cuda::ContextDecoder::Contexts& contexts, size_t first, const Piece& piece,
+                      ScaleLayout layout, std::span<const int16_t> rows, std::span<const int16_t> columns) {
+  cuda::ContextPiece& place = contexts.pieces.emplace_back();
+  place.first = first;
+  place.count = uint32_t(piece.count);
+  place.length = layout == one_scale          ? piece.count
+                 : layout >= first_run_layout ? run_elements(layout)
+                                              : piece.view.row_elements();
+  place.offset = layout == one_scale ? 0 : piece.first % place.length;
+  place.rows = contexts.scales.size();
+  contexts.scales.insert(contexts.scales.end(), rows.begin(), rows.end());
+  if (layout != row_and_column_scales) return;
+  place.inner = piece.view.inner;
+  place.columns = contexts.scales.size();
+  contexts.scales.insert(contexts.scales.end(), columns.begin(), columns.end());
+}
+
+}  // namespace jsq
