@@ -16,7 +16,7 @@ namespace jsq::cuda {
 /// Which signs levels have: where there is one alone, no bit is stored.
 enum class ContextSigns : uint8_t { both, positive, negative };
 
-/// What the elements of a class are coded with.
+/// What the elements of a class are coded with (with one of two quantizers, where levels are dependent).
 struct ContextUse {
   uint8_t table = 0;  ///< 0: nothing is coded, and the element is zero
   uint8_t raw_bits = 0;
@@ -29,8 +29,8 @@ struct ContextUse {
 struct ContextTables {
   int lowest = 0;                     ///< the context of class 1
   std::vector<uint32_t> frequencies;  ///< [table][context_symbols]; the last table is that of escapes
-  std::vector<ContextUse> uses;       ///< [class]
-  std::vector<float> values;          ///< [class][symbol], of classes without raw bits
+  std::vector<ContextUse> uses;       ///< [quantizer][class]
+  std::vector<float> values;          ///< [quantizer][class][symbol], of classes without raw bits
   bool raw_bits = false;              ///< some class has any
   ContextSigns signs = ContextSigns::both;
   uint32_t mantissa = 0;  ///< of the step

@@ -1,12 +1,15 @@
 // Context streams back to values. All threads find the class of every element from its scales. Of each stream
 // one warp then runs the entropy coder, one chain of steps, and leaves symbols in the classes' place; all
-// threads read signs, escapes and low bits, and store values. Whatever is damaged is noticed, and the block
+// threads read signs, escapes and low bits, and store values. Where levels are dependent the tables of an
+// element follow from the levels before it: each lane looks its symbol up in the tables of either quantizer,
+// and a walk along the lanes' parities tells which it is. Whatever is damaged is noticed, and the block
 // reported as not sound.
 #include "kernels/cuda/block_bits.cuh"
 #include "kernels/cuda/context.hpp"
 #include "kernels/cuda/copy_out.hpp"
 #include "kernels/cuda/memory.hpp"
 #include "kernels/cuda/rans_warp.cuh"
+#include "kernels/element/dependent.hpp"
 
 namespace jsq::cuda {
 namespace {
@@ -19,7 +22,8 @@ constexpr uint32_t warps = 8, threads = warps * warp_size;
 constexpr uint32_t each = 4;  ///< neighbouring levels of a thread where bits are of different number
 constexpr uint32_t elements_of_grid_block = 4 * threads;
 
-/// Of an element: its class, and its symbol when that was decoded.
+/// Of an element: its class, and when it was decoded quantizer x context_classes + class, and its symbol
+/// below that.
 constexpr uint32_t symbol_bits = 5;
 static_assert(context_symbols == 1u << symbol_bits);
 
@@ -87,7 +91,8 @@ struct StreamView {
   uint32_t zero = false, sound = true;
 };
 
-constexpr uint32_t most_tables = 24;
+constexpr uint32_t most_quantizers = 2;
+constexpr uint32_t most_tables = 2 + most_quantizers * 22;
 using ContextStarts = StartsOf<context_symbols>;
 
 struct StreamArguments {
@@ -95,6 +100,7 @@ struct StreamArguments {
   const ContextStarts* starts;
   uint32_t tables;
   const ContextUse* uses;
+  uint32_t use_count;
   const float* values;
   bool raw_bits;
   ContextSigns signs;
@@ -107,7 +113,7 @@ struct StreamArguments {
 
 struct Shared {
   ContextStarts starts[most_tables];
-  ContextUse uses[context_classes];
+  ContextUse uses[most_quantizers * context_classes];
   uint32_t lines[StagedStream::room];
   uint32_t warp_total[warps];
   uint32_t escapes;  ///< how many
@@ -154,14 +160,43 @@ __device__ void read_symbols(const StreamArguments& a, const StreamView& view, S
   }
 }
 
+/// Whether there is more of a level than its symbol.
+__device__ bool has_bits(const ContextUse& use, uint32_t symbol) {
+  return symbol == escape_symbol || use.raw_bits > 0;
+}
+
+struct Level {
+  uint64_t magnitude;
+  bool negative;
+};
+/// The level of a symbol and its bits from `at` on, which goes behind them. `length`: of an escape.
+template <class Bits>
+__device__ Level read_level(const StreamArguments& a, const ContextUse& use, uint32_t symbol, uint32_t length,
+                            const Bits& bits, uint32_t& at) {
+  Level level{element::symbol_magnitude(symbol), element::symbol_is_negative(symbol)};
+  if (symbol == escape_symbol || symbol == 0) {
+    const uint32_t signs = a.signs == ContextSigns::both ? 1 : 0;
+    level.negative = signs ? bits.bits(at, 1) != 0 : a.signs == ContextSigns::negative;
+    at += signs;
+  }
+  if (symbol == escape_symbol) {
+    level.magnitude = (uint64_t(1) << length | bits.bits(at, length)) - 1 + use.rungs;
+    at += length;
+  }
+  level.magnitude = level.magnitude << use.raw_bits | bits.bits(at, use.raw_bits);
+  at += use.raw_bits;
+  return level;
+}
+
 /// What a level stands for.
-__device__ float value_of(const StreamArguments& a, const ContextUse& use, uint32_t magnitude,
-                          bool negative) {
+__device__ float value_of(const StreamArguments& a, const ContextUse& use, uint32_t quantizer,
+                          const Level& level) {
+  const auto magnitude = uint32_t(level.magnitude);
   if (magnitude == 0) return 0;
-  if (a.exact) return element::exact_value(magnitude, negative, a.base, a.shift);
+  if (a.exact) return element::exact_value(magnitude, level.negative, a.base, a.shift);
   const int8_t* const offsets = use.has_offsets && use.raw_bits == 0 ? use.offsets : nullptr;
-  return element::value_of_points(element::level_points(magnitude, 0, offsets) * a.mantissa, a.unit,
-                                  negative);
+  return element::value_of_points(element::level_points(magnitude, quantizer, offsets) * a.mantissa, a.unit,
+                                  level.negative);
 }
 
 /// Values of symbols that are all there is of their levels: all threads.
@@ -173,7 +208,6 @@ __device__ void store_plain(const StreamArguments& a, const StreamView& view) {
 __device__ bool store_with_bits(const StreamArguments& a, const StreamView& view, Shared& s) {
   const BlockBits bytes(view.data, view.bytes);
   const uint32_t signs = a.signs == ContextSigns::both ? 1 : 0;
-  const bool only_negative = a.signs == ContextSigns::negative;
   uint32_t position = 8 * s.bits_at, escapes = 0;
   bool sound = true;
   for (uint32_t round = 0; round < view.count; round += threads * each) {
@@ -214,45 +248,119 @@ __device__ bool store_with_bits(const StreamArguments& a, const StreamView& view
     for (uint32_t k = 0; k < each; ++k) {
       const uint32_t symbol = id[k] % context_symbols;
       const ContextUse& use = s.uses[id[k] >> symbol_bits];
-      const uint32_t raw = use.raw_bits;
       if (first + k >= view.count) continue;
-      if (symbol != escape_symbol && raw == 0) {
+      if (!has_bits(use, symbol)) {
         view.values[first + k] = a.values[id[k]];
         continue;
       }
-      uint64_t magnitude = element::symbol_magnitude(symbol);
-      bool negative = element::symbol_is_negative(symbol);
-      if (symbol == escape_symbol || symbol == 0) {
-        negative = signs ? bytes.bits(at, 1) != 0 : only_negative;
-        at += signs;
-      }
-      if (symbol == escape_symbol) {
-        magnitude = (uint64_t(1) << length[k] | bytes.bits(at, length[k])) - 1 + use.rungs;
-        at += length[k];
-      }
-      magnitude = magnitude << raw | bytes.bits(at, raw);
-      at += raw;
-      sound = sound && magnitude <= element::largest_level;
-      view.values[first + k] = value_of(a, use, uint32_t(magnitude), negative);
+      const Level level = read_level(a, use, symbol, length[k], bytes, at);
+      sound = sound && level.magnitude <= element::largest_level;
+      view.values[first + k] = value_of(a, use, 0, level);
     }
   }
   return sound && (position + 7) / 8 == view.bytes && bytes.padded(position);
+}
+
+/// Values of symbols that are all there is of their levels; the others are there.
+__device__ void store_beside(const StreamArguments& a, const StreamView& view, const Shared& s) {
+  for (uint32_t i = threadIdx.x; i < view.count; i += threads) {
+    const uint32_t id = view.ids[i];
+    if (!has_bits(s.uses[id >> symbol_bits], id % context_symbols)) view.values[i] = a.values[id];
+  }
+}
+
+/// Symbols of all elements of dependent levels, and values of those with bits of their own, which stand at
+/// the end of the stream, the last byte first. Warp 0.
+__device__ void read_dependent(const StreamArguments& a, const StreamView& view, Shared& s) {
+  const uint32_t lane = lane_of(), lanes = view.lanes, group = (1u << lanes) - 1;
+  Decoder decoder{s.starts, StagedStream(view.data + view.words_at, view.bytes - view.words_at, s.lines),
+                  lanes};
+  if (lane < lanes) decoder.state = view.states[lane];
+  const BytesOf<true> bits{view.data, view.bytes};
+  uint32_t position = 0, state = 0;
+  bool sound = true;
+  for (uint32_t chunk = 0; chunk < view.count; chunk += warp_size) {
+    const bool there = chunk + lane < view.count;
+    const uint32_t own_class = there ? view.ids[chunk + lane] : 0;
+    const uint32_t coded = __ballot_sync(all_lanes, s.uses[own_class].table != 0);
+    uint32_t own_id = own_class << symbol_bits;
+    for (uint32_t at = 0; at < warp_size; at += lanes) {
+      uint32_t left = coded >> at & group;
+      if (left == 0) continue;
+      const uint32_t k = __shfl_sync(all_lanes, own_class, int((at + lane) % warp_size));
+      uint32_t id = 0;
+      while (left != 0) {
+        decoder.stream.reach(decoder.at);  // at most two bytes a lane, and two of an escape
+        const bool waits = lane < lanes && (left >> lane & 1) != 0;
+        RansTaken whole{}, shifted{};
+        if (waits) {
+          whole = decoder.look(s.uses[k].table);
+          shifted = decoder.look(s.uses[context_classes + k].table);
+        }
+        const uint32_t raw = s.uses[k].raw_bits;
+        const uint32_t stops[] = {
+            __ballot_sync(all_lanes, waits && (whole.symbol == escape_symbol || raw > 0)),
+            __ballot_sync(all_lanes, waits && (shifted.symbol == escape_symbol || raw > 0))};
+        const uint32_t odd[] = {
+            __ballot_sync(all_lanes, waits && element::symbol_magnitude(whole.symbol) % 2 == 1),
+            __ballot_sync(all_lanes, waits && element::symbol_magnitude(shifted.symbol) % 2 == 1)};
+        // From lane to lane, up to one whose parity its symbol does not tell.
+        uint32_t by_shifted = 0, walked = 0, stop = warp_size;
+        for (uint32_t todo = left; todo != 0 && stop == warp_size; todo &= todo - 1) {
+          const uint32_t l = uint32_t(__ffs(int(todo))) - 1, q = element::quantizer_of(state);
+          walked |= 1u << l;
+          by_shifted |= q << l;
+          if (((q ? stops[1] : stops[0]) >> l & 1) != 0)
+            stop = l;
+          else
+            state = element::next_dependent_state(state, (q ? odd[1] : odd[0]) >> l & 1);
+        }
+        const bool goes = waits && (walked >> lane & 1) != 0, q = (by_shifted >> lane & 1) != 0;
+        const RansTaken taken = q ? shifted : whole;
+        decoder.take(goes, taken.next);
+        if (goes) id = (q ? context_classes + k : k) << symbol_bits | taken.symbol;
+        left &= ~walked;
+        if (stop == warp_size) continue;
+        const uint32_t stopped = __shfl_sync(all_lanes, id, int(stop)), symbol = stopped % context_symbols;
+        uint32_t length = 0;
+        if (symbol == escape_symbol)
+          length = __shfl_sync(all_lanes, decoder.step(lane == stop, a.tables - 1), int(stop));
+        const ContextUse& use = s.uses[stopped >> symbol_bits];
+        const Level level = read_level(a, use, symbol, length, bits, position);
+        sound = sound && level.magnitude <= element::largest_level;
+        if (lane == 0) view.values[chunk + at + stop] = value_of(a, use, by_shifted >> stop & 1, level);
+        state = element::next_dependent_state(state, uint32_t(level.magnitude & 1));
+      }
+      const uint32_t mine = __shfl_sync(all_lanes, id, int(lane % lanes));
+      if (lane / lanes == at / lanes && (coded >> lane & 1) != 0) own_id = mine;
+    }
+    if (there) view.ids[chunk + lane] = uint16_t(own_id);
+  }
+  sound = sound && decoder.home() && decoder.at <= decoder.stream.size && bits.padded(position) &&
+          (position + 7) / 8 == view.bytes - view.words_at - decoder.at;
+  if (lane == 0) s.sound = sound;
+}
+
+/// What all threads of a block share; whether there is a stream to be decoded.
+__device__ bool begin_stream(const StreamArguments& a, StreamView& view, Shared& s) {
+  share_view(view, a.streams[blockIdx.x]);
+  if (view.zero || !view.sound) {
+    for (uint32_t i = threadIdx.x; i < view.count; i += threads) view.values[i] = 0;
+    if (threadIdx.x == 0) a.sound[blockIdx.x] = uint8_t(view.sound);
+    return false;
+  }
+  for (uint32_t w = threadIdx.x; w < a.tables * context_symbols / 2; w += threads)
+    reinterpret_cast<uint32_t*>(s.starts)[w] = reinterpret_cast<const uint32_t*>(a.starts)[w];
+  for (uint32_t k = threadIdx.x; k < a.use_count; k += threads) s.uses[k] = a.uses[k];
+  __syncthreads();
+  return true;
 }
 
 __global__ void __launch_bounds__(threads, 4) decode_streams(const __grid_constant__ StreamArguments a) {
   __shared__ __align__(16) char room[sizeof(Shared)];
   Shared& s = *reinterpret_cast<Shared*>(room);
   __shared__ StreamView view;
-  share_view(view, a.streams[blockIdx.x]);
-  if (view.zero || !view.sound) {
-    for (uint32_t i = threadIdx.x; i < view.count; i += threads) view.values[i] = 0;
-    if (threadIdx.x == 0) a.sound[blockIdx.x] = uint8_t(view.sound);
-    return;
-  }
-  for (uint32_t w = threadIdx.x; w < a.tables * context_symbols / 2; w += threads)
-    reinterpret_cast<uint32_t*>(s.starts)[w] = reinterpret_cast<const uint32_t*>(a.starts)[w];
-  for (uint32_t k = threadIdx.x; k < context_classes; k += threads) s.uses[k] = a.uses[k];
-  __syncthreads();
+  if (!begin_stream(a, view, s)) return;
   if (warp_of() == 0) read_symbols(a, view, s);
   __syncthreads();
   bool sound = s.sound != 0;
@@ -264,11 +372,23 @@ __global__ void __launch_bounds__(threads, 4) decode_streams(const __grid_consta
   if (threadIdx.x == 0) a.sound[blockIdx.x] = sound;
 }
 
+__global__ void __launch_bounds__(threads, 4) decode_dependent(const __grid_constant__ StreamArguments a) {
+  __shared__ __align__(16) char room[sizeof(Shared)];
+  Shared& s = *reinterpret_cast<Shared*>(room);
+  __shared__ StreamView view;
+  if (!begin_stream(a, view, s)) return;
+  if (warp_of() == 0) read_dependent(a, view, s);
+  __syncthreads();
+  if (s.sound) store_beside(a, view, s);
+  if (threadIdx.x == 0) a.sound[blockIdx.x] = s.sound != 0;
+}
+
 /// From and to host memory.
 class ContextRun final : public ContextDecoder {
  public:
   explicit ContextRun(const ContextTables& tables) {
-    if (tables.frequencies.size() > most_tables * context_symbols || tables.uses.size() != context_classes)
+    if (tables.frequencies.size() > most_tables * context_symbols ||
+        tables.uses.size() > most_quantizers * context_classes)
       throw DeviceError("more context tables than a device decodes");
     const auto starts = starts_of<context_symbols>(tables.frequencies);
     put(starts_, std::span(starts));
@@ -279,6 +399,7 @@ class ContextRun final : public ContextDecoder {
     arguments_.starts = starts_.data();
     arguments_.tables = uint32_t(starts.size());
     arguments_.uses = uses_.data();
+    arguments_.use_count = uint32_t(tables.uses.size());
     arguments_.values = table_values_.data();
     arguments_.raw_bits = tables.raw_bits;
     arguments_.signs = tables.signs;
@@ -316,7 +437,8 @@ class ContextRun final : public ContextDecoder {
     put(views_, std::span<const StreamView>(host_views_));
     arguments_.streams = views_.data();
     arguments_.sound = sound_.data();
-    decode_streams<<<uint32_t(blocks.size()), threads, 0, stream_>>>(arguments_);
+    const auto decode = arguments_.use_count > context_classes ? decode_dependent : decode_streams;
+    decode<<<uint32_t(blocks.size()), threads, 0, stream_>>>(arguments_);
     check_launch("decoding context streams");
     for (const Block& block : blocks)
       copy_to_device(values_.data() + block.first, block.given.data(), block.given.size(), stream_);

@@ -30,11 +30,14 @@ std::vector<StartsOf<symbols>> starts_of(std::span<const uint32_t> frequencies) 
   return starts;
 }
 
-/// The bytes of a block. Bits beyond the end are zeros.
-struct Bytes {
+/// The bytes of a block, perhaps from the last one on. Bits beyond the end are zeros.
+template <bool backwards>
+struct BytesOf {
   const uint8_t* data = nullptr;
   uint32_t size = 0;
-  __device__ uint32_t byte(uint32_t at) const { return at < size ? data[at] : 0u; }
+  __device__ uint32_t byte(uint32_t at) const {
+    return at < size ? data[backwards ? size - 1 - at : at] : 0u;
+  }
   /// `count` <= 32 bits at bit `position`.
   __device__ uint32_t bits(uint32_t position, uint32_t count) const {
     const uint32_t first = position >> 3;
@@ -47,6 +50,7 @@ struct Bytes {
     return (position & 7) == 0 || bits(position, 8 - (position & 7)) == 0;
   }
 };
+using Bytes = BytesOf<false>;
 
 /// The bytes of an entropy coder's stream, brought over line by line. A warp reads it.
 struct StagedStream {

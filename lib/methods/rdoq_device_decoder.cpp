@@ -83,7 +83,7 @@ class RdoqDeviceDecoder final : public DeviceBlockDecoder {
 }  // namespace
 
 bool decodes_on_device(const RdoqParameters& parameters) {
-  return !parameters.has_transforms && !parameters.coder.model().dependent();
+  return !parameters.has_transforms;
 }
 
 std::unique_ptr<DeviceBlockDecoder> make_rdoq_device_decoder(const RdoqParameters& parameters,

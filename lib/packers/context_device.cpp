@@ -11,15 +11,17 @@ void append_frequencies(const ContextFrequencies& frequencies, std::vector<uint3
   for (const uint32_t frequency : frequencies) out.push_back(frequency);
 }
 
-cuda::ContextUse device_use(const ContextCoder& coder, ContextClass k) {
+cuda::ContextUse device_use(const ContextCoder& coder, ContextClass k, uint32_t quantizer) {
   const ContextUse use = coder.use(k);
+  const Reconstruction& values = coder.values();
   cuda::ContextUse found;
-  found.table = uint8_t(use.table + 1);
+  found.table = uint8_t(quantizer * coder.model().tables.size() + use.table + 1);
   found.raw_bits = use.raw_bits;
-  found.rungs = uint8_t(coder.model().tables[use.table].rungs);
-  found.has_offsets = coder.values().has_offsets;
+  found.rungs = uint8_t(coder.model().tables_of(quantizer)[use.table].rungs);
+  found.has_offsets = values.has_offsets;
   if (found.has_offsets)
-    std::copy_n(coder.values().offsets[use.table].begin(), std::size(found.offsets), found.offsets);
+    std::copy_n((quantizer ? values.shifted_offsets : values.offsets)[use.table].begin(),
+                std::size(found.offsets), found.offsets);
   return found;
 }
 
@@ -31,18 +33,21 @@ cuda::ContextTables device_tables(const ContextCoder& coder) {
   cuda::ContextTables tables;
   tables.lowest = model.tables.empty() ? INT_MAX : model.lowest;
   tables.frequencies.resize(context_symbols);  // of class 0, which has no symbols
-  for (const Ladder& ladder : model.tables)
-    append_frequencies(signed_frequencies(ladder, model.signs), tables.frequencies);
+  const uint32_t quantizers = model.dependent() ? 2 : 1;
+  for (uint32_t q = 0; q < quantizers; ++q)
+    for (const Ladder& ladder : model.tables_of(q))
+      append_frequencies(signed_frequencies(ladder, model.signs), tables.frequencies);
   append_frequencies(model.has_escapes ? plain_frequencies(model.escapes) : ContextFrequencies{},
                      tables.frequencies);
-  tables.uses.resize(context_classes);
-  if (!model.tables.empty())
-    for (size_t k = 1; k < context_classes && int(k) <= highest_context - model.lowest + 1; ++k) {
-      tables.uses[k] = device_use(coder, ContextClass(k));
-      tables.raw_bits = tables.raw_bits || tables.uses[k].raw_bits > 0;
+  tables.uses.resize(quantizers * context_classes);
+  const int classes = model.tables.empty() ? 0 : highest_context - model.lowest + 1;
+  for (uint32_t q = 0; q < quantizers; ++q)
+    for (int k = 1; k <= classes; ++k) {
+      cuda::ContextUse& use = tables.uses[q * context_classes + size_t(k)];
+      use = device_use(coder, ContextClass(k), q);
+      tables.raw_bits = tables.raw_bits || use.raw_bits > 0;
     }
-  tables.values.assign(coder.symbol_values(),
-                       coder.symbol_values() + size_t(context_classes) * context_symbols);
+  tables.values.assign(coder.symbol_values(), coder.symbol_values() + tables.uses.size() * context_symbols);
   tables.signs = model.signs == LevelSigns::positive   ? cuda::ContextSigns::positive
                  : model.signs == LevelSigns::negative ? cuda::ContextSigns::negative
                                                        : cuda::ContextSigns::both;

@@ -82,7 +82,7 @@ status=0
 [ "$status" = 10 ] || fail "a method without a path on the device: exit $status, expected 10"
 grep -q "cpu only to compress, .*: ." refused.txt || fail "the refusal does not tell why"
 [ ! -e other.jsq ] || fail "a refused method left a file"
-"$jsq" -q compress -m rdoq:transform=none,levels=independent -r 8 -o rdoq.jsq "$dump"
+"$jsq" -q compress -m rdoq:transform=none -r 8 -o rdoq.jsq "$dump"
 "$jsq" -q --backend cuda test rdoq.jsq || fail "rdoq: a sound frame does not pass"
 "$jsq" -q decompress --backend cuda -o by_cuda.npy rdoq.jsq
 "$jsq" -q decompress --backend cpu -o by_cpu.npy rdoq.jsq
