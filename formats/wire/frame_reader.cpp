@@ -70,6 +70,20 @@ struct FrameReader::State {
                      values, what);
   }
 
+  /// Decodes the neighbouring whole blocks at `offsets`, from b on.
+  void decode_blocks(size_t t, size_t b, std::span<const uint64_t> offsets, std::span<float> values) const {
+    if (offsets.size() == 1) return decode_block(t, b, offsets[0], values);
+    const FrameTensor& tensor = directory.tensors[t];
+    std::vector<std::string> whats;
+    std::vector<std::string_view> payloads;
+    for (size_t i = 0; i < offsets.size(); ++i) {
+      whats.push_back(block_name(t, b + i));
+      const uint64_t size = tensor.block_bytes[b + i];
+      payloads.push_back(size == 0 ? std::string_view() : payload(offsets[i], size, t, b + i, whats[i]));
+    }
+    decoders->decode(t, b, payloads, values, whats);
+  }
+
   /// Whether tensor t's blocks are decoded on the device.
   bool on_device(size_t t) const {
     if (backend == Backend::cpu) return false;
@@ -221,8 +235,8 @@ struct FrameReader::State {
                                    std::to_string(elements));
   }
 
-  /// Calls use(first element, count, fetch) for the blocks that hold [first, first + count); fetch(values)
-  /// decodes the block.
+  /// Calls use(first element, count, fetch) for the blocks that hold [first, first + count), or for several
+  /// neighbours that lie in it whole; fetch(values) decodes them.
   template <class Use>
   void for_blocks(size_t t, uint64_t first, uint64_t count, unsigned threads, Use use) const {
     const FrameTensor& tensor = directory.tensors[t];
@@ -256,17 +270,35 @@ struct FrameReader::State {
       }
       return;
     }
-    const auto one = [&](size_t b) {
+    const size_t workers =
+        threads == 1 ? 1
+                     : size_t(std::max(1, arena_threads(threads) > 0 ? arena_threads(threads)
+                                                                     : tbb::info::default_concurrency()));
+    const size_t together = std::clamp<size_t>((end - begin) / workers, 1, decoders->blocks_together(t));
+    std::vector<size_t> starts;  // of the pieces
+    for (size_t b = begin; b < end;) {
+      starts.push_back(b);
+      const auto is_whole = [&](size_t i) {
+        return uint64_t(i) * length >= first &&
+               std::min((uint64_t(i) + 1) * length, elements) <= first + count;
+      };
+      const size_t most = std::min(end, b + together);
+      for (const bool whole = is_whole(b++); whole && b < most && is_whole(b);) ++b;
+    }
+    starts.push_back(end);
+    const auto one = [&](size_t piece) {
+      const size_t b = starts[piece], n = starts[piece + 1] - b;
       const uint64_t start = uint64_t(b) * length;
-      use(start, size_t(std::min(length, elements - start)),
-          [&](std::span<float> out) { decode_block(t, b, offsets[b - begin], out); });
+      use(start, size_t(std::min(n * length, elements - start)),
+          [&](std::span<float> out) { decode_blocks(t, b, std::span(offsets).subspan(b - begin, n), out); });
     };
-    if (threads == 1 || end - begin == 1) {
-      for (size_t b = begin; b < end; ++b) one(b);
+    const size_t pieces = starts.size() - 1;
+    if (threads == 1 || pieces == 1) {
+      for (size_t piece = 0; piece < pieces; ++piece) one(piece);
     } else if (threads == 0) {
-      tbb::parallel_for(begin, end, one);
+      tbb::parallel_for(size_t(0), pieces, one);
     } else {
-      tbb::task_arena(arena_threads(threads)).execute([&] { tbb::parallel_for(begin, end, one); });
+      tbb::task_arena(arena_threads(threads)).execute([&] { tbb::parallel_for(size_t(0), pieces, one); });
     }
   }
 };

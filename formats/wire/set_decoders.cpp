@@ -34,6 +34,26 @@ void SetDecoders::decode(size_t t, size_t b, std::string_view payload, std::span
     of(tensor.parameter_set).decode_empty(place(t, b), values);
 }
 
+void SetDecoders::decode(size_t t, size_t b, std::span<const std::string_view> payloads,
+                         std::span<float> values, std::span<const std::string> whats) const {
+  const FrameTensor& tensor = directory_.tensors[t];
+  const size_t length = size_t(1) << tensor.block_log2;
+  std::vector<StoredBlock> blocks;
+  for (size_t i = 0; i < payloads.size(); ++i) {
+    const std::span<float> own = values.subspan(i * length, std::min(length, values.size() - i * length));
+    if (payloads[i].empty())
+      decode(t, b + i, payloads[i], own, whats[i]);
+    else
+      blocks.push_back({place(t, b + i), payloads[i], own, whats[i]});
+  }
+  if (!blocks.empty()) of(tensor.parameter_set).decode_together(blocks);
+}
+
+size_t SetDecoders::blocks_together(size_t t) const {
+  const FrameTensor& tensor = directory_.tensors[t];
+  return of(tensor.parameter_set).blocks_together(size_t(1) << tensor.block_log2);
+}
+
 BlockPlace SetDecoders::place(size_t t, size_t b) const {
   const FrameTensor& tensor = directory_.tensors[t];
   return {uint32_t(t), uint64_t(b) << tensor.block_log2, &tensor.info, directory_.seed};

@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -26,6 +27,12 @@ class SetDecoders {
   /// \throws Error damaged, naming `what`. Thread-safe.
   void decode(size_t t, size_t b, std::string_view payload, std::span<float> values,
               std::string_view what) const;
+  /// The same of neighbouring blocks from b on, whose values lie behind each other.  \pre at most
+  /// blocks_together(t)
+  void decode(size_t t, size_t b, std::span<const std::string_view> payloads, std::span<float> values,
+              std::span<const std::string> whats) const;
+  /// How many blocks of tensor t had better be decoded at once.
+  size_t blocks_together(size_t t) const;
   /// Of block b of tensor t.
   BlockPlace place(size_t t, size_t b) const;
 

@@ -95,50 +95,57 @@ size_t RansDecoder::take_eights(uint8_t* symbols, size_t count, const RansSlot* 
   return i;
 }
 
-void RansDecoder::next_groups(const RansSlot* base, std::span<const uint32_t> offsets, size_t each,
+namespace {
+
+const RansSlot* table_of(const RansSlot* base, uint8_t number) {
+  return base + (size_t(number) << element::rans_precision_bits);
+}
+
+}  // namespace
+
+void RansDecoder::next_groups(const RansSlot* base, std::span<const uint8_t> tables, size_t each,
                               uint8_t* symbols) {
   // Blocks of levels have one table; where tables change, as in class blocks, the branch is guessed better.
-  if (lane_ == 0 && lanes_ == 8 && each % 8 == 0 && offsets.size() == 1 && is_dense(each)) {
-    const RansSlot* table = base + offsets[0];
+  if (lane_ == 0 && lanes_ == 8 && each % 8 == 0 && tables.size() == 1 && is_dense(each)) {
+    const RansSlot* table = table_of(base, tables[0]);
     for (size_t i = take_eights(symbols, each, table); i < each; ++i) symbols[i] = uint8_t(next(table));
     return;
   }
   if (lane_ == 0 && lanes_ == 8 && each % 8 == 0) {
     uint32_t states[8];
     std::copy(states_, states_ + 8, states);
-    for (uint32_t offset : offsets) {
-      const RansSlot* table = base + offset;
+    for (uint8_t number : tables) {
+      const RansSlot* table = table_of(base, number);
       for (size_t i = 0; i < each; i += 8, symbols += 8)
         for (uint32_t l = 0; l < 8; ++l) symbols[l] = uint8_t(step(states[l], table, words_));
     }
     std::copy(states, states + 8, states_);
     return;
   }
-  for (uint32_t offset : offsets)
-    for (size_t i = 0; i < each; ++i) *symbols++ = uint8_t(next(base + offset));
+  for (uint8_t number : tables)
+    for (size_t i = 0; i < each; ++i) *symbols++ = uint8_t(next(table_of(base, number)));
 }
 
-void RansDecoder::next_indexed(const RansSlot* base, const uint32_t* offsets, uint8_t* symbols,
-                               size_t count) {
+void RansDecoder::next_indexed(const RansSlot* base, const uint8_t* tables, uint8_t* symbols, size_t count) {
   size_t i = 0;
   if (lane_ == 0 && lanes_ == 8) {
     uint32_t states[8];
     std::copy(states_, states_ + 8, states);
     for (; i + 8 <= count; i += 8)
       for (uint32_t l = 0; l < 8; ++l)
-        symbols[i + l] = uint8_t(step(states[l], base + offsets[i + l], words_));
+        symbols[i + l] = uint8_t(step(states[l], table_of(base, tables[i + l]), words_));
     std::copy(states, states + 8, states_);
   }
-  for (; i < count; ++i) symbols[i] = uint8_t(next(base + offsets[i]));
+  for (; i < count; ++i) symbols[i] = uint8_t(next(table_of(base, tables[i])));
 }
 
-bool RansDecoder::next_following(const RansSlot* base, std::span<const uint32_t> offsets,
+bool RansDecoder::next_following(const RansSlot* base, std::span<const uint8_t> tables,
                                  std::span<uint8_t> symbols) {
   uint32_t states[max_lanes];
   std::copy(states_, states_ + max_lanes, states);
   Words words = words_;
   uint32_t lane = lane_;
-  const RansSlot* const first = base + offsets[0];
+  const RansSlot* const first = table_of(base, tables[0]);
   bool known = true;
   const size_t count = symbols.size();
   for (size_t i = 0; known && i < count;) {
@@ -148,9 +155,9 @@ bool RansDecoder::next_following(const RansSlot* base, std::span<const uint32_t>
     lane = lane + 1 == lanes_ ? 0 : lane + 1;
     symbols[i++] = uint8_t(symbol);
     while (symbol != 0) {
-      known = symbol < offsets.size();
+      known = symbol < tables.size();
       if (!known || i == count) break;
-      symbol = step(states[lane], base + offsets[symbol], words);
+      symbol = step(states[lane], table_of(base, tables[symbol]), words);
       lane = lane + 1 == lanes_ ? 0 : lane + 1;
       symbols[i++] = uint8_t(symbol);
     }
@@ -159,6 +166,21 @@ bool RansDecoder::next_following(const RansSlot* base, std::span<const uint32_t>
   words_ = words;
   lane_ = lane;
   return known;
+}
+
+EightLanes RansDecoder::lend() const {
+  EightLanes lent{};
+  std::copy(states_, states_ + 8, lent.states);
+  lent.overrun = words_.at > words_.size;
+  lent.end = words_.bytes + words_.size;
+  lent.next = lent.overrun ? lent.end : words_.bytes + words_.at;
+  return lent;
+}
+
+void RansDecoder::take_back(const EightLanes& lent) {
+  std::copy(lent.states, lent.states + 8, states_);
+  const bool overrun = lent.overrun || lent.next > lent.end;
+  words_.at = overrun ? words_.size + 2 : size_t(lent.next - words_.bytes);
 }
 
 bool RansDecoder::finished() const {

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/cpu/rans_fours.hpp"
 #include "kernels/element/rans.hpp"
 
 namespace jsq::cpu {
@@ -56,15 +57,21 @@ class RansDecoder {
     lane_ = lane_ + 1 == lanes_ ? 0 : lane_ + 1;
     return symbol;
   }
-  /// Symbols each of which names the table of the next one, base + offsets[symbol]; the first is decoded with
-  /// offsets[0]. Whether all of them have a table.
-  bool next_following(const element::RansSlot* base, std::span<const uint32_t> offsets,
+  // Tables are numbered: table t is the 4096 slots from base + 4096 t on.
+  /// Symbols each of which names the table of the next one, tables[symbol]; the first is decoded with
+  /// tables[0]. Whether all of them have a table.
+  bool next_following(const element::RansSlot* base, std::span<const uint8_t> tables,
                       std::span<uint8_t> symbols);
-  /// For each table base + offsets[r], `each` symbols with it; all into `symbols`, one after another.
-  void next_groups(const element::RansSlot* base, std::span<const uint32_t> offsets, size_t each,
+  /// For each of the tables, `each` symbols with it; all into `symbols`, one after another.
+  void next_groups(const element::RansSlot* base, std::span<const uint8_t> tables, size_t each,
                    uint8_t* symbols);
-  /// symbols[i] decoded with the table at base + offsets[i]; begins where the last symbol ended.
-  void next_indexed(const element::RansSlot* base, const uint32_t* offsets, uint8_t* symbols, size_t count);
+  /// symbols[i] decoded with tables[i]; begins where the last symbol ended.
+  void next_indexed(const element::RansSlot* base, const uint8_t* tables, uint8_t* symbols, size_t count);
+  /// The stream for the loops that decode several side by side.  \pre eight lanes, the next symbol on lane 0;
+  /// rans_padding zero bytes behind the stream
+  EightLanes lend() const;
+  /// Goes on where those have ended.
+  void take_back(const EightLanes& lent);
   /// Every word consumed, every lane back at the encoder's start.
   bool finished() const;
 

@@ -1004,6 +1004,12 @@ class JointSqDecoder final : public MethodDecoder {
                     std::string_view what) const override {
     stored_.coder.decode(block, values, what);
   }
+  size_t blocks_together(size_t elements) const override { return stored_.coder.blocks_together(elements); }
+  void decode_together(std::span<const StoredBlock> blocks) const override {
+    std::vector<ClassBlock> parts;
+    for (const StoredBlock& block : blocks) parts.push_back({block.bytes, block.values, block.what});
+    stored_.coder.decode(parts);
+  }
   std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {
     return std::make_unique<ClassDeviceDecoder>(stored_.coder);
   }

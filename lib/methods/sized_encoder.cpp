@@ -39,6 +39,14 @@ std::optional<size_t> MethodEncoder::aim_tail(double, std::span<const TakenBlock
 bool MethodEncoder::learn(uint64_t) {
   return false;
 }
+size_t MethodDecoder::blocks_together(size_t) const {
+  return 1;
+}
+
+void MethodDecoder::decode_together(std::span<const StoredBlock> blocks) const {
+  for (const StoredBlock& block : blocks) decode_block(block.place, block.bytes, block.values, block.what);
+}
+
 void MethodDecoder::bind(std::span<const BlockPlace>) {}
 TensorCoding MethodDecoder::coding(const BlockPlace&, uint8_t, std::span<const std::string_view>,
                                    std::string_view) const {

@@ -14,13 +14,10 @@ namespace jsq {
   return buffers;
 }
 
-void list_kept(const element::ClassPlan& plan, size_t n, ClassScratch& s) {
-  if (plan.width[0] == 0) {
-    s.kept_count = cpu::list_nonzero(std::span<const uint8_t>(s.classes.data(), n), s.kept.data());
-    return;
-  }
-  std::iota(s.kept.begin(), s.kept.begin() + std::ptrdiff_t(n), 0u);
-  s.kept_count = n;
+size_t list_kept(const element::ClassPlan& plan, std::span<const uint8_t> classes, uint32_t* kept) {
+  if (plan.width[0] == 0) return cpu::list_nonzero(classes, kept);
+  std::iota(kept, kept + classes.size(), 0u);
+  return classes.size();
 }
 
 void classify_block(const element::ClassPlan& plan, std::span<const float> values, uint64_t first_pool_index,
@@ -35,7 +32,7 @@ void classify_block(const element::ClassPlan& plan, std::span<const float> value
     return;
   }
   cpu::classify(values, first_pool_index, plan, std::span(s.classes.data(), n));
-  list_kept(plan, n, s);
+  s.kept_count = list_kept(plan, std::span<const uint8_t>(s.classes.data(), n), s.kept.data());
 }
 
 void take_codes(size_t n, std::span<const uint32_t> kept, std::span<const uint8_t> codes, ClassScratch& s,

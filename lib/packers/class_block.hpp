@@ -36,6 +36,13 @@ struct ClassTally {
   void merge(const ClassTally& other);
 };
 
+/// A block, the values that it decodes to, and what errors call it.
+struct ClassBlock {
+  std::string_view bytes;
+  std::span<float> values;
+  std::string_view what;
+};
+
 /// Everything that coding a tensor's blocks needs: plan, packers and tables. Immutable while blocks are
 /// coded, so that threads share it.
 class ClassCoder {
@@ -72,6 +79,12 @@ class ClassCoder {
   std::span<const uint32_t> decode(std::string_view block, std::span<float> values,
                                    std::string_view what) const;
 
+  /// The same of several blocks, whose entropy-coded streams are decoded side by side.  \pre at most
+  /// blocks_together()
+  void decode(std::span<const ClassBlock> blocks) const;
+  /// How many blocks of so many elements are better decoded at once: all of them are in memory meanwhile.
+  size_t blocks_together(size_t elements) const;
+
   /// Counts a block: classes, symbols in every context, and the errors of the decoded values after rounding
   /// to `dtype`.
   void tally(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element,
@@ -107,16 +120,17 @@ class ClassCoder {
     std::array<float, 256> values{};
   };
   void join_values();
-  void read_values(std::string_view block, size_t at, std::span<float> values, std::string_view what) const;
+  class Reading;
   void write_block(size_t n, std::string& out) const;
   void tally_block(size_t n, ClassTally& counts) const;
 
   std::vector<element::RansSymbol> symbols_;
   std::vector<CodeParts> code_parts_;  // [class][code word], of 256 each
   std::vector<element::RansSlot> slots_;
-  std::array<uint32_t, element::max_activity_buckets * 2>
-      map_slots_{};  // offsets: activity tables, token tables
-  std::array<std::array<uint32_t, element::max_activity_buckets>, element::max_classes> magnitude_slots_{};
+  // Numbers of tables of slots_: of activities and of the tokens of each; of magnitudes.
+  std::array<uint8_t, 16> activity_tables_{};
+  std::array<uint8_t, element::max_activity_buckets> token_tables_{};
+  std::array<std::array<uint8_t, element::max_activity_buckets>, element::max_classes> magnitude_tables_{};
   std::vector<ValueParts> value_parts_;  // of the classes; apart, since coders are moved about
   std::array<uint8_t, 16 * 4> token_classes_{};
 };

@@ -1,6 +1,7 @@
 // Class blocks are read.
 #include <algorithm>
 #include <bit>
+#include <optional>
 
 #include "jsq/error.hpp"
 #include "kernels/cpu/bit_io.hpp"
@@ -12,35 +13,34 @@ namespace jsq {
 
 using cpu::BitReader;
 using element::max_activity_buckets;
-using element::token_table_offset;
 
 void ClassCoder::prepare_decoding() {
-  // Table 0 stands in for tables that a damaged model lacks, so that every offset is valid.
+  // Table 0 stands in for tables that a damaged model lacks, so that every number is valid.
   // Symbol 0 has all its slots, and leaves the states as they are.
   slots_.clear();
   for (uint32_t slot = 0; slot < element::rans_total; ++slot)
     slots_.push_back(element::make_rans_slot(0, element::rans_total, slot));
   auto add = [&](const SymbolFrequencies& frequencies) {
-    if (frequencies == SymbolFrequencies{}) return 0u;
-    const auto offset = uint32_t(slots_.size());
-    slots_.resize(offset + element::rans_total);
-    uint32_t slot = offset;
+    if (frequencies == SymbolFrequencies{}) return uint8_t(0);
+    size_t slot = slots_.size();
+    const auto number = uint8_t(slot >> element::rans_precision_bits);
+    slots_.resize(slot + element::rans_total);
     for (uint32_t symbol = 0; symbol < max_symbols; ++symbol)
       for (uint32_t i = 0; i < frequencies[symbol]; ++i)
         slots_[slot++] = element::make_rans_slot(symbol, frequencies[symbol], i);
-    return offset;
+    return number;
   };
   if (model.map_coded)
     for (uint32_t b = 0; b < model.buckets; ++b) {
-      map_slots_[b] = add(model.activity_frequencies(b));
-      if (b > 0) map_slots_[token_table_offset + b] = add(model.token_frequencies(b));
+      activity_tables_[b] = add(model.activity_frequencies(b));
+      if (b > 0) token_tables_[b] = add(model.token_frequencies(b));
     }
   for (uint32_t j = 1; j < plan.classes; ++j) {
     if (!(model.magnitudes_coded >> (j - 1) & 1)) continue;
     const bool by_activity = model.magnitudes_by_activity >> (j - 1) & 1;
-    if (!by_activity) magnitude_slots_[j].fill(add(model.magnitude_frequencies(j, 0)));
+    if (!by_activity) magnitude_tables_[j].fill(add(model.magnitude_frequencies(j, 0)));
     for (uint32_t b = 1; by_activity && b < model.buckets; ++b)
-      magnitude_slots_[j][b] = add(model.magnitude_frequencies(j, b));
+      magnitude_tables_[j][b] = add(model.magnitude_frequencies(j, b));
   }
   join_values();
   const uint32_t joined = classes_per_token(plan.classes);
@@ -70,8 +70,28 @@ inline uint32_t mask_of_tokens(const uint8_t* tokens) {
   return uint32_t(word | word >> 16);
 }
 
+/// Buffers of a block that is read, reused by a thread from block to block.
+struct ReadBuffers {
+  std::vector<uint8_t> classes, buckets, kept_classes, symbols, tokens, tables;
+  std::vector<uint32_t> kept;
+  std::string stream;
+  size_t kept_count = 0;
+};
+
+/// Not inlined: the compiler would otherwise look the thread's copy up again inside the loops.
+[[gnu::noinline]] std::array<ReadBuffers, cpu::rans_together>& read_buffers() {
+  static thread_local std::array<ReadBuffers, cpu::rans_together> buffers;
+  return buffers;
+}
+
+template <class T>
+T* room(std::vector<T>& buffer, size_t count) {
+  if (buffer.size() < count) buffer.resize(count);
+  return buffer.data();
+}
+
 /// Lists what is kept of `whole` runs and of `last` tokens of one more, from the tokens of active runs.
-void list_tokens(size_t whole, size_t last, ClassScratch& s) {
+void list_tokens(size_t whole, size_t last, ReadBuffers& s) {
   const uint8_t* tokens = s.tokens.data();
   uint32_t* kept = s.kept.data();
   size_t count = 0;
@@ -116,225 +136,401 @@ void ClassCoder::join_values() {
   }
 }
 
-std::span<const uint32_t> ClassCoder::decode(std::string_view block, std::span<float> values,
-                                             std::string_view what) const {
-  ClassScratch& s = class_scratch();
-  const size_t n = values.size();
-  s.resize(n);
-  uint8_t* classes = s.classes.data();
-  size_t at = 0;
+/// A block that is being read, pass by pass.
+class ClassCoder::Reading {
+ public:
+  Reading(const ClassCoder& with, const ClassBlock& block, ReadBuffers& buffers)
+      : with_(with),
+        plan_(with.plan),
+        block_(block.bytes),
+        out_(block.values),
+        what_(block.what),
+        s_(buffers) {}
 
-  bool named = false, listed = false;  // what is kept, with its classes or without
-  if (map != MapPacker::entropy) {
-    BitReader in(block);
-    switch (map) {
-      case MapPacker::raw: {
-        const uint32_t bits = raw_map_bits(plan.classes);
-        for (size_t i = 0; i < n; ++i) {
-          classes[i] = uint8_t(in.get(bits));
-          if (classes[i] >= plan.classes) damaged(what, "a class beyond the last");
-        }
-        break;
-      }
-      case MapPacker::bitmap:
-        for (size_t i = 0; i < n; ++i) classes[i] = uint8_t(in.bit());
-        if (!in.align()) damaged(what, "padding bits are not zero");
-        for (size_t i = 0; i < n; ++i)
-          if (classes[i]) classes[i] = uint8_t(get_class(in, plan.classes));
-        break;
-      case MapPacker::index32:
-      case MapPacker::packed: {
-        const uint32_t bits = map == MapPacker::packed ? packed_index_bits(n) : 32;
-        const uint64_t kept = in.get(32);
-        if (kept > n) damaged(what, "more kept elements than elements");
-        uint64_t expected = 0;
-        for (uint64_t k = 0; k < kept; ++k) {
-          const uint64_t index = in.get(bits);
-          if (index < expected || index >= n || in.overrun())
-            damaged(what, "indices do not ascend or leave the block");
-          s.kept[k] = uint32_t(index);
-          s.kept_classes[k] = uint8_t(get_class(in, plan.classes));
-          expected = index + 1;
-        }
-        s.kept_count = kept;
-        break;
-      }
-      default: {
-        const uint32_t parameter = in.get(8);
-        const uint64_t kept = in.get(32);
-        if (parameter > 31 || kept > n) damaged(what, "impossible gap parameter or count");
-        uint64_t expected = 0;
-        for (uint64_t k = 0; k < kept; ++k) {
-          uint64_t gap = in.get_unary(n >> parameter) << parameter;
-          gap |= in.get(parameter);
-          if (gap >= n - expected || in.overrun()) damaged(what, "a gap leaves the block");
-          expected += gap;
-          s.kept[k] = uint32_t(expected++);
-          s.kept_classes[k] = uint8_t(get_class(in, plan.classes));
-        }
-        s.kept_count = kept;
-        break;
-      }
-    }
-    if (!in.align() || in.overrun()) damaged(what, "the class map is truncated or its padding is not zero");
-    at = in.consumed();
-    if (at > block.size()) damaged(what, "the class map is truncated");
-    named = names_kept(map);
-    if (named && model.needs_activities()) {
-      std::fill(classes, classes + n, uint8_t(0));
-      for (size_t k = 0; k < s.kept_count; ++k) classes[s.kept[k]] = s.kept_classes[k];
-    }
-    if (model.needs_activities())
-      cpu::run_activities(std::span<const uint8_t>(classes, n), std::span(s.buckets.data(), runs_of(n)));
+  /// The map, unless it is entropy-coded, and the entropy coder's stream: where it lies, or from a copy with
+  /// zeros behind it.
+  void begin(bool padded);
+  void read_activities();
+  /// Lists the tables of the tokens of whole runs that are not quiet; how many there are.
+  size_t list_token_tables();
+  void read_tokens();
+  /// Short runs, and what is kept.
+  void end_map();
+  /// Lists the tables of all magnitudes that are coded; how many there are.
+  size_t list_magnitude_tables();
+  void read_magnitudes();
+  /// The values.
+  void end();
+
+  std::span<const uint32_t> kept() const { return {s_.kept.data(), s_.kept_count}; }
+  size_t runs() const { return runs_of(out_.size()); }
+  void begin_section() { decoder_->begin_section(); }
+  cpu::EightLanes lend() const { return decoder_->lend(); }
+  void take_back(const cpu::EightLanes& lent) { decoder_->take_back(lent); }
+  void check_activities(bool known) const {
+    if (!known) damaged(what_, "an activity beyond the last");
   }
 
-  std::string_view rans;
-  if (model.uses_rans()) {
-    ByteReader in(block.substr(at), what);
-    rans = in.string();
-    at += in.position();
-  }
-  cpu::RansDecoder decoder(rans, lanes);
-  if (map == MapPacker::entropy) {
-    const size_t runs = runs_of(n);
-    const uint32_t joined = classes_per_token(plan.classes);
-    if (model.buckets == 0 && runs > 0) damaged(what, "no activity tables");
-    decoder.begin_section();
-    if (runs > 0 && !decoder.next_following(slots_.data(), std::span(map_slots_).first(model.buckets),
-                                            std::span(s.buckets.data(), runs)))
-      damaged(what, "an activity beyond the last");
-    // Tokens of the whole runs, then of a short last one, then from tokens to classes.
-    decoder.begin_section();
-    const size_t whole = n / run_length, each = run_length / joined;
-    uint32_t* offsets = s.offsets.data();
-    size_t active = 0;
-    for (size_t r = 0; r < whole; ++r) {
-      offsets[active] = map_slots_[token_table_offset + s.buckets[r]];
-      active += s.buckets[r] != 0;
-    }
-    const size_t last =
-        runs > whole && s.buckets[whole] != 0 ? (n - whole * run_length + joined - 1) / joined : 0;
-    if (s.tokens.size() < active * each + last) s.tokens.resize(active * each + last);
-    decoder.next_groups(slots_.data(), std::span<const uint32_t>(offsets, active), each, s.tokens.data());
-    const uint8_t* tokens = s.tokens.data();
-    if (last) {
-      offsets[0] = map_slots_[token_table_offset + s.buckets[whole]];
-      decoder.next_groups(slots_.data(), std::span<const uint32_t>(offsets, 1), last,
-                          s.tokens.data() + active * each);
-    }
-    // Tokens of two classes are masks of what is kept.
-    listed = plan.classes == 2 && plan.width[0] == 0;
-    if (listed) list_tokens(whole, last, s);
-    for (size_t r = 0; !listed && r < runs; ++r) {
-      uint8_t* run = classes + r * run_length;
-      if (s.buckets[r] == 0 || r == whole) std::memset(run, 0, run_length);
-      if (s.buckets[r] == 0) continue;
-      const size_t count = r == whole ? last : each;
-      if (plan.classes == 4) {
-        // The default: two classes of two bits, split without a table so that the loop vectorises.
-        for (size_t t = 0; t < count; ++t) {
-          const auto pair = uint16_t((tokens[t] & 3) | (tokens[t] >> 2) << 8);
-          std::memcpy(run + 2 * t, &pair, 2);
-        }
-      } else if (joined == 2) {
-        for (size_t t = 0; t < count; ++t) std::memcpy(run + 2 * t, &token_classes_[tokens[t] * 4], 2);
-      } else if (joined == 4) {
-        for (size_t t = 0; t < count; ++t) std::memcpy(run + 4 * t, &token_classes_[tokens[t] * 4], 4);
-      } else {
-        std::memcpy(run, tokens, count);
+ private:
+  void read_plain_map();
+  void take_classes(const uint8_t* tokens);
+
+  size_t each() const { return run_length / classes_per_token(plan_.classes); }
+
+  const ClassCoder& with_;
+  const element::ClassPlan& plan_;
+  std::string_view block_;
+  std::span<float> out_;
+  std::string_view what_;
+  ReadBuffers& s_;
+  size_t at_ = 0;                        // of the bytes that are not read
+  bool named_ = false, listed_ = false;  // what is kept, with its classes or without
+  std::optional<cpu::RansDecoder> decoder_;
+  size_t active_ = 0, last_ = 0;  // whole runs with tokens, and the tokens of a short one
+  size_t coded_ = 0;              // magnitudes
+};
+
+void ClassCoder::Reading::read_plain_map() {
+  const size_t n = out_.size();
+  uint8_t* const classes = room(s_.classes, n);
+  uint32_t* const kept = room(s_.kept, n + 16);
+  uint8_t* const kept_classes = room(s_.kept_classes, n);
+  BitReader in(block_);
+  switch (with_.map) {
+    case MapPacker::raw: {
+      const uint32_t bits = raw_map_bits(plan_.classes);
+      for (size_t i = 0; i < n; ++i) {
+        classes[i] = uint8_t(in.get(bits));
+        if (classes[i] >= plan_.classes) damaged(what_, "a class beyond the last");
       }
-      tokens += count;
+      break;
     }
-    for (size_t i = n; !listed && i < (n + joined - 1) / joined * joined; ++i)
-      if (classes[i]) damaged(what, "padding classes are not zero");
-    if (listed && s.kept_count > 0 && s.kept[s.kept_count - 1] >= n)
-      damaged(what, "padding classes are not zero");
-    if (!listed && plan.width[0] == 0) {
-      s.kept_count = cpu::list_active(std::span<const uint8_t>(classes, n),
-                                      std::span<const uint8_t>(s.buckets.data(), runs), s.kept.data());
-      listed = true;
+    case MapPacker::bitmap:
+      for (size_t i = 0; i < n; ++i) classes[i] = uint8_t(in.bit());
+      if (!in.align()) damaged(what_, "padding bits are not zero");
+      for (size_t i = 0; i < n; ++i)
+        if (classes[i]) classes[i] = uint8_t(get_class(in, plan_.classes));
+      break;
+    case MapPacker::index32:
+    case MapPacker::packed: {
+      const uint32_t bits = with_.map == MapPacker::packed ? packed_index_bits(n) : 32;
+      const uint64_t count = in.get(32);
+      if (count > n) damaged(what_, "more kept elements than elements");
+      uint64_t expected = 0;
+      for (uint64_t k = 0; k < count; ++k) {
+        const uint64_t index = in.get(bits);
+        if (index < expected || index >= n || in.overrun())
+          damaged(what_, "indices do not ascend or leave the block");
+        kept[k] = uint32_t(index);
+        kept_classes[k] = uint8_t(get_class(in, plan_.classes));
+        expected = index + 1;
+      }
+      s_.kept_count = count;
+      break;
+    }
+    default: {
+      const uint32_t parameter = in.get(8);
+      const uint64_t count = in.get(32);
+      if (parameter > 31 || count > n) damaged(what_, "impossible gap parameter or count");
+      uint64_t expected = 0;
+      for (uint64_t k = 0; k < count; ++k) {
+        uint64_t gap = in.get_unary(n >> parameter) << parameter;
+        gap |= in.get(parameter);
+        if (gap >= n - expected || in.overrun()) damaged(what_, "a gap leaves the block");
+        expected += gap;
+        kept[k] = uint32_t(expected++);
+        kept_classes[k] = uint8_t(get_class(in, plan_.classes));
+      }
+      s_.kept_count = count;
+      break;
     }
   }
-
-  if (!named && !listed) list_kept(plan, n, s);
-  const uint32_t* kept = s.kept.data();
-  const size_t count = s.kept_count;
-  uint8_t* kept_classes = s.kept_classes.data();
-  if (plan.classes == 2 && plan.width[0] == 0)
-    std::fill(kept_classes, kept_classes + count, uint8_t(1));
-  else if (!named)
-    for (size_t k = 0; k < count; ++k) kept_classes[k] = classes[kept[k]];
-
-  // Magnitude indices of the coded classes, in index order; the planes lie between them and the sign bits.
-  if (model.magnitudes_coded != 0) {
-    decoder.begin_section();
-    uint32_t tables[max_classes][max_activity_buckets] = {};
-    bool is_coded[max_classes] = {};
-    for (uint32_t j = 1; j < plan.classes; ++j) {
-      is_coded[j] = model.magnitudes_coded >> (j - 1) & 1;
-      const bool by_activity = model.magnitudes_by_activity >> (j - 1) & 1;
-      for (uint32_t b = 0; b < max_activity_buckets; ++b)
-        tables[j][b] = magnitude_slots_[j][by_activity ? b : 0];
-    }
-    const bool needs_activities = model.magnitudes_by_activity != 0;
-    const uint8_t* buckets = s.buckets.data();
-    uint32_t* offsets = s.offsets.data();
-    size_t coded = 0;
-    for (size_t k = 0; k < count; ++k) {
-      const uint32_t c = kept_classes[k];
-      offsets[coded] = tables[c][needs_activities ? buckets[kept[k] / run_length] : 0];
-      coded += is_coded[c];
-    }
-    decoder.next_indexed(slots_.data(), offsets, s.codes.data(), coded);
+  if (!in.align() || in.overrun()) damaged(what_, "the class map is truncated or its padding is not zero");
+  at_ = in.consumed();
+  if (at_ > block_.size()) damaged(what_, "the class map is truncated");
+  named_ = names_kept(with_.map);
+  if (!with_.model.needs_activities()) return;
+  if (named_) {
+    std::fill(classes, classes + n, uint8_t(0));
+    for (size_t k = 0; k < s_.kept_count; ++k) classes[kept[k]] = kept_classes[k];
   }
-  if (model.uses_rans() && !decoder.finished())
-    damaged(what, "the entropy-coded stream does not end where it should");
-
-  read_values(block, at, values, what);
-  return {kept, count};
+  cpu::run_activities(std::span<const uint8_t>(classes, n), std::span(room(s_.buckets, runs()), runs()));
 }
 
-/// The values of the kept elements, from the planes that begin at byte `at` and the symbols that are decoded.
-void ClassCoder::read_values(std::string_view block, size_t at, std::span<float> values,
-                             std::string_view what) const {
-  ClassScratch& s = class_scratch();
-  const uint32_t* kept = s.kept.data();
-  const uint8_t* kept_classes = s.kept_classes.data();
-  const size_t count = s.kept_count;
+void ClassCoder::Reading::begin(bool padded) {
+  if (with_.map != MapPacker::entropy) read_plain_map();
+  std::string_view stream;
+  if (with_.model.uses_rans()) {
+    ByteReader in(block_.substr(at_), what_);
+    stream = in.string();
+    at_ += in.position();
+  }
+  if (padded) {
+    s_.stream.assign(stream);
+    s_.stream.append(cpu::rans_padding, 0);
+    stream = std::string_view(s_.stream).substr(0, stream.size());
+  }
+  decoder_.emplace(stream, with_.lanes);
+  if (with_.map == MapPacker::entropy && with_.model.buckets == 0 && runs() > 0)
+    damaged(what_, "no activity tables");
+}
 
-  std::fill(values.begin(), values.end(), 0.0f);
-  float* out = values.data();
-  const bool one_class = plan.classes == 2 && plan.width[0] == 0;
-  for (uint32_t j = 0; j < plan.classes; ++j) {
-    const ValueParts& parts = value_parts_[j];
+void ClassCoder::Reading::read_activities() {
+  check_activities(runs() == 0 ||
+                   decoder_->next_following(with_.slots_.data(),
+                                            std::span(with_.activity_tables_).first(with_.model.buckets),
+                                            std::span(room(s_.buckets, runs()), runs())));
+}
+
+size_t ClassCoder::Reading::list_token_tables() {
+  const size_t n = out_.size(), whole = n / run_length;
+  const uint8_t* const buckets = s_.buckets.data();
+  uint8_t* const tables = room(s_.tables, runs() + 1);
+  active_ = 0;
+  for (size_t r = 0; r < whole; ++r) {
+    tables[active_] = with_.token_tables_[buckets[r]];
+    active_ += buckets[r] != 0;
+  }
+  const uint32_t joined = classes_per_token(plan_.classes);
+  last_ = runs() > whole && buckets[whole] != 0 ? (n - whole * run_length + joined - 1) / joined : 0;
+  room(s_.tokens, active_ * each() + last_);
+  return active_;
+}
+
+void ClassCoder::Reading::read_tokens() {
+  decoder_->next_groups(with_.slots_.data(), std::span<const uint8_t>(s_.tables.data(), active_), each(),
+                        s_.tokens.data());
+}
+
+/// Classes of all elements from tokens.
+void ClassCoder::Reading::take_classes(const uint8_t* tokens) {
+  const size_t n = out_.size(), whole = n / run_length;
+  const uint32_t joined = classes_per_token(plan_.classes);
+  uint8_t* const classes = room(s_.classes, runs() * run_length);
+  for (size_t r = 0; r < runs(); ++r) {
+    uint8_t* run = classes + r * run_length;
+    if (s_.buckets[r] == 0 || r == whole) std::memset(run, 0, run_length);
+    if (s_.buckets[r] == 0) continue;
+    const size_t count = r == whole ? last_ : each();
+    if (plan_.classes == 4) {
+      // The default: two classes of two bits, split without a table so that the loop vectorises.
+      for (size_t t = 0; t < count; ++t) {
+        const auto pair = uint16_t((tokens[t] & 3) | (tokens[t] >> 2) << 8);
+        std::memcpy(run + 2 * t, &pair, 2);
+      }
+    } else if (joined == 2) {
+      for (size_t t = 0; t < count; ++t) std::memcpy(run + 2 * t, &with_.token_classes_[tokens[t] * 4], 2);
+    } else if (joined == 4) {
+      for (size_t t = 0; t < count; ++t) std::memcpy(run + 4 * t, &with_.token_classes_[tokens[t] * 4], 4);
+    } else {
+      std::memcpy(run, tokens, count);
+    }
+    tokens += count;
+  }
+  for (size_t i = n; i < (n + joined - 1) / joined * joined; ++i)
+    if (classes[i]) damaged(what_, "padding classes are not zero");
+}
+
+void ClassCoder::Reading::end_map() {
+  const size_t n = out_.size(), whole = n / run_length;
+  uint32_t* const kept = room(s_.kept, n + 16);
+  if (with_.map == MapPacker::entropy) {
+    if (last_ > 0)
+      decoder_->next_groups(with_.slots_.data(), {&with_.token_tables_[s_.buckets[whole]], 1}, last_,
+                            s_.tokens.data() + active_ * each());
+    // Tokens of two classes are masks of what is kept.
+    listed_ = plan_.width[0] == 0;
+    if (listed_ && plan_.classes == 2) {
+      list_tokens(whole, last_, s_);
+      if (s_.kept_count > 0 && kept[s_.kept_count - 1] >= n) damaged(what_, "padding classes are not zero");
+    } else {
+      take_classes(s_.tokens.data());
+      if (listed_)
+        s_.kept_count = cpu::list_active(std::span<const uint8_t>(s_.classes.data(), n),
+                                         std::span<const uint8_t>(s_.buckets.data(), runs()), kept);
+    }
+  }
+  if (!named_ && !listed_)
+    s_.kept_count = list_kept(plan_, std::span<const uint8_t>(s_.classes.data(), n), kept);
+  const size_t count = s_.kept_count;
+  uint8_t* const kept_classes = room(s_.kept_classes, count);
+  if (plan_.classes == 2 && plan_.width[0] == 0)
+    std::fill(kept_classes, kept_classes + count, uint8_t(1));
+  else if (!named_)
+    for (size_t k = 0; k < count; ++k) kept_classes[k] = s_.classes[kept[k]];
+}
+
+size_t ClassCoder::Reading::list_magnitude_tables() {
+  // In index order; the planes lie between them and the sign bits.
+  const EntropyModel& model = with_.model;
+  uint8_t numbers[max_classes][max_activity_buckets] = {};
+  bool is_coded[max_classes] = {};
+  for (uint32_t j = 1; j < plan_.classes; ++j) {
+    is_coded[j] = model.magnitudes_coded >> (j - 1) & 1;
+    const bool by_activity = model.magnitudes_by_activity >> (j - 1) & 1;
+    for (uint32_t b = 0; b < max_activity_buckets; ++b)
+      numbers[j][b] = with_.magnitude_tables_[j][by_activity ? b : 0];
+  }
+  const bool needs_activities = model.magnitudes_by_activity != 0;
+  const uint8_t *const buckets = s_.buckets.data(), *const kept_classes = s_.kept_classes.data();
+  const uint32_t* const kept = s_.kept.data();
+  uint8_t* const tables = room(s_.tables, s_.kept_count + 1);
+  coded_ = 0;
+  for (size_t k = 0; k < s_.kept_count; ++k) {
+    const uint32_t c = kept_classes[k];
+    tables[coded_] = numbers[c][needs_activities ? buckets[kept[k] / run_length] : 0];
+    coded_ += is_coded[c];
+  }
+  room(s_.symbols, coded_);
+  return coded_;
+}
+
+void ClassCoder::Reading::read_magnitudes() {
+  decoder_->next_indexed(with_.slots_.data(), s_.tables.data(), s_.symbols.data(), coded_);
+}
+
+void ClassCoder::Reading::end() {
+  if (with_.model.uses_rans() && !decoder_->finished())
+    damaged(what_, "the entropy-coded stream does not end where it should");
+  const uint32_t* const kept = s_.kept.data();
+  const uint8_t* const kept_classes = s_.kept_classes.data();
+  const size_t count = s_.kept_count;
+  size_t at = at_;
+  std::fill(out_.begin(), out_.end(), 0.0f);
+  float* const out = out_.data();
+  const bool one_class = plan_.classes == 2 && plan_.width[0] == 0;
+  for (uint32_t j = 0; j < plan_.classes; ++j) {
+    const ValueParts& parts = with_.value_parts_[j];
     if (parts.bits == 0 || parts.has_symbols) continue;
     const uint64_t members =
         one_class ? count : uint64_t(std::count(kept_classes, kept_classes + count, uint8_t(j)));
     const uint64_t plane_bytes = (members * parts.bits + 7) / 8;
-    if (plane_bytes > block.size() - at) damaged(what, "a value plane is truncated");
-    BitReader plane(block.substr(at, size_t(plane_bytes)));
+    if (plane_bytes > block_.size() - at) damaged(what_, "a value plane is truncated");
+    BitReader plane(block_.substr(at, size_t(plane_bytes)));
     for (size_t k = 0; k < count; ++k)
       if (kept_classes[k] == j) out[kept[k]] = parts.values[plane.get(parts.bits)];
-    if (!plane.align()) damaged(what, "padding bits are not zero");
+    if (!plane.align()) damaged(what_, "padding bits are not zero");
     at += size_t(plane_bytes);
   }
-  if (model.magnitudes_coded != 0) {
-    BitReader raw(block.substr(at));
-    const uint8_t* symbols = s.codes.data();
+  if (with_.model.magnitudes_coded != 0) {
+    BitReader raw(block_.substr(at));
+    const uint8_t* symbols = s_.symbols.data();
     for (size_t k = 0; k < count; ++k) {
-      const ValueParts& parts = value_parts_[kept_classes[k]];
+      const ValueParts& parts = with_.value_parts_[kept_classes[k]];
       if (!parts.has_symbols) continue;
       const uint32_t bits = raw.get(parts.bits);
       const uint32_t index = uint32_t(*symbols++) << parts.low_bits | (bits & parts.low_mask);
-      if (index >= parts.half) damaged(what, "a magnitude beyond the last");
+      if (index >= parts.half) damaged(what_, "a magnitude beyond the last");
       out[kept[k]] = parts.values[(bits >> parts.low_bits) * parts.half + index];
     }
     if (!raw.align() || raw.overrun())
-      damaged(what, "the sign bits are truncated or their padding is not zero");
+      damaged(what_, "the sign bits are truncated or their padding is not zero");
     at += raw.consumed();
   }
-  if (at != block.size())
-    damaged(what, "expected " + std::to_string(at) + " bytes, found " + std::to_string(block.size()));
+  if (at != block_.size())
+    damaged(what_, "expected " + std::to_string(at) + " bytes, found " + std::to_string(block_.size()));
+}
+
+std::span<const uint32_t> ClassCoder::decode(std::string_view block, std::span<float> values,
+                                             std::string_view what) const {
+  Reading reading(*this, {block, values, what}, read_buffers()[0]);
+  reading.begin(false);
+  if (map == MapPacker::entropy) {
+    reading.begin_section();
+    reading.read_activities();
+    reading.begin_section();
+    reading.list_token_tables();
+    reading.read_tokens();
+  }
+  reading.end_map();
+  if (model.magnitudes_coded != 0) {
+    reading.begin_section();
+    reading.list_magnitude_tables();
+    reading.read_magnitudes();
+  }
+  reading.end();
+  return reading.kept();
+}
+
+size_t ClassCoder::blocks_together(size_t elements) const {
+  constexpr size_t most = size_t(1) << 17;
+  return model.uses_rans() && lanes == 8 && elements <= most ? cpu::rans_together : 1;
+}
+
+void ClassCoder::decode(std::span<const ClassBlock> blocks) const {
+  if (blocks.size() == 1 || blocks_together(0) == 1) {
+    for (const ClassBlock& block : blocks) decode(block.bytes, block.values, block.what);
+    return;
+  }
+  constexpr size_t together = cpu::rans_together;
+  auto& buffers = read_buffers();
+  std::vector<Reading> readings;
+  for (size_t k = 0; k < blocks.size(); ++k) {
+    readings.emplace_back(*this, blocks[k], buffers[k]).begin(true);
+  }
+  // Streams that are missing, and those that end before others, go on with table 0, which leaves them as they
+  // are.
+  static const char none[cpu::rans_padding] = {};
+  cpu::EightLanes lanes_of[together];
+  const auto lend = [&] {
+    for (size_t k = 0; k < together; ++k) {
+      lanes_of[k] = cpu::EightLanes{{}, none, none};
+      if (k >= readings.size()) continue;
+      readings[k].begin_section();
+      lanes_of[k] = readings[k].lend();
+    }
+  };
+  const auto take_back = [&] {
+    for (size_t k = 0; k < readings.size(); ++k) readings[k].take_back(lanes_of[k]);
+  };
+  uint8_t* symbols[together];
+  const uint8_t* tables[together];
+  /// All lists as long as the longest, which is returned.
+  const auto pad = [&](const size_t* counts, size_t multiple) {
+    const size_t most = (*std::max_element(counts, counts + together) + multiple - 1) / multiple * multiple;
+    for (size_t k = 0; k < together; ++k) {
+      uint8_t* const list = room(buffers[k].tables, most);
+      std::fill(list + counts[k], list + most, uint8_t(0));
+      tables[k] = list;
+    }
+    return most;
+  };
+
+  if (map == MapPacker::entropy) {
+    const size_t runs = readings[0].runs();
+    if (std::all_of(readings.begin(), readings.end(), [&](const Reading& r) { return r.runs() == runs; })) {
+      lend();
+      for (size_t k = 0; k < together; ++k) symbols[k] = room(buffers[k].buckets, runs);
+      cpu::decode_following_of_four(slots_.data(), lanes_of, activity_tables_.data(), runs, symbols);
+      take_back();
+      for (size_t k = 0; k < readings.size(); ++k)
+        readings[k].check_activities(
+            std::all_of(symbols[k], symbols[k] + runs, [&](uint8_t b) { return b < model.buckets; }));
+    } else {
+      for (Reading& reading : readings) {
+        reading.begin_section();
+        reading.read_activities();
+      }
+    }
+    size_t active[together] = {};
+    for (size_t k = 0; k < readings.size(); ++k) active[k] = readings[k].list_token_tables();
+    const size_t most = pad(active, 1), each = run_length / classes_per_token(plan.classes);
+    for (size_t k = 0; k < together; ++k) symbols[k] = room(buffers[k].tokens, most * each);
+    lend();
+    cpu::decode_groups_of_four(slots_.data(), lanes_of, tables, most, each, symbols);
+    take_back();
+  }
+  for (Reading& reading : readings) reading.end_map();
+  if (model.magnitudes_coded != 0) {
+    size_t coded[together] = {};
+    for (size_t k = 0; k < readings.size(); ++k) coded[k] = readings[k].list_magnitude_tables();
+    const size_t most = pad(coded, 8);
+    for (size_t k = 0; k < together; ++k) symbols[k] = room(buffers[k].symbols, most);
+    lend();
+    cpu::decode_symbols_of_four(slots_.data(), lanes_of, tables, most / 8, symbols);
+    take_back();
+  }
+  for (Reading& reading : readings) reading.end();
 }
 
 }  // namespace jsq

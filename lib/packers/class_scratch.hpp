@@ -48,8 +48,9 @@ inline size_t runs_of(size_t n) {
   return (n + run_length - 1) / run_length;
 }
 
-/// Lists the indices of the elements whose class has a width above 0.
-void list_kept(const element::ClassPlan& plan, size_t n, ClassScratch& s);
+/// Lists the indices of the elements whose class has a width above 0, and returns how many there are. `kept`
+/// has room for classes.size() + 16.
+size_t list_kept(const element::ClassPlan& plan, std::span<const uint8_t> classes, uint32_t* kept);
 
 /// Calls use(std::integral_constant<ClassQuantizer, Q>) so that loops are compiled for one quantizer each.
 template <class Use>

@@ -188,7 +188,7 @@ void read_tokens(std::string_view stream, const EntropyLevelHead& head, size_t n
       slots[slot++] = element::make_rans_slot(s, head.frequencies[s], i);
   cpu::RansDecoder decoder(stream, head.lanes);
   decoder.begin_section();
-  const uint32_t table = 0;
+  const uint8_t table = 0;
   const size_t whole = n / 8 * 8;
   decoder.next_groups(slots.data(), {&table, 1}, whole, tokens);
   for (size_t i = whole; i < n; ++i) tokens[i] = uint8_t(decoder.next(slots.data()));

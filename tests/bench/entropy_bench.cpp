@@ -53,11 +53,11 @@ void rans_decode(benchmark::State& state) {
   encoder.encode_section(ids, table.symbols);
   std::string bytes;
   encoder.finish(bytes);
-  const std::vector<uint32_t> offsets(block / 16);
+  const std::vector<uint8_t> tables(block / 16);
   std::vector<uint8_t> symbols(block);
   measure(state, [&] {
     cpu::RansDecoder decoder(bytes, 8);
-    decoder.next_groups(table.slots.data(), offsets, 16, symbols.data());
+    decoder.next_groups(table.slots.data(), tables, 16, symbols.data());
     if (!decoder.finished()) state.SkipWithError("the stream does not end where it should");
   });
 }

@@ -151,13 +151,14 @@ bool decode(const Stream& stream, std::string_view bytes, uint32_t lanes, How ho
     decoder.begin_section();
     const size_t n = section.symbols.size();
     std::vector<uint8_t> symbols(n);
-    std::vector<uint32_t> of_group, of_symbol;
+    std::vector<uint8_t> of_group, of_symbol;
     for (uint32_t t : section.tables) {
-      of_group.push_back(t * element::rans_total);
-      of_symbol.insert(of_symbol.end(), section.each, t * element::rans_total);
+      of_group.push_back(uint8_t(t));
+      of_symbol.insert(of_symbol.end(), section.each, uint8_t(t));
     }
     const size_t alone = how == How::one_by_one ? n : how == How::mixed ? n / 3 : 0;
-    for (size_t i = 0; i < alone; ++i) symbols[i] = uint8_t(decoder.next(stream.slots.data() + of_symbol[i]));
+    for (size_t i = 0; i < alone; ++i)
+      symbols[i] = uint8_t(decoder.next(stream.slots.data() + of_symbol[i] * element::rans_total));
     if (how == How::groups)
       decoder.next_groups(stream.slots.data(), of_group, section.each, symbols.data());
     else
@@ -228,6 +229,86 @@ TEST(RansDivision, IsExactAroundTheMultiplesOfEveryFrequency) {
         if (multiple > 0 && multiple <= beyond) expect_exact(multiple - 1);
       }
   }
+}
+
+TEST(RansFours, AreTheStepsOfFourStreamsOneByOneAtEverySimdLevel) {
+  test::for_each_simd_level([] {
+    test::Random random(6);
+    for (int round = 0; round < 60; ++round) {
+      // The first table has one symbol; streams that are shorter go on with it.
+      const size_t each = 8 * (1 + random.below(4)), longest = random.below(40);
+      std::vector<RansSymbol> symbols(16, make_rans_symbol(0, element::rans_total));
+      std::vector<RansSlot> slots;
+      for (uint32_t i = 0; i < element::rans_total; ++i)
+        slots.push_back(element::make_rans_slot(0, element::rans_total, i));
+      std::vector<Table> tables;
+      for (size_t t = 0; t < 1 + random.below(5); ++t) {
+        tables.push_back(random_table(random));
+        symbols.insert(symbols.end(), tables.back().symbols.begin(), tables.back().symbols.end());
+        slots.insert(slots.end(), tables.back().slots.begin(), tables.back().slots.end());
+      }
+      std::string bytes[cpu::rans_together];
+      std::vector<uint8_t> expected[3][cpu::rans_together], numbers[2][cpu::rans_together];
+      // Tables that follow from the symbol before; where it has none, the last one's.
+      uint8_t following[16];
+      for (uint8_t& t : following) t = uint8_t(1 + random.below(tables.size()));
+      for (size_t k = 0; k < cpu::rans_together; ++k) {
+        std::vector<uint16_t> ids[3];
+        const auto draw = [&](size_t part, uint8_t t) {
+          const auto symbol =
+              uint8_t(element::rans_slot_symbol(tables[t - 1].slots[random.below(element::rans_total)]));
+          ids[part].push_back(uint16_t(16 * t + symbol));
+          expected[part][k].push_back(symbol);
+          return symbol;
+        };
+        uint8_t before = 0;
+        for (size_t i = 0; i < longest; ++i) before = draw(0, following[before]);
+        const size_t groups = random.below(longest + 1), alone = random.below(8 * longest + 1);
+        for (size_t g = 0; g < groups; ++g) {
+          numbers[0][k].push_back(uint8_t(1 + random.below(tables.size())));
+          for (size_t i = 0; i < each; ++i) draw(1, numbers[0][k].back());
+        }
+        for (size_t i = 0; i < alone; ++i) {
+          numbers[1][k].push_back(uint8_t(1 + random.below(tables.size())));
+          draw(2, numbers[1][k].back());
+        }
+        numbers[0][k].resize(longest);
+        numbers[1][k].resize(8 * longest);
+        cpu::RansEncoder encoder(8, ids[0].size() + ids[1].size() + ids[2].size());
+        for (size_t part = 3; part-- > 0;) encoder.encode_section(ids[part], symbols.data());
+        encoder.finish(bytes[k]);
+        bytes[k].append(cpu::rans_padding, '\0');
+      }
+      std::vector<cpu::RansDecoder> decoders;
+      for (const std::string& padded : bytes)
+        decoders.emplace_back(std::string_view(padded).substr(0, padded.size() - cpu::rans_padding), 8);
+      for (size_t part = 0; part < 3; ++part) {
+        cpu::EightLanes streams[cpu::rans_together];
+        std::vector<uint8_t> read[cpu::rans_together];
+        uint8_t* out[cpu::rans_together];
+        const uint8_t* of[cpu::rans_together];
+        for (size_t k = 0; k < cpu::rans_together; ++k) {
+          decoders[k].begin_section();
+          streams[k] = decoders[k].lend();
+          read[k].resize(longest * std::max<size_t>(each, 8));
+          out[k] = read[k].data();
+          if (part > 0) of[k] = numbers[part - 1][k].data();
+        }
+        if (part == 0)
+          cpu::decode_following_of_four(slots.data(), streams, following, longest, out);
+        else if (part == 1)
+          cpu::decode_groups_of_four(slots.data(), streams, of, longest, each, out);
+        else
+          cpu::decode_symbols_of_four(slots.data(), streams, of, longest, out);
+        for (size_t k = 0; k < cpu::rans_together; ++k) {
+          decoders[k].take_back(streams[k]);
+          read[k].resize(expected[part][k].size());
+          ASSERT_EQ(read[k], expected[part][k]) << "part " << part << " stream " << k;
+        }
+      }
+      for (const cpu::RansDecoder& decoder : decoders) ASSERT_TRUE(decoder.finished());
+    }
+  });
 }
 
 class RansStream : public testing::TestWithParam<uint32_t> {};

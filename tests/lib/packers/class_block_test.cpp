@@ -44,17 +44,28 @@ std::vector<float> reconstruction(const Fitted& fitted, std::span<const float> v
   return expected;
 }
 
-std::vector<float> decoded(const ClassCoder& coder, const std::string& block, size_t n) {
-  std::vector<float> values(n, 42.0f);
-  coder.decode(block, values, "block");
-  return values;
-}
-
 void expect_same_bits(const std::vector<float>& values, const std::vector<float>& expected) {
   ASSERT_EQ(values.size(), expected.size());
   for (size_t i = 0; i < values.size(); ++i)
     ASSERT_EQ(std::bit_cast<uint32_t>(values[i]), std::bit_cast<uint32_t>(expected[i]))
         << i << ": " << values[i] << ' ' << expected[i];
+}
+
+/// Decodes the block alone, and makes sure that beside itself it decodes to the same, or is refused as well.
+std::vector<float> decoded(const ClassCoder& coder, const std::string& block, size_t n) {
+  std::vector<float> values(n, 42.0f), pair(2 * n, 43.0f);
+  const ClassBlock both[] = {{block, std::span(pair).first(n), "block"},
+                             {block, std::span(pair).last(n), "block"}};
+  try {
+    coder.decode(block, values, "block");
+  } catch (const Error&) {
+    EXPECT_THROW(coder.decode(both), Error);
+    throw;
+  }
+  coder.decode(both);
+  expect_same_bits({pair.begin(), pair.begin() + std::ptrdiff_t(n)}, values);
+  expect_same_bits({pair.begin() + std::ptrdiff_t(n), pair.end()}, values);
+  return values;
 }
 
 bool operator==(const ClassTally& a, const ClassTally& b) {
@@ -429,6 +440,40 @@ TEST(ClassBlock, RefusesEveryTruncationAndEveryTrailingByteOfAnEntropyCodedBlock
       for (size_t more = 1; more <= 64; ++more)
         EXPECT_THROW(decoded(fitted.coder, block + std::string(more, '\0'), 900), Error) << more;
     }
+}
+
+TEST(ClassBlock, DecodesSideBySideWhatItDecodesAloneAtEverySimdLevel) {
+  Random random(8);
+  for (int round = 0; round < 40; ++round) {
+    const size_t whole = round % 2 ? 4096 : 1 + random.below(5000);
+    const Composition composition{.widths = round % 4 ? WidthSet({0, 2, 4, 8}) : WidthSet({0, 1, 3}),
+                                  .lanes = 8,
+                                  .bits_an_element = std::exp(random.uniform() * 6 - 4)};
+    const std::vector<float> all = make_data(Kind::heavy, 4 * whole, uint64_t(round));
+    const Fitted fitted = fit(composition, all, {.block_length = whole});
+    std::vector<std::string> blocks;
+    std::vector<std::vector<float>> expected;
+    for (size_t k = 0; k < 2 + random.below(3); ++k) {
+      // Shorter ones end where a run does, so that the tables have all that they need.
+      const size_t n = random.below(3) ? whole : std::min(whole, 32 * (1 + random.below(whole / 32 + 1)));
+      BlockSums sums;
+      fitted.coder.encode(std::span(all).subspan(k * whole, n), k * whole, k * whole, 0, DType::f32,
+                          blocks.emplace_back(), sums);
+      if (blocks.back().empty())
+        blocks.pop_back();  // zeros, which never come here
+      else
+        expected.push_back(decoded(fitted.coder, blocks.back(), n));
+    }
+    test::for_each_simd_level([&] {
+      std::vector<std::vector<float>> values;
+      std::vector<ClassBlock> together;
+      for (size_t k = 0; k < blocks.size(); ++k) values.emplace_back(expected[k].size(), 42.0f);
+      for (size_t k = 0; k < blocks.size(); ++k) together.push_back({blocks[k], values[k], "block"});
+      fitted.coder.decode(together);
+      for (size_t k = 0; k < blocks.size(); ++k) expect_same_bits(values[k], expected[k]);
+    });
+    if (HasFatalFailure()) FAIL() << text_of(composition) << " n " << whole;
+  }
 }
 
 TEST(ClassTally, MergesByAddition) {
