@@ -1002,7 +1002,8 @@ class JointSqDecoder final : public MethodDecoder {
   }
   void decode_block(const BlockPlace&, std::string_view block, std::span<float> values,
                     std::string_view what) const override {
-    stored_.coder.decode(block, values, what);
+    const ClassBlock alone{block, values, what};
+    stored_.coder.decode({&alone, 1});
   }
   size_t blocks_together(size_t elements) const override { return stored_.coder.blocks_together(elements); }
   void decode_together(std::span<const StoredBlock> blocks) const override {

@@ -3,12 +3,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "jsq/tensor.hpp"
+#include "kernels/cpu/class_runs.hpp"
 #include "kernels/cpu/classify.hpp"
 #include "kernels/cpu/quantize.hpp"
 #include "kernels/element/class_layout.hpp"
@@ -121,6 +123,8 @@ class ClassCoder {
   };
   void join_values();
   class Reading;
+  void read_alone(Reading& reading) const;
+  void prepare_runs();
   void write_block(size_t n, std::string& out) const;
   void tally_block(size_t n, ClassTally& counts) const;
 
@@ -133,6 +137,7 @@ class ClassCoder {
   std::array<std::array<uint8_t, element::max_activity_buckets>, element::max_classes> magnitude_tables_{};
   std::vector<ValueParts> value_parts_;  // of the classes; apart, since coders are moved about
   std::array<uint8_t, 16 * 4> token_classes_{};
+  std::optional<cpu::RunClasses> runs_;  // of blocks that are read run by run, where they can be
 };
 
 /// Adds what quantizing a block gave to its sums.

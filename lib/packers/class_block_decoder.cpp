@@ -47,6 +47,36 @@ void ClassCoder::prepare_decoding() {
   for (uint32_t token = 0; token < 16; ++token)
     for (uint32_t i = 0, rest = token; i < 4; ++i, rest /= std::max(plan.classes, 2u))
       token_classes_[token * 4 + i] = i < joined ? uint8_t(rest % std::max(plan.classes, 2u)) : 0;
+  prepare_runs();
+}
+
+/// What is read run by run: cells of classes whose magnitudes are all entropy-coded, beside one that is left
+/// out, under an entropy-coded map with two classes a token, as jointsq's default has them.
+void ClassCoder::prepare_runs() {
+  runs_.reset();
+  if (map != MapPacker::entropy || plan.quantizer != element::ClassQuantizer::cell || plan.width[0] != 0 ||
+      classes_per_token(plan.classes) != 2 || plan.classes > cpu::RunClasses::most_classes)
+    return;
+  cpu::RunClasses runs;
+  for (uint32_t token = 0; token < cpu::RunClasses::tokens; ++token) {
+    runs.first[token] = token_classes_[token * 4];
+    runs.second[token] = token_classes_[token * 4 + 1];
+  }
+  for (uint32_t j = 1; j < plan.classes; ++j) {
+    const bool occurs = std::any_of(model.class_weight.begin(), model.class_weight.end(),
+                                    [&](const SymbolWeights& weights) { return weights[j] != 0; });
+    if (!occurs) continue;
+    if (!(model.magnitudes_coded >> (j - 1) & 1)) return;
+    const bool by_activity = model.magnitudes_by_activity >> (j - 1) & 1;
+    for (uint32_t b = 0; b < max_activity_buckets; ++b)
+      runs.tables[b][j] = magnitude_tables_[j][by_activity ? b : 0];
+    runs.low_bits[j] = value_parts_[j].low_bits;
+    runs.raw_mask[j] = uint8_t((1u << value_parts_[j].bits) - 1);
+    runs.low[j] = plan.scale[j].low;
+    runs.step[j] = plan.scale[j].step;
+    runs.high[j] = plan.scale[j].high;
+  }
+  runs_ = runs;
 }
 
 namespace {
@@ -139,13 +169,15 @@ void ClassCoder::join_values() {
 /// A block that is being read, pass by pass.
 class ClassCoder::Reading {
  public:
-  Reading(const ClassCoder& with, const ClassBlock& block, ReadBuffers& buffers)
+  /// `list`: kept() is asked for.
+  Reading(const ClassCoder& with, const ClassBlock& block, ReadBuffers& buffers, bool list)
       : with_(with),
         plan_(with.plan),
         block_(block.bytes),
         out_(block.values),
         what_(block.what),
-        s_(buffers) {}
+        s_(buffers),
+        by_runs_(!list && with.runs_ && block.values.size() % run_length == 0 && cpu::reads_runs()) {}
 
   /// The map, unless it is entropy-coded, and the entropy coder's stream: where it lies, or from a copy with
   /// zeros behind it.
@@ -172,6 +204,11 @@ class ClassCoder::Reading {
   }
 
  private:
+  void check_end(size_t at) const {
+    if (at != block_.size())
+      damaged(what_, "expected " + std::to_string(at) + " bytes, found " + std::to_string(block_.size()));
+  }
+  void write_runs();
   void read_plain_map();
   void take_classes(const uint8_t* tokens);
 
@@ -185,6 +222,7 @@ class ClassCoder::Reading {
   ReadBuffers& s_;
   size_t at_ = 0;                        // of the bytes that are not read
   bool named_ = false, listed_ = false;  // what is kept, with its classes or without
+  const bool by_runs_;
   std::optional<cpu::RansDecoder> decoder_;
   size_t active_ = 0, last_ = 0;  // whole runs with tokens, and the tokens of a short one
   size_t coded_ = 0;              // magnitudes
@@ -332,6 +370,7 @@ void ClassCoder::Reading::take_classes(const uint8_t* tokens) {
 }
 
 void ClassCoder::Reading::end_map() {
+  if (by_runs_) return;
   const size_t n = out_.size(), whole = n / run_length;
   uint32_t* const kept = room(s_.kept, n + 16);
   if (with_.map == MapPacker::entropy) {
@@ -361,6 +400,13 @@ void ClassCoder::Reading::end_map() {
 }
 
 size_t ClassCoder::Reading::list_magnitude_tables() {
+  if (by_runs_) {
+    const size_t most = active_ * run_length;
+    coded_ = cpu::list_run_tables(*with_.runs_, s_.buckets.data(), runs(), s_.tokens.data(),
+                                  room(s_.tables, most + cpu::runs_padding));
+    room(s_.symbols, coded_ + cpu::runs_padding);
+    return coded_;
+  }
   // In index order; the planes lie between them and the sign bits.
   const EntropyModel& model = with_.model;
   uint8_t numbers[max_classes][max_activity_buckets] = {};
@@ -389,9 +435,22 @@ void ClassCoder::Reading::read_magnitudes() {
   decoder_->next_indexed(with_.slots_.data(), s_.tables.data(), s_.symbols.data(), coded_);
 }
 
+void ClassCoder::Reading::write_runs() {
+  const std::string_view raw = block_.substr(at_);
+  s_.stream.assign(raw);
+  s_.stream.append(cpu::runs_padding, 0);
+  const size_t bits = cpu::write_run_values(*with_.runs_, s_.buckets.data(), runs(), s_.tokens.data(),
+                                            s_.symbols.data(), s_.stream.data(), 8 * raw.size(), out_.data());
+  if (bits > 8 * raw.size() || (bits % 8 != 0 && (uint8_t(raw[bits / 8]) << bits % 8 & 255) != 0))
+    damaged(what_, "the sign bits are truncated or their padding is not zero");
+  at_ += (bits + 7) / 8;
+  check_end(at_);
+}
+
 void ClassCoder::Reading::end() {
   if (with_.model.uses_rans() && !decoder_->finished())
     damaged(what_, "the entropy-coded stream does not end where it should");
+  if (by_runs_) return write_runs();
   const uint32_t* const kept = s_.kept.data();
   const uint8_t* const kept_classes = s_.kept_classes.data();
   const size_t count = s_.kept_count;
@@ -427,13 +486,17 @@ void ClassCoder::Reading::end() {
       damaged(what_, "the sign bits are truncated or their padding is not zero");
     at += raw.consumed();
   }
-  if (at != block_.size())
-    damaged(what_, "expected " + std::to_string(at) + " bytes, found " + std::to_string(block_.size()));
+  check_end(at);
 }
 
 std::span<const uint32_t> ClassCoder::decode(std::string_view block, std::span<float> values,
                                              std::string_view what) const {
-  Reading reading(*this, {block, values, what}, read_buffers()[0]);
+  Reading reading(*this, {block, values, what}, read_buffers()[0], true);
+  read_alone(reading);
+  return reading.kept();
+}
+
+void ClassCoder::read_alone(Reading& reading) const {
   reading.begin(false);
   if (map == MapPacker::entropy) {
     reading.begin_section();
@@ -449,7 +512,6 @@ std::span<const uint32_t> ClassCoder::decode(std::string_view block, std::span<f
     reading.read_magnitudes();
   }
   reading.end();
-  return reading.kept();
 }
 
 size_t ClassCoder::blocks_together(size_t elements) const {
@@ -459,14 +521,17 @@ size_t ClassCoder::blocks_together(size_t elements) const {
 
 void ClassCoder::decode(std::span<const ClassBlock> blocks) const {
   if (blocks.size() == 1 || blocks_together(0) == 1) {
-    for (const ClassBlock& block : blocks) decode(block.bytes, block.values, block.what);
+    for (const ClassBlock& block : blocks) {
+      Reading reading(*this, block, read_buffers()[0], false);
+      read_alone(reading);
+    }
     return;
   }
   constexpr size_t together = cpu::rans_together;
   auto& buffers = read_buffers();
   std::vector<Reading> readings;
   for (size_t k = 0; k < blocks.size(); ++k) {
-    readings.emplace_back(*this, blocks[k], buffers[k]).begin(true);
+    readings.emplace_back(*this, blocks[k], buffers[k], false).begin(true);
   }
   // Streams that are missing, and those that end before others, go on with table 0, which leaves them as they
   // are.
@@ -525,7 +590,7 @@ void ClassCoder::decode(std::span<const ClassBlock> blocks) const {
     size_t coded[together] = {};
     for (size_t k = 0; k < readings.size(); ++k) coded[k] = readings[k].list_magnitude_tables();
     const size_t most = pad(coded, 8);
-    for (size_t k = 0; k < together; ++k) symbols[k] = room(buffers[k].symbols, most);
+    for (size_t k = 0; k < together; ++k) symbols[k] = room(buffers[k].symbols, most + cpu::runs_padding);
     lend();
     cpu::decode_symbols_of_four(slots_.data(), lanes_of, tables, most / 8, symbols);
     take_back();

@@ -1,0 +1,239 @@
+// Bytes of eight elements are moved together and apart in 64-bit registers, what they stand for is worked out
+// in vectors; pieces of some runs take turns, so that neither waits for what the other has just stored.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/class_runs.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <cstring>
+
+#include "kernels/cpu/class_runs.hpp"
+
+#if HWY_ARCH_X86
+#include <immintrin.h>
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace jsq::cpu::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using element::run_length;
+
+// Moving bits by a mask needs BMI2, which Highway's AVX2 has.
+#if HWY_ARCH_X86 && HWY_CAP_GE256
+
+constexpr bool has_runs = true;
+
+constexpr size_t piece = 64;  // runs
+
+/// Bytes of a piece's active runs, one an element.
+struct alignas(64) Bytes {
+  uint8_t of[piece * run_length];
+};
+
+HWY_INLINE uint64_t eight(const uint8_t* bytes) {
+  uint64_t word;
+  std::memcpy(&word, bytes, 8);
+  return word;
+}
+
+/// A table of sixteen bytes from one of a few.
+template <size_t count>
+HWY_INLINE hn::Vec<hn::FixedTag<uint8_t, 16> > table_of(const uint8_t (&entries)[count]) {
+  alignas(16) uint8_t table[16] = {};
+  std::memcpy(table, entries, count);
+  return hn::Load(hn::FixedTag<uint8_t, 16>(), table);
+}
+
+/// The classes of a run, in two halves.
+struct RunOfTokens {
+  hn::Vec<hn::FixedTag<uint8_t, 16> > first, second;
+  HWY_INLINE void classes(const uint8_t* tokens, hn::Vec<hn::FixedTag<uint8_t, 16> >* halves) const {
+    const hn::FixedTag<uint8_t, 16> d;
+    const auto token = hn::LoadU(d, tokens);
+    const auto even = hn::TableLookupBytes(first, token), odd = hn::TableLookupBytes(second, token);
+    halves[0] = hn::InterleaveLower(d, even, odd);
+    halves[1] = hn::InterleaveUpper(d, even, odd);
+  }
+};
+
+size_t list_tables(const RunClasses& with, const uint8_t* buckets, size_t runs, const uint8_t* tokens,
+                   uint8_t* tables) {
+  const hn::FixedTag<uint8_t, 16> d;
+  const RunOfTokens run{table_of(with.first), table_of(with.second)};
+  alignas(16) uint8_t by_bucket[element::max_activity_buckets][16] = {};
+  for (size_t b = 0; b < element::max_activity_buckets; ++b)
+    std::memcpy(by_bucket[b], with.tables[b], RunClasses::most_classes);
+  Bytes numbers, kept;
+  uint8_t* out = tables;
+  for (size_t r = 0; r < runs;) {
+    size_t active = 0;
+    for (; r < runs && active < piece; ++r) {
+      if (buckets[r] == 0) continue;
+      hn::Vec<decltype(d)> classes[2];
+      run.classes(tokens, classes);
+      tokens += run_tokens;
+      const auto table = hn::Load(d, by_bucket[buckets[r]]);
+      for (size_t half = 0; half < 2; ++half) {
+        const size_t at = active * run_length + 16 * half;
+        hn::Store(hn::TableLookupBytes(table, classes[half]), d, numbers.of + at);
+        hn::Store(hn::VecFromMask(d, hn::Ne(classes[half], hn::Zero(d))), d, kept.of + at);
+      }
+      ++active;
+    }
+    for (size_t i = 0; i < active * run_length; i += 8) {
+      const uint64_t mask = eight(kept.of + i), listed = _pext_u64(eight(numbers.of + i), mask);
+      std::memcpy(out, &listed, 8);
+      out += unsigned(__builtin_popcountll(mask)) / 8;
+    }
+  }
+  return size_t(out - tables);
+}
+
+/// The values of sixteen elements. The arithmetic is that of dequantize_in_class for `cell`, operation by
+/// operation; of class 0 everything is 0.
+struct CellValues {
+  using F = hn::CappedTag<float, 16>;
+  using U = hn::RebindToUnsigned<F>;
+  using B = hn::Rebind<uint8_t, F>;
+  hn::Vec<F> low, step, high;
+  hn::Vec<U> low_bits;
+
+  explicit HWY_INLINE CellValues(const RunClasses& with) {
+    // Registers are four numbers again and again, so that every lane's number is within reach.
+    alignas(64) float lows[16], steps[16], highs[16];
+    alignas(64) uint32_t bits[16];
+    for (size_t l = 0; l < 16; ++l) {
+      const size_t j = l % RunClasses::most_classes;
+      lows[l] = with.low[j];
+      steps[l] = with.step[j];
+      highs[l] = with.high[j];
+      bits[l] = with.low_bits[j];
+    }
+    low = hn::Load(F(), lows);
+    step = hn::Load(F(), steps);
+    high = hn::Load(F(), highs);
+    low_bits = hn::Load(U(), bits);
+  }
+
+  HWY_INLINE void write(const uint8_t* classes, const uint8_t* symbols, const uint8_t* raw,
+                        float* values) const {
+    const F df;
+    const U du;
+    const hn::RebindToSigned<F> di;
+    const B d8;
+    for (size_t l = 0; l < 16; l += hn::Lanes(df)) {
+      const auto class_of = hn::PromoteTo(du, hn::LoadU(d8, classes + l));
+      const auto of = hn::IndicesFromVec(df, class_of);
+      const auto symbol = hn::PromoteTo(du, hn::LoadU(d8, symbols + l)),
+                 bits = hn::PromoteTo(du, hn::LoadU(d8, raw + l)),
+                 shift = hn::TableLookupLanes(low_bits, hn::IndicesFromVec(du, class_of));
+      const auto sign = hn::Shr(bits, shift);
+      const auto index = hn::Add(hn::Shl(hn::Sub(symbol, sign), shift), bits);
+      const auto centre =
+          hn::Add(hn::TableLookupLanes(low, of),
+                  hn::Mul(hn::Add(hn::ConvertTo(df, hn::BitCast(di, index)), hn::Set(df, 0.5f)),
+                          hn::TableLookupLanes(step, of)));
+      const auto most = hn::TableLookupLanes(high, of);
+      const auto magnitude = hn::IfThenElse(hn::Gt(centre, most), most, centre);
+      hn::StoreU(hn::Or(magnitude, hn::BitCast(df, hn::ShiftLeft<31>(sign))), df, values + l);
+    }
+  }
+};
+
+size_t write_values(const RunClasses& with, const uint8_t* buckets, size_t runs, const uint8_t* tokens,
+                    const uint8_t* symbols, const char* raw, size_t most_bits, float* values) {
+  const hn::FixedTag<uint8_t, 16> d;
+  const RunOfTokens run{table_of(with.first), table_of(with.second)};
+  const auto raw_mask = table_of(with.raw_mask);
+  const CellValues cells(with);
+  Bytes classes, kept, signs, symbols_of;  // signs: masks of the raw bits, then the raw bits
+  uint32_t active_run[piece];
+  size_t position = 0;
+  for (size_t r = 0; r < runs;) {
+    size_t active = 0;
+    for (; r < runs && active < piece; ++r) {
+      if (buckets[r] == 0) {
+        std::memset(values + r * run_length, 0, run_length * sizeof(float));
+        continue;
+      }
+      hn::Vec<decltype(d)> halves[2];
+      run.classes(tokens, halves);
+      tokens += run_tokens;
+      for (size_t half = 0; half < 2; ++half) {
+        const size_t at = active * run_length + 16 * half;
+        hn::Store(halves[half], d, classes.of + at);
+        hn::Store(hn::VecFromMask(d, hn::Ne(halves[half], hn::Zero(d))), d, kept.of + at);
+        hn::Store(hn::TableLookupBytes(raw_mask, halves[half]), d, signs.of + at);
+      }
+      active_run[active++] = uint32_t(r);
+    }
+    for (size_t i = 0; i < active * run_length; i += 8) {
+      if (i % run_length == 0 && position > most_bits) return position;
+      const uint64_t mask = eight(kept.of + i), apart = _pdep_u64(eight(symbols), mask);
+      std::memcpy(symbols_of.of + i, &apart, 8);
+      symbols += unsigned(__builtin_popcountll(mask)) / 8;
+      // The first element's bits come first, at the upper end.
+      const uint64_t bits_of = __builtin_bswap64(eight(signs.of + i));
+      const auto length = unsigned(__builtin_popcountll(bits_of));
+      uint64_t window;
+      std::memcpy(&window, raw + position / 8, 8);
+      window = __builtin_bswap64(window) << position % 8 >> 1 >> (63 - length);
+      const uint64_t bits = __builtin_bswap64(_pdep_u64(window, bits_of));
+      std::memcpy(signs.of + i, &bits, 8);
+      position += length;
+    }
+    for (size_t a = 0; a < active; ++a)
+      for (size_t half = 0; half < run_length; half += 16) {
+        const size_t at = a * run_length + half;
+        cells.write(classes.of + at, symbols_of.of + at, signs.of + at,
+                    values + active_run[a] * size_t(run_length) + half);
+      }
+  }
+  return position;
+}
+
+#else
+
+constexpr bool has_runs = false;
+
+size_t list_tables(const RunClasses&, const uint8_t*, size_t, const uint8_t*, uint8_t*) {
+  return 0;
+}
+size_t write_values(const RunClasses&, const uint8_t*, size_t, const uint8_t*, const uint8_t*, const char*,
+                    size_t, float*) {
+  return 0;
+}
+
+#endif
+
+bool has_loops() {
+  return has_runs;
+}
+
+}  // namespace jsq::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace jsq::cpu {
+
+HWY_EXPORT(has_loops);
+HWY_EXPORT(list_tables);
+HWY_EXPORT(write_values);
+
+bool reads_runs() {
+  return HWY_DYNAMIC_DISPATCH(has_loops)();
+}
+
+size_t list_run_tables(const RunClasses& classes, const uint8_t* buckets, size_t runs, const uint8_t* tokens,
+                       uint8_t* tables) {
+  return HWY_DYNAMIC_DISPATCH(list_tables)(classes, buckets, runs, tokens, tables);
+}
+
+size_t write_run_values(const RunClasses& classes, const uint8_t* buckets, size_t runs, const uint8_t* tokens,
+                        const uint8_t* symbols, const char* raw, size_t most_bits, float* values) {
+  return HWY_DYNAMIC_DISPATCH(write_values)(classes, buckets, runs, tokens, symbols, raw, most_bits, values);
+}
+
+}  // namespace jsq::cpu
+#endif
