@@ -115,7 +115,7 @@ std::unique_ptr<RotationDecoder> make_rotation_decoder(const Rotation&, float) {
   throw DeviceError(reason);
 }
 
-std::unique_ptr<ContextDecoder> make_context_decoder(const ContextTables&) {
+std::unique_ptr<ContextDecoder> make_context_decoder(const ContextTables&, const PartTransforms*) {
   throw DeviceError(reason);
 }
 

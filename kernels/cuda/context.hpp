@@ -48,6 +48,37 @@ struct ContextPiece {
   uint64_t inner = 0;   ///< elements of a column in a row; 0: there are no columns
   size_t rows = 0;      ///< scale of the first row
   size_t columns = 0;   ///< scale of column 0
+  uint32_t kernel = 0;  ///< elements of a kernel whose places have offsets; 0: none have
+  uint32_t place = 0;   ///< of the first element in its kernel
+  size_t offsets = 0;   ///< scale of place 0
+};
+
+constexpr uint32_t no_transform = UINT32_MAX, most_axes = 3;
+/// How the elements of a part were changed before they were coded: predicted from factors, or by a cosine
+/// transform of their kernels, or both.
+struct PartTransform {
+  uint32_t rank = 0;           ///< 0: not predicted
+  size_t left = 0, right = 0;  ///< places of its factors: [component][column], [row and place][component]
+  uint32_t axes = 0;           ///< of kernels, the slowest first; 0: no cosine transform
+  uint32_t extent[most_axes] = {}, stride[most_axes] = {};
+  uint32_t cosines[most_axes] = {};  ///< place of the axis' table
+};
+/// Of a parameter set, whose levels then stand for integers, in 1/256 step.
+struct PartTransforms {
+  std::vector<PartTransform> parts;
+  std::vector<int32_t> factors;  ///< those of the right weighted
+  std::vector<int32_t> cosines;  ///< tables [u][i]
+  double unit = 1;               ///< 1/256 step
+};
+/// Consecutive elements of one part that are brought from integers to values; whole kernels where the part
+/// has a transform.
+struct UnitPiece {
+  size_t first = 0;  ///< of its values
+  uint32_t count = 0;
+  uint32_t transform = no_transform;
+  uint32_t row = 0, column = 0;  ///< of its first kernel in the part
+  uint32_t columns = 1;          ///< kernels of a row
+  uint32_t inner = 1;            ///< elements of a kernel
 };
 
 /// Decodes context streams of one parameter set.
@@ -65,17 +96,21 @@ class ContextDecoder {
     uint32_t lanes = 0;            ///< at most 16
     uint32_t states[16] = {};
   };
-  /// What blocks are decoded with: scales of all of their elements, pieces by ascending `first`.
+  /// What blocks are decoded with: scales of all of their elements, pieces by ascending `first`; and with
+  /// transforms, what is to be finished.
   struct Contexts {
     std::vector<ContextPiece> pieces;
     std::vector<int16_t> scales;
+    std::vector<UnitPiece> units;
     void append(const Contexts& more) {
       for (ContextPiece piece : more.pieces) {
         piece.rows += scales.size();
         piece.columns += scales.size();
+        piece.offsets += scales.size();
         pieces.push_back(piece);
       }
       scales.insert(scales.end(), more.scales.begin(), more.scales.end());
+      units.insert(units.end(), more.units.begin(), more.units.end());
     }
   };
   virtual ~ContextDecoder() = default;
@@ -83,6 +118,8 @@ class ContextDecoder {
   virtual void decode(std::string_view bytes, std::span<const Block> blocks, const Contexts& contexts,
                       std::span<float> values, std::span<uint8_t> sound) = 0;
 };
-std::unique_ptr<ContextDecoder> make_context_decoder(const ContextTables& tables);
+/// `transforms`: null where levels stand for values.
+std::unique_ptr<ContextDecoder> make_context_decoder(const ContextTables& tables,
+                                                     const PartTransforms* transforms);
 
 }  // namespace jsq::cuda

@@ -4,10 +4,13 @@
 // element follow from the levels before it: each lane looks its symbol up in the tables of either quantizer,
 // and a walk along the lanes' parities tells which it is. Whatever is damaged is noticed, and the block
 // reported as not sound.
+#include <optional>
+
 #include "kernels/cuda/block_bits.cuh"
 #include "kernels/cuda/context.hpp"
 #include "kernels/cuda/copy_out.hpp"
 #include "kernels/cuda/memory.hpp"
+#include "kernels/cuda/part_transforms.hpp"
 #include "kernels/cuda/rans_warp.cuh"
 #include "kernels/element/dependent.hpp"
 
@@ -75,6 +78,8 @@ __global__ void __launch_bounds__(threads) place_classes(const __grid_constant__
       context += a.scales[piece.columns + (place <= INT32_MAX && piece.inner <= INT32_MAX
                                                ? uint32_t(place) / uint32_t(piece.inner)
                                                : place / piece.inner)];
+    if (piece.kernel != 0)
+      context += a.scales[piece.offsets + (piece.place + uint32_t(i - piece.first)) % piece.kernel];
     a.ids[i] = uint16_t(element::context_class(context, a.lowest));
   }
 }
@@ -386,7 +391,8 @@ __global__ void __launch_bounds__(threads, 4) decode_dependent(const __grid_cons
 /// From and to host memory.
 class ContextRun final : public ContextDecoder {
  public:
-  explicit ContextRun(const ContextTables& tables) {
+  ContextRun(const ContextTables& tables, const PartTransforms* transforms) {
+    if (transforms != nullptr) transforms_.emplace(*transforms);
     if (tables.frequencies.size() > most_tables * context_symbols ||
         tables.uses.size() > most_quantizers * context_classes)
       throw DeviceError("more context tables than a device decodes");
@@ -440,6 +446,7 @@ class ContextRun final : public ContextDecoder {
     const auto decode = arguments_.use_count > context_classes ? decode_dependent : decode_streams;
     decode<<<uint32_t(blocks.size()), threads, 0, stream_>>>(arguments_);
     check_launch("decoding context streams");
+    if (transforms_) transforms_->launch(contexts.units, values_.data(), stream_);
     for (const Block& block : blocks)
       copy_to_device(values_.data() + block.first, block.given.data(), block.given.size(), stream_);
     copy_to_host(sound.data(), sound_.data(), blocks.size(), stream_);
@@ -467,6 +474,7 @@ class ContextRun final : public ContextDecoder {
   }
 
   Stream stream_;
+  std::optional<TransformRun> transforms_;
   StagedBytes bytes_;
   int lowest_ = 0;
   StreamArguments arguments_{};
@@ -483,8 +491,9 @@ class ContextRun final : public ContextDecoder {
 
 }  // namespace
 
-std::unique_ptr<ContextDecoder> make_context_decoder(const ContextTables& tables) {
-  return std::make_unique<ContextRun>(tables);
+std::unique_ptr<ContextDecoder> make_context_decoder(const ContextTables& tables,
+                                                     const PartTransforms* transforms) {
+  return std::make_unique<ContextRun>(tables, transforms);
 }
 
 }  // namespace jsq::cuda

@@ -49,7 +49,6 @@ class RdoqDecoder final : public MethodDecoder {
   }
 
   std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {
-    if (!decodes_on_device(parameters_)) return nullptr;
     return make_rdoq_device_decoder(parameters_, [this](const BlockPlace& place, size_t count) {
       const auto found = first_packed_.find(place.tensor);
       if (found == first_packed_.end()) return std::span<const float>();

@@ -4,6 +4,9 @@
 #include <tbb/task_arena.h>
 
 #include <algorithm>
+#include <array>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,12 +17,64 @@
 namespace jsq {
 namespace {
 
+/// Transforms of a parameter set, numbered.
+struct NumberedTransforms {
+  std::map<PartPlace, uint32_t> numbers;
+  cuda::PartTransforms all;
+};
+
+cuda::PartTransform device_transform(const PartTransform& transform, std::span<const uint32_t> cosines_at,
+                                     std::vector<int32_t>& factors) {
+  cuda::PartTransform found;
+  if (const FactorPrediction* prediction = transform.prediction()) {
+    const IntegerFactors& stored = transform.factors()->factors;
+    found.rank = prediction->rank();
+    found.left = factors.size();
+    for (uint32_t j = 0; j < found.rank; ++j)
+      for (size_t row = 0; row < stored.rows; ++row) factors.push_back(prediction->left(row, j));
+    found.right = factors.size();
+    for (size_t column = 0; column < stored.columns; ++column)
+      for (uint32_t j = 0; j < found.rank; ++j) factors.push_back(prediction->right(column, j));
+  }
+  if (const std::optional<KernelDct>& dct = transform.dct()) {
+    found.axes = dct->axes();
+    for (uint32_t axis = 0; axis < found.axes; ++axis) {
+      found.extent[axis] = dct->extent(axis);
+      found.stride[axis] = dct->stride(axis);
+      found.cosines[axis] = cosines_at[dct->extent(axis)];
+    }
+  }
+  return found;
+}
+
+NumberedTransforms numbered_transforms(const RdoqParameters& parameters) {
+  NumberedTransforms found;
+  std::array<uint32_t, most_dct + 1> cosines_at{};
+  for (uint32_t extent = least_dct; extent <= most_dct; ++extent) {
+    cosines_at[extent] = uint32_t(found.all.cosines.size());
+    const std::span<const int32_t> table = dct_table(extent);
+    found.all.cosines.insert(found.all.cosines.end(), table.begin(), table.end());
+  }
+  for (const auto& [place, transform] : parameters.transforms.parts) {
+    found.numbers[place] = uint32_t(found.all.parts.size());
+    found.all.parts.push_back(device_transform(transform, cosines_at, found.all.factors));
+  }
+  found.all.unit = parameters.values.step() / 256;
+  return found;
+}
+
 class RdoqDeviceDecoder final : public DeviceBlockDecoder {
  public:
   RdoqDeviceDecoder(const RdoqParameters& parameters, PackedValues packed)
       : parameters_(parameters),
         packed_(std::move(packed)),
-        decoder_(on_device([&] { return cuda::make_context_decoder(device_tables(parameters.coder)); })) {}
+        transforms_(numbered_transforms(parameters)),
+        decoder_(on_device([&] {
+          return cuda::make_context_decoder(device_tables(parameters.coder),
+                                            parameters.has_transforms ? &transforms_.all : nullptr);
+        })) {
+    transforms_.all = {};
+  }
 
   void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
               std::span<uint8_t> sound) override {
@@ -50,20 +105,24 @@ class RdoqDeviceDecoder final : public DeviceBlockDecoder {
     head.block.first = block.first;
     head.block.count = block.count;
     head.block.zero = block.bytes == 0;
-    if (block.bytes == 0) {
-      head.block.given = packed_(block.place, block.count);
-      return;
-    }
     try {
+      const TensorRange range{block.place.tensor, block.place.info, block.place.first, block.count};
+      if (block.bytes == 0) {
+        head.block.given = packed_(block.place, block.count);
+        if (head.block.given.empty() && parameters_.transforms.predicts(range.tensor))
+          add_units(range, block.first, head.contexts.units);
+        return;
+      }
       const std::string_view stream = bytes.substr(size_t(block.offset), size_t(block.bytes));
       ContextReader in(parameters_.coder, stream, "the block");
       ScaleCodec codec;
-      const TensorRange range{block.place.tensor, block.place.info, block.place.first, block.count};
       size_t at = block.first;
       read_pieces(parameters_, range, in, codec, "the block", [&](const StoredPiece& stored) {
-        add_device_piece(head.contexts, at, stored.piece, stored.layout, stored.rows, stored.columns);
+        add_device_piece(head.contexts, at, stored.piece, stored.layout, stored.rows, stored.columns,
+                         stored.frequencies);
         at += stored.piece.count;
       });
+      if (parameters_.has_transforms) add_units(range, block.first, head.contexts.units);
       head.block.lanes = uint32_t(in.states().size());
       std::copy(in.states().begin(), in.states().end(), head.block.states);
       // Words that were read beyond the end are missing.
@@ -75,16 +134,44 @@ class RdoqDeviceDecoder final : public DeviceBlockDecoder {
     if (!head.block.sound) head.contexts = {};
   }
 
+  /// What is to be finished of a range whose values begin at `first`.
+  void add_units(const TensorRange& range, size_t first, std::vector<cuda::UnitPiece>& units) const {
+    const TensorParts parts = checked_parts(parameters_, range, "the block");
+    const auto add = [&](size_t at, size_t count) -> cuda::UnitPiece* {
+      if (count == 0) return nullptr;
+      units.push_back({at, uint32_t(count)});
+      return &units.back();
+    };
+    for (const PartPiece& place : pieces_of(parts, range.first, range.count)) {
+      const Piece& piece = place.piece;
+      const auto found = transforms_.numbers.find({range.tensor, uint32_t(place.part)});
+      if (found == transforms_.numbers.end()) {
+        add(first, piece.count);
+      } else {
+        // Kernels that the range cuts were not transformed.
+        const auto [begin, end] = whole_kernels(piece);
+        add(first, begin);
+        if (cuda::UnitPiece* const unit = add(first + begin, end - begin)) {
+          const uint64_t kernel = (piece.first + begin) / piece.view.inner;
+          unit->transform = found->second;
+          unit->row = uint32_t(kernel / piece.view.columns);
+          unit->column = uint32_t(kernel % piece.view.columns);
+          unit->columns = uint32_t(piece.view.columns);
+          unit->inner = uint32_t(piece.view.inner);
+        }
+        add(first + end, piece.count - end);
+      }
+      first += piece.count;
+    }
+  }
+
   const RdoqParameters& parameters_;
   PackedValues packed_;
+  NumberedTransforms transforms_;
   std::unique_ptr<cuda::ContextDecoder> decoder_;
 };
 
 }  // namespace
-
-bool decodes_on_device(const RdoqParameters& parameters) {
-  return !parameters.has_transforms;
-}
 
 std::unique_ptr<DeviceBlockDecoder> make_rdoq_device_decoder(const RdoqParameters& parameters,
                                                              PackedValues packed) {

@@ -14,9 +14,7 @@ namespace jsq {
 /// Values of a block that the parameter set holds; empty where it does not.
 using PackedValues = std::function<std::span<const float>(const BlockPlace& place, size_t count)>;
 
-/// Whether blocks of these parameters have a decoder on a device.
-bool decodes_on_device(const RdoqParameters& parameters);
-/// \pre decodes_on_device; the parameters outlive the result  \throws Error backend_unavailable.
+/// \pre the parameters are bound, and outlive the result  \throws Error backend_unavailable.
 std::unique_ptr<DeviceBlockDecoder> make_rdoq_device_decoder(const RdoqParameters& parameters,
                                                              PackedValues packed);
 

@@ -407,12 +407,8 @@ Reconstruction in_units(const Reconstruction& values) {
 }
 
 void finish_units(const Reconstruction& step, std::span<float> values) {
-  // 37 bits times 16: exact.
   const double factor = step.step() / 256;
-  constexpr double most = double(std::numeric_limits<float>::max());
-  for (float& x : values)
-    x = float(
-        std::clamp(std::clamp(double(x), -double(most_units), double(most_units)) * factor, -most, most));
+  for (float& x : values) x = element::value_of_units(double(x), factor);
 }
 
 }  // namespace jsq

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/element/part_transform.hpp"
 #include "lib/packers/context_stream.hpp"
 #include "lib/packers/scale_field.hpp"
 #include "lib/transforms/integer_factors.hpp"
@@ -57,6 +58,8 @@ class PartTransform {
   bool any() const { return dct_ || factors_; }
   const std::optional<KernelDct>& dct() const { return dct_; }
   const StoredFactors* factors() const { return factors_.get(); }
+  /// Of factors that are prepared.
+  const FactorPrediction* prediction() const { return prediction_.get(); }
   /// Offsets of the scales of an element's place in its kernel, in half octaves; empty without DCT.
   std::span<const int16_t> frequencies() const {
     return frequencies_ ? std::span<const int16_t>(*frequencies_) : std::span<const int16_t>();
@@ -116,8 +119,7 @@ Transforms read_transforms(const ContextCoder& coder, std::span<const TransformS
 
 /// The same tables with values in 1/256 step: a level decodes to its points.
 Reconstruction in_units(const Reconstruction& values);
-/// Largest magnitude, in 1/256 step, that has a value.
-constexpr int64_t most_units = (int64_t(1) << 37) - 1;
+using element::most_units;
 /// x step / 256 of elements that are integers x, cut to most_units.
 void finish_units(const Reconstruction& step, std::span<float> values);
 

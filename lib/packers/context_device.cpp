@@ -60,7 +60,8 @@ cuda::ContextTables device_tables(const ContextCoder& coder) {
 }
 
 void add_device_piece(cuda::ContextDecoder::Contexts& contexts, size_t first, const Piece& piece,
-                      ScaleLayout layout, std::span<const int16_t> rows, std::span<const int16_t> columns) {
+                      ScaleLayout layout, std::span<const int16_t> rows, std::span<const int16_t> columns,
+                      std::span<const int16_t> frequencies) {
   cuda::ContextPiece& place = contexts.pieces.emplace_back();
   place.first = first;
   place.count = uint32_t(piece.count);
@@ -68,12 +69,21 @@ void add_device_piece(cuda::ContextDecoder::Contexts& contexts, size_t first, co
                  : layout >= first_run_layout ? run_elements(layout)
                                               : piece.view.row_elements();
   place.offset = layout == one_scale ? 0 : piece.first % place.length;
-  place.rows = contexts.scales.size();
-  contexts.scales.insert(contexts.scales.end(), rows.begin(), rows.end());
-  if (layout != row_and_column_scales) return;
-  place.inner = piece.view.inner;
-  place.columns = contexts.scales.size();
-  contexts.scales.insert(contexts.scales.end(), columns.begin(), columns.end());
+  const auto put = [&](std::span<const int16_t> scales) {
+    const size_t begin = contexts.scales.size();
+    contexts.scales.insert(contexts.scales.end(), scales.begin(), scales.end());
+    return begin;
+  };
+  place.rows = put(rows);
+  if (layout == row_and_column_scales) {
+    place.inner = piece.view.inner;
+    place.columns = put(columns);
+  }
+  if (!frequencies.empty()) {
+    place.kernel = uint32_t(frequencies.size());
+    place.place = uint32_t(piece.first % frequencies.size());
+    place.offsets = put(frequencies);
+  }
 }
 
 }  // namespace jsq

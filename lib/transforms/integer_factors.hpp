@@ -38,6 +38,9 @@ class FactorPrediction {
   explicit FactorPrediction(const IntegerFactors& factors);
 
   uint32_t rank() const { return rank_; }
+  /// What is multiplied for row `row` and column `column` of component `j`.
+  int32_t left(size_t row, uint32_t j) const { return int32_t(left_[j * stride_ + row]); }
+  int32_t right(size_t column, uint32_t j) const { return int32_t(right_[column * rank_ + j]); }
   /// Adds `factor` times the predictions, in 1/256 step, of `rows` rows from first_row on, of one column.
   /// \pre there is room for cpu::padded_plane(rows) values
   void add(size_t first_row, size_t rows, size_t column, double factor, double* values) const;

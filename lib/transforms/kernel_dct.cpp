@@ -81,20 +81,20 @@ void KernelDct::forward(std::span<const float> kernels, std::span<float> coeffic
 void KernelDct::inverse(std::span<int64_t> kernels) const {
   for (size_t at = 0; at + size_ <= kernels.size(); at += size_) {
     int64_t* const kernel = kernels.data() + at;
-    for (size_t i = 0; i < size_; ++i) kernel[i] *= 256;
+    for (size_t i = 0; i < size_; ++i) kernel[i] *= 1 << element::cosine_fraction_bits;
     for (uint32_t a = 0; a < count_; ++a) {
       const cpu::PlaneAxis& axis = axes_[a];
       for_each_line(size_, axis.extent, axis.stride, [&](size_t first) {
         int64_t line[most_dct];
         for (uint32_t u = 0; u < axis.extent; ++u) line[u] = kernel[first + u * axis.stride];
         for (uint32_t i = 0; i < axis.extent; ++i) {
-          int64_t sum = int64_t(1) << 15;
+          int64_t sum = 0;
           for (uint32_t u = 0; u < axis.extent; ++u) sum += line[u] * axis.table[u * axis.extent + i];
-          kernel[first + i * axis.stride] = sum >> 16;
+          kernel[first + i * axis.stride] = element::element_of_sum(sum);
         }
       });
     }
-    for (size_t i = 0; i < size_; ++i) kernel[i] = (kernel[i] + 128) >> 8;
+    for (size_t i = 0; i < size_; ++i) kernel[i] = element::without_fraction(kernel[i]);
   }
 }
 

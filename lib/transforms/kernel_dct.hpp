@@ -8,6 +8,7 @@
 #include <span>
 
 #include "kernels/cpu/kernel_planes.hpp"
+#include "kernels/element/part_transform.hpp"
 
 namespace jsq {
 
@@ -31,6 +32,8 @@ class KernelDct {
   size_t size() const { return size_; }
   uint32_t axes() const { return count_; }
   uint32_t extent(uint32_t axis) const { return axes_[axis].extent; }
+  /// Elements from one to the next along an axis.
+  uint32_t stride(uint32_t axis) const { return axes_[axis].stride; }
 
   /// Coefficients of kernels, in double along one axis after the other, the slowest first. Equal on every
   /// machine.
@@ -44,7 +47,7 @@ class KernelDct {
   void inverse(std::span<int64_t> kernels) const;
   /// The same of integers in planes: side by side where all are small.
   void inverse(cpu::Planes planes) const;
-  static constexpr int64_t most_coefficient = int64_t(1) << 34;
+  static constexpr int64_t most_coefficient = element::most_coefficient;
 
  private:
   std::span<const cpu::PlaneAxis> plane_axes() const { return std::span(axes_).first(count_); }

@@ -64,8 +64,7 @@ TEST_F(GoldenFramesOnDevice, DecodeToTheProcessorsBitsCleanly) {
     }
   }
   EXPECT_GT(decoded, 100u);
-  for (const std::string& name : refused)
-    EXPECT_TRUE(name.starts_with("rdoq") || name.find("onebit_group") != std::string::npos) << name;
+  for (const std::string& name : refused) EXPECT_NE(name.find("onebit_group"), std::string::npos) << name;
 }
 
 }  // namespace
