@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "jsq/tensor.hpp"
+#include "kernels/cpu/class_run_coding.hpp"
 #include "kernels/cpu/class_runs.hpp"
 #include "kernels/cpu/classify.hpp"
 #include "kernels/cpu/quantize.hpp"
@@ -112,6 +113,14 @@ class ClassCoder {
     uint8_t raw = 0, raw_bits = 0;
   };
   void split_codes();
+  void prepare_run_coding();
+  /// Whether a block may be coded run by run.
+  bool goes_by_runs(size_t n, uint64_t first_pool_index) const;
+  void encode_runs(std::span<const float> values, uint64_t first_pool_index, std::string& out,
+                   BlockSums& sums) const;
+  /// The entropy coder's stream and its length.
+  void append_symbols(std::span<const uint16_t> activities, std::span<const uint16_t> tokens,
+                      std::span<const uint16_t> magnitudes, std::string& out) const;
   /// How a class member's value is found: by its code word from a plane of the class; or by a sign and low
   /// bits from a stream that all classes with symbols share, and a symbol above the low bits.
   struct ValueParts {
@@ -137,7 +146,8 @@ class ClassCoder {
   std::array<std::array<uint8_t, element::max_activity_buckets>, element::max_classes> magnitude_tables_{};
   std::vector<ValueParts> value_parts_;  // of the classes; apart, since coders are moved about
   std::array<uint8_t, 16 * 4> token_classes_{};
-  std::optional<cpu::RunClasses> runs_;  // of blocks that are read run by run, where they can be
+  std::optional<cpu::RunCoding> run_coding_;  // of blocks that are written run by run, where they can be
+  std::optional<cpu::RunClasses> runs_;       // of blocks that are read run by run, where they can be
 };
 
 /// Adds what quantizing a block gave to its sums.

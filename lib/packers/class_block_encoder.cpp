@@ -94,6 +94,38 @@ void ClassCoder::prepare_encoding() {
       for (uint32_t b = 0; b < max_activity_buckets; ++b)
         fill(magnitude_table(j, b), model.magnitude_frequencies(j, b));
   split_codes();
+  prepare_run_coding();
+}
+
+/// What is coded run by run: cells of classes whose magnitudes are all entropy-coded, beside one that is left
+/// out, under an entropy-coded map with two classes a token, as jointsq's default has them.
+void ClassCoder::prepare_run_coding() {
+  run_coding_.reset();
+  if (map != MapPacker::entropy || plan.quantizer != element::ClassQuantizer::cell || plan.width[0] != 0 ||
+      classes_per_token(plan.classes) != 2 || model.magnitudes_coded + 1u != 1u << (plan.classes - 1))
+    return;
+  cpu::RunCoding runs;
+  runs.classes = plan.classes;
+  for (uint32_t j = 1; j < plan.classes; ++j) {
+    runs.low[j] = plan.scale[j].low;
+    runs.divisor[j] = plan.scale[j].divisor;
+    runs.last[j] = float((1u << (plan.width[j] - 1)) - 1);
+    runs.low_bits[j] = element::raw_magnitude_bits(plan.width[j]);
+    runs.raw_mask[j] = uint8_t((2u << runs.low_bits[j]) - 1);
+    const bool by_activity = model.magnitudes_by_activity >> (j - 1) & 1;
+    for (uint32_t b = 0; b < max_activity_buckets; ++b)
+      runs.magnitudes[b][j] = symbol_id(magnitude_table(j, by_activity ? b : 0), 0);
+  }
+  for (uint32_t b = 0; b < max_activity_buckets; ++b) runs.tokens[b] = symbol_id(token_table_offset + b, 0);
+  run_coding_ = runs;
+}
+
+bool ClassCoder::goes_by_runs(size_t n, uint64_t first_pool_index) const {
+  if (!run_coding_ || n % run_length != 0 || !cpu::codes_runs()) return false;
+  // Thresholds that change inside a block do so at any element.
+  return std::none_of(plan.cutoff + 1, plan.cutoff + plan.classes, [&](uint64_t cutoff) {
+    return cutoff > first_pool_index && cutoff - first_pool_index < n;
+  });
 }
 
 void ClassCoder::split_codes() {
@@ -128,6 +160,8 @@ void ClassCoder::encode_unmeasured(std::span<const float> values, uint64_t first
                                    BlockSums& sums) const {
   if (!has_vector_loop(plan.quantizer)) {
     encode(values, first_pool_index, first_element, tensor, DType::f32, out, sums);
+  } else if (goes_by_runs(values.size(), first_pool_index)) {
+    encode_runs(values, first_pool_index, out, sums);
   } else {
     ClassScratch& s = class_scratch();
     classify_block(plan, values, first_pool_index, s);
@@ -144,6 +178,48 @@ void ClassCoder::encode_codes(size_t n, std::span<const uint32_t> kept, std::spa
                               std::string& out) const {
   take_codes(n, kept, codes, class_scratch(), !names_kept(map) || model.needs_activities());
   write_block(n, out);
+}
+
+void ClassCoder::append_symbols(std::span<const uint16_t> activities, std::span<const uint16_t> tokens,
+                                std::span<const uint16_t> magnitudes, std::string& out) const {
+  ClassScratch& s = class_scratch();
+  cpu::RansEncoder encoder(lanes, activities.size() + tokens.size() + magnitudes.size());
+  encoder.encode_section(magnitudes, symbols_.data());
+  encoder.encode_section(tokens, symbols_.data());
+  encoder.encode_section(activities, symbols_.data());
+  s.rans.clear();
+  encoder.finish(s.rans);
+  ByteWriter length;
+  length.uvarint(s.rans.size());
+  out.append(length.bytes());
+  out.append(s.rans);
+}
+
+void ClassCoder::encode_runs(std::span<const float> values, uint64_t first_pool_index, std::string& out,
+                             BlockSums& sums) const {
+  ClassScratch& s = class_scratch();
+  const size_t n = values.size(), runs = runs_of(n), more = cpu::run_coding_padding;
+  const auto room = [](auto& list, size_t count) {
+    if (list.size() < count) list.resize(count);
+    return list.data();
+  };
+  cpu::RunCoding with = *run_coding_;
+  for (uint32_t j = 1; j < plan.classes; ++j)
+    with.thresholds[j - 1] = int32_t(element::effective_threshold(plan, j, first_pool_index));
+  cpu::RunSymbols symbols{room(s.buckets, runs), room(s.token_ids, n / 2 + more),
+                          room(s.magnitude_ids, n + more), room(s.bits, n + more)};
+  cpu::code_runs(with, values.data(), runs, symbols);
+  for (uint32_t j = 1; j < plan.classes; ++j) sums.members[j] += symbols.members[j];
+  if (symbols.magnitudes == 0) return;  // an empty block is all zeros
+  uint16_t* const activities = room(s.activity_ids, runs);
+  uint32_t previous = 0;
+  for (size_t r = 0; r < runs; ++r) {
+    activities[r] = symbol_id(previous, symbols.buckets[r]);
+    previous = symbols.buckets[r];
+  }
+  append_symbols({activities, runs}, {symbols.token_ids, symbols.tokens},
+                 {symbols.magnitude_ids, symbols.magnitudes}, out);
+  out.append(s.bits, 0, symbols.raw_bytes);
 }
 
 /// The block that the scratch holds: classes, kept elements and their code words.
@@ -233,16 +309,8 @@ void ClassCoder::write_block(size_t n, std::string& out) const {
   if (model.uses_rans()) {
     size_t activity_ids = 0, token_ids = 0;
     if (model.map_coded) list_map_symbols(plan.classes, n, s, activity_ids, token_ids);
-    cpu::RansEncoder encoder(lanes, activity_ids + token_ids + s.magnitude_ids.size());
-    encoder.encode_section(s.magnitude_ids, symbols_.data());
-    encoder.encode_section(std::span<const uint16_t>(s.token_ids.data(), token_ids), symbols_.data());
-    encoder.encode_section(std::span<const uint16_t>(s.activity_ids.data(), activity_ids), symbols_.data());
-    s.rans.clear();
-    encoder.finish(s.rans);
-    ByteWriter length;
-    length.uvarint(s.rans.size());
-    out.append(length.bytes());
-    out.append(s.rans);
+    append_symbols({s.activity_ids.data(), activity_ids}, {s.token_ids.data(), token_ids}, s.magnitude_ids,
+                   out);
   }
 
   for (uint32_t j = 0; j < plan.classes; ++j) {

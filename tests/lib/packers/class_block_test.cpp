@@ -79,6 +79,11 @@ void expect_round_trip(const Composition& composition, const std::vector<float>&
   std::string block;
   BlockSums sums;
   fitted.coder.encode(values, 0, 0, 0, DType::f32, block, sums);
+  std::string unmeasured;
+  BlockSums counted;
+  fitted.coder.encode_unmeasured(values, 0, 0, 0, unmeasured, counted);
+  ASSERT_EQ(unmeasured, block);
+  ASSERT_EQ(counted.members, sums.members);
   const std::vector<float> expected = reconstruction(fitted, values);
   if (block.empty()) {  // all dropped
     for (float g : expected) ASSERT_EQ(g, 0.0f);
@@ -440,6 +445,34 @@ TEST(ClassBlock, RefusesEveryTruncationAndEveryTrailingByteOfAnEntropyCodedBlock
       for (size_t more = 1; more <= 64; ++more)
         EXPECT_THROW(decoded(fitted.coder, block + std::string(more, '\0'), 900), Error) << more;
     }
+}
+
+TEST(ClassBlock, IsTheSameWithoutErrorsAtEverySimdLevelAndPlaceOfTheCutoffs) {
+  Random random(9);
+  for (int round = 0; round < 60; ++round) {
+    const size_t n = 32 * (1 + random.below(200));
+    const Composition composition{.widths = width_sets[random.below(std::size(width_sets))],
+                                  .bits_an_element = std::exp(random.uniform() * 6 - 4)};
+    // Few magnitudes, so that thresholds cut ties inside of blocks.
+    std::vector<float> values = make_data(Kind::heavy, n, uint64_t(round));
+    if (round % 2)
+      for (float& g : values) g = std::round(g * 1e3f) / 1e3f;
+    Fitted fitted = fit(composition, values, {.block_length = 32});
+    test::for_each_simd_level([&] {
+      for (size_t first = 0; first < n; first += 32 * (1 + random.below(100))) {
+        const size_t count = std::min(n - first, 32 * (1 + random.below(100)));
+        std::string block, unmeasured;
+        BlockSums sums, counted;
+        fitted.coder.encode(std::span(values).subspan(first, count), first, first, 0, DType::f32, block,
+                            sums);
+        fitted.coder.encode_unmeasured(std::span(values).subspan(first, count), first, first, 0, unmeasured,
+                                       counted);
+        ASSERT_EQ(unmeasured, block);
+        ASSERT_EQ(counted.members, sums.members);
+      }
+    });
+    if (HasFatalFailure()) FAIL() << text_of(composition) << " n " << n;
+  }
 }
 
 TEST(ClassBlock, DecodesSideBySideWhatItDecodesAloneAtEverySimdLevel) {

@@ -1,0 +1,219 @@
+// What an element is coded as is worked out in vectors, and bytes of those that are kept are moved together
+// in 64-bit registers; pieces of some runs take turns, so that neither waits for what the other has just
+// stored.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/class_run_coding.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <cstring>
+
+#include "kernels/cpu/class_run_coding.hpp"
+#include "kernels/element/float_bits.hpp"
+
+#if HWY_ARCH_X86
+#include <immintrin.h>
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace jsq::cpu::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using element::run_length;
+
+// Moving bits by a mask needs BMI2, which Highway's AVX2 has.
+#if HWY_ARCH_X86 && HWY_CAP_GE256
+
+constexpr bool has_runs = true;
+
+using F = hn::CappedTag<float, 16>;
+using U = hn::RebindToUnsigned<F>;
+using I = hn::RebindToSigned<F>;
+using B = hn::Rebind<uint8_t, F>;
+using H = hn::Rebind<uint16_t, F>;
+constexpr size_t lanes = 16;  // of the tables, at most
+
+/// A number of each class, again and again, so that every lane's number is within reach.
+template <class D, class T>
+HWY_INLINE hn::Vec<D> of_classes(D d, const T (&numbers)[RunCoding::most_classes]) {
+  alignas(64) hn::TFromD<D> table[lanes];
+  for (size_t l = 0; l < lanes; ++l) table[l] = hn::TFromD<D>(numbers[l % RunCoding::most_classes]);
+  return hn::Load(d, table);
+}
+
+template <class M>
+HWY_INLINE uint32_t bits_of(M mask) {
+  uint8_t bytes[8] = {};
+  hn::StoreMaskBits(I(), mask, bytes);
+  uint32_t bits;
+  std::memcpy(&bits, bytes, 4);
+  return bits;
+}
+
+HWY_INLINE uint64_t eight(const void* bytes) {
+  uint64_t word;
+  std::memcpy(&word, bytes, 8);
+  return word;
+}
+
+/// Bits behind each other, the upper ones first.
+struct RawBits {
+  char* out;
+  uint64_t held = 0;  // at the upper end
+  unsigned filled = 0;
+  /// The low `count` bits, at most 32.
+  HWY_INLINE void put(uint64_t bits, unsigned count) {
+    held |= bits << 1 << (63 - filled - count);
+    const uint64_t bytes = __builtin_bswap64(held);
+    std::memcpy(out, &bytes, 8);
+    filled += count;
+    out += filled / 8;
+    held <<= filled & ~7u;
+    filled &= 7;
+  }
+};
+
+constexpr size_t piece = 64;  // runs
+
+/// What the elements of a piece's active runs are coded as.
+struct Elements {
+  alignas(64) uint16_t ids[piece * run_length];
+  alignas(64) uint16_t kept[piece * run_length];  // all bits or none
+  alignas(64) uint8_t raw[piece * run_length], raw_mask[piece * run_length];
+};
+
+template <uint32_t class_count>
+void code(const RunCoding& with, const float* values, size_t runs, RunSymbols& symbols) {
+  const F df;
+  const U du;
+  const I di;
+  const B d8;
+  const H d16;
+  const size_t step = hn::Lanes(df);
+  const auto key_bits = hn::Set(di, int32_t(element::magnitude_mask));
+  hn::Vec<I> least[class_count];
+  for (uint32_t j = 1; j < class_count; ++j) least[j] = hn::Set(di, with.thresholds[j - 1] - 1);
+  const auto low = of_classes(df, with.low), divisor = of_classes(df, with.divisor),
+             last = of_classes(df, with.last);
+  const auto low_bits = of_classes(du, with.low_bits), raw_mask = of_classes(du, with.raw_mask);
+  const auto one = hn::Set(du, 1u);
+  hn::Vec<U> magnitudes[element::max_activity_buckets];
+  for (size_t b = 0; b < element::max_activity_buckets; ++b)
+    magnitudes[b] = of_classes(du, with.magnitudes[b]);
+
+  Elements elements;
+  uint16_t *token_ids = symbols.token_ids, *magnitude_ids = symbols.magnitude_ids;
+  RawBits raw{symbols.raw};
+  uint64_t above[class_count + 1] = {};  // elements of class j or more
+  for (size_t r = 0; r < runs;) {
+    size_t active = 0;
+    for (; r < runs && active < piece; ++r) {
+      const float* const run = values + r * run_length;
+      // Most runs at high ratios have nothing that is kept.
+      auto largest = hn::And(hn::BitCast(di, hn::LoadU(df, run)), key_bits);
+      for (size_t l = step; l < run_length; l += step)
+        largest = hn::Max(largest, hn::And(hn::BitCast(di, hn::LoadU(df, run + l)), key_bits));
+      if (hn::AllFalse(di, hn::Gt(largest, least[1]))) {
+        symbols.buckets[r] = 0;
+        continue;
+      }
+      alignas(64) uint32_t class_of[run_length];
+      alignas(32) uint8_t classes[run_length];
+      uint32_t activity = 0;
+      for (size_t l = 0; l < run_length; l += step) {
+        const auto key = hn::And(hn::BitCast(di, hn::LoadU(df, run + l)), key_bits);
+        auto index = hn::Zero(di);
+        for (uint32_t j = 1; j < class_count; ++j) {
+          const auto reaches = hn::Gt(key, least[j]);
+          index = hn::Sub(index, hn::VecFromMask(di, reaches));
+          const auto count = uint32_t(__builtin_popcount(bits_of(reaches)));
+          above[j] += count;
+          activity += count;
+        }
+        hn::Store(hn::BitCast(du, index), du, class_of + l);
+        hn::StoreU(hn::TruncateTo(d8, hn::BitCast(du, index)), d8, classes + l);
+      }
+      const uint32_t bucket = 32 - uint32_t(__builtin_clz(activity));
+      symbols.buckets[r] = uint8_t(bucket);
+      for (size_t t = 0; t < run_length / 2; ++t)
+        token_ids[t] = uint16_t(with.tokens[bucket] + classes[2 * t] + class_count * classes[2 * t + 1]);
+      token_ids += run_length / 2;
+      const size_t at = active++ * run_length;
+      for (size_t l = 0; l < run_length; l += step) {
+        const auto value = hn::LoadU(df, run + l);
+        const auto class_index = hn::Load(du, class_of + l);
+        const auto of = hn::IndicesFromVec(df, class_index);
+        const auto of_bits = hn::IndicesFromVec(du, class_index);
+        // As in quantize_in_class; what is left out is at 0 of a class that ends there.
+        const auto most = hn::TableLookupLanes(last, of);
+        const auto y = hn::Div(hn::Sub(hn::Abs(value), hn::TableLookupLanes(low, of)),
+                               hn::TableLookupLanes(divisor, of));
+        const auto index = hn::BitCast(du, hn::ConvertTo(di, hn::IfThenElse(hn::Lt(y, most), y, most)));
+        const auto shift = hn::TableLookupLanes(low_bits, of_bits);
+        const auto symbol = hn::Shr(index, shift);
+        const auto sign = hn::ShiftRight<31>(hn::BitCast(du, value));
+        const auto bits = hn::Add(index, hn::Shl(hn::Sub(sign, symbol), shift));
+        hn::Store(hn::TruncateTo(d16, hn::Add(symbol, hn::TableLookupLanes(magnitudes[bucket], of_bits))),
+                  d16, elements.ids + at + l);
+        const auto mask = hn::TableLookupLanes(raw_mask, of_bits);
+        const auto kept = hn::Sub(hn::Zero(du), hn::Min(class_index, one));
+        hn::Store(hn::TruncateTo(d16, kept), d16, elements.kept + at + l);
+        hn::StoreU(hn::TruncateTo(d8, bits), d8, elements.raw + at + l);
+        hn::StoreU(hn::TruncateTo(d8, mask), d8, elements.raw_mask + at + l);
+      }
+    }
+    for (size_t i = 0; i < active * run_length; i += 4) {
+      const uint64_t mask = eight(elements.kept + i), listed = _pext_u64(eight(elements.ids + i), mask);
+      std::memcpy(magnitude_ids, &listed, 8);
+      magnitude_ids += unsigned(__builtin_popcountll(mask)) / 16;
+    }
+    for (size_t i = 0; i < active * run_length; i += 8) {
+      const uint64_t mask = __builtin_bswap64(eight(elements.raw_mask + i));
+      raw.put(_pext_u64(__builtin_bswap64(eight(elements.raw + i)), mask),
+              unsigned(__builtin_popcountll(mask)));
+    }
+  }
+  symbols.tokens = size_t(token_ids - symbols.token_ids);
+  symbols.magnitudes = size_t(magnitude_ids - symbols.magnitude_ids);
+  symbols.raw_bytes = size_t(raw.out - symbols.raw) + (raw.filled > 0);
+  for (uint32_t j = 1; j < class_count; ++j) symbols.members[j] = above[j] - above[j + 1];
+}
+
+void code_all_runs(const RunCoding& with, const float* values, size_t runs, RunSymbols& symbols) {
+  if (with.classes == 3)
+    code<3>(with, values, runs, symbols);
+  else
+    code<4>(with, values, runs, symbols);
+}
+
+#else
+
+constexpr bool has_runs = false;
+
+void code_all_runs(const RunCoding&, const float*, size_t, RunSymbols&) {}
+
+#endif
+
+bool has_coding() {
+  return has_runs;
+}
+
+}  // namespace jsq::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace jsq::cpu {
+
+HWY_EXPORT(has_coding);
+HWY_EXPORT(code_all_runs);
+
+bool codes_runs() {
+  return HWY_DYNAMIC_DISPATCH(has_coding)();
+}
+
+void code_runs(const RunCoding& with, const float* values, size_t runs, RunSymbols& symbols) {
+  HWY_DYNAMIC_DISPATCH(code_all_runs)(with, values, runs, symbols);
+}
+
+}  // namespace jsq::cpu
+#endif
