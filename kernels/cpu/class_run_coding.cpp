@@ -58,7 +58,7 @@ HWY_INLINE uint64_t eight(const void* bytes) {
 
 /// Bits behind each other, the upper ones first.
 struct RawBits {
-  char* out;
+  char* out = nullptr;
   uint64_t held = 0;  // at the upper end
   unsigned filled = 0;
   /// The low `count` bits, at most 32.
@@ -71,15 +71,30 @@ struct RawBits {
     held <<= filled & ~7u;
     filled &= 7;
   }
+  size_t bytes_from(const char* begin) const { return size_t(out - begin) + (filled > 0); }
 };
 
-constexpr size_t piece = 64;  // runs
+/// The code words of those of four elements that are in the class.
+HWY_INLINE void put_plane(RawBits& plane, uint8_t bits, uint32_t class_index, const uint8_t* classes,
+                          const uint8_t* codes) {
+  uint32_t of, code_words;
+  std::memcpy(&of, classes, 4);
+  std::memcpy(&code_words, codes, 4);
+  const uint32_t others = of ^ class_index * 0x01010101u;  // bytes of 0 where in the class, below 128 anyway
+  const uint32_t members = (0x80808080u - others & 0x80808080u) >> 7;
+  const uint32_t mask = __builtin_bswap32(members * bits);
+  plane.put(_pext_u32(__builtin_bswap32(code_words), mask), unsigned(__builtin_popcount(mask)));
+}
+
+constexpr size_t piece = 64;    // runs
+constexpr size_t ahead = 1024;  // elements
 
 /// What the elements of a piece's active runs are coded as.
 struct Elements {
   alignas(64) uint16_t ids[piece * run_length];
   alignas(64) uint16_t kept[piece * run_length];  // all bits or none
-  alignas(64) uint8_t raw[piece * run_length], raw_mask[piece * run_length];
+  alignas(64) uint8_t classes[piece * run_length], raw[piece * run_length], raw_mask[piece * run_length];
+  uint8_t bucket[piece];
 };
 
 template <uint32_t class_count>
@@ -96,19 +111,22 @@ void code(const RunCoding& with, const float* values, size_t runs, RunSymbols& s
   const auto low = of_classes(df, with.low), divisor = of_classes(df, with.divisor),
              last = of_classes(df, with.last);
   const auto low_bits = of_classes(du, with.low_bits), raw_mask = of_classes(du, with.raw_mask);
-  const auto one = hn::Set(du, 1u);
   hn::Vec<U> magnitudes[element::max_activity_buckets];
   for (size_t b = 0; b < element::max_activity_buckets; ++b)
     magnitudes[b] = of_classes(du, with.magnitudes[b]);
 
   Elements elements;
   uint16_t *token_ids = symbols.token_ids, *magnitude_ids = symbols.magnitude_ids;
-  RawBits raw{symbols.raw};
+  RawBits raw{symbols.raw}, planes[class_count];
+  for (uint32_t j = 1; j < class_count; ++j) planes[j].out = symbols.planes[j];
   uint64_t above[class_count + 1] = {};  // elements of class j or more
   for (size_t r = 0; r < runs;) {
     size_t active = 0;
     for (; r < runs && active < piece; ++r) {
       const float* const run = values + r * run_length;
+      // Values come from memory, of which the processor itself asks for too little ahead.
+      __builtin_prefetch(run + ahead);
+      __builtin_prefetch(run + ahead + run_length / 2);
       // Most runs at high ratios have nothing that is kept.
       auto largest = hn::And(hn::BitCast(di, hn::LoadU(df, run)), key_bits);
       for (size_t l = step; l < run_length; l += step)
@@ -118,7 +136,7 @@ void code(const RunCoding& with, const float* values, size_t runs, RunSymbols& s
         continue;
       }
       alignas(64) uint32_t class_of[run_length];
-      alignas(32) uint8_t classes[run_length];
+      uint8_t* const classes = elements.classes + active * run_length;
       uint32_t activity = 0;
       for (size_t l = 0; l < run_length; l += step) {
         const auto key = hn::And(hn::BitCast(di, hn::LoadU(df, run + l)), key_bits);
@@ -135,10 +153,8 @@ void code(const RunCoding& with, const float* values, size_t runs, RunSymbols& s
       }
       const uint32_t bucket = 32 - uint32_t(__builtin_clz(activity));
       symbols.buckets[r] = uint8_t(bucket);
-      for (size_t t = 0; t < run_length / 2; ++t)
-        token_ids[t] = uint16_t(with.tokens[bucket] + classes[2 * t] + class_count * classes[2 * t + 1]);
-      token_ids += run_length / 2;
-      const size_t at = active++ * run_length;
+      const size_t at = active * run_length;
+      elements.bucket[active++] = uint8_t(bucket);
       for (size_t l = 0; l < run_length; l += step) {
         const auto value = hn::LoadU(df, run + l);
         const auto class_index = hn::Load(du, class_of + l);
@@ -156,17 +172,34 @@ void code(const RunCoding& with, const float* values, size_t runs, RunSymbols& s
         hn::Store(hn::TruncateTo(d16, hn::Add(symbol, hn::TableLookupLanes(magnitudes[bucket], of_bits))),
                   d16, elements.ids + at + l);
         const auto mask = hn::TableLookupLanes(raw_mask, of_bits);
-        const auto kept = hn::Sub(hn::Zero(du), hn::Min(class_index, one));
+        const auto kept = hn::VecFromMask(du, hn::Ne(mask, hn::Zero(du)));
         hn::Store(hn::TruncateTo(d16, kept), d16, elements.kept + at + l);
         hn::StoreU(hn::TruncateTo(d8, bits), d8, elements.raw + at + l);
         hn::StoreU(hn::TruncateTo(d8, mask), d8, elements.raw_mask + at + l);
       }
+    }
+    for (size_t a = 0; a < active; ++a) {
+      // A class in each half of the words.
+      const hn::CappedTag<uint16_t, run_length / 2> dw;
+      const auto first = hn::Set(dw, with.tokens[elements.bucket[a]]), low = hn::Set(dw, 255),
+                 factor = hn::Set(dw, class_count);
+      for (size_t t = 0; t < run_length / 2; t += hn::Lanes(dw)) {
+        const auto pair =
+            hn::LoadU(dw, reinterpret_cast<const uint16_t*>(elements.classes + a * run_length + 2 * t));
+        const auto token = hn::Add(hn::And(pair, low), hn::Mul(hn::ShiftRight<8>(pair), factor));
+        hn::StoreU(hn::Add(first, token), dw, token_ids + t);
+      }
+      token_ids += run_length / 2;
     }
     for (size_t i = 0; i < active * run_length; i += 4) {
       const uint64_t mask = eight(elements.kept + i), listed = _pext_u64(eight(elements.ids + i), mask);
       std::memcpy(magnitude_ids, &listed, 8);
       magnitude_ids += unsigned(__builtin_popcountll(mask)) / 16;
     }
+    for (uint32_t j = 1; j < class_count; ++j)
+      if (with.plane_mask[j] != 0)
+        for (size_t i = 0; i < active * run_length; i += 4)
+          put_plane(planes[j], with.plane_mask[j], j, elements.classes + i, elements.raw + i);
     for (size_t i = 0; i < active * run_length; i += 8) {
       const uint64_t mask = __builtin_bswap64(eight(elements.raw_mask + i));
       raw.put(_pext_u64(__builtin_bswap64(eight(elements.raw + i)), mask),
@@ -175,8 +208,11 @@ void code(const RunCoding& with, const float* values, size_t runs, RunSymbols& s
   }
   symbols.tokens = size_t(token_ids - symbols.token_ids);
   symbols.magnitudes = size_t(magnitude_ids - symbols.magnitude_ids);
-  symbols.raw_bytes = size_t(raw.out - symbols.raw) + (raw.filled > 0);
-  for (uint32_t j = 1; j < class_count; ++j) symbols.members[j] = above[j] - above[j + 1];
+  symbols.raw_bytes = raw.bytes_from(symbols.raw);
+  for (uint32_t j = 1; j < class_count; ++j) {
+    symbols.members[j] = above[j] - above[j + 1];
+    if (with.plane_mask[j] != 0) symbols.plane_bytes[j] = planes[j].bytes_from(symbols.planes[j]);
+  }
 }
 
 void code_all_runs(const RunCoding& with, const float* values, size_t runs, RunSymbols& symbols) {

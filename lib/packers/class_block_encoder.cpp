@@ -97,12 +97,12 @@ void ClassCoder::prepare_encoding() {
   prepare_run_coding();
 }
 
-/// What is coded run by run: cells of classes whose magnitudes are all entropy-coded, beside one that is left
-/// out, under an entropy-coded map with two classes a token, as jointsq's default has them.
+/// What is coded run by run: cells of classes beside one that is left out, under an entropy-coded map with
+/// two classes a token, as jointsq's default has them.
 void ClassCoder::prepare_run_coding() {
   run_coding_.reset();
   if (map != MapPacker::entropy || plan.quantizer != element::ClassQuantizer::cell || plan.width[0] != 0 ||
-      classes_per_token(plan.classes) != 2 || model.magnitudes_coded + 1u != 1u << (plan.classes - 1))
+      classes_per_token(plan.classes) != 2)
     return;
   cpu::RunCoding runs;
   runs.classes = plan.classes;
@@ -110,8 +110,9 @@ void ClassCoder::prepare_run_coding() {
     runs.low[j] = plan.scale[j].low;
     runs.divisor[j] = plan.scale[j].divisor;
     runs.last[j] = float((1u << (plan.width[j] - 1)) - 1);
-    runs.low_bits[j] = element::raw_magnitude_bits(plan.width[j]);
-    runs.raw_mask[j] = uint8_t((2u << runs.low_bits[j]) - 1);
+    const bool coded = model.magnitudes_coded >> (j - 1) & 1;
+    runs.low_bits[j] = coded ? element::raw_magnitude_bits(plan.width[j]) : plan.width[j] - 1;
+    (coded ? runs.raw_mask[j] : runs.plane_mask[j]) = uint8_t((2u << runs.low_bits[j]) - 1);
     const bool by_activity = model.magnitudes_by_activity >> (j - 1) & 1;
     for (uint32_t b = 0; b < max_activity_buckets; ++b)
       runs.magnitudes[b][j] = symbol_id(magnitude_table(j, by_activity ? b : 0), 0);
@@ -208,9 +209,11 @@ void ClassCoder::encode_runs(std::span<const float> values, uint64_t first_pool_
     with.thresholds[j - 1] = int32_t(element::effective_threshold(plan, j, first_pool_index));
   cpu::RunSymbols symbols{room(s.buckets, runs), room(s.token_ids, n / 2 + more),
                           room(s.magnitude_ids, n + more), room(s.bits, n + more)};
+  for (uint32_t j = 1; j < plan.classes; ++j)
+    if (with.plane_mask[j] != 0) symbols.planes[j] = room(s.planes[j], n + more);
   cpu::code_runs(with, values.data(), runs, symbols);
   for (uint32_t j = 1; j < plan.classes; ++j) sums.members[j] += symbols.members[j];
-  if (symbols.magnitudes == 0) return;  // an empty block is all zeros
+  if (symbols.tokens == 0) return;  // an empty block is all zeros
   uint16_t* const activities = room(s.activity_ids, runs);
   uint32_t previous = 0;
   for (size_t r = 0; r < runs; ++r) {
@@ -219,6 +222,7 @@ void ClassCoder::encode_runs(std::span<const float> values, uint64_t first_pool_
   }
   append_symbols({activities, runs}, {symbols.token_ids, symbols.tokens},
                  {symbols.magnitude_ids, symbols.magnitudes}, out);
+  for (uint32_t j = 1; j < plan.classes; ++j) out.append(s.planes[j], 0, symbols.plane_bytes[j]);
   out.append(s.bits, 0, symbols.raw_bytes);
 }
 
