@@ -13,6 +13,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace jsq::cpu::HWY_NAMESPACE {
 
+namespace hn = hwy::HWY_NAMESPACE;
+
 constexpr size_t lanes = 8;
 constexpr bool fused = multiplies_and_adds(HWY_TARGET);
 
@@ -99,21 +101,18 @@ HWY_INLINE void add_tile(const float* HWY_RESTRICT rows, size_t width, size_t ro
   double weight[tile_columns][tile_rows];
   for (size_t k = 0; k < tile_columns; ++k)
     for (size_t o = 0; o < tile_rows; ++o) weight[k][o] = weights.numbers[k * weights.stride + row + o];
+  const hn::CappedTag<double, lanes> d;
+  const hn::Rebind<float, decltype(d)> f;
   size_t i = 0;
-  for (; i + lanes <= width; i += lanes) {
-    double value[tile_rows][lanes];
-#pragma GCC unroll 8
+  for (; i + hn::Lanes(d) <= width; i += hn::Lanes(d)) {
+    hn::Vec<decltype(d)> value[tile_rows];
     for (size_t o = 0; o < tile_rows; ++o)
-      for (size_t l = 0; l < lanes; ++l) value[o][l] = rows[o * row_stride + i + l];
-#pragma GCC unroll 8
+      value[o] = hn::PromoteTo(d, hn::LoadU(f, rows + o * row_stride + i));
     for (size_t k = 0; k < tile_columns; ++k) {
-      double sum[lanes];
-      for (size_t l = 0; l < lanes; ++l) sum[l] = sums[k * stride + i + l];
-#pragma GCC unroll 8
-      for (size_t o = 0; o < tile_rows; ++o)
-        for (size_t l = 0; l < lanes; ++l)
-          sum[l] = add_exact_product<fused>(sum[l], value[o][l], weight[k][o]);
-      for (size_t l = 0; l < lanes; ++l) sums[k * stride + i + l] = sum[l];
+      auto sum = hn::LoadU(d, sums + k * stride + i);
+      // Products are exact: one rounding, fused or not.
+      for (size_t o = 0; o < tile_rows; ++o) sum = hn::MulAdd(value[o], hn::Set(d, weight[k][o]), sum);
+      hn::StoreU(sum, d, sums + k * stride + i);
     }
   }
   for (; i < width; ++i)
