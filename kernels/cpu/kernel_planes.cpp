@@ -26,8 +26,8 @@ void gather_row(const float* HWY_RESTRICT row, size_t count, double* HWY_RESTRIC
   for (; c < padded_plane(count); ++c) plane[c] = 0;
 }
 
-void scatter_row(const double* HWY_RESTRICT plane, size_t count, double most, double factor,
-                 float* HWY_RESTRICT row) {
+HWY_INLINE void scatter_row(const double* HWY_RESTRICT plane, size_t count, double most, double factor,
+                            float* HWY_RESTRICT row) {
   const Lanes d;
   const hn::Rebind<float, Lanes> f;
   constexpr double largest = double(std::numeric_limits<float>::max());
@@ -45,25 +45,46 @@ void scatter_row(const double* HWY_RESTRICT plane, size_t count, double most, do
   }
 }
 
+/// The same for a few kernels at a time, whose elements lie close together.
 void gather(const float* HWY_RESTRICT kernels, Planes planes) {
-  if (planes.size == 1) return gather_row(kernels, planes.kernels, planes.numbers);
-  for (size_t k = 0; k < planes.size; ++k) {
-    double* HWY_RESTRICT plane = planes.numbers + k * planes.stride;
-    for (size_t c = 0; c < planes.kernels; ++c) plane[c] = double(kernels[c * planes.size + k]);
-    for (size_t c = planes.kernels; c < padded_plane(planes.kernels); ++c) plane[c] = 0;
+  const size_t size = planes.size;
+  if (size == 1) return gather_row(kernels, planes.kernels, planes.numbers);
+  for (size_t c = 0; c < padded_plane(planes.kernels); c += plane_lanes) {
+    const float* HWY_RESTRICT from = kernels + c * size;
+    const size_t count = std::min(plane_lanes, planes.kernels - c);
+    for (size_t k = 0; k < size; ++k) {
+      double* HWY_RESTRICT to = planes.numbers + k * planes.stride + c;
+      if (count == plane_lanes) {
+        for (size_t l = 0; l < plane_lanes; ++l) to[l] = double(from[l * size + k]);
+      } else {
+        for (size_t l = 0; l < plane_lanes; ++l) to[l] = l < count ? double(from[l * size + k]) : 0;
+      }
+    }
   }
 }
 
 void scatter(Planes planes, double most, double factor, float* HWY_RESTRICT kernels) {
-  if (planes.size == 1) return scatter_row(planes.numbers, planes.kernels, most, factor, kernels);
-  constexpr double largest = double(std::numeric_limits<float>::max());
-  for (size_t k = 0; k < planes.size; ++k) {
-    const double* HWY_RESTRICT plane = planes.numbers + k * planes.stride;
-    for (size_t c = 0; c < planes.kernels; ++c) {
-      const double value = std::min(std::max(plane[c], -most), most) * factor;
-      kernels[c * planes.size + k] = float(std::min(std::max(value, -largest), largest));
+  const size_t size = planes.size;
+  if (size == 1) return scatter_row(planes.numbers, planes.kernels, most, factor, kernels);
+  for (size_t c = 0; c < planes.kernels; c += plane_lanes) {
+    float* HWY_RESTRICT to = kernels + c * size;
+    const size_t count = std::min(plane_lanes, planes.kernels - c);
+    for (size_t k = 0; k < size; ++k) {
+      float some[plane_lanes];
+      scatter_row(planes.numbers + k * planes.stride + c, plane_lanes, most, factor, some);
+      if (count == plane_lanes) {
+        for (size_t l = 0; l < plane_lanes; ++l) to[l * size + k] = some[l];
+      } else {
+        for (size_t l = 0; l < count; ++l) to[l * size + k] = some[l];
+      }
     }
   }
+}
+
+/// Planes become lines.
+void lay_out(Planes planes, double most, double factor, float* HWY_RESTRICT lines, size_t stride) {
+  for (size_t k = 0; k < planes.size; ++k)
+    scatter_row(planes.numbers + k * planes.stride, planes.kernels, most, factor, lines + k * stride);
 }
 
 /// Calls change(vector of each place of a line) for all lines along an axis, a vector of kernels at a time.
@@ -205,6 +226,7 @@ namespace jsq::cpu {
 
 HWY_EXPORT(gather);
 HWY_EXPORT(scatter);
+HWY_EXPORT(lay_out);
 HWY_EXPORT(forward);
 HWY_EXPORT(inverse);
 HWY_EXPORT(predict);
@@ -215,6 +237,10 @@ void planes_of_kernels(const float* kernels, Planes planes) {
 
 void kernels_of_planes(Planes planes, double most, double factor, float* kernels) {
   HWY_DYNAMIC_DISPATCH(scatter)(planes, most, factor, kernels);
+}
+
+void lines_of_planes(Planes planes, float* lines, size_t stride) {
+  HWY_DYNAMIC_DISPATCH(lay_out)(planes, std::numeric_limits<double>::max(), 1, lines, stride);
 }
 
 void forward_cosine(std::span<const PlaneAxis> axes, Planes planes) {

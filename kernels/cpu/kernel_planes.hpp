@@ -33,6 +33,8 @@ struct PlaneAxis {
 void planes_of_kernels(const float* kernels, Planes planes);
 /// The other way, each number as float(clamp(clamp(x, most) factor, the largest binary32)).
 void kernels_of_planes(Planes planes, double most, double factor, float* kernels);
+/// lines[k * stride + c] = planes(k, c), as float of at most the largest binary32.
+void lines_of_planes(Planes planes, float* lines, size_t stride);
 
 /// x_u <- (x_0 B[u][0] + x_1 B[u][1] + ...) / 2^16, products rounded and added in this order.
 void forward_cosine(std::span<const PlaneAxis> axes, Planes planes);

@@ -19,15 +19,9 @@ void row_to_lines(const TensorPool& pool, size_t t, uint64_t begin, const ScaleV
                   const std::optional<KernelDct>& dct, LineSource::Scratch& scratch, float* lines) {
   const auto inner = size_t(view.inner), columns = size_t(view.columns);
   const std::span<const float> values = pool.read(t, begin, columns * inner, scratch.values);
-  const float* from = values.data();
-  std::vector<float> coefficients;
-  if (dct) {
-    coefficients.resize(values.size());
-    dct->forward(values, coefficients);
-    from = coefficients.data();
-  }
+  if (dct) return dct->forward(values, lines, columns);
   for (size_t k = 0; k < inner; ++k)
-    for (size_t c = 0; c < columns; ++c) lines[k * columns + c] = from[c * inner + k];
+    for (size_t c = 0; c < columns; ++c) lines[k * columns + c] = values[c * inner + k];
 }
 
 }  // namespace

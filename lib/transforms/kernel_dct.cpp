@@ -1,7 +1,6 @@
 #include "lib/transforms/kernel_dct.hpp"
 
 #include <algorithm>
-#include <limits>
 #include <vector>
 
 namespace jsq {
@@ -65,16 +64,16 @@ void KernelDct::forward(cpu::Planes planes) const {
   cpu::forward_cosine(plane_axes(), planes);
 }
 
-void KernelDct::forward(std::span<const float> kernels, std::span<float> coefficients) const {
+void KernelDct::forward(std::span<const float> kernels, float* lines, size_t stride) const {
   static thread_local std::vector<double> numbers;
-  const size_t most = std::max<size_t>(cpu::plane_lanes, 4096 / size_);
-  for (size_t at = 0; at + size_ <= kernels.size(); at += most * size_) {
-    const size_t count = std::min(most, (kernels.size() - at) / size_);
+  const size_t all = kernels.size() / size_, most = std::max<size_t>(cpu::plane_lanes, 4096 / size_);
+  for (size_t at = 0; at < all; at += most) {
+    const size_t count = std::min(most, all - at);
     numbers.resize(cpu::padded_plane(count) * size_);
     const cpu::Planes planes{numbers.data(), cpu::padded_plane(count), count, size_};
-    cpu::planes_of_kernels(kernels.data() + at, planes);
+    cpu::planes_of_kernels(kernels.data() + at * size_, planes);
     forward(planes);
-    cpu::kernels_of_planes(planes, std::numeric_limits<double>::max(), 1, coefficients.data() + at);
+    cpu::lines_of_planes(planes, lines + at, stride);
   }
 }
 

@@ -38,8 +38,8 @@ class KernelDct {
   /// Coefficients of kernels, in double along one axis after the other, the slowest first. Equal on every
   /// machine.
   void forward(cpu::Planes planes) const;
-  /// The same of whole kernels one after the other.
-  void forward(std::span<const float> kernels, std::span<float> coefficients) const;
+  /// Of whole kernels one after the other, with coefficient k of kernel c at lines[k * stride + c].
+  void forward(std::span<const float> kernels, float* lines, size_t stride) const;
 
   /// Coefficients become elements, in place and in the same unit: x <- 256 x; along every axis, the slowest
   /// first, x_i <- floor((sum over u of x_u B[u][i] + 2^15) / 2^16); x <- floor((x + 128) / 256). \pre |x| <=
