@@ -127,11 +127,12 @@ std::optional<RdoqMeasured> best_within(RdoqCoding& coding, double wanted, int a
     if (found.outcome.bytes <= wanted && (!best || is_better(coding, found.outcome, best->outcome)))
       best = std::move(found);
     if (best && best->outcome.bytes > enough * wanted - near_bytes) break;
-    // Nothing but factors at any step: all elements are alike, and some of them have to do.
     const double step = adapted.trained->values.step();
-    if (adapted.trained->model.tables.empty() && off == off_before && step == step_before) {
-      if (!dithered && off < 0.5) take_some(coding, best, wanted);
-      break;
+    if (off == off_before && step == step_before) {
+      // Nothing but factors at any step: all elements are alike, and some of them have to do.
+      const bool nothing = adapted.trained->model.tables.empty();
+      if (nothing && !dithered && off < 0.5) take_some(coding, best, wanted);
+      if (nothing || !coding.coded().whole()) break;
     }
     off_before = off;
     step_before = step;
