@@ -86,18 +86,19 @@ std::optional<Trained> TransformChooser::train_plain(const TransformAim& aim) {
 /// Choices follow the step, and the step that meets the aim the choices.
 void TransformChooser::follow(const TransformAim& aim, Trained trained) {
   double step = trained.values.step();
-  const bool best = coding_.settings().preset == RdoqPreset::best;
+  const bool best = coding_.settings().preset == RdoqPreset::best, whole = coding_.coded().whole();
   // In a small pool all directions are at hand, and kept for the next aim; in a large one, no more of them
   // than pay.
   if (!search_)
-    search_.emplace(
-        coding_.pool(), sites_,
-        TransformSearchOptions{
-            coding_.settings().transforming == RdoqTransforming::automatic,
-            {.rank = 64, .iterations = best ? 2u : 1u, .first = coding_.coded().whole() ? 64u : 16u},
-            uint64_t(1) << (best ? 16 : 14),
-            aim.coarsest},
-        step, trained.lambda);
+    search_.emplace(coding_.pool(), sites_,
+                    TransformSearchOptions{coding_.settings().transforming == RdoqTransforming::automatic,
+                                           {.rank = 64,
+                                            .iterations = best || !whole ? 2u : 1u,
+                                            .first = whole ? 64u : 16u,
+                                            .sparing = !best},
+                                           uint64_t(1) << (best ? 16 : 14),
+                                           aim.coarsest},
+                    step, trained.lambda);
   TransformSearch& search = *search_;
   bool near = false;
   double found = aim.trained_excess(trained);

@@ -203,7 +203,7 @@ void measure_energies(const LineSource& lines, std::vector<double>& of_lines,
 
 }  // namespace
 
-FactorBasis make_basis(const LineSource& lines, const SubspaceOptions& options) {
+FactorBasis make_basis(const LineSource& lines, const SubspaceOptions& options, double step, double lambda) {
   FactorBasis basis;
   std::vector<double> of_lines, of_columns;
   measure_energies(lines, of_lines, of_columns);
@@ -214,9 +214,16 @@ FactorBasis make_basis(const LineSource& lines, const SubspaceOptions& options) 
   SubspaceOptions scaled = options;
   scaled.scale =
       near_one(std::sqrt(basis.energy / double(std::max<size_t>(lines.lines() * lines.columns(), 1))));
-  basis.subspace = leading_subspace(lines, scaled);
-  basis.lines = side_of(basis.subspace.left, &basis.subspace.singular);
-  basis.columns = side_of(basis.subspace.right, nullptr);
+  const auto set = [&](const Subspace& found) {
+    basis.subspace = found;
+    basis.lines = side_of(found.left, &found.singular);
+    basis.columns = side_of(found.right, nullptr);
+  };
+  scaled.useful = [&](const Subspace& found) {
+    set(found);
+    return useful_directions(basis, step, lambda);
+  };
+  set(leading_subspace(lines, scaled));
   return basis;
 }
 
@@ -251,6 +258,12 @@ std::vector<RankChoice> likely_choices(const FactorBasis& basis, double step, do
   return likely;
 }
 
+uint32_t useful_directions(const FactorBasis& basis, double step, double lambda) {
+  uint32_t most = 0;
+  for (const RankChoice& choice : likely_choices(basis, step, lambda)) most = std::max(most, choice.rank);
+  return most;
+}
+
 namespace {
 
 /// Right factors, of components that are not zero, and their directions. Lines with a number beyond
@@ -258,6 +271,7 @@ namespace {
 struct RightFactors {
   std::vector<std::vector<int32_t>> numbers;
   Eigen::MatrixXf directions;  ///< [line][component], of length 1 but for these lines
+  bool any_beyond = false;
 };
 RightFactors right_factors(const FactorBasis& basis, const RankChoice& choice, double unit) {
   RightFactors right;
@@ -277,6 +291,7 @@ RightFactors right_factors(const FactorBasis& basis, const RankChoice& choice, d
     }
     if (any) right.numbers.push_back(numbers);
   }
+  right.any_beyond = std::any_of(beyond.begin(), beyond.end(), [](uint8_t is) { return is != 0; });
   right.directions.resize(lines, Eigen::Index(right.numbers.size()));
   for (size_t j = 0; j < right.numbers.size(); ++j) {
     double squares = 0;
@@ -290,11 +305,6 @@ RightFactors right_factors(const FactorBasis& basis, const RankChoice& choice, d
 }
 
 }  // namespace
-
-double least_singular(double lines, double columns, double step, double lambda) {
-  // At least about a third of a bit a number, and no error falls by more than the square.
-  return std::sqrt(0.3 * lambda * (lines + columns)) * step;
-}
 
 namespace {
 
@@ -363,7 +373,31 @@ void subtract_draft(MatrixF& lines, const FactorBasis& basis, const BasisSample&
   lines.noalias() -= left * right.transpose();
 }
 
-std::shared_ptr<const StoredFactors> make_factors(const LineSource& lines, const FactorBasis& basis,
+namespace {
+
+constexpr size_t small_part = size_t(1) << 19;  ///< elements that are read again without much ado
+
+/// The transposed lines times the directions of the right factors. Of a large part from the projection of its
+/// basis: what rounding moved the directions out of it is left out, which of a residual spread over all
+/// directions alike is less than rank / lines.
+Eigen::MatrixXf products_of(const LineSource& lines, FactorBasis& basis, const RightFactors& right) {
+  const Eigen::Index rank = right.directions.cols();
+  if (right.any_beyond || Eigen::Index(lines.lines()) < 64 * rank ||
+      lines.lines() * lines.columns() <= small_part)
+    return transposed_times(lines, right.directions, 1);
+  if (basis.projection.cols() < rank) {
+    const Eigen::Index some = std::min(rank + rank / 4 + 1, basis.subspace.left.cols());
+    basis.projection = transposed_times(lines, basis.subspace.left.leftCols(some), 1);
+  }
+  const Eigen::MatrixXd within =
+      basis.subspace.left.leftCols(basis.projection.cols()).cast<double>().transpose() *
+      right.directions.cast<double>();
+  return basis.projection * within.cast<float>();
+}
+
+}  // namespace
+
+std::shared_ptr<const StoredFactors> make_factors(const LineSource& lines, FactorBasis& basis,
                                                   const RankChoice& choice, double step) {
   fix_product_blocking();
   const double unit = kappas16[choice.kappa] * step / 16;
@@ -372,7 +406,7 @@ std::shared_ptr<const StoredFactors> make_factors(const LineSource& lines, const
   const Eigen::MatrixXd wide = right.directions.cast<double>();
   Eigen::MatrixXd gram = wide.transpose() * wide;
   gram.diagonal().array() += 1e-6;  // directions that rounding made equal
-  const Eigen::MatrixXf products = transposed_times(lines, right.directions, 1);
+  const Eigen::MatrixXf products = products_of(lines, basis, right);
   const Eigen::MatrixXd left = gram.ldlt().solve(products.transpose().cast<double>());
   auto stored = std::make_shared<StoredFactors>();
   stored->kappa = choice.kappa;

@@ -54,8 +54,10 @@ struct FactorBasis {
     std::vector<float> largest;
   };
   Side lines, columns;
+  Eigen::MatrixXf projection;  ///< the transposed lines times the leading directions of `subspace.left`
 };
-FactorBasis make_basis(const LineSource& lines, const SubspaceOptions& options);
+/// Of at least as many directions as are useful.
+FactorBasis make_basis(const LineSource& lines, const SubspaceOptions& options, double step, double lambda);
 
 struct RankChoice {
   uint32_t rank = 0, kappa = 0;
@@ -64,8 +66,8 @@ struct RankChoice {
 /// For some units, the finest first, the rank with the least expected error + lambda bits, in step^2: no
 /// trial coding.
 std::vector<RankChoice> likely_choices(const FactorBasis& basis, double step, double lambda);
-/// A component whose singular value is less takes more bits than it saves error + lambda bits.
-double least_singular(double lines, double columns, double step, double lambda);
+/// Directions that pay at this step, by likely_choices.
+uint32_t useful_directions(const FactorBasis& basis, double step, double lambda);
 /// About what the factors take, and what the residual takes of numbers that are beyond most_factor.
 double expected_factor_bits(const FactorBasis& basis, const RankChoice& choice, double step);
 
@@ -79,8 +81,9 @@ void subtract_draft(MatrixF& lines, const FactorBasis& basis, const BasisSample&
                     const RankChoice& choice, double step);
 
 /// Integer factors for the leading directions, in units of kappa steps; null where nothing is left. The left
-/// ones are the least squares of the lines on the rounded right ones.
-std::shared_ptr<const StoredFactors> make_factors(const LineSource& lines, const FactorBasis& basis,
+/// ones are the least squares of the lines on the rounded right ones; of many lines, nearly so, from the
+/// basis' projection, which is made when it is first asked for.
+std::shared_ptr<const StoredFactors> make_factors(const LineSource& lines, FactorBasis& basis,
                                                   const RankChoice& choice, double step);
 
 }  // namespace jsq

@@ -93,9 +93,7 @@ TransformSearch::Part TransformSearch::part_of(const PoolSite& site, double step
   // Factors of two or three lines say no less than the lines.
   if (std::min(view.rows * view.inner, view.columns) < 4) return part;
   if (view.rows * view.inner + view.columns > most_factored) return part;
-  const PartLines lines = all_lines(part);
-  part.least = least_singular(double(lines.lines()), double(lines.columns()), step, lambda);
-  find_basis(part, lines);
+  find_basis(part, all_lines(part), step, lambda);
   return part;
 }
 
@@ -104,10 +102,9 @@ PartLines TransformSearch::all_lines(const Part& part) const {
   return {pool_, site.t, site.first, site.site, site.site.takes_dct()};
 }
 
-void TransformSearch::find_basis(Part& part, const LineSource& lines) const {
-  SubspaceOptions subspace = options_.subspace;
-  subspace.least = part.least;
-  part.basis = make_basis(lines, subspace);
+void TransformSearch::find_basis(Part& part, const LineSource& lines, double step, double lambda) const {
+  part.finest = step;
+  part.basis = make_basis(lines, options_.subspace, step, lambda);
   const Subspace& found = part.basis.subspace;
   BasisSample& sample = part.basis_sample;
   sample.left.resize(Eigen::Index(part.rows.size() * part.inner), found.left.cols());
@@ -125,13 +122,12 @@ bool TransformSearch::look_further(double step, double lambda) {
     Part& part = parts_[j];
     const Eigen::VectorXd& singular = part.basis.subspace.singular;
     const ScaleView& view = part.site->site.view;
-    const double least = least_singular(double(view.rows * view.inner), double(view.columns), step, lambda);
     const bool all = singular.size() == 0 || singular.size() >= Eigen::Index(options_.subspace.rank) ||
                      uint64_t(singular.size()) >= std::min(view.rows * view.inner, view.columns);
-    if (all || least >= 0.8 * part.least || singular[singular.size() - 1] < least) return;
-    part.least = least;
+    if (all || step >= 0.8 * part.finest) return;
+    if (!wants_more(useful_directions(part.basis, step, lambda), size_t(singular.size()))) return;
     const Eigen::Index before = singular.size();
-    find_basis(part, all_lines(part));
+    find_basis(part, all_lines(part), step, lambda);
     found[j] = part.basis.subspace.singular.size() > before;
   });
   return std::any_of(found.begin(), found.end(), [](uint8_t more) { return more; });
@@ -268,10 +264,10 @@ CodingCost TransformSearch::choose(const CodingCosts& costs, Part& part, double 
   return best;
 }
 
-std::vector<TransformChoice> TransformSearch::choices() const {
+std::vector<TransformChoice> TransformSearch::choices() {
   std::vector<TransformChoice> choices(sites_);
   tbb::parallel_for(size_t(0), sites_, [&](size_t j) {
-    const Part& part = parts_[j];
+    Part& part = parts_[j];
     choices[j].dct = part.dct;
     if (part.rank.rank == 0) return;
     choices[j].factors = make_factors(all_lines(part), part.basis, part.rank, step_);

@@ -39,7 +39,7 @@ class TransformSearch {
   /// What all parts cost with the last choices.
   CodingCost cost(const CodingCosts& costs, double step);
   /// The last choices, with factors in kappas of the step that was asked for last.
-  std::vector<TransformChoice> choices() const;
+  std::vector<TransformChoice> choices();
 
  private:
   using Layout = std::optional<ScaleLayout>;
@@ -50,7 +50,7 @@ class TransformSearch {
     double rows_each = 1, columns_each = 1;
     MatrixF plain, cosine;                ///< some rows and columns; `cosine` is empty where there is none
     std::vector<uint64_t> rows, columns;  ///< which these are
-    double least = 0;                     ///< the least singular value that was looked for
+    double finest = 0;                    ///< the step for which directions were looked for
     FactorBasis basis;
     BasisSample basis_sample;
     bool dct = false;
@@ -58,7 +58,7 @@ class TransformSearch {
     Layout layout;  ///< of what was chosen
   };
   Part part_of(const PoolSite& site, double step, double lambda) const;
-  void find_basis(Part& part, const LineSource& lines) const;
+  void find_basis(Part& part, const LineSource& lines, double step, double lambda) const;
   PartLines all_lines(const Part& part) const;
   Part part_without(size_t t, uint64_t first, uint64_t count) const;
   static CostSample sample_of(const Part& part, const MatrixF& lines, bool frequencies);

@@ -93,6 +93,15 @@ void widen(Range& range, const LineSource& matrix, const Eigen::MatrixXf& combin
   range.images.rightCols(images.cols()) = images;
 }
 
+Subspace subspace_of(const Range& range, const Axes& axes, Eigen::Index most, double scale) {
+  Subspace result;
+  const Eigen::Index kept = std::min(most, axes.lengths.size());
+  result.singular = (axes.lengths.head(kept) / scale).eval();
+  result.left = axes_of(range.images, axes, kept);
+  result.right = range.right * (axes.turn.leftCols(kept) * result.singular.asDiagonal()).cast<float>();
+  return result;
+}
+
 }  // namespace
 
 double near_one(double number) {
@@ -121,7 +130,7 @@ Subspace leading_subspace(const LineSource& matrix, const SubspaceOptions& optio
   const Eigen::Index wanted = std::min<Eigen::Index>(options.rank, most);
   const Eigen::Index k = std::min<Eigen::Index>(wanted + options.oversampling, most);
   if (k == 0) return result;
-  const double least = options.least * options.scale;
+  Eigen::Index kept = wanted;
   Range range;
   Axes axes;
   for (Eigen::Index asked = std::min<Eigen::Index>(wanted, std::max(options.first, 1u)), columns = 0;;
@@ -132,18 +141,22 @@ Subspace leading_subspace(const LineSource& matrix, const SubspaceOptions& optio
     if (range.right.cols() == 0) return result;  // zeros
     columns += more;
     axes = principal_axes(gram_of(range.images));
-    if (asked >= wanted || axes.lengths.size() < asked || axes.lengths[asked - 1] < least) break;
+    result = subspace_of(range, axes, wanted, options.scale);
+    const bool last = asked >= wanted || axes.lengths.size() < asked;
+    const uint32_t useful = options.useful && !last ? options.useful(result) : options.rank;
+    if (!last && wants_more(useful, size_t(result.singular.size()))) continue;
+    if (options.sparing && (last || 2 * Eigen::Index(useful) <= result.singular.size())) return result;
+    kept = std::min<Eigen::Index>(wanted, useful + useful / 4 + options.oversampling);
+    break;
   }
   for (uint32_t round = 1; round < options.iterations; ++round) {
-    const Eigen::MatrixXf left = axes_of(range.images, axes, axes.lengths.size());
+    const Eigen::MatrixXf left =
+        axes_of(range.images, axes, std::min(kept + Eigen::Index(options.oversampling), axes.lengths.size()));
     range = {};
     widen(range, matrix, left, options.scale);
     axes = principal_axes(gram_of(range.images));
+    result = subspace_of(range, axes, kept, options.scale);
   }
-  const Eigen::Index kept = std::min(wanted, axes.lengths.size());
-  result.singular = (axes.lengths.head(kept) / options.scale).eval();
-  result.left = axes_of(range.images, axes, kept);
-  result.right = range.right * (axes.turn.leftCols(kept) * result.singular.asDiagonal()).cast<float>();
   return result;
 }
 

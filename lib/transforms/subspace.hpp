@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include <Eigen/Core>
@@ -30,11 +31,20 @@ struct SubspaceOptions {
   uint32_t oversampling = 4;
   uint32_t iterations = 1;
   uint64_t seed = 0;  ///< of the +-1 that it starts from
-  double least = 0;   ///< singular values below are of no use: no more directions once one is
-  uint32_t first =
-      16;  ///< directions that are looked for at first; each time there are not enough, twice as many
+  /// Directions that are looked for at first; while most of them are useful, twice as many.
+  uint32_t first = 16;
+  /// How many of the leading directions are useful; all, where empty. Later iterations leave out the others.
+  std::function<uint32_t(const Subspace&)> useful;
+  /// One iteration where at most half of the directions that were found are useful, or all were looked for:
+  /// others make the leading ones better, too.
+  bool sparing = false;
   double scale = 1;  ///< a power of two that brings numbers of the matrix near 1
 };
+
+/// Whether so many useful directions are most of those that were found.
+constexpr bool wants_more(uint32_t useful, size_t found) {
+  return 4 * size_t(useful) > 3 * found;
+}
 
 /// At most min(rank, m, n) directions with a singular value above 0: the same for any number of threads. The
 /// matrix is read 2 iterations times, more often where more directions are looked for, and multiplied with as

@@ -50,6 +50,37 @@ TEST(LeadingSubspace, IsNearTheSingularValueDecomposition) {
   }
 }
 
+TEST(LeadingSubspace, LooksNoFurtherThanIsUseful) {
+  test::Random random(4);
+  MatrixF matrix = random_matrix(random, 200, 300) * 0.05f;
+  for (int j = 0; j < 24; ++j)
+    matrix += std::pow(0.9f, float(j)) * random_matrix(random, 200, 1) * random_matrix(random, 1, 300);
+  const Eigen::JacobiSVD<Eigen::MatrixXf> exact(matrix);
+  const auto found = [&](uint32_t useful, bool sparing) {
+    return leading_subspace(
+        matrix,
+        {.rank = 64,
+         .iterations = 2,
+         .first = 16,
+         .useful = [=](const Subspace& some) { return std::min(useful, uint32_t(some.singular.size())); },
+         .sparing = sparing});
+  };
+  // Sixteen and four were looked at first, of which twelve are useful: these are found well, with a few more.
+  for (const bool sparing : {false, true}) {
+    const Subspace few = found(12, sparing);
+    EXPECT_LE(few.singular.size(), 20);
+    ASSERT_GE(few.singular.size(), 12);
+    for (Eigen::Index j = 0; j < 12; ++j) EXPECT_GE(few.singular[j], exact.singularValues()[j] * 0.99);
+  }
+  // All of a first look are useful: it goes on until some are not.
+  const Subspace more = found(24, true);
+  ASSERT_GE(more.singular.size(), 24);
+  EXPECT_LT(more.singular.size(), 64);
+  for (Eigen::Index j = 0; j < 24; ++j) EXPECT_GE(more.singular[j], exact.singularValues()[j] * 0.99);
+  // Where hardly any is, the first look does.
+  EXPECT_EQ(found(2, true).singular.size(), 20);
+}
+
 TEST(LeadingSubspace, OfZerosIsEmptyAndOfOneRowIsThatRow) {
   EXPECT_EQ(leading_subspace(MatrixF::Zero(4, 7), {}).singular.size(), 0);
   EXPECT_EQ(leading_subspace(MatrixF(0, 7), {}).singular.size(), 0);
