@@ -525,7 +525,7 @@ class Compressor {
     for (size_t p = 0; p < pools_.size(); ++p) {
       if (pools_[p].tensors->device() == nullptr) continue;
       from_device[p] = pools_[p].encoder->encode_on_device();
-      if (!from_device[p] && options_.backend == Backend::cuda)
+      if (!from_device[p] && options_.backend == Backend::cuda && !pools_[p].encoder->codes_on_processor())
         throw Error(
             Errc::backend_unavailable,
             fmt::format(

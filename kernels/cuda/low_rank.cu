@@ -415,13 +415,18 @@ class ThinPass {
       const auto first = std::find_if(pieces.begin(), pieces.end(),
                                       [&](const Piece& piece) { return piece.tensor == runs_.tensor; });
       if (first == pieces.end()) continue;
-      pool_.bring(b);
       // Pieces of a tensor lie side by side: all but its last are whole.
-      Stretch stretch;
-      stretch.values = pool_.values_of(*first);
-      stretch.first = first->first;
+      uint64_t there = first->first;
       for (auto piece = first; piece != pieces.end() && piece->tensor == runs_.tensor; ++piece)
-        stretch.count += piece->count;
+        there += piece->count;
+      const uint64_t begin = std::max(first->first, runs_.first),
+                     end = std::min(there, runs_.first + runs_.width * runs_.count);
+      if (begin >= end) continue;
+      pool_.bring(b);
+      Stretch stretch;
+      stretch.values = pool_.values_of(*first) + (begin - first->first);
+      stretch.first = begin - runs_.first;
+      stretch.count = end - begin;
       stretch.width = runs_.width;
       stretch.runs = runs_.count;
       stretch.first_run = stretch.first / runs_.width;

@@ -14,6 +14,7 @@ namespace jsq::cuda {
 struct StoredRuns {
   size_t tensor = 0;
   uint64_t width = 0, count = 0;
+  uint64_t first = 0;  ///< element at which they begin
 };
 
 /// f32 columns: number (i, k) is numbers[k * stride + i].

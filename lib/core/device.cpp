@@ -7,8 +7,7 @@ namespace jsq {
 bool runs_on_device(Backend backend, DeviceWork work, std::string_view method, std::string_view backends,
                     uint64_t elements) {
   const std::string_view where = backends.substr(0, backends.find(':'));
-  const auto says = [&](std::string_view words) { return where.find(words) != std::string_view::npos; };
-  const bool has_path = says("cuda") && !(work == DeviceWork::compress && says("cpu only to compress"));
+  const bool has_path = where.find("cuda") != std::string_view::npos;
   if (backend == Backend::cuda) {
     require_backend("cuda");
     if (!has_path)
@@ -17,7 +16,9 @@ bool runs_on_device(Backend backend, DeviceWork work, std::string_view method, s
                                                  "; use --backend cpu or auto");
     return true;
   }
-  return backend == Backend::automatic && has_path && elements >= device_pays_from &&
+  // Behind the colon is what stays on the processor.
+  const bool pays = work == DeviceWork::decompress || where == backends;
+  return backend == Backend::automatic && has_path && pays && elements >= device_pays_from &&
          cuda::probe_device().found;
 }
 

@@ -73,6 +73,12 @@ class TensorPool final : public Population {
 
   /// The pool's values on the device; null when the processor does everything.
   cuda::PoolValues* device() const { return device_.get(); }
+  /// use(*device()), one thread at a time.
+  template <class Use>
+  auto with_device(Use use) const {
+    const std::lock_guard lock(device_mutex_);
+    return use(*device_);
+  }
 
   /// Elements [first, first + count) of tensor t, non-finite ones as zero where the tensor says so.
   std::span<const float> read(size_t t, uint64_t first, size_t count, std::vector<float>& scratch) const;
@@ -94,6 +100,7 @@ class TensorPool final : public Population {
   mutable std::once_flag counted_;
   mutable std::vector<uint64_t> histogram_;  ///< once asked for
   std::unique_ptr<cuda::PoolValues> device_;
+  mutable std::mutex device_mutex_;
 };
 
 /// A deterministic sample of a pool in memory: stretches of 8,192 elements at even distances, at least

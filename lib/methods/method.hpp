@@ -96,6 +96,8 @@ class MethodEncoder {
   /// All blocks of the pool, tensor by tensor, from the device; null where the pool is not there or the
   /// method has no such path.
   virtual std::unique_ptr<DeviceBlocks> encode_on_device() const;
+  /// Whether the processor codes the blocks where the pool is on a device.
+  virtual bool codes_on_processor() const { return false; }
 
   /// `total`: the sums of all blocks.
   virtual PoolReport report(const BlockSums& total) const = 0;

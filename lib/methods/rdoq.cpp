@@ -159,6 +159,8 @@ class RdoqEncoder final : public MethodEncoder {
     sums.expected_error += errors.squared_error;
   }
 
+  bool codes_on_processor() const override { return true; }
+
   PoolReport report(const BlockSums& total) const override {
     PoolReport report;
     report.noise.per_element = report.noise.eq6 = report.noise.eq6_nonzero = report.noise.uniform =
@@ -208,7 +210,8 @@ const MethodRow rdoq_row = {
      "none",
      "all bits of the blocks",
      "nominal + step, tables and column scales, a few hundred bytes a frame",
-     "cpu only to compress, cuda to decompress: its search goes one step after the other",
+     "cpu, cuda: compression on a device searches and codes on the processor; the device sums and multiplies "
+     "matrices",
      rdoq_options,
      Sizing::continuous,
      {},

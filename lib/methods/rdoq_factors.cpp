@@ -5,6 +5,7 @@
 #include <cmath>
 #include <optional>
 
+#include "lib/methods/rdoq_device_products.hpp"
 #include "lib/methods/rdoq_scales.hpp"
 
 namespace jsq {
@@ -62,6 +63,19 @@ const float* PartLines::read(size_t first, size_t count, Scratch& scratch) const
     row_to_lines(pool_, t_, begin + r * view_.row_elements(), view_, dct_, scratch,
                  scratch.lines.data() + r * view_.row_elements());
   return scratch.lines.data();
+}
+
+bool PartLines::is_on_device() const {
+  return view_.inner == 1 && columns() <= most_device_columns && pool_.device() != nullptr;
+}
+
+void PartLines::times_on_device(cpu::ThinFactor<const float> factor, cpu::ThinFactor<double> sums) const {
+  lines_times_on_device(pool_, {t_, columns(), lines(), first_}, factor, sums);
+}
+
+void PartLines::transposed_times_on_device(cpu::ThinFactor<const float> weights,
+                                           cpu::ThinFactor<double> sums) const {
+  weighted_lines_on_device(pool_, {t_, columns(), lines(), first_}, weights, sums);
 }
 
 namespace {

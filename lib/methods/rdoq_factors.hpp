@@ -30,6 +30,11 @@ class PartLines final : public LineSource {
  public:
   PartLines(const TensorPool& pool, size_t t, uint64_t first, const TransformSite& site, bool cosine);
   const float* read(size_t first, size_t count, Scratch& scratch) const override;
+  /// A matrix of a pool that is on a device.
+  bool is_on_device() const override;
+  void times_on_device(cpu::ThinFactor<const float> factor, cpu::ThinFactor<double> sums) const override;
+  void transposed_times_on_device(cpu::ThinFactor<const float> weights,
+                                  cpu::ThinFactor<double> sums) const override;
 
  private:
   const TensorPool& pool_;

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <span>
 
-#include "kernels/cpu/thin_products.hpp"
-
 namespace jsq {
 namespace {
 
@@ -21,6 +19,18 @@ void for_columns(size_t columns, Use use) {
     use(k, std::min(cpu::most_thin_columns, columns - k));
 }
 
+/// Columns of `rows` sums of a device, times scale.
+template <class Multiply>
+Eigen::MatrixXf from_device(const Eigen::MatrixXf& factor, size_t rows, double scale, Multiply multiply) {
+  Eigen::MatrixXd sums(Eigen::Index(rows), factor.cols());
+  const auto stride = size_t(factor.rows());
+  for_columns(size_t(factor.cols()), [&](size_t k, size_t columns) {
+    multiply(cpu::ThinFactor<const float>{factor.data() + k * stride, stride, columns},
+             cpu::ThinFactor<double>{sums.data() + k * rows, rows, columns});
+  });
+  return (sums * scale).cast<float>();
+}
+
 }  // namespace
 
 size_t LineSource::panel(size_t elements) const {
@@ -29,6 +39,9 @@ size_t LineSource::panel(size_t elements) const {
 }
 
 Eigen::MatrixXf times(const LineSource& matrix, const Eigen::MatrixXf& factor, double scale) {
+  if (matrix.is_on_device())
+    return from_device(factor, matrix.lines(), scale,
+                       [&](auto in, auto sums) { matrix.times_on_device(in, sums); });
   Eigen::MatrixXf result(Eigen::Index(matrix.lines()), factor.cols());
   const size_t panel = matrix.panel(panel_elements), panels = (matrix.lines() + panel - 1) / panel;
   const auto stride = size_t(factor.rows());
@@ -51,6 +64,9 @@ Eigen::MatrixXf times(const LineSource& matrix, const Eigen::MatrixXf& factor, d
 Eigen::MatrixXf transposed_times(const LineSource& matrix, const Eigen::MatrixXf& weights, double scale) {
   const size_t width = matrix.columns(), stride = size_t(weights.rows()),
                stretches = (width + stretch - 1) / stretch;
+  if (matrix.is_on_device())
+    return from_device(weights, width, scale,
+                       [&](auto in, auto sums) { matrix.transposed_times_on_device(in, sums); });
   Eigen::MatrixXd sums = Eigen::MatrixXd::Zero(Eigen::Index(width), weights.cols());
   LineSource::Scratch scratch;
   const size_t panel = matrix.panel(4 * panel_elements);

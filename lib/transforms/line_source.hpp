@@ -7,6 +7,8 @@
 
 #include <Eigen/Core>
 
+#include "kernels/cpu/thin_products.hpp"
+
 namespace jsq {
 
 using MatrixF = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -28,6 +30,10 @@ class LineSource {
   /// multiples of group()
   virtual const float* read(size_t first, size_t count, Scratch& scratch) const = 0;
   size_t group() const { return group_; }
+  /// Whether the lines are on a device that forms sums of all of them, in the same order.
+  virtual bool is_on_device() const { return false; }
+  virtual void times_on_device(cpu::ThinFactor<const float>, cpu::ThinFactor<double>) const {}
+  virtual void transposed_times_on_device(cpu::ThinFactor<const float>, cpu::ThinFactor<double>) const {}
   /// Lines of one panel of about so many elements, but at least one group.
   size_t panel(size_t elements) const;
 

@@ -78,13 +78,16 @@ if [ "$cpu" = 0 ] || [ "$cpu" != "$cuda" ]; then fail "a damaged frame: exit $cp
 cmp cpu.txt cuda.txt || fail "the backends tell differently of damage"
 
 status=0
-"$jsq" compress --backend cuda -m rdoq -o other.jsq "$dump" 2>refused.txt || status=$?
-[ "$status" = 10 ] || fail "a method without a path on the device: exit $status, expected 10"
-grep -q "cpu only to compress, .*: ." refused.txt || fail "the refusal does not tell why"
+"$jsq" compress --backend cuda -m onebit:group=bucket -o other.jsq "$dump" 2>refused.txt || status=$?
+[ "$status" = 10 ] || fail "options without a path on the device: exit $status, expected 10"
+grep -q "cpu only" refused.txt || fail "the refusal does not tell why"
 [ ! -e other.jsq ] || fail "a refused method left a file"
-"$jsq" -q compress -m rdoq:transform=none -r 8 -o rdoq.jsq "$dump"
-"$jsq" -q --backend cuda test rdoq.jsq || fail "rdoq: a sound frame does not pass"
-"$jsq" -q decompress --backend cuda -o by_cuda.npy rdoq.jsq
-"$jsq" -q decompress --backend cpu -o by_cpu.npy rdoq.jsq
+for backend in cpu cuda; do
+  "$jsq" -q compress --backend $backend -m rdoq -r 8 -o $backend.jsq "$dump"
+done
+cmp cpu.jsq cuda.jsq || fail "rdoq: other bytes than the processor's"
+"$jsq" -q --backend cuda test cuda.jsq || fail "rdoq: a sound frame does not pass"
+"$jsq" -q decompress --backend cuda -o by_cuda.npy cpu.jsq
+"$jsq" -q decompress --backend cpu -o by_cpu.npy cpu.jsq
 cmp by_cpu.npy by_cuda.npy || fail "rdoq: other values than the processor's"
 echo "same bytes and values"

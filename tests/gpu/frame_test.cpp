@@ -348,9 +348,9 @@ TEST_F(FrameOnDevice, TellsOfDamageInTheWordsOfTheProcessor) {
   EXPECT_EQ(found[0].message, expected[0].message);
 }
 
-TEST_F(FrameOnDevice, RefusesMethodsThatHaveNoPathThere) {
+TEST_F(FrameOnDevice, RefusesOptionsThatHaveNoPathThere) {
   try {
-    coded({make_data(Kind::heavy, 100)}, Backend::cuda, "rdoq", "");
+    coded({make_data(Kind::heavy, 100)}, Backend::cuda, "onebit:group=bucket", "");
     FAIL() << "coded";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Errc::backend_unavailable);

@@ -160,6 +160,19 @@ TEST_F(RdoqOnDevice, UndoesTransformsAsTheProcessorDoesCleanly) {
   EXPECT_TRUE(predicted && both);
 }
 
+TEST_F(RdoqOnDevice, WritesTheProcessorsFramesOfMatricesOnTheDeviceCleanly) {
+  const Shapes shapes = {{150, 200}, {200, 150}, {24, 16, 3, 3}, {9000}, {90, 333}};
+  std::vector<std::vector<float>> tensors;
+  for (size_t t = 0; t < shapes.size(); ++t)
+    tensors.push_back(shapes[t].size() == 1 ? make_data(Kind::heavy, 9000)
+                                            : smooth_of_low_rank(shapes[t], 1 + t));
+  for (const char* target : {"bpw=0.5", "bpw=4", "nmse=0.01"})
+    test::expect_parity(tensors, "rdoq", target, NonFinitePolicy::error, DType::f32, Rounding::automatic,
+                        shapes);
+  test::expect_parity(tensors, "rdoq:transform=lowrank", "bpw=2", NonFinitePolicy::error, DType::f16,
+                      Rounding::automatic, shapes);
+}
+
 TEST_F(RdoqOnDevice, DecodesARealDumpWithItsTransforms) {
   const std::shared_ptr<const GradientSource> source =
       open_gradients(std::string(JSQ_SAMPLES_DIR) + "/resnet20_late_fc.weight.npy");

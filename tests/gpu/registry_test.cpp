@@ -43,7 +43,7 @@ TEST_P(RegistryOnDevice, RunsEveryCompositionOfTensorsCleanly) {
 
 std::vector<const MethodInfo*> methods_on_device() {
   std::vector<const MethodInfo*> found = methods();
-  std::erase_if(found, [](const MethodInfo* method) { return method->backends != "cpu, cuda"; });
+  std::erase_if(found, [](const MethodInfo* method) { return !method->backends.starts_with("cpu, cuda"); });
   return found;
 }
 

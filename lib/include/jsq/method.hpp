@@ -49,7 +49,7 @@ struct MethodInfo {
   std::string_view random_numbers;  ///< random numbers an element
   std::string_view nominal_bits;    ///< bits per element as the paper counts
   std::string_view honest_bits;     ///< bits per element as a receiver needs
-  std::string_view backends;        ///< "cpu", "cpu, cuda"
+  std::string_view backends;        ///< "cpu, cuda"; behind a colon what stays on the processor
   std::span<const MethodOption> options;
   Sizing sizing = Sizing::fixed;
   std::string_view size_option =

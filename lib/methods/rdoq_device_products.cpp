@@ -1,0 +1,40 @@
+#include "lib/methods/rdoq_device_products.hpp"
+
+#include <algorithm>
+
+#include "lib/core/device.hpp"
+
+namespace jsq {
+namespace {
+
+/// Columns of `rows` numbers to their place.
+void put(const std::vector<double>& numbers, size_t rows, cpu::ThinFactor<double> sums) {
+  for (size_t k = 0; k < sums.columns; ++k)
+    std::copy_n(numbers.begin() + std::ptrdiff_t(k * rows), rows, sums.numbers + k * sums.stride);
+}
+
+}  // namespace
+
+void lines_times_on_device(const TensorPool& pool, const cuda::StoredRuns& lines,
+                           cpu::ThinFactor<const float> factor, cpu::ThinFactor<double> sums) {
+  const auto found = pool.with_device([&](cuda::PoolValues& values) {
+    return on_device([&] {
+      return cuda::panel_products(values, lines, lines.width,
+                                  {factor.numbers, factor.stride, factor.columns});
+    });
+  });
+  put(found, size_t(lines.count), sums);
+}
+
+void weighted_lines_on_device(const TensorPool& pool, const cuda::StoredRuns& lines,
+                              cpu::ThinFactor<const float> weights, cpu::ThinFactor<double> sums) {
+  const auto found = pool.with_device([&](cuda::PoolValues& values) {
+    return on_device([&] {
+      return cuda::weighted_runs(values, lines, lines.count,
+                                 {weights.numbers, weights.stride, weights.columns});
+    });
+  });
+  put(found, size_t(lines.width), sums);
+}
+
+}  // namespace jsq
