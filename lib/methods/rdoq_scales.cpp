@@ -107,7 +107,8 @@ std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, uint64_t 
   constexpr uint64_t length = 65536;
   const uint64_t elements = view.rows * view.row_elements();
   // Of a part with many rows, some at even distances tell.
-  const uint64_t every = std::clamp<uint64_t>(elements >> 19, 1, std::max<uint64_t>(view.rows >> 8, 1));
+  const uint64_t every =
+      std::clamp<uint64_t>(elements >> 19, 1, std::max<uint64_t>(view.rows * view.inner >> 8, 1));
   const uint64_t together =
       every == 1 ? elements : std::max<uint64_t>(length / view.row_elements(), 1) * view.row_elements();
   std::vector<std::pair<uint64_t, size_t>> blocks;

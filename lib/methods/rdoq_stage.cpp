@@ -44,7 +44,7 @@ std::vector<int16_t> measure_frequencies(const TensorPool& pool, const PoolSite&
   std::vector<double> sums(inner), row_sums(inner);
   std::vector<float> scratch, coefficients;
   // Of a part with many rows, some at even distances tell.
-  const uint64_t every = std::max<uint64_t>(1, view.rows * view.row_elements() >> 18);
+  const uint64_t every = std::max<uint64_t>(1, view.rows * view.row_elements() >> 16);
   const uint64_t length = std::max<uint64_t>(1, 65536 / inner) * inner;
   for (uint64_t r = 0; r < view.rows; r += every) {
     std::fill(row_sums.begin(), row_sums.end(), 0.0);
