@@ -4,6 +4,7 @@
 #include "kernels/cuda/device.hpp"
 #include "kernels/cuda/levels.hpp"
 #include "kernels/cuda/low_rank.hpp"
+#include "kernels/cuda/sign_groups.hpp"
 #include "kernels/cuda/sparse.hpp"
 #include "kernels/cuda/statistics.hpp"
 #include "kernels/cuda/user_memory.hpp"
@@ -133,6 +134,23 @@ std::vector<OuterSums> sum_outer_errors(PoolValues&, const OuterProduct&, std::s
 }
 
 std::unique_ptr<OuterDecoder> make_outer_decoder() {
+  throw DeviceError(reason);
+}
+
+std::vector<SignSums> group_sums(PoolValues&, size_t, const SignGroups&) {
+  throw DeviceError(reason);
+}
+
+std::vector<SignSums> bucket_sums(PoolValues&, uint32_t, std::span<const BlockRange>) {
+  throw DeviceError(reason);
+}
+
+SignBlocks code_signs(PoolValues&, const SignGroups&, std::span<const SignMeans>,
+                      std::span<const BlockRange>) {
+  throw DeviceError(reason);
+}
+
+std::unique_ptr<SignDecoder> make_sign_decoder(std::span<const SignMeans>) {
   throw DeviceError(reason);
 }
 

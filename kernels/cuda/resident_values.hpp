@@ -227,6 +227,7 @@ class ResidentValues final : public PoolValues {
   friend class DenseRun;
   friend class LevelRun;
   friend class ChunkPass;
+  friend class SignPass;
   friend class SparsePass;
   friend class TensorPass;
   friend class ThinPass;

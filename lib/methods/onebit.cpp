@@ -12,10 +12,14 @@
 #include <tbb/parallel_for.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <functional>
+#include <optional>
 
 #include "jsq/error.hpp"
 #include "kernels/cpu/dither.hpp"
+#include "kernels/cuda/sign_groups.hpp"
 #include "lib/core/bytes.hpp"
 #include "lib/core/device.hpp"
 #include "lib/methods/level_device_blocks.hpp"
@@ -64,6 +68,10 @@ GroupMap group_map(Grouping grouping, const TensorInfo& info) {
   const uint64_t groups = grouping == Grouping::row ? rows : columns;
   const bool are_neighbours = (grouping == Grouping::row) != info.fortran_order;
   return {groups, are_neighbours ? info.elements() / groups : groups, !are_neighbours};
+}
+
+cuda::SignGroups device_groups(const GroupMap& map) {
+  return {map.groups, map.period, map.interleaved};
 }
 
 /// The groups of consecutive elements.
@@ -128,6 +136,10 @@ ClassMeans read_means(ByteReader& in) {
   return means;
 }
 
+ClassSums class_sums(const cuda::SignSums& sums, uint64_t elements) {
+  return {{sums.of[0], sums.of[1]}, {elements - sums.negatives, sums.negatives}};
+}
+
 /// From sums in storage order; those of one group are formed in stretches of 65,536 elements, added in order.
 std::vector<ClassMeans> means_of(const TensorPool& pool, size_t t, const GroupMap& map) {
   if (map.groups == 1) {
@@ -179,6 +191,45 @@ void decode_signs(std::span<const int32_t> signs, std::span<const ClassMeans> me
   for (size_t i = 0; i < signs.size(); ++i) values[i] = means[size_t(walk.next())].of[signs[i]];
 }
 
+cuda::SignMeans device_means(const ClassMeans& means) {
+  return {means.of[0], means.of[1]};
+}
+
+/// Blocks of one parameter set whose groups are told by `groups_of`; nothing where they do not fit it.
+class OneBitDeviceDecoder final : public DeviceBlockDecoder {
+ public:
+  using GroupsOf = std::function<std::optional<cuda::SignGroups>(const BlockPlace& place)>;
+
+  OneBitDeviceDecoder(std::span<const ClassMeans> means, GroupsOf groups_of)
+      : groups_of_(std::move(groups_of)) {
+    std::vector<cuda::SignMeans> all;
+    for (const ClassMeans& own : means) all.push_back(device_means(own));
+    decoder_ = on_device([&] { return cuda::make_sign_decoder(all); });
+  }
+
+  void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
+              std::span<uint8_t> sound) override {
+    std::vector<cuda::SignDecoder::Block> wanted;
+    for (const Block& block : blocks) {
+      cuda::SignDecoder::Block& place = wanted.emplace_back();
+      place.offset = block.offset;
+      place.bytes = block.bytes;
+      place.first = block.first;
+      place.count = block.count;
+      place.first_element = block.place.first;
+      place.zero = block.bytes == 0;
+      const std::optional<cuda::SignGroups> groups = groups_of_(block.place);
+      place.sound = place.zero || groups;
+      if (groups) place.groups = *groups;
+    }
+    on_device([&] { decoder_->decode(bytes, wanted, values, sound); });
+  }
+
+ private:
+  GroupsOf groups_of_;
+  std::unique_ptr<cuda::SignDecoder> decoder_;
+};
+
 class OneBitDecoder final : public MethodDecoder {
  public:
   OneBitDecoder(std::string_view parameters, std::string_view what) {
@@ -219,7 +270,17 @@ class OneBitDecoder final : public MethodDecoder {
   }
 
   std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {
-    if (grouping_ != Grouping::tensor || means_.size() != 1) return nullptr;
+    if (grouping_ != Grouping::tensor || means_.size() != 1)
+      return std::make_unique<OneBitDeviceDecoder>(means_, [this](const BlockPlace& place) {
+        std::optional<cuda::SignGroups> groups;
+        if (grouping_ == Grouping::bucket) {
+          groups.emplace().bucket = uint32_t(bucket_);
+          return groups;
+        }
+        const GroupMap map = grouping_ == Grouping::tensor ? GroupMap{} : group_map(grouping_, *place.info);
+        if (map.groups == means_.size()) groups = device_groups(map);
+        return groups;
+      });
     return std::make_unique<LevelDeviceDecoder>(
         sign_tensor(means_[0].of[0], means_[0].of[1]), 0,
         [](std::string_view, cuda::LevelDecoder::Block& head) { head.width = 1; });
@@ -246,7 +307,7 @@ class OneBitScheme final : public Scheme {
     if (grouping_ == Grouping::bucket) return;
     for (const PoolTensor& tensor : pool.tensors()) maps_.push_back(map_of(*tensor.info));
     means_.resize(maps_.size());
-    if (pool.device() != nullptr && grouping_ == Grouping::tensor) {
+    if (pool.device() != nullptr) {
       find_means_on_device(pool);
       return;
     }
@@ -308,20 +369,30 @@ class OneBitScheme final : public Scheme {
                     info.name, map.groups, choice_name(grouping_, grouping_names), most_groups));
   }
 
-  /// Of tensors that are one group each.
+  /// Of tensors that are one group each by chunks, of others by group.
   void find_means_on_device(const TensorPool& pool) {
     const auto found = on_device([&] { return cuda::sums_by_sign(*pool.device()); });
     auto chunk = found.begin();
     for (size_t t = 0; t < means_.size(); ++t) {
+      if (maps_[t].groups > 1) {
+        chunk += std::ptrdiff_t((pool.tensors()[t].info->elements() + element::sum_chunk - 1) /
+                                element::sum_chunk);
+        const auto sums =
+            on_device([&] { return cuda::group_sums(*pool.device(), t, device_groups(maps_[t])); });
+        for (uint64_t g = 0; g < sums.size(); ++g) {
+          const uint64_t count = pool.tensors()[t].info->elements() / maps_[t].groups;
+          means_[t].push_back(class_sums(sums[g], count).means());
+        }
+        continue;
+      }
       ClassSums total;
       for (uint64_t first = 0, n = pool.tensors()[t].info->elements(); first < n;
            first += element::sum_chunk, ++chunk) {
         const uint64_t count = std::min<uint64_t>(element::sum_chunk, n - first);
-        total.add({{chunk->of[0], chunk->of[1]}, {count - chunk->negatives, chunk->negatives}});
+        total.add(class_sums(*chunk, count));
       }
       means_[t] = {total.means()};
     }
-    by_tensor_ = true;
   }
 
   void find_bucket_means(std::span<const float> values, size_t buckets,
@@ -334,13 +405,94 @@ class OneBitScheme final : public Scheme {
 
   Grouping grouping_ = Grouping::tensor;
   uint64_t bucket_ = 1;
-  bool by_tensor_ = false;  ///< the pool is on a device, and every tensor is one group
   std::vector<GroupMap> maps_;
   std::vector<std::vector<ClassMeans>> means_;
 };
 
+/// Blocks of tensors with several groups, some blocks of a tensor at a time.
+class OneBitDeviceBlocks final : public DeviceBlocks {
+ public:
+  /// `maps` and `means` by tensor, empty where groups are buckets; they outlive this.
+  OneBitDeviceBlocks(const TensorPool& pool, uint64_t bucket, std::span<const GroupMap> maps,
+                     std::span<const std::vector<ClassMeans>> means)
+      : pool_(pool), bucket_(bucket), maps_(maps), means_(means), blocks_(pool_blocks(pool, 16)) {}
+
+  void next(std::string& out, BlockSums& sums) override {
+    if (taken_ == end_) code_some();
+    const size_t b = taken_++ - begin_;
+    const PoolBlock& block = blocks_[begin_ + b];
+    const std::span<const cuda::SignMeans> own = bucket_means(b, block);
+    const size_t groups = has_buckets() ? own.size() : block.first == 0 ? means_[block.tensor].size() : 0;
+    sums.nominal_bits += block.count + 64 * groups;
+    const cuda::LevelSums& found = coded_.sums[b];
+    if (found.max_key == 0) return;
+    const uint64_t nominal = sums.nominal_bits;
+    sums = error_block_sums(found);
+    sums.nominal_bits = nominal;
+    sums.expected_error = found.other_error;
+    histogram_.assign(0, std::array<uint32_t, 2>{uint32_t(block.count) - found.nonzeros, found.nonzeros});
+    sums.entropy_bits = histogram_.entropy_bits() + 64.0 * double(groups);
+    ByteWriter head;
+    for (const cuda::SignMeans& means : own) write_means({{means.positive, means.negative}}, head);
+    out.append(head.bytes());
+    out.append(reinterpret_cast<const char*>(coded_.bits.data() + b * coded_.words), (block.count + 7) / 8);
+  }
+
+ private:
+  bool has_buckets() const { return maps_.empty(); }
+  std::span<const cuda::SignMeans> bucket_means(size_t b, const PoolBlock& block) {
+    if (!has_buckets()) return {};
+    const std::span<const cuda::SignMeans> all(some_means_);
+    return all.subspan(first_mean_[b], size_t((block.count + bucket_ - 1) / bucket_));
+  }
+
+  void code_some() {
+    constexpr size_t most = 64;  // blocks: what they are coded to waits here
+    begin_ = end_;
+    const size_t t = blocks_[begin_].tensor;
+    while (end_ < blocks_.size() && blocks_[end_].tensor == t && end_ - begin_ < most) ++end_;
+    const auto blocks = std::span<const PoolBlock>(blocks_).subspan(begin_, end_ - begin_);
+    some_means_.clear();
+    first_mean_.clear();
+    on_device([&] {
+      if (has_buckets())
+        find_bucket_means(blocks);
+      else
+        for (const ClassMeans& means : means_[t]) some_means_.push_back(device_means(means));
+      cuda::SignGroups groups;
+      if (has_buckets())
+        groups.bucket = uint32_t(bucket_);
+      else
+        groups = device_groups(maps_[t]);
+      coded_ = cuda::code_signs(*pool_.device(), groups, some_means_, blocks);
+    });
+  }
+  void find_bucket_means(std::span<const PoolBlock> blocks) {
+    const auto found = cuda::bucket_sums(*pool_.device(), uint32_t(bucket_), blocks);
+    auto sums = found.begin();
+    for (const PoolBlock& block : blocks) {
+      first_mean_.push_back(some_means_.size());
+      for (uint64_t at = 0; at < block.count; at += bucket_)
+        some_means_.push_back(
+            device_means(class_sums(*sums++, std::min<uint64_t>(bucket_, block.count - at)).means()));
+    }
+  }
+
+  const TensorPool& pool_;
+  uint64_t bucket_;
+  std::span<const GroupMap> maps_;
+  std::span<const std::vector<ClassMeans>> means_;
+  std::vector<PoolBlock> blocks_;
+  size_t taken_ = 0, begin_ = 0, end_ = 0;  ///< of the blocks that are coded together
+  std::vector<cuda::SignMeans> some_means_;
+  std::vector<size_t> first_mean_;  ///< of each of their buckets
+  cuda::SignBlocks coded_;
+  LevelHistogram histogram_;
+};
+
 std::unique_ptr<DeviceBlocks> OneBitScheme::encode_on_device(const TensorPool& pool) const {
-  if (!by_tensor_) return nullptr;
+  if (grouping_ != Grouping::tensor)
+    return std::make_unique<OneBitDeviceBlocks>(pool, bucket_, maps_, means_);
   cuda::LevelPlan plan;
   for (const std::vector<ClassMeans>& means : means_)
     plan.tensors.push_back(sign_tensor(means[0].of[0], means[0].of[1]));

@@ -36,7 +36,7 @@ for target in ratio=8 ratio=32 nmse=0.2; do
   rm -f ./*.jsq ./*.npy
 done
 
-for method in topk randk:values=f16 qlsgd mcgq qsgd thc powersgd lgreco; do
+for method in topk randk:values=f16 qlsgd mcgq qsgd thc powersgd lgreco onebit:group=bucket; do
   "$jsq" -q compress --backend cpu -m "$method" -o cpu.jsq "$dump"
   "$jsq" -q compress --backend cuda -m "$method" -o cuda.jsq "$dump"
   cmp cpu.jsq cuda.jsq || fail "$method: other bytes than the processor's"
@@ -78,7 +78,14 @@ if [ "$cpu" = 0 ] || [ "$cpu" != "$cuda" ]; then fail "a damaged frame: exit $cp
 cmp cpu.txt cuda.txt || fail "the backends tell differently of damage"
 
 status=0
-"$jsq" compress --backend cuda -m onebit:group=bucket -o other.jsq "$dump" 2>refused.txt || status=$?
+python3 - <<'PYTHON'
+header = "{'descr': '<f4', 'fortran_order': False, 'shape': (40000,), }"
+header += " " * (63 - (10 + len(header)) % 64) + "\n"
+values = b"\0\0\x80\x3f" + bytes(4 * 39999)
+open("one.npy", "wb").write(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + values)
+PYTHON
+# A count of 40,000 samples, which 16 bits do not hold.
+"$jsq" compress --backend cuda -m mcgq:samples=1 -o other.jsq one.npy 2>refused.txt || status=$?
 [ "$status" = 10 ] || fail "options without a path on the device: exit $status, expected 10"
 grep -q "cpu only" refused.txt || fail "the refusal does not tell why"
 [ ! -e other.jsq ] || fail "a refused method left a file"

@@ -88,7 +88,11 @@ const std::vector<std::string> level_methods = {"qsgd",
                                                 "signsgd",
                                                 "signsgd:scale=mean",
                                                 "ef-signsgd",
-                                                "onebit"};
+                                                "onebit",
+                                                "onebit:group=row",
+                                                "onebit:group=bucket",
+                                                "onebit:group=bucket,bucket=65536",
+                                                "onebit:group=bucket,bucket=7"};
 
 TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForSeveralTensorsOfLevels) {
   const std::vector<std::vector<float>> tensors = {
@@ -246,6 +250,30 @@ TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForFactorsOfEveryShape) {
       expect_parity_of_matrices(shapes, method, "");
 }
 
+TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForSeveralTensorsOfGroups) {
+  for (const char* method :
+       {"onebit:group=row", "onebit:group=col", "onebit:group=bucket", "onebit:group=bucket,bucket=1000"})
+    for (DType dtype : {DType::f32, DType::f16})
+      expect_parity_of_matrices(
+          {{130, 7, 3, 3}, {65, 33}, {31}, {9, 9001}, {1, 5}, {70000, 1}, {0, 4}, {2, 2}, {257, 300}}, method,
+          "", dtype);
+  expect_parity_of_matrices({{3, 400000}}, "onebit:group=row", "");
+  expect_parity_of_matrices({{3, 400000}}, "onebit:group=col", "");
+}
+
+TEST_F(FrameOnDevice, DecodesDamagedGroupsOnlyWhereTheProcessorDoes) {
+  const std::vector<float> values = make_data(Kind::heavy, 3000);
+  for (const char* method : {"onebit:group=row", "onebit:group=bucket,bucket=100"}) {
+    const std::string sound = coded({values}, Backend::cpu, method, "", NonFinitePolicy::error, DType::f32,
+                                    Rounding::automatic, {{60, 50}})
+                                  .bytes;
+    test::Random random(14);
+    for (size_t round = 0; round < 40; round += test::every())
+      expect_same_verdict(damaged_block(sound, random.below(1u << 20), uint8_t(1 + random.below(255))),
+                          values.size());
+  }
+}
+
 TEST_F(FrameOnDevice, MeetsTargetsOfFactorsWithTheSameBytes) {
   expect_parity_of_matrices({{200, 90}, {64, 300}, {50}}, "powersgd", "ratio=9");
   expect_parity_of_matrices({{200, 90}, {64, 300}, {50}}, "acpsgd", "nmse=0.6");
@@ -350,7 +378,8 @@ TEST_F(FrameOnDevice, TellsOfDamageInTheWordsOfTheProcessor) {
 
 TEST_F(FrameOnDevice, RefusesOptionsThatHaveNoPathThere) {
   try {
-    coded({make_data(Kind::heavy, 100)}, Backend::cuda, "onebit:group=bucket", "");
+    // A count of 40,000 samples, which 16 bits do not hold.
+    coded({make_data(Kind::one_nonzero, 40000)}, Backend::cuda, "mcgq:samples=1", "");
     FAIL() << "coded";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Errc::backend_unavailable);

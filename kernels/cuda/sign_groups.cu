@@ -1,0 +1,373 @@
+// A thread adds the elements of a group, whose order is that of storage. One thread block then packs a
+// block's signs and sums the errors of their means, in the contract's order: all warps look at a tile while
+// half warps sum the one before.
+#include "kernels/cuda/sign_groups.hpp"
+
+#include "kernels/cuda/block_bits.cuh"
+#include "kernels/cuda/block_sums.cuh"
+#include "kernels/cuda/copy_out.hpp"
+#include "kernels/cuda/resident_values.hpp"
+
+namespace jsq::cuda {
+namespace {
+
+constexpr uint32_t warps = 8, threads = warps * warp_size;
+
+/// Elements [first, first + count) of a tensor, in one place, and groups some of which they belong to.
+struct GroupArguments {
+  const float* values = nullptr;
+  uint64_t first = 0, count = 0;
+  uint64_t elements = 0;  ///< of the tensor
+  uint64_t groups = 0, period = 0;
+  bool interleaved = false;
+  SignSums* sums = nullptr;
+};
+
+__global__ void __launch_bounds__(threads) add_groups_by_sign(const __grid_constant__ GroupArguments a) {
+  const uint64_t group = uint64_t(blockIdx.x) * threads + threadIdx.x, stretch_end = a.first + a.count;
+  if (group >= a.groups) return;
+  uint64_t at = a.interleaved ? group : group * a.period;
+  const uint64_t step = a.interleaved ? a.period : 1, behind = a.elements - at,
+                 end = a.interleaved || behind <= a.period ? a.elements : at + a.period;
+  if (at < a.first) at += (a.first - at + step - 1) / step * step;
+  SignSums sums = a.sums[group];
+  for (; at < end && at < stretch_end; at += step) {
+    const float g = a.values[at - a.first];
+    if (g < 0) {
+      sums.of[1] += double(g);
+      ++sums.negatives;
+    } else {
+      sums.of[0] += double(g);
+    }
+  }
+  a.sums[group] = sums;
+}
+
+/// Where the elements of a block have their means.
+struct GroupPlace {
+  uint64_t first_group = 0;
+  uint64_t offset = 0;  ///< of the block's first element in its group, or among the groups
+  uint64_t period = 1;
+  uint32_t interleaved = false, padding = 0;
+
+  __device__ uint64_t group(uint32_t i) const {
+    if (period <= INT32_MAX) {
+      const uint32_t at = uint32_t(offset) + i, length = uint32_t(period);
+      return interleaved ? at % length : first_group + at / length;
+    }
+    const bool next = offset + i >= period;  // no block has more elements
+    return interleaved ? offset + i - (next ? period : 0) : first_group + next;
+  }
+};
+
+GroupPlace place_of_block(const SignGroups& groups, uint64_t first_element, uint64_t buckets_before) {
+  if (groups.bucket != 0) return {buckets_before, 0, groups.bucket};
+  if (groups.interleaved) return {0, first_element % groups.period, groups.period, true};
+  return {first_element / groups.period, first_element % groups.period, groups.period};
+}
+
+constexpr uint32_t tile = threads;
+struct Tile {
+  float g[tile], coded[tile], decoded[tile];
+};
+
+struct CodeArguments {
+  const BlockView* blocks;
+  const GroupPlace* places;
+  const SignMeans* means;
+  uint32_t* bits;
+  uint32_t words;  ///< of a block
+  LevelSums* sums;
+};
+
+__global__ void __launch_bounds__(threads) code_sign_blocks(const __grid_constant__ CodeArguments a) {
+  __shared__ Tile tiles[2];
+  __shared__ uint32_t negatives, max_key;
+  const BlockView block = a.blocks[blockIdx.x];
+  const GroupPlace place = a.places[blockIdx.x];
+  uint32_t* const bits = a.bits + uint64_t(blockIdx.x) * a.words;
+  const uint32_t which = threadIdx.x / element::sum_lanes, coded_error = ErrorLane::none;
+  if (threadIdx.x == 0) negatives = max_key = 0;
+  __syncthreads();
+  ErrorLane errors;
+  double coded_squared_error = 0;
+  uint32_t turn = 0, own_negatives = 0, own_key = 0;
+  for (uint32_t at = 0; at < block.count; at += tile, turn ^= 1) {
+    Tile& values = tiles[turn];
+    const uint32_t index = at + threadIdx.x;
+    const bool there = index < block.count;
+    const float g = there ? block.values[index] : 0;
+    const uint32_t signs = __ballot_sync(all_lanes, g < 0);
+    // The first sign in the highest bit of the first byte.
+    if (lane_of() == 0 && there) bits[index / warp_size] = __byte_perm(__brev(signs), 0, 0x0123);
+    own_negatives += g < 0;
+    const uint32_t key = element::magnitude_key(g);
+    own_key = own_key > key ? own_key : key;
+    if (there) {
+      const SignMeans means = a.means[place.group(index)];
+      const float coded = g < 0 ? means.negative : means.positive;
+      values.g[threadIdx.x] = g;
+      values.coded[threadIdx.x] = coded;
+      values.decoded[threadIdx.x] = element::round_to_stored(block.stored, coded);
+    }
+    __syncthreads();
+    // The other tile is written next, and this one again only behind the next barrier.
+    if (which > coded_error) continue;
+    const uint32_t count = block.count - at < tile ? block.count - at : tile;
+    for (uint32_t i = threadIdx.x % element::sum_lanes; i < count; i += element::sum_lanes) {
+      if (which < coded_error) {
+        errors.add(ErrorLane::Which(which), values.g[i], values.decoded[i]);
+      } else {
+        const double off = double(values.coded[i]) - double(values.g[i]);
+        coded_squared_error += off * off;
+      }
+    }
+  }
+  own_negatives = __reduce_add_sync(all_lanes, own_negatives);
+  own_key = __reduce_max_sync(all_lanes, own_key);
+  if (lane_of() == 0) {
+    atomicAdd(&negatives, own_negatives);
+    atomicMax(&max_key, own_key);
+  }
+  __syncthreads();
+  LevelSums& out = a.sums[blockIdx.x];
+  if (threadIdx.x == 0) {
+    out.nonzeros = negatives;
+    out.max_key = max_key;
+  }
+  if (warp_of() > coded_error / 2) return;
+  errors.finish(ErrorLane::Which(which), out);
+  coded_squared_error = fold_lanes(coded_squared_error);
+  if (which == coded_error && threadIdx.x % element::sum_lanes == 0) out.other_error = coded_squared_error;
+}
+
+struct DecodeView {
+  const uint8_t* data = nullptr;
+  float* values = nullptr;
+  GroupPlace place;
+  uint32_t bytes = 0, count = 0;
+  uint32_t buckets = 0;  ///< whose means precede the signs
+  uint32_t zero = false, sound = true, padding = 0;
+};
+
+__device__ bool sound_means(const SignMeans& means) {
+  return means.negative <= 0 && means.positive >= 0 &&
+         element::magnitude_key(means.negative) < element::first_nonfinite_key &&
+         element::magnitude_key(means.positive) < element::first_nonfinite_key;
+}
+
+__global__ void __launch_bounds__(threads)
+    decode_sign_blocks(const DecodeView* views, const SignMeans* all, uint8_t* sound_blocks) {
+  __shared__ DecodeView view;
+  share_view(view, views[blockIdx.x]);
+  if (view.zero || !view.sound) {
+    for (uint32_t i = threadIdx.x; i < view.count; i += threads) view.values[i] = 0;
+    if (threadIdx.x == 0) sound_blocks[blockIdx.x] = uint8_t(view.sound);
+    return;
+  }
+  constexpr uint32_t mean_bits = 64;
+  const BlockBits bytes(view.data, view.bytes);
+  const uint32_t begin = mean_bits * view.buckets, end = begin + view.count;
+  const auto number = [&](uint32_t position) {
+    return element::bits_as<float>(__byte_perm(bytes.bits(position, 32), 0, 0x0123));
+  };
+  const auto bucket_means = [&](uint32_t b) {
+    return SignMeans{number(mean_bits * b + 32), number(mean_bits * b)};
+  };
+  bool sound = view.bytes == (end + 7) / 8 && bytes.padded(end);
+  for (uint32_t b = threadIdx.x; b < view.buckets; b += threads)
+    sound = sound && sound_means(bucket_means(b));
+  sound = __syncthreads_and(sound) != 0;
+  if (threadIdx.x == 0) sound_blocks[blockIdx.x] = sound;
+  if (!sound) return;
+  for (uint32_t i = threadIdx.x; i < view.count; i += threads) {
+    const uint64_t group = view.place.group(i);
+    const SignMeans means = view.buckets != 0 ? bucket_means(uint32_t(group)) : all[group];
+    view.values[i] = bytes.bits(begin + i, 1) ? means.negative : means.positive;
+  }
+}
+
+}  // namespace
+
+/// Passes over some blocks of one tensor of a pool.
+class SignPass {
+ public:
+  explicit SignPass(PoolValues& pool) : pool_(static_cast<ResidentValues&>(pool)) {}
+
+  std::vector<SignSums> by_group(size_t tensor, const SignGroups& groups) {
+    DeviceBuffer<SignSums> sums(groups.groups);
+    clear(sums.data(), groups.groups, pool_.compute_);
+    for (size_t b = 0; b < pool_.batches_.size(); ++b)
+      for (const Piece& piece : pool_.batches_[b].pieces) {
+        if (piece.tensor != tensor) continue;
+        pool_.bring(b);
+        GroupArguments a;
+        a.values = pool_.values_of(piece);
+        a.first = piece.first;
+        a.count = piece.count;
+        a.elements = pool_.tensors_[tensor].elements;
+        a.groups = groups.groups;
+        a.period = groups.period;
+        a.interleaved = groups.interleaved;
+        a.sums = sums.data();
+        add(a);
+      }
+    return host(sums, groups.groups);
+  }
+
+  std::vector<SignSums> by_bucket(uint32_t bucket, std::span<const BlockRange> blocks) {
+    std::vector<uint64_t> before = {0};
+    for (const BlockRange& block : blocks)
+      before.push_back(before.back() + (block.count + bucket - 1) / bucket);
+    DeviceBuffer<SignSums> sums(before.back());
+    clear(sums.data(), before.back(), pool_.compute_);
+    for_blocks(blocks, [&](size_t begin, std::span<const BlockView> views) {
+      for (size_t v = 0; v < views.size(); ++v) {
+        GroupArguments a;
+        a.values = views[v].values;
+        a.count = a.elements = views[v].count;
+        a.groups = before[begin + v + 1] - before[begin + v];
+        a.period = bucket;
+        a.sums = sums.data() + before[begin + v];
+        add(a);
+      }
+    });
+    return host(sums, before.back());
+  }
+
+  SignBlocks code(const SignGroups& groups, std::span<const SignMeans> means,
+                  std::span<const BlockRange> blocks) {
+    SignBlocks coded;
+    coded.words = element::sum_chunk / warp_size;
+    coded.sums.resize(blocks.size());
+    coded.bits.resize(blocks.size() * coded.words);
+    DeviceBuffer<SignMeans> device_means(means.size());
+    copy_to_device(device_means.data(), means.data(), means.size(), pool_.compute_);
+    DeviceBuffer<BlockView> device_views(blocks.size());
+    DeviceBuffer<GroupPlace> device_places(blocks.size());
+    DeviceBuffer<uint32_t> bits(coded.bits.size());
+    DeviceBuffer<LevelSums> sums(blocks.size());
+    clear(sums.data(), blocks.size(), pool_.compute_);
+    uint64_t buckets = 0;
+    for_blocks(blocks, [&](size_t begin, std::span<const BlockView> views) {
+      std::vector<GroupPlace> places;
+      for (const BlockView& view : views) {
+        places.push_back(place_of_block(groups, view.first_element, buckets));
+        if (groups.bucket != 0) buckets += (view.count + groups.bucket - 1) / groups.bucket;
+      }
+      copy_to_device(device_views.data(), views.data(), views.size(), pool_.compute_);
+      copy_to_device(device_places.data(), places.data(), places.size(), pool_.compute_);
+      const CodeArguments a{device_views.data(),   device_places.data(),
+                            device_means.data(),   bits.data() + begin * coded.words,
+                            uint32_t(coded.words), sums.data() + begin};
+      code_sign_blocks<<<uint32_t(views.size()), threads, 0, pool_.compute_>>>(a);
+      check_launch("coding signs");
+      pool_.compute_.synchronize();  // the places go
+    });
+    copy_to_host(coded.sums.data(), sums.data(), blocks.size(), pool_.compute_);
+    // Words behind the end of a block are nobody's.
+    for (size_t b = 0; b < blocks.size(); ++b)
+      copy_to_host(coded.bits.data() + b * coded.words, bits.data() + b * coded.words,
+                   (blocks[b].count + warp_size - 1) / warp_size, pool_.compute_);
+    pool_.compute_.synchronize();
+    return coded;
+  }
+
+ private:
+  void add(const GroupArguments& a) {
+    add_groups_by_sign<<<uint32_t((a.groups + threads - 1) / threads), threads, 0, pool_.compute_>>>(a);
+    check_launch("adding groups by sign");
+  }
+  std::vector<SignSums> host(const DeviceBuffer<SignSums>& sums, size_t count) {
+    std::vector<SignSums> found(count);
+    copy_to_host(found.data(), sums.data(), count, pool_.compute_);
+    pool_.compute_.synchronize();
+    return found;
+  }
+  /// use(first block, views) of blocks that are on the device together.
+  template <class Use>
+  void for_blocks(std::span<const BlockRange> blocks, Use use) {
+    size_t next = 0;
+    for (size_t b = 0; b < pool_.batches_.size() && next < blocks.size(); ++b) {
+      const Batch& batch = pool_.batches_[b];
+      if (!ResidentValues::holds(batch, blocks[next])) continue;
+      pool_.bring(b);
+      const size_t begin = next;
+      std::vector<BlockView> views;
+      for (; next < blocks.size() && ResidentValues::holds(batch, blocks[next]); ++next)
+        views.push_back(pool_.view_of(batch, blocks[next]));
+      use(begin, std::span<const BlockView>(views));
+    }
+  }
+
+  ResidentValues& pool_;
+};
+
+std::vector<SignSums> group_sums(PoolValues& pool, size_t tensor, const SignGroups& groups) {
+  return SignPass(pool).by_group(tensor, groups);
+}
+
+std::vector<SignSums> bucket_sums(PoolValues& pool, uint32_t bucket, std::span<const BlockRange> blocks) {
+  return SignPass(pool).by_bucket(bucket, blocks);
+}
+
+SignBlocks code_signs(PoolValues& pool, const SignGroups& groups, std::span<const SignMeans> means,
+                      std::span<const BlockRange> blocks) {
+  return SignPass(pool).code(groups, means, blocks);
+}
+
+namespace {
+
+/// From and to host memory.
+class SignRun final : public SignDecoder {
+ public:
+  explicit SignRun(std::span<const SignMeans> means) : means_(means.size()) {
+    copy_to_device(means_.data(), means.data(), means.size(), stream_);
+    stream_.synchronize();
+  }
+
+  void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
+              std::span<uint8_t> sound) override {
+    if (blocks.empty()) return;
+    bytes_.put(bytes, stream_);
+    values_.reserve(values.size());
+    sound_.reserve(blocks.size());
+    views_.reserve(blocks.size());
+    std::vector<DecodeView> views;
+    for (const Block& block : blocks) {
+      DecodeView& view = views.emplace_back();
+      view.data = bytes_.bytes() + block.offset;
+      view.values = values_.data() + block.first;
+      view.place = place_of_block(block.groups, block.first_element, 0);
+      view.bytes = uint32_t(block.bytes);
+      view.count = uint32_t(block.count);
+      if (block.groups.bucket != 0)
+        view.buckets = (view.count + block.groups.bucket - 1) / block.groups.bucket;
+      view.zero = block.zero;
+      view.sound = block.sound;
+    }
+    copy_to_device(views_.data(), views.data(), views.size(), stream_);
+    decode_sign_blocks<<<uint32_t(blocks.size()), threads, 0, stream_>>>(views_.data(), means_.data(),
+                                                                         sound_.data());
+    check_launch("decoding signs");
+    copy_to_host(sound.data(), sound_.data(), blocks.size(), stream_);
+    copy_out(values.data(), values_.data(), values.size(), stream_);
+    stream_.synchronize();
+  }
+
+ private:
+  Stream stream_;
+  StagedBytes bytes_;
+  DeviceBuffer<SignMeans> means_;
+  DeviceBuffer<DecodeView> views_;
+  DeviceBuffer<float> values_;
+  DeviceBuffer<uint8_t> sound_;
+};
+
+}  // namespace
+
+std::unique_ptr<SignDecoder> make_sign_decoder(std::span<const SignMeans> means) {
+  return std::make_unique<SignRun>(means);
+}
+
+}  // namespace jsq::cuda
