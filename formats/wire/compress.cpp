@@ -532,7 +532,7 @@ class Compressor {
                 "backend 'cuda' cannot be used: {} with these options is cpu only; use --backend cpu or auto",
                 row_.info.name));
     }
-    const auto next = [&](tbb::flow_control& control) -> std::shared_ptr<Block> {
+    const auto next_block = [&]() -> std::shared_ptr<Block> {
       for (; j < jobs_.size(); ++j, at = 0, index = 0) {
         const FrameTensor& tensor = directory.tensors[j];
         const uint64_t elements = tensor.info.elements(), length = uint64_t(1) << tensor.block_log2;
@@ -561,34 +561,73 @@ class Compressor {
           return block;
         }
       }
-      control.stop();
       return nullptr;
     };
-    const auto code = [&](std::shared_ptr<Block> block) {
-      const Job& job = jobs_[block->job];
-      if (block->exceptions) {
-        block->bytes = wire::write_exceptions(nonfinite_[block->job].kept, job.pool_tensor.info->dtype);
-        return block;
-      }
-      const std::span<const uint64_t> kept = kept_in(block->job, block->first, block->count);
-      const bool on_device = from_device[job.pool] != nullptr;
-      if (on_device && kept.empty()) return block;
-      static thread_local std::vector<float> scratch;
-      const Pool& pool = pools_[job.pool];
-      const auto values = pool.tensors->read(job.index_in_pool, block->first, block->count, scratch);
-      if (!on_device && measured_)
-        pool.encoder->encode_block(job.index_in_pool, block->first, values, block->bytes, block->sums);
-      else if (!on_device)
-        pool.encoder->encode_unmeasured(job.index_in_pool, block->first, values, block->bytes, block->sums);
-      if (!kept.empty() && measured_) {
-        std::vector<float> decoded(block->count);
-        decoders.decode(block->job, block->index, block->bytes, decoded, "a block that was just coded");
-        leave_out_kept(kept, block->first, values, std::move(decoded), job.pool_tensor.info->dtype,
-                       block->sums);
-      }
-      return block;
+    // Neighbouring blocks of a tensor that are coded side by side; anything else is a group alone.
+    using Group = std::vector<std::shared_ptr<Block>>;
+    std::shared_ptr<Block> following;
+    const auto threads = size_t(tbb::this_task_arena::max_concurrency());
+    const auto most_together = [&](const Block& block) -> size_t {
+      const Job& job = jobs_[block.job];
+      if (block.exceptions || measured_ || from_device[job.pool]) return 1;
+      const FrameTensor& tensor = directory.tensors[block.job];
+      const size_t blocks = size_t(wire::block_count(tensor.info.elements(), tensor.block_log2));
+      return std::clamp<size_t>(blocks / threads, 1,
+                                pools_[job.pool].encoder->blocks_together(job.index_in_pool));
     };
-    const auto store = [&](std::shared_ptr<Block> block) {
+    const auto next_group = [&](tbb::flow_control& control) -> Group {
+      if (!following) following = next_block();
+      if (!following) {
+        control.stop();
+        return {};
+      }
+      Group group{std::move(following)};
+      following = nullptr;
+      const Block& first = *group.front();
+      for (const size_t most = most_together(first); group.size() < most;) {
+        following = next_block();
+        if (!following || following->job != first.job || following->exceptions) break;
+        group.push_back(std::move(following));
+        following = nullptr;
+      }
+      return group;
+    };
+    const auto code = [&](Group group) {
+      const Block& head = *group.front();
+      const Job& job = jobs_[head.job];
+      if (head.exceptions) {
+        group.front()->bytes = wire::write_exceptions(nonfinite_[head.job].kept, job.pool_tensor.info->dtype);
+        return group;
+      }
+      static thread_local std::vector<std::vector<float>> scratch;
+      if (scratch.size() < group.size()) scratch.resize(group.size());
+      const Pool& pool = pools_[job.pool];
+      const auto read = [&](const Block& block, std::vector<float>& buffer) {
+        return pool.tensors->read(job.index_in_pool, block.first, block.count, buffer);
+      };
+      if (!from_device[job.pool] && !measured_) {
+        std::vector<MethodEncoder::Unmeasured> blocks;
+        for (size_t i = 0; i < group.size(); ++i)
+          blocks.push_back({group[i]->first, read(*group[i], scratch[i]), &group[i]->bytes, &group[i]->sums});
+        pool.encoder->encode_together(job.index_in_pool, blocks);
+        return group;
+      }
+      Block& block = *group.front();
+      const std::span<const uint64_t> kept = kept_in(block.job, block.first, block.count);
+      const bool on_device = from_device[job.pool] != nullptr;
+      if (on_device && kept.empty()) return group;
+      const auto values = read(block, scratch[0]);
+      if (!on_device)
+        pool.encoder->encode_block(job.index_in_pool, block.first, values, block.bytes, block.sums);
+      if (!kept.empty() && measured_) {
+        std::vector<float> decoded(block.count);
+        decoders.decode(block.job, block.index, block.bytes, decoded, "a block that was just coded");
+        leave_out_kept(kept, block.first, values, std::move(decoded), job.pool_tensor.info->dtype,
+                       block.sums);
+      }
+      return group;
+    };
+    const auto store_block = [&](std::shared_ptr<Block> block) {
       encoded.coded.push_back(
           {block->job, block->first, block->bytes.size(), block->exceptions, block->sums});
       if (!block->bytes.empty()) {
@@ -603,12 +642,13 @@ class Compressor {
       }
       if (options_.progress) options_.progress(done, elements_);
     };
-    tbb::parallel_pipeline(
-        size_t(tbb::this_task_arena::max_concurrency()) * 2,
-        tbb::make_filter<void, std::shared_ptr<Block>>(tbb::filter_mode::serial_in_order, next) &
-            tbb::make_filter<std::shared_ptr<Block>, std::shared_ptr<Block>>(tbb::filter_mode::parallel,
-                                                                             code) &
-            tbb::make_filter<std::shared_ptr<Block>, void>(tbb::filter_mode::serial_in_order, store));
+    const auto store = [&](Group group) {
+      for (std::shared_ptr<Block>& block : group) store_block(std::move(block));
+    };
+    tbb::parallel_pipeline(threads * 2,
+                           tbb::make_filter<void, Group>(tbb::filter_mode::serial_in_order, next_group) &
+                               tbb::make_filter<Group, Group>(tbb::filter_mode::parallel, code) &
+                               tbb::make_filter<Group, void>(tbb::filter_mode::serial_in_order, store));
     finish(encoded);
     return encoded;
   }

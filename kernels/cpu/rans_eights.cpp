@@ -80,53 +80,94 @@ HWY_INLINE bool look_up_near(const uint16_t* ids, const RansSymbol* table,
   return true;
 }
 
-/// A symbol's eight bytes are one gathered word, and states are the lower halves of 64-bit lanes.
-template <size_t eights>
-uint16_t* encode_groups(const uint16_t* ids, size_t groups, const RansSymbol* table, uint32_t* states,
-                        uint16_t* out) {
+/// States are the lower halves of 64-bit lanes.
+using States = hn::Vec<hn::FixedTag<uint64_t, 8> >;
+
+HWY_INLINE States load_states(const uint32_t* states) {
+  return hn::PromoteTo(hn::FixedTag<uint64_t, 8>(), hn::LoadU(hn::FixedTag<uint32_t, 8>(), states));
+}
+HWY_INLINE void store_states(States x, uint32_t* states) {
+  const hn::FixedTag<uint32_t, 8> d32;
+  hn::StoreU(hn::TruncateTo(d32, x), d32, states);
+}
+
+/// A symbol's eight bytes (start, frequency, reciprocal) are one gathered word.
+HWY_INLINE States gather_symbols(const uint16_t* ids, const RansSymbol* table) {
+  const hn::FixedTag<uint64_t, 8> d64;
+  static_assert(sizeof(RansSymbol) == 8);
+  const auto at = hn::PromoteTo(
+      d64, hn::PromoteTo(hn::FixedTag<uint32_t, 8>(), hn::LoadU(hn::FixedTag<uint16_t, 8>(), ids)));
+  return hn::GatherIndex(d64, reinterpret_cast<const uint64_t*>(table),
+                         hn::BitCast(hn::FixedTag<int64_t, 8>(), at));
+}
+
+/// Codes eight symbols, one a lane.
+HWY_INLINE void push_eight(States symbol, States& x, uint16_t*& out) {
   const hn::FixedTag<uint64_t, 8> d64;
   const hn::FixedTag<int64_t, 8> di;
   const hn::FixedTag<uint32_t, 16> du;
-  const hn::FixedTag<uint32_t, 8> d32;
   const hn::FixedTag<uint16_t, 8> d16;
   const hn::FixedTag<uint8_t, 16> d8;
-  static_assert(sizeof(RansSymbol) == 8);
-  const uint64_t* const symbols = reinterpret_cast<const uint64_t*>(table);  // start, frequency, reciprocal
   const auto low_half = hn::Set(d64, 0xffffu), total = hn::Set(d64, element::rans_total);
   const auto product = [&](auto a, auto b)
                            HWY_ATTR { return hn::MulEven(hn::BitCast(du, a), hn::BitCast(du, b)); };
-  hn::Vec<decltype(d64)> states_of[eights], symbol_of[eights];
-  for (size_t e = 0; e < eights; ++e) states_of[e] = hn::PromoteTo(d64, hn::LoadU(d32, states + 8 * e));
+  const auto start = hn::And(symbol, low_half), frequency = hn::And(hn::ShiftRight<16>(symbol), low_half);
+  const auto stays = hn::Gt(hn::BitCast(di, hn::ShiftLeft<20>(frequency)), hn::BitCast(di, x));
+  uint8_t bits[8];
+  hn::StoreMaskBits(di, stays, bits);
+  const auto emits = uint8_t(~bits[0]);
+  const auto words = hn::BitCast(d8, hn::TruncateTo(d16, x));
+  hn::StoreU(hn::BitCast(d16, hn::TableLookupBytes(words, hn::LoadU(d8, shuffles[emits].data()))), d16,
+             out - 8);
+  out -= unsigned(__builtin_popcount(emits));
+  x = hn::IfThenElse(hn::RebindMask(d64, stays), x, hn::ShiftRight<16>(x));
+  const auto quotient = hn::ShiftRight<32>(product(x, hn::ShiftRight<32>(symbol)));
+  const auto beside = hn::Sub(total, frequency);
+  const auto remainder = hn::Sub(x, product(quotient, frequency));
+  const auto next = hn::Add(hn::Add(x, start), product(quotient, beside));
+  const auto exact = hn::Gt(hn::BitCast(di, frequency), hn::BitCast(di, remainder));
+  x = hn::IfThenElse(hn::RebindMask(d64, exact), next, hn::Add(next, beside));
+}
+
+template <size_t eights>
+uint16_t* encode_groups(const uint16_t* ids, size_t groups, const RansSymbol* table, uint32_t* states,
+                        uint16_t* out) {
+  States states_of[eights], symbol_of[eights];
+  for (size_t e = 0; e < eights; ++e) states_of[e] = load_states(states + 8 * e);
   for (size_t g = groups * eights; g > 0; g -= eights) {
     const uint16_t* const own = ids + 8 * (g - eights);
     if (eights == 1 || !look_up_near(own, table, symbol_of))
-      for (size_t e = 0; e < eights; ++e)
-        symbol_of[e] = hn::GatherIndex(
-            d64, symbols,
-            hn::BitCast(di, hn::PromoteTo(d64, hn::PromoteTo(d32, hn::LoadU(d16, own + 8 * e)))));
-    for (size_t e = eights; e-- > 0;) {
-      auto& x = states_of[e];
-      const auto symbol = symbol_of[e];
-      const auto start = hn::And(symbol, low_half), frequency = hn::And(hn::ShiftRight<16>(symbol), low_half);
-      const auto stays = hn::Gt(hn::BitCast(di, hn::ShiftLeft<20>(frequency)), hn::BitCast(di, x));
-      uint8_t bits[8];
-      hn::StoreMaskBits(di, stays, bits);
-      const auto emits = uint8_t(~bits[0]);
-      const auto words = hn::BitCast(d8, hn::TruncateTo(d16, x));
-      hn::StoreU(hn::BitCast(d16, hn::TableLookupBytes(words, hn::LoadU(d8, shuffles[emits].data()))), d16,
-                 out - 8);
-      out -= unsigned(__builtin_popcount(emits));
-      x = hn::IfThenElse(hn::RebindMask(d64, stays), x, hn::ShiftRight<16>(x));
-      const auto quotient = hn::ShiftRight<32>(product(x, hn::ShiftRight<32>(symbol)));
-      const auto beside = hn::Sub(total, frequency);
-      const auto remainder = hn::Sub(x, product(quotient, frequency));
-      const auto next = hn::Add(hn::Add(x, start), product(quotient, beside));
-      const auto exact = hn::Gt(hn::BitCast(di, frequency), hn::BitCast(di, remainder));
-      x = hn::IfThenElse(hn::RebindMask(d64, exact), next, hn::Add(next, beside));
-    }
+      for (size_t e = 0; e < eights; ++e) symbol_of[e] = gather_symbols(own + 8 * e, table);
+    for (size_t e = eights; e-- > 0;) push_eight(symbol_of[e], states_of[e], out);
   }
-  for (size_t e = 0; e < eights; ++e) hn::StoreU(hn::TruncateTo(d32, states_of[e]), d32, states + 8 * e);
+  for (size_t e = 0; e < eights; ++e) store_states(states_of[e], states + 8 * e);
   return out;
+}
+
+void encode_beside(const uint16_t* const* ids, size_t pairs, const RansSymbol* table,
+                   EncodingLanes* streams) {
+  constexpr size_t count = encoded_together;
+  States x[count];
+  uint16_t* out[count];
+  for (size_t k = 0; k < count; ++k) {
+    x[k] = load_states(streams[k].states);
+    out[k] = streams[k].first;
+  }
+  for (size_t p = pairs; p-- > 0;) {
+    States symbols[count][2];
+    for (size_t k = 0; k < count; ++k) {
+      const uint16_t* const own = ids[k] + 16 * p;
+      if (look_up_near(own, table, symbols[k])) continue;
+      symbols[k][0] = gather_symbols(own, table);
+      symbols[k][1] = gather_symbols(own + 8, table);
+    }
+    for (size_t half = 2; half-- > 0;)
+      for (size_t k = 0; k < count; ++k) push_eight(symbols[k][half], x[k], out[k]);
+  }
+  for (size_t k = 0; k < count; ++k) {
+    store_states(x[k], streams[k].states);
+    streams[k].first = out[k];
+  }
 }
 
 #else
@@ -182,6 +223,16 @@ uint16_t* encode_groups(const uint16_t* ids, size_t groups, const RansSymbol* ta
 }
 
 #endif
+
+#endif
+
+#if HWY_TARGET > HWY_AVX3
+
+void encode_beside(const uint16_t* const* ids, size_t pairs, const RansSymbol* table,
+                   EncodingLanes* streams) {
+  for (size_t k = 0; k < encoded_together; ++k)
+    streams[k].first = encode_groups<1>(ids[k], 2 * pairs, table, streams[k].states, streams[k].first);
+}
 
 #endif
 
@@ -284,6 +335,7 @@ namespace jsq::cpu {
 HWY_EXPORT(encode);
 HWY_EXPORT(encode_small);
 HWY_EXPORT(encode_wide);
+HWY_EXPORT(encode_beside);
 
 uint16_t* encode_eights(const uint16_t* ids, size_t groups, const element::RansSymbol* table,
                         uint32_t* states, uint16_t* end) {
@@ -295,6 +347,11 @@ uint16_t* encode_sixteens(const uint16_t* ids, size_t groups, const element::Ran
                           uint32_t* states, uint16_t* end) {
   if (groups == 0) return end;
   return HWY_DYNAMIC_DISPATCH(encode_wide)(ids, groups, table, states, end);
+}
+
+void encode_eights_beside(const uint16_t* const* ids, size_t pairs, const element::RansSymbol* table,
+                          EncodingLanes* streams) {
+  if (pairs > 0) HWY_DYNAMIC_DISPATCH(encode_beside)(ids, pairs, table, streams);
 }
 
 uint16_t* encode_eights_small(const uint16_t* ids, size_t groups, const element::RansSymbol* table,

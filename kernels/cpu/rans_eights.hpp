@@ -30,6 +30,18 @@ uint16_t* encode_eights(const uint16_t* ids, size_t groups, const element::RansS
 uint16_t* encode_sixteens(const uint16_t* ids, size_t groups, const element::RansSymbol* table,
                           uint32_t* states, uint16_t* end);
 
+/// A stream of eight lanes that is being encoded: its words so far begin at `first`.
+struct EncodingLanes {
+  uint32_t states[8];
+  uint16_t* first;
+};
+constexpr size_t encoded_together = 4;
+
+/// The same as encode_eights of ids[k][0..16 pairs) on each of `encoded_together` streams, which take turns:
+/// a step of one is a chain of multiplications.  \pre the table has a multiple of sixteen symbols
+void encode_eights_beside(const uint16_t* const* ids, size_t pairs, const element::RansSymbol* table,
+                          EncodingLanes* streams);
+
 /// The same as encode_eights for a table of at most element::rans_max_symbols symbols, which registers can
 /// hold: about twice as fast with AVX-512.
 uint16_t* encode_eights_small(const uint16_t* ids, size_t groups, const element::RansSymbol* table,

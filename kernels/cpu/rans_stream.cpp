@@ -46,6 +46,24 @@ void RansEncoder::encode_section(std::span<const uint16_t> ids, std::span<const 
                        words_.get());
 }
 
+void RansEncoder::encode_sections(std::span<RansEncoder> encoders, const uint16_t* const* ids, size_t length,
+                                  const RansSymbol* table) {
+  EncodingLanes streams[encoded_together];
+  const uint16_t* lists[encoded_together];
+  for (size_t k = 0; k < encoded_together; ++k) {
+    // Where there are fewer, the last one is coded again, beside itself.
+    const size_t own = std::min(k, encoders.size() - 1);
+    std::copy(encoders[own].states_, encoders[own].states_ + 8, streams[k].states);
+    streams[k].first = encoders[own].next();
+    lists[k] = ids[own];
+  }
+  encode_eights_beside(lists, length / 16, table, streams);
+  for (size_t k = 0; k < encoders.size(); ++k) {
+    std::copy(streams[k].states, streams[k].states + 8, encoders[k].states_);
+    encoders[k].first_word_ = size_t(streams[k].first - encoders[k].words_.get());
+  }
+}
+
 void RansEncoder::finish(std::string& out) const {
   out.append(reinterpret_cast<const char*>(states_), lanes_ * sizeof(uint32_t));
   out.append(reinterpret_cast<const char*>(words_.get() + first_word_),

@@ -28,6 +28,11 @@ class RansEncoder {
   void encode_section(std::span<const uint16_t> ids, const element::RansSymbol* table);
   /// The same with a table of at most element::rans_max_symbols.
   void encode_section(std::span<const uint16_t> ids, std::span<const element::RansSymbol> table);
+  /// The same section of several streams of eight lanes, at most encoded_together: ids[k] for encoders[k],
+  /// which may end with symbols that have the whole of a table, since these leave a stream as it is.  \pre
+  /// equal lengths that are multiples of 16; all of `table` is a multiple of sixteen symbols
+  static void encode_sections(std::span<RansEncoder> encoders, const uint16_t* const* ids, size_t length,
+                              const element::RansSymbol* table);
   /// Appends the stream to `out`.
   void finish(std::string& out) const;
 

@@ -423,6 +423,17 @@ class JointSqEncoder final : public MethodEncoder {
     coder_.encode_unmeasured(values, tensor.first + first, first, tensor.number, out, sums);
   }
 
+  size_t blocks_together(size_t) const override { return coder_.blocks_together(size_t(1) << block_log2_); }
+
+  void encode_together(size_t t, std::span<const Unmeasured> blocks) const override {
+    const PoolTensor& tensor = pool_.tensors()[t];
+    std::vector<UncodedBlock> parts;
+    for (const Unmeasured& block : blocks)
+      parts.push_back(
+          {block.values, tensor.first + block.first, block.first, tensor.number, block.out, block.sums});
+    coder_.encode_unmeasured(parts);
+  }
+
   std::unique_ptr<DeviceBlocks> encode_on_device() const override {
     if (pool_.device() == nullptr) return nullptr;
     return std::make_unique<JointSqDeviceBlocks>(*pool_.device(), coder_, pool_blocks(pool_, block_log2_));

@@ -39,6 +39,15 @@ std::optional<size_t> MethodEncoder::aim_tail(double, std::span<const TakenBlock
 bool MethodEncoder::learn(uint64_t) {
   return false;
 }
+size_t MethodEncoder::blocks_together(size_t) const {
+  return 1;
+}
+
+void MethodEncoder::encode_together(size_t t, std::span<const Unmeasured> blocks) const {
+  for (const Unmeasured& block : blocks)
+    encode_unmeasured(t, block.first, block.values, *block.out, *block.sums);
+}
+
 size_t MethodDecoder::blocks_together(size_t) const {
   return 1;
 }

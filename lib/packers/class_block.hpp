@@ -46,6 +46,15 @@ struct ClassBlock {
   std::string_view what;
 };
 
+/// Values that become a block, where they stand (as ClassCoder::encode says), and what receives it.
+struct UncodedBlock {
+  std::span<const float> values;
+  uint64_t first_pool_index = 0, first_element = 0;
+  uint32_t tensor = 0;
+  std::string* out = nullptr;
+  BlockSums* sums = nullptr;
+};
+
 /// Everything that coding a tensor's blocks needs: plan, packers and tables. Immutable while blocks are
 /// coded, so that threads share it.
 class ClassCoder {
@@ -69,6 +78,9 @@ class ClassCoder {
   void encode_unmeasured(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element,
                          uint32_t tensor, std::string& out, BlockSums& sums) const;
 
+  /// The same of several blocks, whose symbols are coded side by side.  \pre at most blocks_together()
+  void encode_unmeasured(std::span<const UncodedBlock> blocks) const;
+
   /// The same for a block of n elements of which `kept`, ascending, are in class 1 with these code words, and
   /// the others in class 0.  \pre two classes, the first without bits.
   void encode_codes(size_t n, std::span<const uint32_t> kept, std::span<const uint8_t> codes,
@@ -85,7 +97,8 @@ class ClassCoder {
   /// The same of several blocks, whose entropy-coded streams are decoded side by side.  \pre at most
   /// blocks_together()
   void decode(std::span<const ClassBlock> blocks) const;
-  /// How many blocks of so many elements are better decoded at once: all of them are in memory meanwhile.
+  /// How many blocks of so many elements are better coded or decoded at once: all of them are in memory
+  /// meanwhile.
   size_t blocks_together(size_t elements) const;
 
   /// Counts a block: classes, symbols in every context, and the errors of the decoded values after rounding
@@ -116,8 +129,7 @@ class ClassCoder {
   void prepare_run_coding();
   /// Whether a block may be coded run by run.
   bool goes_by_runs(size_t n, uint64_t first_pool_index) const;
-  void encode_runs(std::span<const float> values, uint64_t first_pool_index, std::string& out,
-                   BlockSums& sums) const;
+  void encode_runs(std::span<const UncodedBlock> blocks) const;
   /// The entropy coder's stream and its length.
   void append_symbols(std::span<const uint16_t> activities, std::span<const uint16_t> tokens,
                       std::span<const uint16_t> magnitudes, std::string& out) const;

@@ -1,9 +1,11 @@
 // Class blocks are written.
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <limits>
 
 #include "kernels/cpu/bit_io.hpp"
+#include "kernels/cpu/rans_eights.hpp"
 #include "kernels/cpu/rans_stream.hpp"
 #include "lib/core/bytes.hpp"
 #include "lib/packers/class_scratch.hpp"
@@ -73,6 +75,39 @@ void put_class(BitWriter& out, uint32_t index, uint32_t classes) {
   out.put(code.bits, code.length);
 }
 
+template <class List>
+auto* room(List& list, size_t count) {
+  if (list.size() < count) list.resize(count);
+  return list.data();
+}
+
+/// What a block's runs are coded as, and the bytes that becomes; reused by a thread.
+struct RunBuffers {
+  std::vector<uint8_t> buckets;
+  std::vector<uint16_t> activity_ids, token_ids, magnitude_ids;
+  std::string raw, rans;
+  std::array<std::string, cpu::RunCoding::most_classes> planes;
+};
+
+/// Not inlined: the compiler would otherwise look the thread's copy up again inside the loops.
+[[gnu::noinline]] std::array<RunBuffers, cpu::encoded_together>& run_buffers() {
+  static thread_local std::array<RunBuffers, cpu::encoded_together> buffers;
+  return buffers;
+}
+
+/// The length of an entropy coder's stream, then the stream, which passes through `stream`.
+void append_stream(const cpu::RansEncoder& encoder, std::string& stream, std::string& out) {
+  stream.clear();
+  encoder.finish(stream);
+  ByteWriter length;
+  length.uvarint(stream.size());
+  out.append(length.bytes());
+  out.append(stream);
+}
+
+/// A symbol of its own that leaves a stream as it is: activity 0 has no tokens.
+constexpr uint16_t no_symbol = token_table_offset * element::rans_max_symbols;
+
 }  // namespace
 
 void ClassCoder::prepare_encoding() {
@@ -93,6 +128,7 @@ void ClassCoder::prepare_encoding() {
     if (model.magnitudes_coded >> (j - 1) & 1)
       for (uint32_t b = 0; b < max_activity_buckets; ++b)
         fill(magnitude_table(j, b), model.magnitude_frequencies(j, b));
+  symbols_[no_symbol] = element::make_rans_symbol(0, element::rans_total);
   split_codes();
   prepare_run_coding();
 }
@@ -162,7 +198,8 @@ void ClassCoder::encode_unmeasured(std::span<const float> values, uint64_t first
   if (!has_vector_loop(plan.quantizer)) {
     encode(values, first_pool_index, first_element, tensor, DType::f32, out, sums);
   } else if (goes_by_runs(values.size(), first_pool_index)) {
-    encode_runs(values, first_pool_index, out, sums);
+    const UncodedBlock alone{values, first_pool_index, first_element, tensor, &out, &sums};
+    encode_runs({&alone, 1});
   } else {
     ClassScratch& s = class_scratch();
     classify_block(plan, values, first_pool_index, s);
@@ -188,42 +225,81 @@ void ClassCoder::append_symbols(std::span<const uint16_t> activities, std::span<
   encoder.encode_section(magnitudes, symbols_.data());
   encoder.encode_section(tokens, symbols_.data());
   encoder.encode_section(activities, symbols_.data());
-  s.rans.clear();
-  encoder.finish(s.rans);
-  ByteWriter length;
-  length.uvarint(s.rans.size());
-  out.append(length.bytes());
-  out.append(s.rans);
+  append_stream(encoder, s.rans, out);
 }
 
-void ClassCoder::encode_runs(std::span<const float> values, uint64_t first_pool_index, std::string& out,
-                             BlockSums& sums) const {
-  ClassScratch& s = class_scratch();
-  const size_t n = values.size(), runs = runs_of(n), more = cpu::run_coding_padding;
-  const auto room = [](auto& list, size_t count) {
-    if (list.size() < count) list.resize(count);
-    return list.data();
+void ClassCoder::encode_runs(std::span<const UncodedBlock> blocks) const {
+  constexpr size_t together = cpu::encoded_together;
+  auto& buffers = run_buffers();
+  struct Sections {
+    size_t length[3] = {};  // of the symbols of magnitudes, tokens and activities
+    uint16_t* ids[3] = {};
   };
-  cpu::RunCoding with = *run_coding_;
-  for (uint32_t j = 1; j < plan.classes; ++j)
-    with.thresholds[j - 1] = int32_t(element::effective_threshold(plan, j, first_pool_index));
-  cpu::RunSymbols symbols{room(s.buckets, runs), room(s.token_ids, n / 2 + more),
-                          room(s.magnitude_ids, n + more), room(s.bits, n + more)};
-  for (uint32_t j = 1; j < plan.classes; ++j)
-    if (with.plane_mask[j] != 0) symbols.planes[j] = room(s.planes[j], n + more);
-  cpu::code_runs(with, values.data(), runs, symbols);
-  for (uint32_t j = 1; j < plan.classes; ++j) sums.members[j] += symbols.members[j];
-  if (symbols.tokens == 0) return;  // an empty block is all zeros
-  uint16_t* const activities = room(s.activity_ids, runs);
-  uint32_t previous = 0;
-  for (size_t r = 0; r < runs; ++r) {
-    activities[r] = symbol_id(previous, symbols.buckets[r]);
-    previous = symbols.buckets[r];
+  Sections sections[together];
+  cpu::RunSymbols coded[together];
+  std::vector<cpu::RansEncoder> encoders;
+  for (size_t k = 0; k < blocks.size(); ++k) {
+    const UncodedBlock& block = blocks[k];
+    RunBuffers& s = buffers[k];
+    const size_t n = block.values.size(), runs = runs_of(n), more = cpu::run_coding_padding;
+    cpu::RunCoding with = *run_coding_;
+    for (uint32_t j = 1; j < plan.classes; ++j)
+      with.thresholds[j - 1] = int32_t(element::effective_threshold(plan, j, block.first_pool_index));
+    cpu::RunSymbols& symbols = coded[k];
+    symbols = {room(s.buckets, runs), room(s.token_ids, n / 2 + more), room(s.magnitude_ids, n + more),
+               room(s.raw, n + more)};
+    for (uint32_t j = 1; j < plan.classes; ++j)
+      if (with.plane_mask[j] != 0) symbols.planes[j] = room(s.planes[j], n + more);
+    cpu::code_runs(with, block.values.data(), runs, symbols);
+    for (uint32_t j = 1; j < plan.classes; ++j) block.sums->members[j] += symbols.members[j];
+    block.sums->class_energy.fill(std::numeric_limits<double>::quiet_NaN());
+    uint16_t* const activities = room(s.activity_ids, runs + more);
+    sections[k] = {{symbols.magnitudes, symbols.tokens, symbols.tokens == 0 ? 0 : runs},
+                   {symbols.magnitude_ids, symbols.token_ids, activities}};
+    uint32_t previous = 0;
+    for (size_t r = 0; r < runs; ++r) {
+      activities[r] = symbol_id(previous, symbols.buckets[r]);
+      previous = symbols.buckets[r];
+    }
+    encoders.emplace_back(lanes, symbols.magnitudes + symbols.tokens + runs);
   }
-  append_symbols({activities, runs}, {symbols.token_ids, symbols.tokens},
-                 {symbols.magnitude_ids, symbols.magnitudes}, out);
-  for (uint32_t j = 1; j < plan.classes; ++j) out.append(s.planes[j], 0, symbols.plane_bytes[j]);
-  out.append(s.bits, 0, symbols.raw_bytes);
+  for (size_t part = 0; part < 3; ++part) {
+    if (blocks.size() == 1 || lanes != 8) {
+      for (size_t k = 0; k < blocks.size(); ++k)
+        encoders[k].encode_section({sections[k].ids[part], sections[k].length[part]}, symbols_.data());
+      continue;
+    }
+    size_t longest = 0;
+    for (const Sections& own : sections) longest = std::max(longest, own.length[part]);
+    longest = (longest + 15) / 16 * 16;
+    uint16_t* ids[together] = {};
+    for (size_t k = 0; k < blocks.size(); ++k) {
+      std::vector<uint16_t>& list = part == 0   ? buffers[k].magnitude_ids
+                                    : part == 1 ? buffers[k].token_ids
+                                                : buffers[k].activity_ids;
+      ids[k] = room(list, longest);
+      std::fill(ids[k] + sections[k].length[part], ids[k] + longest, no_symbol);
+    }
+    cpu::RansEncoder::encode_sections(encoders, ids, longest, symbols_.data());
+  }
+  for (size_t k = 0; k < blocks.size(); ++k) {
+    if (coded[k].tokens == 0) continue;  // an empty block is all zeros
+    RunBuffers& s = buffers[k];
+    std::string& out = *blocks[k].out;
+    append_stream(encoders[k], s.rans, out);
+    for (uint32_t j = 1; j < plan.classes; ++j) out.append(s.planes[j], 0, coded[k].plane_bytes[j]);
+    out.append(s.raw, 0, coded[k].raw_bytes);
+  }
+}
+
+void ClassCoder::encode_unmeasured(std::span<const UncodedBlock> blocks) const {
+  const bool by_runs = std::all_of(blocks.begin(), blocks.end(), [&](const UncodedBlock& block) {
+    return goes_by_runs(block.values.size(), block.first_pool_index);
+  });
+  if (by_runs) return encode_runs(blocks);
+  for (const UncodedBlock& block : blocks)
+    encode_unmeasured(block.values, block.first_pool_index, block.first_element, block.tensor, *block.out,
+                      *block.sums);
 }
 
 /// The block that the scratch holds: classes, kept elements and their code words.

@@ -1,7 +1,6 @@
 // What coding and decoding a class block work with between their passes.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -23,7 +22,6 @@ struct ClassScratch {
   std::vector<uint32_t> kept, offsets;
   std::vector<uint16_t> activity_ids, token_ids, magnitude_ids;
   std::string rans, bits;
-  std::array<std::string, cpu::RunCoding::most_classes> planes;
   size_t kept_count = 0;
 
   void resize(size_t n) {

@@ -215,6 +215,48 @@ TEST(RansEights, AreTheStepsOfEightOrSixteenLanesOneByOneAtEverySimdLevel) {
   });
 }
 
+TEST(RansEights, AreTheSameBesideOthersAtEverySimdLevel) {
+  test::for_each_simd_level([] {
+    test::Random random(11);
+    for (int round = 0; round < 60; ++round) {
+      // The last table has one symbol, which changes nothing; streams that are shorter end with it.
+      std::vector<RansSymbol> symbols;
+      std::vector<Table> tables;
+      for (size_t t = 0; t < 1 + random.below(4); ++t) {
+        tables.push_back(random_table(random));
+        symbols.insert(symbols.end(), tables.back().symbols.begin(), tables.back().symbols.end());
+      }
+      const auto nothing = uint16_t(symbols.size());
+      symbols.resize(symbols.size() + 16, make_rans_symbol(0, element::rans_total));
+      const size_t longest = 16 * random.below(60), streams = 1 + random.below(cpu::encoded_together);
+      std::vector<cpu::RansEncoder> encoders;
+      std::vector<std::string> expected;
+      std::vector<std::vector<uint16_t>> ids(streams);
+      const uint16_t* lists[cpu::encoded_together] = {};
+      for (size_t k = 0; k < streams; ++k) {
+        size_t t = 0;
+        for (size_t i = 0; i < random.below(longest + 1); ++i) {
+          if (i % 16 == 0 || round % 2) t = random.below(tables.size());
+          ids[k].push_back(uint16_t(
+              16 * t + element::rans_slot_symbol(tables[t].slots[random.below(element::rans_total)])));
+        }
+        cpu::RansEncoder alone(8, ids[k].size());
+        alone.encode_section(ids[k], symbols.data());
+        alone.finish(expected.emplace_back());
+        encoders.emplace_back(8, ids[k].size());
+        ids[k].resize(longest, nothing);
+        lists[k] = ids[k].data();
+      }
+      cpu::RansEncoder::encode_sections(encoders, lists, longest, symbols.data());
+      for (size_t k = 0; k < streams; ++k) {
+        std::string bytes;
+        encoders[k].finish(bytes);
+        ASSERT_EQ(bytes, expected[k]) << k;
+      }
+    }
+  });
+}
+
 TEST(RansDivision, IsExactAroundTheMultiplesOfEveryFrequency) {
   for (uint64_t f = 1; f <= element::rans_total; ++f) {
     const cpu::ExactDivision division = cpu::exact_division(uint32_t(f));

@@ -475,7 +475,7 @@ TEST(ClassBlock, IsTheSameWithoutErrorsAtEverySimdLevelAndPlaceOfTheCutoffs) {
   }
 }
 
-TEST(ClassBlock, DecodesSideBySideWhatItDecodesAloneAtEverySimdLevel) {
+TEST(ClassBlock, IsCodedAndDecodedSideBySideAsAloneAtEverySimdLevel) {
   Random random(8);
   for (int round = 0; round < 40; ++round) {
     const size_t whole = round % 2 ? 4096 : 1 + random.below(5000);
@@ -485,6 +485,9 @@ TEST(ClassBlock, DecodesSideBySideWhatItDecodesAloneAtEverySimdLevel) {
     const std::vector<float> all = make_data(Kind::heavy, 4 * whole, uint64_t(round));
     const Fitted fitted = fit(composition, all, {.block_length = whole});
     std::vector<std::string> blocks;
+    std::vector<UncodedBlock> uncoded;
+    std::vector<std::string> coded_alone;
+    std::vector<decltype(BlockSums::members)> members;
     std::vector<std::vector<float>> expected;
     for (size_t k = 0; k < 2 + random.below(3); ++k) {
       // Shorter ones end where a run does, so that the tables have all that they need.
@@ -492,12 +495,25 @@ TEST(ClassBlock, DecodesSideBySideWhatItDecodesAloneAtEverySimdLevel) {
       BlockSums sums;
       fitted.coder.encode(std::span(all).subspan(k * whole, n), k * whole, k * whole, 0, DType::f32,
                           blocks.emplace_back(), sums);
+      uncoded.push_back({std::span(all).subspan(k * whole, n), k * whole, k * whole, 0, nullptr, nullptr});
+      coded_alone.push_back(blocks.back());
+      members.push_back(sums.members);
       if (blocks.back().empty())
-        blocks.pop_back();  // zeros, which never come here
+        blocks.pop_back();  // zeros, which are not decoded
       else
         expected.push_back(decoded(fitted.coder, blocks.back(), n));
     }
     test::for_each_simd_level([&] {
+      std::vector<std::string> coded(uncoded.size());
+      std::vector<BlockSums> counted(uncoded.size());
+      for (size_t k = 0; k < uncoded.size(); ++k) {
+        uncoded[k].out = &coded[k];
+        uncoded[k].sums = &counted[k];
+      }
+      fitted.coder.encode_unmeasured(uncoded);
+      ASSERT_EQ(coded, coded_alone);
+      for (size_t k = 0; k < members.size(); ++k) ASSERT_EQ(counted[k].members, members[k]);
+
       std::vector<std::vector<float>> values;
       std::vector<ClassBlock> together;
       for (size_t k = 0; k < blocks.size(); ++k) values.emplace_back(expected[k].size(), 42.0f);
