@@ -23,7 +23,7 @@ using element::escape_symbol;
 
 constexpr uint32_t warps = 8, threads = warps * warp_size;
 constexpr uint32_t each = 4;  ///< neighbouring levels of a thread where bits are of different number
-constexpr uint32_t elements_of_grid_block = 4 * threads;
+constexpr uint32_t elements_of_grid_block = each * threads;
 
 /// Of an element: its class, and when it was decoded quantizer x context_classes + class, and its symbol
 /// below that.
@@ -50,38 +50,78 @@ __device__ const ContextPiece& piece_at(const ContextPiece* pieces, uint32_t cou
   return pieces[low];
 }
 
-/// Row and place in it of element `i` of a piece.
-__device__ void row_of(const ContextPiece& piece, uint32_t i, uint32_t& row, uint64_t& place) {
-  if (piece.length <= INT32_MAX) {
-    const uint32_t at = uint32_t(piece.offset) + i, length = uint32_t(piece.length);
-    row = at / length;
-    place = at % length;
-    return;
+/// Quotient and remainder; most numbers fit 32 bits, whose division is short.
+__device__ uint64_t divide(uint64_t number, uint64_t by, uint64_t& rest) {
+  uint64_t quotient;
+  if ((number | by) >> 32 == 0) {
+    quotient = uint32_t(number) / uint32_t(by);
+    rest = uint32_t(number) % uint32_t(by);
+  } else {
+    quotient = number / by;
+    rest = number % by;
   }
-  const uint64_t at = piece.offset + i;
-  row = at >= piece.length;  // no block has more elements
-  place = row ? at - piece.length : at;
+  return quotient;
 }
 
-__global__ void __launch_bounds__(threads) place_classes(const __grid_constant__ ClassArguments a) {
-  const uint64_t begin = uint64_t(blockIdx.x) * elements_of_grid_block;
-  for (uint32_t n = threadIdx.x; n < elements_of_grid_block; n += threads) {
-    const uint64_t i = begin + n;
-    if (i >= a.count) return;
-    const ContextPiece& piece = piece_at(a.pieces, a.piece_count, i);
-    if (i < piece.first || i - piece.first >= piece.count) continue;
-    uint32_t row;
-    uint64_t place;
-    row_of(piece, uint32_t(i - piece.first), row, place);
-    int context = a.scales[piece.rows + row];
-    if (piece.inner != 0)
-      context += a.scales[piece.columns + (place <= INT32_MAX && piece.inner <= INT32_MAX
-                                               ? uint32_t(place) / uint32_t(piece.inner)
-                                               : place / piece.inner)];
-    if (piece.kernel != 0)
-      context += a.scales[piece.offsets + (piece.place + uint32_t(i - piece.first)) % piece.kernel];
-    a.ids[i] = uint16_t(element::context_class(context, a.lowest));
+/// The contexts of neighbouring elements of a piece.
+class ContextWalk {
+ public:
+  __device__ ContextWalk(const ContextPiece& piece, const int16_t* scales, uint32_t i) : piece_(piece) {
+    const uint64_t row = divide(piece.offset + i, piece.length, place_);
+    row_ = scales + piece.rows + row;
+    column_ = scales + piece.columns;
+    if (piece.inner != 0) column_ += divide(place_, piece.inner, in_column_);
+    offset_ = piece.kernel == 0 ? 0 : (piece.place + i) % piece.kernel;
+    offsets_ = scales + piece.offsets;
   }
+  __device__ int context() const {
+    return *row_ + (piece_.inner == 0 ? 0 : *column_) + (piece_.kernel == 0 ? 0 : offsets_[offset_]);
+  }
+  __device__ void advance() {
+    if (++place_ == piece_.length) {
+      place_ = in_column_ = 0;
+      ++row_;
+      column_ = offsets_ - piece_.offsets + piece_.columns;
+    } else if (piece_.inner != 0 && ++in_column_ == piece_.inner) {
+      in_column_ = 0;
+      ++column_;
+    }
+    if (++offset_ == piece_.kernel) offset_ = 0;
+  }
+
+ private:
+  const ContextPiece& piece_;
+  uint64_t place_ = 0, in_column_ = 0;  ///< in the row, in the column
+  const int16_t *row_, *column_, *offsets_;
+  uint32_t offset_;
+};
+
+/// A thread takes four neighbours.
+__global__ void __launch_bounds__(threads) place_classes(const __grid_constant__ ClassArguments a) {
+  constexpr uint32_t id_bits = 16;
+  const uint64_t first = (uint64_t(blockIdx.x) * threads + threadIdx.x) * each;
+  if (first >= a.count) return;
+  const uint32_t count = a.count - first < each ? uint32_t(a.count - first) : each;
+  uint64_t ids = 0;
+  for (uint32_t k = 0; k < count;) {
+    const ContextPiece& piece = piece_at(a.pieces, a.piece_count, first + k);
+    if (first + k < piece.first || first + k - piece.first >= piece.count) {
+      ++k;
+      continue;
+    }
+    const auto at = uint32_t(first + k - piece.first);
+    const uint32_t end = piece.count - at < count - k ? k + (piece.count - at) : count;
+    ContextWalk walk(piece, a.scales, at);
+    for (;; walk.advance()) {
+      ids |= uint64_t(element::context_class(walk.context(), a.lowest)) << (id_bits * k);
+      if (++k == end) break;
+    }
+  }
+  if (count == each) {
+    *reinterpret_cast<uint64_t*>(a.ids + first) = ids;
+    return;
+  }
+  for (uint32_t k = 0; k < count; ++k) a.ids[first + k] = uint16_t(ids >> (id_bits * k));
 }
 
 /// Where a stream lies, and what it becomes.
@@ -204,9 +244,36 @@ __device__ float value_of(const StreamArguments& a, const ContextUse& use, uint3
                                   level.negative);
 }
 
+/// Four neighbours, the first a multiple of four; 0 behind the end.
+__device__ void load_ids(const StreamView& view, uint32_t first, uint32_t* id) {
+  if (reinterpret_cast<uint64_t>(view.ids) % sizeof(ushort4) == 0 && first + each <= view.count) {
+    const ushort4 four = *reinterpret_cast<const ushort4*>(view.ids + first);
+    id[0] = four.x, id[1] = four.y, id[2] = four.z, id[3] = four.w;
+    return;
+  }
+#pragma unroll
+  for (uint32_t k = 0; k < each; ++k) id[k] = first + k < view.count ? view.ids[first + k] : 0;
+}
+__device__ void store_values(const StreamView& view, uint32_t first, const float* value) {
+  if (reinterpret_cast<uint64_t>(view.values) % sizeof(float4) == 0 && first + each <= view.count) {
+    *reinterpret_cast<float4*>(view.values + first) = {value[0], value[1], value[2], value[3]};
+    return;
+  }
+#pragma unroll
+  for (uint32_t k = 0; k < each; ++k)
+    if (first + k < view.count) view.values[first + k] = value[k];
+}
+
 /// Values of symbols that are all there is of their levels: all threads.
 __device__ void store_plain(const StreamArguments& a, const StreamView& view) {
-  for (uint32_t i = threadIdx.x; i < view.count; i += threads) view.values[i] = a.values[view.ids[i]];
+  for (uint32_t first = each * threadIdx.x; first < view.count; first += each * threads) {
+    uint32_t id[each];
+    float value[each];
+    load_ids(view, first, id);
+#pragma unroll
+    for (uint32_t k = 0; k < each; ++k) value[k] = a.values[id[k]];
+    store_values(view, first, value);
+  }
 }
 
 /// Values where some levels have bits of their own: all threads.
@@ -218,11 +285,9 @@ __device__ bool store_with_bits(const StreamArguments& a, const StreamView& view
   for (uint32_t round = 0; round < view.count; round += threads * each) {
     const uint32_t first = round + each * threadIdx.x;
     uint32_t id[each], own = 0;
+    load_ids(view, first, id);
 #pragma unroll
-    for (uint32_t k = 0; k < each; ++k) {
-      id[k] = first + k < view.count ? view.ids[first + k] : 0;
-      own += id[k] % context_symbols == escape_symbol ? 1 : 0;
-    }
+    for (uint32_t k = 0; k < each; ++k) own += id[k] % context_symbols == escape_symbol ? 1 : 0;
     // Escapes first: how many bits they take is known by their number.
     const auto total_before = [&](uint32_t value, uint32_t& total) {
       uint32_t warp_total = 0, before = sum_before(value, warp_total);
@@ -249,19 +314,22 @@ __device__ bool store_with_bits(const StreamArguments& a, const StreamView& view
     }
     uint32_t at = position + total_before(bits, total);
     position += total;
+    float value[each];
 #pragma unroll
     for (uint32_t k = 0; k < each; ++k) {
       const uint32_t symbol = id[k] % context_symbols;
       const ContextUse& use = s.uses[id[k] >> symbol_bits];
+      value[k] = 0;
       if (first + k >= view.count) continue;
       if (!has_bits(use, symbol)) {
-        view.values[first + k] = a.values[id[k]];
+        value[k] = a.values[id[k]];
         continue;
       }
       const Level level = read_level(a, use, symbol, length[k], bytes, at);
       sound = sound && level.magnitude <= element::largest_level;
-      view.values[first + k] = value_of(a, use, 0, level);
+      value[k] = value_of(a, use, 0, level);
     }
+    store_values(view, first, value);
   }
   return sound && (position + 7) / 8 == view.bytes && bytes.padded(position);
 }

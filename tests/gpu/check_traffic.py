@@ -2,7 +2,7 @@
 values reads them once and whole sectors at a time, the coder writes little more than the frame, the decoder writes the
 values once, and no shared-memory access waits for more than a tenth of another. All kernels of an
 encode together read at most 2.2 times the input and write at most 1.2 times the output. The kernels of level blocks, in several of
-their layouts, and of rotations also read and write whole sectors.
+their layouts, of rotations and of context streams also read and write whole sectors.
 
     check_traffic.py JSQ
 
@@ -36,6 +36,9 @@ OTHERS = [
     ("signsgd", "256Ki", LEVELS),
     ("thc", "256Ki", {"rotate_blocks": {"coalesced": BOTH}, "pack_blocks": {"coalesced": BOTH}, "unpack_blocks": {"coalesced": BOTH},
                       "unrotate_blocks": {"coalesced": BOTH}}),
+    # Values come from a table, whose lines the cache holds.
+    ("rdoq:transform=none,levels=independent", "256Ki", {"place_classes": {"coalesced": BOTH}, "decode_streams": {"coalesced": ["stores"]}}),
+    ("rdoq:transform=none,levels=dependent", "256Ki", {"decode_dependent": {"coalesced": ["stores"]}}),
 ]
 
 

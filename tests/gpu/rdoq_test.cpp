@@ -71,7 +71,7 @@ TEST_F(RdoqOnDevice, DecodesEveryRateToTheProcessorsBits) {
   for (const std::string& method : methods)
     for (const char* target :
          {"ratio=1000", "ratio=100", "ratio=8", "bpw=6", "bpw=11", "bpw=20", "nmse=1e-12"})
-      for (Kind kind : {Kind::heavy, Kind::gauss, Kind::one_outlier})
+      for (Kind kind : {Kind::heavy, Kind::one_outlier})
         blocks += expect_same_values(kind, {{67000}}, method, target);
   EXPECT_GT(blocks, 20u);
 }
