@@ -146,8 +146,9 @@ class ClassCoder {
   class Reading;
   void read_alone(Reading& reading) const;
   void prepare_runs();
-  void write_block(size_t n, std::string& out) const;
-  void tally_block(size_t n, ClassTally& counts) const;
+  /// `by_list`: the scratch has no classes, only the list of what is in class 1 of two.
+  void write_block(size_t n, std::string& out, bool by_list = false) const;
+  void tally_block(size_t n, ClassTally& counts, bool by_list = false) const;
 
   std::vector<element::RansSymbol> symbols_;
   std::vector<CodeParts> code_parts_;  // [class][code word], of 256 each

@@ -57,6 +57,42 @@ void list_map_symbols(uint32_t classes, size_t n, ClassScratch& s, size_t& activ
   token_ids = size_t(ids - s.token_ids.data());
 }
 
+/// The buckets of all runs of a block of two classes, from the list of the elements of class 1.
+void bucket_kept(size_t n, ClassScratch& s) {
+  std::fill(s.buckets.begin(), s.buckets.begin() + std::ptrdiff_t(runs_of(n)), uint8_t(0));
+  uint8_t* const buckets = s.buckets.data();
+  const uint32_t* const kept = s.kept.data();
+  for (size_t k = 0; k < s.kept_count; ++k) ++buckets[kept[k] / run_length];
+  for (size_t r = 0; r < runs_of(n); ++r) buckets[r] = uint8_t(std::bit_width(buckets[r]));
+}
+
+/// list_map_symbols() of a block of two classes, from the list of the elements of class 1.
+void list_kept_symbols(size_t n, ClassScratch& s, size_t& activity_ids, size_t& token_ids) {
+  const size_t runs = runs_of(n);
+  constexpr size_t most_tokens = run_length / 4;
+  if (s.activity_ids.size() < runs) s.activity_ids.resize(runs);
+  if (s.token_ids.size() < (runs + 1) * most_tokens) s.token_ids.resize((runs + 1) * most_tokens);
+  uint16_t* const activities = s.activity_ids.data();
+  uint16_t* ids = s.token_ids.data();
+  const uint8_t* const buckets = s.buckets.data();
+  uint32_t previous = 0;
+  for (size_t r = 0; r < runs; ++r) {
+    activities[r] = symbol_id(previous, buckets[r]);
+    previous = buckets[r];
+  }
+  const uint32_t* const kept = s.kept.data();
+  for (size_t k = 0; k < s.kept_count;) {
+    const size_t run = kept[k] / run_length, in_run = std::min<size_t>(run_length, n - run * run_length);
+    uint32_t members = 0;
+    for (; k < s.kept_count && kept[k] / run_length == run; ++k) members |= 1u << kept[k] % run_length;
+    const uint32_t base = symbol_id(token_table_offset + buckets[run], 0);
+    for (size_t t = 0; t < most_tokens; ++t) ids[t] = uint16_t(base + (members >> 4 * t & 15));
+    ids += (in_run + 3) / 4;
+  }
+  activity_ids = runs;
+  token_ids = size_t(ids - s.token_ids.data());
+}
+
 /// The mean of the kept elements' squared errors over the rounding, left to right.
 double expected_error_of_kept(const element::ClassPlan& plan, std::span<const float> values,
                               const ClassScratch& s) {
@@ -214,8 +250,9 @@ void ClassCoder::encode_unmeasured(std::span<const float> values, uint64_t first
 
 void ClassCoder::encode_codes(size_t n, std::span<const uint32_t> kept, std::span<const uint8_t> codes,
                               std::string& out) const {
-  take_codes(n, kept, codes, class_scratch(), !names_kept(map) || model.needs_activities());
-  write_block(n, out);
+  const bool by_list = map == MapPacker::entropy || names_kept(map);
+  take_codes(n, kept, codes, class_scratch(), !by_list);
+  write_block(n, out, by_list);
 }
 
 void ClassCoder::append_symbols(std::span<const uint16_t> activities, std::span<const uint16_t> tokens,
@@ -303,10 +340,12 @@ void ClassCoder::encode_unmeasured(std::span<const UncodedBlock> blocks) const {
 }
 
 /// The block that the scratch holds: classes, kept elements and their code words.
-void ClassCoder::write_block(size_t n, std::string& out) const {
+void ClassCoder::write_block(size_t n, std::string& out, bool by_list) const {
   ClassScratch& s = class_scratch();
   const uint8_t* classes = s.classes.data();
-  if (model.needs_activities())
+  if (by_list && model.needs_activities())
+    bucket_kept(n, s);
+  else if (model.needs_activities())
     cpu::run_activities(std::span<const uint8_t>(classes, n), std::span(s.buckets.data(), runs_of(n)));
   const bool split = model.magnitudes_coded != 0;
 
@@ -388,7 +427,10 @@ void ClassCoder::write_block(size_t n, std::string& out) const {
 
   if (model.uses_rans()) {
     size_t activity_ids = 0, token_ids = 0;
-    if (model.map_coded) list_map_symbols(plan.classes, n, s, activity_ids, token_ids);
+    if (model.map_coded && by_list)
+      list_kept_symbols(n, s, activity_ids, token_ids);
+    else if (model.map_coded)
+      list_map_symbols(plan.classes, n, s, activity_ids, token_ids);
     append_symbols({s.activity_ids.data(), activity_ids}, {s.token_ids.data(), token_ids}, s.magnitude_ids,
                    out);
   }

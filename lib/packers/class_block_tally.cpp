@@ -10,11 +10,16 @@ using element::rice_parameter;
 
 namespace {
 
-/// Classes and activities of a classified block.
+/// Counts the elements of class 1 of two in every run, from their list.
+void count_kept(size_t n, ClassScratch& s) {
+  std::fill(s.run_counts.begin(), s.run_counts.begin() + std::ptrdiff_t(runs_of(n)), uint8_t(0));
+  for (size_t k = 0; k < s.kept_count; ++k) ++s.run_counts[s.kept[k] / run_length];
+}
+
+/// Classes and activities of a block whose runs are counted.
 void count_classes(const element::ClassPlan& plan, size_t n, ClassScratch& s, ClassTally& counts) {
   const size_t runs = runs_of(n);
   const uint32_t joined = classes_per_token(plan.classes);
-  cpu::count_runs(std::span<const uint8_t>(s.classes.data(), n), plan.classes, s.run_counts);
   uint32_t previous = 0;
   const uint8_t* const kept = s.run_counts.data();  // of every run
   uint64_t quiet = 0, still_quiet = 0;
@@ -55,14 +60,15 @@ void count_classes(const element::ClassPlan& plan, size_t n, ClassScratch& s, Cl
 
 void ClassCoder::tally_codes(size_t n, std::span<const uint32_t> kept, std::span<const uint8_t> codes,
                              ClassTally& counts) const {
-  take_codes(n, kept, codes, class_scratch());
-  tally_block(n, counts);
+  take_codes(n, kept, codes, class_scratch(), false);
+  tally_block(n, counts, true);
 }
 
 void ClassCoder::count(std::span<const float> values, uint64_t first_pool_index, ClassTally& counts) const {
   ClassScratch& s = class_scratch();
   s.resize(values.size());
   cpu::classify(values, first_pool_index, plan, std::span(s.classes.data(), values.size()));
+  cpu::count_runs(std::span<const uint8_t>(s.classes.data(), values.size()), plan.classes, s.run_counts);
   count_classes(plan, values.size(), s, counts);
 }
 
@@ -84,8 +90,12 @@ void ClassCoder::tally_symbols(std::span<const float> values, uint64_t first_poo
   tally_block(values.size(), counts);
 }
 
-void ClassCoder::tally_block(size_t n, ClassTally& counts) const {
+void ClassCoder::tally_block(size_t n, ClassTally& counts, bool by_list) const {
   ClassScratch& s = class_scratch();
+  if (by_list)
+    count_kept(n, s);
+  else
+    cpu::count_runs(std::span<const uint8_t>(s.classes.data(), n), plan.classes, s.run_counts);
   count_classes(plan, n, s, counts);
   const uint32_t parameter = rice_parameter(n, s.kept_count);
   uint64_t rice_bits = 0, expected = 0;
