@@ -1,11 +1,22 @@
 #include "lib/methods/rdoq_device_products.hpp"
 
+#include <tbb/task_arena.h>
+
 #include <algorithm>
 
 #include "lib/core/device.hpp"
 
 namespace jsq {
 namespace {
+
+/// work(values of the pool), one thread at a time. On its own: a thread that waits takes up nothing else,
+/// which may want them too.
+template <class Work>
+std::vector<double> with_values(const TensorPool& pool, Work work) {
+  return pool.with_device([&](cuda::PoolValues& values) {
+    return tbb::this_task_arena::isolate([&] { return on_device([&] { return work(values); }); });
+  });
+}
 
 /// Columns of `rows` numbers to their place.
 void put(const std::vector<double>& numbers, size_t rows, cpu::ThinFactor<double> sums) {
@@ -17,22 +28,17 @@ void put(const std::vector<double>& numbers, size_t rows, cpu::ThinFactor<double
 
 void lines_times_on_device(const TensorPool& pool, const cuda::StoredRuns& lines,
                            cpu::ThinFactor<const float> factor, cpu::ThinFactor<double> sums) {
-  const auto found = pool.with_device([&](cuda::PoolValues& values) {
-    return on_device([&] {
-      return cuda::panel_products(values, lines, lines.width,
-                                  {factor.numbers, factor.stride, factor.columns});
-    });
+  const std::vector<double> found = with_values(pool, [&](cuda::PoolValues& values) {
+    return cuda::panel_products(values, lines, lines.width, {factor.numbers, factor.stride, factor.columns});
   });
   put(found, size_t(lines.count), sums);
 }
 
 void weighted_lines_on_device(const TensorPool& pool, const cuda::StoredRuns& lines,
                               cpu::ThinFactor<const float> weights, cpu::ThinFactor<double> sums) {
-  const auto found = pool.with_device([&](cuda::PoolValues& values) {
-    return on_device([&] {
-      return cuda::weighted_runs(values, lines, lines.count,
-                                 {weights.numbers, weights.stride, weights.columns});
-    });
+  const std::vector<double> found = with_values(pool, [&](cuda::PoolValues& values) {
+    return cuda::weighted_runs(values, lines, lines.count,
+                               {weights.numbers, weights.stride, weights.columns});
   });
   put(found, size_t(lines.width), sums);
 }

@@ -181,6 +181,19 @@ TEST_F(RdoqOnDevice, DecodesARealDumpWithItsTransforms) {
   expect_same_values({{values.begin(), values.end()}}, {source->tensors()[0].shape}, "rdoq", "ratio=8");
 }
 
+TEST_F(RdoqOnDevice, DecodesDamagedPredictionsOnlyWhereTheProcessorDoes) {
+  const std::vector<uint64_t> shape = {96, 90, 3, 3};
+  const std::vector<float> values = smooth_of_low_rank(shape, 3);
+  const std::string sound = coded({values}, Backend::cpu, "rdoq:levels=independent", "bpw=4",
+                                  NonFinitePolicy::error, DType::f32, Rounding::automatic, {shape})
+                                .bytes;
+  ASSERT_GT(FrameReader::from_bytes(sound).coding_of(0)->layers.at(0).rank, 0u);
+  test::Random random(15);
+  for (size_t round = 0; round < 12; round += std::min<size_t>(4, test::every()))
+    test::expect_same_verdict(
+        test::damaged_block(sound, random.below(1u << 20), uint8_t(1 + random.below(255))), values.size());
+}
+
 TEST_F(RdoqOnDevice, DecodesDamagedStreamsOnlyWhereTheProcessorDoes) {
   for (const std::string& method : methods)
     for (const char* target : {"bpw=0.05", "bpw=1", "bpw=10"}) {
