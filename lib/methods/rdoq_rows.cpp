@@ -13,10 +13,10 @@ namespace {
 
 /// What columns and frequencies add to the scale of a row at most, if anything.
 int most_offset(const ScaledPiece& scaled) {
-  int of_columns = 0, of_frequencies = 0;
-  for (int16_t b : scaled.columns) of_columns = std::max<int>(of_columns, b);
-  for (int16_t b : scaled.frequencies) of_frequencies = std::max<int>(of_frequencies, b);
-  return of_columns + of_frequencies;
+  int16_t of_columns = 0, of_frequencies = 0;  // in vectors, which wider ones would be in the way of
+  for (int16_t b : scaled.columns) of_columns = std::max(of_columns, b);
+  for (int16_t b : scaled.frequencies) of_frequencies = std::max(of_frequencies, b);
+  return int(of_columns) + int(of_frequencies);
 }
 
 /// What columns and frequencies add to the scale of a row at least.
@@ -36,7 +36,7 @@ void RdoqPool::relate(const RdoqPlan& plan, ScaledPiece& scaled) const {
   const int lowest = plan.coder.model().lowest,
             floor = std::max(least_scale, lowest - 1 - most_offset(scaled));
   // With dither every element that is not zero needs a table; rows of zeros need none.
-  const int lifted = std::max(floor, lowest - least_offset(scaled));
+  const int lifted = plan.dither ? std::max(floor, lowest - least_offset(scaled)) : floor;
   for (int16_t& r : scaled.rows)
     r = int16_t(
         std::clamp(int(r) - plan.octaves, plan.dither && r > octaves_of_zero ? lifted : floor, most_scale));
