@@ -31,7 +31,7 @@ struct Run {
 
 /// Takes the non-finite elements of the source out of the sums.
 void settle_nonfinite(const Run& run, std::vector<float>& original, std::vector<float>& decoded,
-                      const std::vector<std::byte>& decoded_stored) {
+                      std::span<const std::byte> decoded_stored) {
   const FrameTensor& tensor = run.frame.tensors()[run.tensor];
   const size_t bytes = dtype_bytes(tensor.info.dtype);
   std::vector<std::byte> original_stored;
@@ -83,13 +83,11 @@ MeasuredError measured_error_of_doubles(std::span<const std::byte> original,
   return error;
 }
 
-MeasuredError measure_run(const Run& run) {
+MeasuredError measure_block(const Run& run, std::span<const std::byte> stored, std::vector<float>& scratch,
+                            std::vector<float>& decoded) {
   const DType dtype = run.frame.tensors()[run.tensor].info.dtype;
-  std::vector<float> scratch;
   const std::span<const float> view = run.source.read(run.source_tensor, run.first, run.count, scratch);
-  std::vector<std::byte> stored(run.count * dtype_bytes(dtype));
-  run.frame.read_stored(run.tensor, run.first, run.count, stored);
-  std::vector<float> decoded(run.count);
+  decoded.resize(run.count);
   decode_elements(dtype, false, stored.data(), decoded);
   if (std::all_of(view.begin(), view.end(), [](float value) { return std::isfinite(value); })) {
     if (dtype != DType::f64 || run.reference == Reference::coded) return measured_error(view, decoded);
@@ -100,6 +98,23 @@ MeasuredError measure_run(const Run& run) {
   std::vector<float> original(view.begin(), view.end());
   settle_nonfinite(run, original, decoded, stored);
   return measured_error(original, decoded);
+}
+
+/// Of every block of the run, the first of which begins with it.
+void measure_run(const Run& run, uint64_t block, std::span<MeasuredError> parts) {
+  const DType dtype = run.frame.tensors()[run.tensor].info.dtype;
+  const size_t bytes = dtype_bytes(dtype);
+  std::vector<std::byte> stored(run.count * bytes);
+  run.frame.read_stored(run.tensor, run.first, run.count, stored, 1);
+  std::vector<float> scratch, decoded;
+  for (size_t b = 0; b < parts.size(); ++b) {
+    Run own = run;
+    own.first += b * block;
+    own.count = size_t(std::min<uint64_t>(block, run.count - b * block));
+    const std::span<const std::byte> own_stored =
+        std::span(stored).subspan(b * block * bytes, own.count * bytes);
+    parts[b] = measure_block(own, own_stored, scratch, decoded);
+  }
 }
 
 [[noreturn]] void differ(const std::string& where, const std::string& expected, const std::string& found) {
@@ -140,21 +155,26 @@ MeasuredError measure_tensor(const FrameReader& frame, size_t tensor, const Grad
   const FrameTensor& coded = frame.tensors()[tensor];
   const uint64_t elements = coded.info.elements();
   const uint64_t block = uint64_t(1) << coded.block_log2;
+  const uint64_t together = frame.elements_together(tensor, thread_count(threads)) / block;
   // In batches, so that a tensor of any size needs a bounded number of partial sums.
   constexpr uint64_t blocks_per_batch = 1024;
   MeasuredError total;
   for (uint64_t first = 0; first < elements; first += blocks_per_batch * block) {
     const uint64_t here = std::min(elements - first, blocks_per_batch * block);
     std::vector<MeasuredError> parts(size_t((here + block - 1) / block));
-    parallel_for(threads, parts.size(), [&](size_t b) {
+    parallel_for(threads, size_t((parts.size() + together - 1) / together), [&](size_t run) {
+      const size_t b = run * together;
       const uint64_t at = b * block;
-      parts[b] = measure_run({.frame = frame,
-                              .source = source,
-                              .tensor = tensor,
-                              .source_tensor = source_tensor,
-                              .first = first + at,
-                              .count = size_t(std::min(block, here - at)),
-                              .reference = reference});
+      const std::span<MeasuredError> own =
+          std::span(parts).subspan(b, std::min<size_t>(together, parts.size() - b));
+      measure_run({.frame = frame,
+                   .source = source,
+                   .tensor = tensor,
+                   .source_tensor = source_tensor,
+                   .first = first + at,
+                   .count = size_t(std::min(own.size() * block, here - at)),
+                   .reference = reference},
+                  block, own);
     });
     for (const MeasuredError& part : parts) total.add(part);
   }

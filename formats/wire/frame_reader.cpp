@@ -484,6 +484,15 @@ void FrameReader::read_stored(size_t t, uint64_t first, uint64_t count, std::spa
       std::memcpy(out.data() + (kept.index[i] - first) * size, kept.bits.data() + i * size, size);
 }
 
+uint64_t FrameReader::elements_together(size_t tensor, size_t workers) const {
+  const FrameTensor& coded = tensors()[tensor];
+  const uint64_t block = uint64_t(1) << coded.block_log2;
+  if (coded.block_bytes.empty()) return block;
+  if (state_->on_device(tensor)) return std::max(State::group_elements / block, uint64_t(1)) * block;
+  const size_t blocks = coded.block_bytes.size() / std::max<size_t>(workers, 1);
+  return std::clamp<uint64_t>(blocks, 1, state_->decoders->blocks_together(tensor)) * block;
+}
+
 void FrameReader::write_dump(size_t d, GradientSink& sink, unsigned threads) const {
   const FrameDump& dump = dumps()[d];
   tbb::task_arena arena(arena_threads(threads));
@@ -508,8 +517,7 @@ void FrameReader::write_dump(size_t d, GradientSink& sink, unsigned threads) con
                 control.stop();
                 return nullptr;
               }
-              const uint64_t length =
-                  state_->on_device(t) ? State::group_elements : uint64_t(1) << tensors()[t].block_log2;
+              const uint64_t length = elements_together(t, size_t(arena.max_concurrency()));
               const uint64_t count = std::min(length, tensors()[t].info.elements() - at);
               auto piece = std::make_shared<Piece>(Piece{t, at, count, {}});
               at += count;

@@ -107,6 +107,10 @@ class JSQ_API FrameReader {
   void read_stored(size_t tensor, uint64_t first, uint64_t count, std::span<std::byte> out,
                    unsigned threads = 0) const;
 
+  /// How many elements of a tensor had better be read at once where it is read piece by piece, by so many
+  /// workers: whole blocks, which are decoded side by side, or in one go on a device.
+  uint64_t elements_together(size_t tensor, size_t workers) const;
+
   /// Writes dump `dump` to `sink` with several threads and bounded memory.
   void write_dump(size_t dump, GradientSink& sink, unsigned threads = 0) const;
 
