@@ -51,6 +51,9 @@ void SetDecoders::decode(size_t t, size_t b, std::span<const std::string_view> p
 
 size_t SetDecoders::blocks_together(size_t t) const {
   const FrameTensor& tensor = directory_.tensors[t];
+  // Nobody asks for the method of blocks without bytes, which need not be known.
+  const auto has_bytes = [](uint64_t bytes) { return bytes > 0; };
+  if (std::none_of(tensor.block_bytes.begin(), tensor.block_bytes.end(), has_bytes)) return 1;
   return of(tensor.parameter_set).blocks_together(size_t(1) << tensor.block_log2);
 }
 
