@@ -515,7 +515,7 @@ void ClassCoder::read_alone(Reading& reading) const {
 }
 
 size_t ClassCoder::blocks_together(size_t elements) const {
-  constexpr size_t most = size_t(1) << 17;
+  constexpr size_t most = size_t(1) << 18;
   return model.uses_rans() && lanes == 8 && elements <= most ? cpu::rans_together : 1;
 }
 
