@@ -16,7 +16,7 @@
 #include "lib/allocators/allocator.hpp"
 #include "lib/core/bytes.hpp"
 #include "lib/core/device.hpp"
-#include "lib/methods/class_device_decoder.hpp"
+#include "lib/methods/jointsq_parameters.hpp"
 #include "lib/methods/method.hpp"
 #include "lib/methods/options.hpp"
 #include "lib/methods/scheme.hpp"
@@ -55,15 +55,6 @@ struct Options {
   std::vector<double> extra_bits;  // candidates for q
 };
 
-constexpr std::pair<std::string_view, ClassQuantizer> quantizers[] = {{"cell", ClassQuantizer::cell},
-                                                                      {"mid", ClassQuantizer::mid},
-                                                                      {"offmag", ClassQuantizer::offmag},
-                                                                      {"sym", ClassQuantizer::sym}};
-constexpr std::pair<std::string_view, MapPacker> map_packers[] = {{"raw", MapPacker::raw},
-                                                                  {"bitmap", MapPacker::bitmap},
-                                                                  {"rice", MapPacker::rice},
-                                                                  {"entropy", MapPacker::entropy}};
-
 Options parse_options(const MethodSpec& spec, const EncoderContext& context) {
   Options parsed;
   const OptionReader read(spec);
@@ -85,7 +76,7 @@ Options parse_options(const MethodSpec& spec, const EncoderContext& context) {
     widths.push_back(uint32_t(digit - '0'));
   }
   parsed.widths = WidthSet(widths);
-  parsed.quantizer = read.choice("quant", quantizers);
+  parsed.quantizer = read.choice("quant", joint_quantizers);
   const bool has_width_1 = std::find(widths.begin(), widths.end(), 1u) != widths.end();
   if (parsed.quantizer == ClassQuantizer::sym && has_width_1)
     read.bad("quant", "a quantizer other than sym with width 1, since sym's only 1-bit level is zero");
@@ -94,7 +85,7 @@ Options parse_options(const MethodSpec& spec, const EncoderContext& context) {
                 "jointsq: quant=cell is deterministic; for stochastic rounding use quant=mid, offmag or sym");
   parsed.stochastic = parsed.quantizer != ClassQuantizer::cell && context.rounding != Rounding::nearest;
 
-  if (value("map") != "auto") parsed.map = read.choice("map", map_packers);
+  if (value("map") != "auto") parsed.map = read.choice("map", joint_maps);
   if (parsed.map && (*parsed.map == MapPacker::bitmap || *parsed.map == MapPacker::rice) && widths[0] != 0)
     read.bad("map", "raw or entropy when no width is 0");
   const std::string_view values = value("values");
@@ -110,121 +101,12 @@ Options parse_options(const MethodSpec& spec, const EncoderContext& context) {
   return parsed;
 }
 
-/// The stored form of a coder (SPEC.md, "Class parameters").
-struct StoredParameters {
-  ClassCoder coder;
-  std::vector<uint32_t> widths;
-  uint8_t provenance = 0;  // allocator, reallocation << 4
-};
-
-bool scale_has_low(ClassQuantizer quantizer) {
-  return quantizer == ClassQuantizer::cell || quantizer == ClassQuantizer::offmag;
-}
-
-std::string write_parameters(const StoredParameters& stored,
-                             const std::array<bool, element::max_classes>& present) {
-  const ClassCoder& coder = stored.coder;
-  ByteWriter out;
-  uint16_t width_mask = 0, present_mask = 0;
-  for (uint32_t j = 0; j < coder.plan.classes; ++j) {
-    width_mask |= uint16_t(1u << coder.plan.width[j]);
-    if (present[j]) present_mask |= uint16_t(1u << j);
-  }
-  out.u16(width_mask);
-  out.u8(uint8_t(uint8_t(coder.plan.quantizer) | (coder.plan.stochastic ? 16 : 0)));
-  out.u8(uint8_t(uint8_t(coder.map) | std::countr_zero(coder.lanes) << 4));
-  out.u8(coder.model.magnitudes_coded);
-  out.u8(coder.model.magnitudes_by_activity);
-  out.u8(stored.provenance);
-  out.u16(present_mask);
-  for (uint32_t j = 0; j < coder.plan.classes; ++j) {
-    if (!present[j] || coder.plan.width[j] == 0) continue;
-    if (scale_has_low(coder.plan.quantizer)) out.f32(coder.plan.scale[j].low);
-    out.f32(coder.plan.scale[j].high);
-  }
-  std::string tables;
-  cpu::BitWriter bits(tables);
-  coder.model.write(bits);
-  bits.align();
-  out.raw(tables);
-  return out.take();
-}
-
-/// Bytes that write_parameters() gives.
-size_t size_of_parameters(const element::ClassPlan& plan,
-                          const std::array<bool, element::max_classes>& present, const EntropyModel& model) {
-  size_t numbers = 0;
-  for (uint32_t j = 0; j < plan.classes; ++j)
-    if (present[j] && plan.width[j] > 0) numbers += scale_has_low(plan.quantizer) ? 2 : 1;
-  return 9 + 4 * numbers + size_t((model.table_bits() + 7) / 8);
-}
-
-StoredParameters read_parameters(std::string_view bytes, std::string_view what) {
-  StoredParameters stored;
-  ClassCoder& coder = stored.coder;
-  ByteReader in(bytes, what);
-  const uint16_t width_mask = in.u16();
-  if (width_mask == 0 || width_mask >= (1u << 9)) in.damaged("impossible set of widths");
-  coder.plan.classes = 0;
-  for (uint32_t w = 0; w <= 8; ++w)
-    if (width_mask >> w & 1) {
-      coder.model.width[coder.plan.classes] = uint8_t(w);
-      coder.plan.width[coder.plan.classes++] = w;
-      stored.widths.push_back(w);
-    }
-  const uint8_t quantizer = in.u8();
-  if ((quantizer & 15) > 3 || quantizer > 31) in.damaged("unknown quantizer " + std::to_string(quantizer));
-  coder.plan.quantizer = ClassQuantizer(quantizer & 15);
-  coder.plan.stochastic = quantizer & 16;
-  if (coder.plan.quantizer == ClassQuantizer::sym && (width_mask & 2))
-    in.damaged("width 1 with quantizer sym");
-  const uint8_t map = in.u8();
-  if ((map & 15) > 3 || map >> 4 > 4) in.damaged("unknown class map packer " + std::to_string(map));
-  coder.map = MapPacker(map & 15);
-  if ((coder.map == MapPacker::bitmap || coder.map == MapPacker::rice) &&
-      (stored.widths[0] != 0 || stored.widths.size() < 2))
-    in.damaged("a map of kept elements without a class of width 0 beside another");
-  coder.lanes = 1u << (map >> 4);
-  coder.model.classes = coder.plan.classes;
-  coder.model.map_coded = coder.map == MapPacker::entropy;
-  coder.model.magnitudes_coded = in.u8();
-  coder.model.magnitudes_by_activity = in.u8();
-  const uint32_t classes_with_codes = (1u << (coder.plan.classes - 1)) - 1;
-  if ((coder.model.magnitudes_coded & ~classes_with_codes) ||
-      (coder.model.magnitudes_by_activity & ~coder.model.magnitudes_coded))
-    in.damaged("entropy-coded magnitudes of a class that does not exist");
-  for (uint32_t j = 1; j < coder.plan.classes; ++j)
-    if ((coder.model.magnitudes_coded >> (j - 1) & 1) &&
-        element::coded_magnitude_bits(coder.plan.width[j]) == 0)
-      in.damaged("entropy-coded magnitudes of a class that has none");
-  stored.provenance = in.u8();
-  if ((stored.provenance & 15) > 2 || stored.provenance >> 4 > 2) in.damaged("unknown allocator");
-  const uint16_t present = in.u16();
-  if (present >> coder.plan.classes) in.damaged("a present class that does not exist");
-  for (uint32_t j = 0; j < coder.plan.classes; ++j) {
-    float low = 0, high = 0;
-    if ((present >> j & 1) && coder.plan.width[j] > 0) {
-      if (scale_has_low(coder.plan.quantizer)) low = in.f32();
-      high = in.f32();
-      if (!(low >= 0 && high >= low && std::isfinite(high)))
-        in.damaged("impossible magnitude range of a class");
-    }
-    if (coder.plan.width[j] > 0)
-      coder.plan.scale[j] = element::make_class_scale(coder.plan.quantizer, coder.plan.width[j], low, high);
-  }
-  const std::string_view tables = in.raw(in.remaining());
-  cpu::BitReader bits(tables);
-  if (!coder.model.read(bits) || !bits.align() || bits.consumed() != tables.size())
-    in.damaged("impossible entropy tables");
-  return stored;
-}
-
 /// One choice of payload budget, fully evaluated on a population.
 struct Evaluation {
   uint64_t payload_bits = 0;
   double extra_bits = 0;
   Allocation allocation;
-  StoredParameters stored;
+  JointSqParameters stored;
   std::array<bool, element::max_classes> present{};
   // Apart, since evaluations are moved about.
   std::unique_ptr<ClassTally> tally = std::make_unique<ClassTally>();
@@ -465,7 +347,7 @@ class JointSqEncoder final : public MethodEncoder {
     report.map_bytes = uint64_t(chosen_->map_bits / 8);
     report.value_bytes = uint64_t(chosen_->value_bits / 8);
     report.reallocation = chosen_->log;
-    report.map_packer = choice_name(coder_.map, map_packers);
+    report.map_packer = choice_name(coder_.map, joint_maps);
     return report;
   }
 
@@ -977,7 +859,7 @@ class JointSqEncoder final : public MethodEncoder {
   /// Nothing fits: every element in a class of width 0, which takes no bytes.
   uint64_t drop_all() {
     dropped_ = true;
-    StoredParameters nothing;
+    JointSqParameters nothing;
     nothing.coder.plan.classes = 1;
     nothing.coder.map = MapPacker::raw;
     nothing.coder.lanes = 1;
@@ -1005,39 +887,6 @@ class JointSqEncoder final : public MethodEncoder {
   bool dropped_ = false;
 };
 
-class JointSqDecoder final : public MethodDecoder {
- public:
-  JointSqDecoder(std::string_view parameters, std::string_view what)
-      : stored_(read_parameters(parameters, what)) {
-    stored_.coder.prepare_decoding();
-  }
-  void decode_block(const BlockPlace&, std::string_view block, std::span<float> values,
-                    std::string_view what) const override {
-    const ClassBlock alone{block, values, what};
-    stored_.coder.decode({&alone, 1});
-  }
-  size_t blocks_together(size_t elements) const override { return stored_.coder.blocks_together(elements); }
-  void decode_together(std::span<const StoredBlock> blocks) const override {
-    std::vector<ClassBlock> parts;
-    for (const StoredBlock& block : blocks) parts.push_back({block.bytes, block.values, block.what});
-    stored_.coder.decode(parts);
-  }
-  std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {
-    return std::make_unique<ClassDeviceDecoder>(stored_.coder);
-  }
-  std::string describe() const override {
-    std::string widths;
-    for (uint32_t w : stored_.widths) widths += char('0' + w);
-    return "jointsq:alloc=" + std::string(allocator_name(AllocatorKind(stored_.provenance & 15))) +
-           ",realloc=" + std::string(reallocation_name(ReallocationKind(stored_.provenance >> 4))) +
-           ",quant=" + std::string(choice_name(stored_.coder.plan.quantizer, quantizers)) +
-           ",widths=" + widths + ",map=" + std::string(choice_name(stored_.coder.map, map_packers));
-  }
-
- private:
-  StoredParameters stored_;
-};
-
 }  // namespace
 
 const MethodRow jointsq_row = {
@@ -1060,9 +909,7 @@ const MethodRow jointsq_row = {
     nullptr,
     [](const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
         -> std::unique_ptr<MethodEncoder> { return std::make_unique<JointSqEncoder>(pool, spec, context); },
-    [](std::string_view parameters, std::string_view what) -> std::unique_ptr<MethodDecoder> {
-      return std::make_unique<JointSqDecoder>(parameters, what);
-    },
+    make_jointsq_decoder,
     nullptr,
     false,
     true};
