@@ -408,16 +408,16 @@ size_t ClassCoder::Reading::list_magnitude_tables() {
     return coded_;
   }
   // In index order; the planes lie between them and the sign bits.
-  const EntropyModel& model = with_.model;
+  const EntropyModel& entropy = with_.model;
   uint8_t numbers[max_classes][max_activity_buckets] = {};
   bool is_coded[max_classes] = {};
   for (uint32_t j = 1; j < plan_.classes; ++j) {
-    is_coded[j] = model.magnitudes_coded >> (j - 1) & 1;
-    const bool by_activity = model.magnitudes_by_activity >> (j - 1) & 1;
+    is_coded[j] = entropy.magnitudes_coded >> (j - 1) & 1;
+    const bool by_activity = entropy.magnitudes_by_activity >> (j - 1) & 1;
     for (uint32_t b = 0; b < max_activity_buckets; ++b)
       numbers[j][b] = with_.magnitude_tables_[j][by_activity ? b : 0];
   }
-  const bool needs_activities = model.magnitudes_by_activity != 0;
+  const bool needs_activities = entropy.magnitudes_by_activity != 0;
   const uint8_t *const buckets = s_.buckets.data(), *const kept_classes = s_.kept_classes.data();
   const uint32_t* const kept = s_.kept.data();
   uint8_t* const tables = room(s_.tables, s_.kept_count + 1);
