@@ -8,10 +8,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <deque>
 #include <limits>
 #include <map>
 #include <mutex>
 #include <optional>
+#include <utility>
 
 #include "formats/wire/directory.hpp"
 #include "formats/wire/exceptions.hpp"
@@ -497,23 +499,28 @@ class Compressor {
       bool exceptions = false;
       std::string bytes;
       BlockSums sums;
+      Block* beside = nullptr;  ///< the next of its group
     };
     size_t j = 0;
     uint64_t at = 0, done = 0;
     size_t index = 0;
-    // Blocks go round, so that their buffers are allocated once.
+    // Blocks go round, so that their buffers are allocated once. The pipeline only points at them: one that
+    // fails forgets what is on its way.
     std::mutex mutex;
-    std::vector<std::shared_ptr<Block>> unused;
+    std::deque<Block> all_blocks;
+    std::vector<Block*> unused;
     const auto fresh_block = [&] {
-      std::shared_ptr<Block> block;
+      Block* block = nullptr;
       {
         const std::lock_guard lock(mutex);
-        if (!unused.empty()) {
-          block = std::move(unused.back());
+        if (unused.empty()) {
+          block = &all_blocks.emplace_back();
+        } else {
+          block = unused.back();
           unused.pop_back();
         }
       }
-      if (!block) block = std::make_shared<Block>();
+      block->beside = nullptr;
       block->count = 0;
       block->exceptions = false;
       block->bytes.clear();
@@ -532,13 +539,13 @@ class Compressor {
                 "backend 'cuda' cannot be used: {} with these options is cpu only; use --backend cpu or auto",
                 row_.info.name));
     }
-    const auto next_block = [&]() -> std::shared_ptr<Block> {
+    const auto next_block = [&]() -> Block* {
       for (; j < jobs_.size(); ++j, at = 0, index = 0) {
         const FrameTensor& tensor = directory.tensors[j];
         const uint64_t elements = tensor.info.elements(), length = uint64_t(1) << tensor.block_log2;
         for (; skipped > 0 && at < elements; --skipped, ++index) at += std::min(length, elements - at);
         if (at < elements) {
-          auto block = fresh_block();
+          Block* const block = fresh_block();
           block->job = j;
           block->index = index++;
           block->first = at;
@@ -553,7 +560,7 @@ class Compressor {
             --skipped;
             continue;
           }
-          auto block = fresh_block();
+          Block* const block = fresh_block();
           block->job = j;
           block->index = index;
           block->exceptions = true;
@@ -563,9 +570,9 @@ class Compressor {
       }
       return nullptr;
     };
-    // Neighbouring blocks of a tensor that are coded side by side; anything else is a group alone.
-    using Group = std::vector<std::shared_ptr<Block>>;
-    std::shared_ptr<Block> following;
+    // A group is neighbouring blocks of a tensor that are coded side by side, by its first; anything else is
+    // one alone.
+    Block* following = nullptr;
     const auto threads = size_t(tbb::this_task_arena::max_concurrency());
     const auto most_together = [&](const Block& block) -> size_t {
       const Job& job = jobs_[block.job];
@@ -575,47 +582,46 @@ class Compressor {
       return std::clamp<size_t>(blocks / threads, 1,
                                 pools_[job.pool].encoder->blocks_together(job.index_in_pool));
     };
-    const auto next_group = [&](tbb::flow_control& control) -> Group {
-      if (!following) following = next_block();
-      if (!following) {
-        control.stop();
-        return {};
-      }
-      Group group{std::move(following)};
+    const auto next_group = [&](tbb::flow_control& control) -> Block* {
+      Block* const first = following ? following : next_block();
       following = nullptr;
-      const Block& first = *group.front();
-      for (const size_t most = most_together(first); group.size() < most;) {
-        following = next_block();
-        if (!following || following->job != first.job || following->exceptions) break;
-        group.push_back(std::move(following));
-        following = nullptr;
+      if (!first) {
+        control.stop();
+        return nullptr;
       }
-      return group;
+      Block* last = first;
+      for (size_t more = most_together(*first) - 1; more > 0; --more) {
+        following = next_block();
+        if (!following || following->job != first->job || following->exceptions) break;
+        last = last->beside = std::exchange(following, nullptr);
+      }
+      return first;
     };
-    const auto code = [&](Group group) {
-      const Block& head = *group.front();
-      const Job& job = jobs_[head.job];
-      if (head.exceptions) {
-        group.front()->bytes = wire::write_exceptions(nonfinite_[head.job].kept, job.pool_tensor.info->dtype);
-        return group;
+    const auto code = [&](Block* const first) {
+      const Job& job = jobs_[first->job];
+      if (first->exceptions) {
+        first->bytes = wire::write_exceptions(nonfinite_[first->job].kept, job.pool_tensor.info->dtype);
+        return first;
       }
       static thread_local std::vector<std::vector<float>> scratch;
-      if (scratch.size() < group.size()) scratch.resize(group.size());
       const Pool& pool = pools_[job.pool];
       const auto read = [&](const Block& block, std::vector<float>& buffer) {
         return pool.tensors->read(job.index_in_pool, block.first, block.count, buffer);
       };
       if (!from_device[job.pool] && !measured_) {
-        std::vector<MethodEncoder::Unmeasured> blocks;
-        for (size_t i = 0; i < group.size(); ++i)
-          blocks.push_back({group[i]->first, read(*group[i], scratch[i]), &group[i]->bytes, &group[i]->sums});
-        pool.encoder->encode_together(job.index_in_pool, blocks);
-        return group;
+        std::vector<MethodEncoder::Unmeasured> group;
+        for (Block* block = first; block; block = block->beside) {
+          if (scratch.size() == group.size()) scratch.emplace_back();
+          group.push_back({block->first, read(*block, scratch[group.size()]), &block->bytes, &block->sums});
+        }
+        pool.encoder->encode_together(job.index_in_pool, group);
+        return first;
       }
-      Block& block = *group.front();
+      if (scratch.empty()) scratch.emplace_back();
+      Block& block = *first;
       const std::span<const uint64_t> kept = kept_in(block.job, block.first, block.count);
       const bool on_device = from_device[job.pool] != nullptr;
-      if (on_device && kept.empty()) return group;
+      if (on_device && kept.empty()) return first;
       const auto values = read(block, scratch[0]);
       if (!on_device)
         pool.encoder->encode_block(job.index_in_pool, block.first, values, block.bytes, block.sums);
@@ -625,9 +631,9 @@ class Compressor {
         leave_out_kept(kept, block.first, values, std::move(decoded), job.pool_tensor.info->dtype,
                        block.sums);
       }
-      return group;
+      return first;
     };
-    const auto store_block = [&](std::shared_ptr<Block> block) {
+    const auto store_block = [&](Block* block) {
       encoded.coded.push_back(
           {block->job, block->first, block->bytes.size(), block->exceptions, block->sums});
       if (!block->bytes.empty()) {
@@ -638,17 +644,21 @@ class Compressor {
       done += block->count;
       {
         const std::lock_guard lock(mutex);
-        unused.push_back(std::move(block));
+        unused.push_back(block);
       }
       if (options_.progress) options_.progress(done, elements_);
     };
-    const auto store = [&](Group group) {
-      for (std::shared_ptr<Block>& block : group) store_block(std::move(block));
+    const auto store = [&](Block* first) {
+      for (Block* block = first; block;) {
+        Block* const beside = block->beside;
+        store_block(block);
+        block = beside;
+      }
     };
     tbb::parallel_pipeline(threads * 2,
-                           tbb::make_filter<void, Group>(tbb::filter_mode::serial_in_order, next_group) &
-                               tbb::make_filter<Group, Group>(tbb::filter_mode::parallel, code) &
-                               tbb::make_filter<Group, void>(tbb::filter_mode::serial_in_order, store));
+                           tbb::make_filter<void, Block*>(tbb::filter_mode::serial_in_order, next_group) &
+                               tbb::make_filter<Block*, Block*>(tbb::filter_mode::parallel, code) &
+                               tbb::make_filter<Block*, void>(tbb::filter_mode::serial_in_order, store));
     finish(encoded);
     return encoded;
   }

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
 #include <map>
 #include <mutex>
 
@@ -501,40 +502,49 @@ void FrameReader::write_dump(size_t d, GradientSink& sink, unsigned threads) con
     uint64_t first, count;
     std::vector<std::byte> stored;
   };
+  // The pipeline only points at pieces, which go round: one that fails forgets what is on its way.
+  std::mutex mutex;
+  std::deque<Piece> pieces;
+  std::vector<Piece*> unused;
+  const auto fresh_piece = [&] {
+    const std::lock_guard lock(mutex);
+    if (unused.empty()) return &pieces.emplace_back();
+    Piece* const piece = unused.back();
+    unused.pop_back();
+    return piece;
+  };
   size_t t = dump.first_tensor;
   uint64_t at = 0;
   arena.execute([&] {
     tbb::parallel_pipeline(
         size_t(arena.max_concurrency()) * 2,
-        tbb::make_filter<void, std::shared_ptr<Piece>>(
-            tbb::filter_mode::serial_in_order,
-            [&](tbb::flow_control& control) -> std::shared_ptr<Piece> {
-              while (t < dump.first_tensor + dump.tensor_count && at >= tensors()[t].info.elements()) {
-                ++t;
-                at = 0;
-              }
-              if (t >= dump.first_tensor + dump.tensor_count) {
-                control.stop();
-                return nullptr;
-              }
-              const uint64_t length = elements_together(t, size_t(arena.max_concurrency()));
-              const uint64_t count = std::min(length, tensors()[t].info.elements() - at);
-              auto piece = std::make_shared<Piece>(Piece{t, at, count, {}});
-              at += count;
-              return piece;
-            }) &
-            tbb::make_filter<std::shared_ptr<Piece>, std::shared_ptr<Piece>>(
-                tbb::filter_mode::parallel,
-                [&](std::shared_ptr<Piece> piece) {
-                  piece->stored.resize(size_t(piece->count) *
-                                       dtype_bytes(tensors()[piece->tensor].info.dtype));
-                  read_stored(piece->tensor, piece->first, piece->count, piece->stored, 1);
-                  return piece;
-                }) &
-            tbb::make_filter<std::shared_ptr<Piece>, void>(
-                tbb::filter_mode::serial_in_order, [&](const std::shared_ptr<Piece>& piece) {
-                  sink.write(piece->tensor - dump.first_tensor, piece->stored);
-                }));
+        tbb::make_filter<
+            void, Piece*>(tbb::filter_mode::serial_in_order, [&](tbb::flow_control& control) -> Piece* {
+          while (t < dump.first_tensor + dump.tensor_count && at >= tensors()[t].info.elements()) {
+            ++t;
+            at = 0;
+          }
+          if (t >= dump.first_tensor + dump.tensor_count) {
+            control.stop();
+            return nullptr;
+          }
+          const uint64_t length = elements_together(t, size_t(arena.max_concurrency()));
+          const uint64_t count = std::min(length, tensors()[t].info.elements() - at);
+          Piece* const piece = fresh_piece();
+          piece->tensor = t;
+          piece->first = at;
+          piece->count = count;
+          at += count;
+          return piece;
+        }) & tbb::make_filter<Piece*, Piece*>(tbb::filter_mode::parallel, [&](Piece* piece) {
+          piece->stored.resize(size_t(piece->count) * dtype_bytes(tensors()[piece->tensor].info.dtype));
+          read_stored(piece->tensor, piece->first, piece->count, piece->stored, 1);
+          return piece;
+        }) & tbb::make_filter<Piece*, void>(tbb::filter_mode::serial_in_order, [&](Piece* piece) {
+          sink.write(piece->tensor - dump.first_tensor, piece->stored);
+          const std::lock_guard lock(mutex);
+          unused.push_back(piece);
+        }));
   });
 }
 
