@@ -296,6 +296,7 @@ class Compressor {
     const double enough = elements_ <= (uint64_t(1) << 19) ? 0.998 : 0.991;
     const int attempts = small ? 10 : 4;
     std::optional<Encoded> best;
+    for (Pool& pool : pools_) pool.encoder->shape_blocks(share_of(pool, double(budget)));
     uint64_t overhead = frame_overhead(), smallest = UINT64_MAX, stuck_at = 0;
     const double net = budget > overhead ? double(budget - overhead) : 0.0;
     double body = net;
@@ -384,12 +385,15 @@ class Compressor {
   /// Aims every pool at its share of the bytes; returns what is expected in all.
   double aim(double body) {
     double expected = 0;
-    for (Pool& pool : pools_) {
-      const double share =
-          pools_.size() == 1 ? 1.0 : double(pool.input_bytes) / double(std::max<uint64_t>(1, input_bytes_));
-      expected += double(pool.encoder->aim_bytes(uint64_t(body * share)));
-    }
+    for (Pool& pool : pools_) expected += double(pool.encoder->aim_bytes(share_of(pool, body)));
     return expected;
+  }
+
+  /// A pool's share of the bytes.
+  uint64_t share_of(const Pool& pool, double bytes) const {
+    const double share =
+        pools_.size() == 1 ? 1.0 : double(pool.input_bytes) / double(std::max<uint64_t>(1, input_bytes_));
+    return uint64_t(bytes * share);
   }
 
   void aim_once() {

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <numeric>
 #include <optional>
 
 #include "jsq/error.hpp"
@@ -115,6 +116,7 @@ struct Evaluation {
   BlockSums sums;
   std::vector<ReallocationStep> log;
   double map_bits = 0, value_bits = 0;
+  double growth_of_kept = 1;  ///< elements that are kept / those that the tally's map stands for
   double expected_bytes = 0;  // parameters and blocks
 };
 
@@ -145,6 +147,10 @@ class JointSqEncoder final : public MethodEncoder {
   void aim_native() override {
     throw Error(Errc::usage,
                 "jointsq has no size of its own: give a target, such as ratio=32, bpw=1 or nmse=1e-3");
+  }
+
+  void shape_blocks(uint64_t body_bytes) override {
+    if (!small()) set_block_size(double(body_bytes));
   }
 
   uint64_t aim_bytes(uint64_t body_bytes) override {
@@ -203,8 +209,9 @@ class JointSqEncoder final : public MethodEncoder {
     }
     by_threshold_ = !small() && options_.allocation.allocator == AllocatorKind::exact &&
                     options_.allocation.reallocation == ReallocationKind::none;
-    chosen_ = largest_within(false, sample_choice_->extra_bits, wanted, small() ? 0.0005 : 0.0055, bytes,
-                             guess, by_threshold_ ? 5 : 40);
+    // What a large pool takes is told a little off.
+    chosen_ = largest_within(false, sample_choice_->extra_bits, small() ? wanted : 0.9985 * wanted,
+                             small() ? 0.0005 : 0.003, bytes, guess, by_threshold_ ? 5 : 40);
     if (by_threshold_ && (chosen_->expected_bytes < 0.985 * wanted || chosen_->expected_bytes > wanted)) {
       // Thresholds alone cannot split the ties of this population: count elements instead.
       by_threshold_ = false;
@@ -361,9 +368,29 @@ class JointSqEncoder final : public MethodEncoder {
   static constexpr uint64_t plenty = uint64_t(1) << 21,
                             most_counted = 8 * plenty;  ///< elements of a pool that are tallied, counted
 
-  /// Ranges that are counted of a large pool, whatever its blocks are: short where all are read anyway, so
-  /// that those of which the magnitudes are tallied come from every layer.
-  uint8_t range_log2() const { return pool_.summary().elements < most_counted ? 13 : 16; }
+  /// Ranges that are counted of a large pool, whatever its blocks are: short, so that those of which the
+  /// magnitudes are tallied, or even the classes are counted, come from every layer.
+  static constexpr uint8_t range_log2 = 13, spread_log2 = 12;
+  /// Of how many ranges one is counted where not all are.
+  uint32_t spread() const {
+    return uint32_t(std::min<uint64_t>(16, pool_.summary().elements / (2 * plenty)));
+  }
+
+  /// One range of each spread(), not in step with the rows of a matrix.
+  std::vector<cuda::BlockRange> spread_ranges() const {
+    constexpr uint32_t golden = 0x9E3779B9;  // its multiples are spread evenly modulo 2^32
+    constexpr uint64_t length = uint64_t(1) << spread_log2;
+    const uint32_t every = spread();
+    std::vector<cuda::BlockRange> ranges;
+    uint32_t number = 0;
+    for (size_t t = 0; t < pool_.tensors().size(); ++t) {
+      const uint64_t elements = pool_.tensors()[t].info->elements();
+      for (uint64_t first = 0; first < elements; first += length, ++number)
+        if (number % every == uint64_t(number / every * golden) * every >> 32)
+          ranges.push_back({t, first, size_t(std::min(length, elements - first))});
+    }
+    return ranges;
+  }
 
   bool small() const { return pool_.summary().elements <= whole_elements; }
 
@@ -478,27 +505,25 @@ class JointSqEncoder final : public MethodEncoder {
     const bool in_full = small() || measure_errors_;
     // Of a dozen large blocks a third would say little about the rest: ranges are counted in their place.
     // Only where all are counted is it known which symbols occur.
-    const std::vector<cuda::BlockRange> blocks = pool_blocks(pool_, in_full ? block_log2_ : range_log2());
     const uint64_t elements = pool_.summary().elements, tallied_elements = std::min(plenty, elements / 4);
-    // A device reads what it counts from memory again, up to twice: of large pools a sixteenth.
-    const size_t count_stride = in_full || elements < most_counted ? 1 : 16;
+    const bool sampled = !in_full && elements >= most_counted;
+    const std::vector<cuda::BlockRange> blocks =
+        sampled ? spread_ranges() : pool_blocks(pool_, in_full ? block_log2_ : range_log2);
     const size_t stride =
-        in_full ? 1
-                : count_stride * size_t(std::max<uint64_t>(1, elements / (count_stride * tallied_elements)));
+        in_full ? 1 : size_t(std::max<uint64_t>(1, elements / (sampled ? spread() : 1) / tallied_elements));
     std::vector<BlockSums> sums(blocks.size());
     struct Tallies {
       ClassTally counted, tallied;
     };
     ClassTally tallied;
     if (pool_.device() != nullptr) {
-      Tallies found = tally_on_device<Tallies>(e.stored.coder, blocks, count_stride, stride, sums);
+      Tallies found = tally_on_device<Tallies>(e.stored.coder, blocks, stride, sums);
       tallied = found.tallied;
       e.tally->merge(found.counted);
     } else {
       tbb::enumerable_thread_specific<Tallies> tallies;
-      tbb::parallel_for(size_t(0), (blocks.size() + count_stride - 1) / count_stride, [&](size_t counted) {
+      tbb::parallel_for(size_t(0), blocks.size(), [&](size_t i) {
         static thread_local std::vector<float> scratch;
-        const size_t i = counted * count_stride;
         const cuda::BlockRange& block = blocks[i];
         const PoolTensor& tensor = pool_.tensors()[block.tensor];
         const std::span<const float> values = pool_.read(block.tensor, block.first, block.count, scratch);
@@ -520,31 +545,26 @@ class JointSqEncoder final : public MethodEncoder {
     for (const BlockSums& block : sums) e.sums.add(block);
     e.tally->merge(tallied);
     if (!in_full) e.chances = std::make_unique<EntropyCounts>();
-    if (count_stride > 1)
-      extrapolate_classes(e);
-    else if (!in_full && block_log2_ > range_log2())
+    if (sampled)
+      extrapolate_classes(e, blocks.size());
+    else if (!in_full && block_log2_ > range_log2)
       join_ranges(e);
-    if (stride > 1) extrapolate_magnitudes(e, tallied);
+    if (sampled || stride > 1) extrapolate_magnitudes(e, tallied);
   }
 
-  /// Counts every count_stride-th block on the device, every stride-th in full.
+  /// Counts blocks on the device, every stride-th in full.
   template <class Tallies>
-  Tallies tally_on_device(const ClassCoder& coder, const std::vector<cuda::BlockRange>& blocks,
-                          size_t count_stride, size_t stride, std::vector<BlockSums>& sums) const {
-    std::vector<cuda::BlockRange> counted;
-    std::vector<uint8_t> in_full;
-    for (size_t i = 0; i < blocks.size(); i += count_stride) {
-      counted.push_back(blocks[i]);
-      in_full.push_back(i % stride == 0);
-    }
+  Tallies tally_on_device(const ClassCoder& coder, const std::vector<cuda::BlockRange>& blocks, size_t stride,
+                          std::vector<BlockSums>& sums) const {
+    std::vector<uint8_t> in_full(blocks.size());
+    for (size_t i = 0; i < blocks.size(); i += stride) in_full[i] = 1;
     cuda::ClassCounts tallied_counts, counted_counts;
-    std::vector<cuda::ClassSums> found(counted.size());
+    std::vector<cuda::ClassSums> found(blocks.size());
     on_device([&] {
-      pool_.device()->tally(device_composition(coder), counted, in_full, tallied_counts, counted_counts,
+      pool_.device()->tally(device_composition(coder), blocks, in_full, tallied_counts, counted_counts,
                             found);
     });
-    for (size_t k = 0; k < counted.size(); ++k)
-      if (in_full[k]) sums[k * count_stride] = block_sums(coder.plan, found[k], false);
+    for (size_t i = 0; i < blocks.size(); i += stride) sums[i] = block_sums(coder.plan, found[i], false);
     return {class_tally(counted_counts), class_tally(tallied_counts)};
   }
 
@@ -561,18 +581,67 @@ class JointSqEncoder final : public MethodEncoder {
       }
   }
 
-  void extrapolate_classes(Evaluation& e) const {
+  /// Counts of `ranges` ranges become those of the pool, of which the allocation knows how many elements are
+  /// in every class.
+  void extrapolate_classes(Evaluation& e, size_t ranges) const {
     const uint32_t classes = e.stored.coder.plan.classes;
-    uint64_t known = 0;
-    for (uint64_t members : e.tally->members) known += members;
-    const double scale = double(pool_.summary().elements) / double(std::max<uint64_t>(1, known));
-    const auto extend = [&](uint64_t& count) { count = uint64_t(double(count) * scale) + 1; };
-    for (uint32_t j = 0; j < classes; ++j) extend(e.tally->members[j]);
+    ClassTally& tally = *e.tally;
+    const auto sum = [](const auto& counts) {
+      return std::accumulate(counts.begin(), counts.end(), uint64_t(0));
+    };
+    const double elements = double(pool_.summary().elements);
+    const double scale = elements / double(std::max<uint64_t>(1, sum(tally.members)));
+    const double kept_of_ranges = scale * double(sum(tally.members) - tally.members[0]);
+    for (uint32_t j = 0; j < classes; ++j) tally.members[j] = e.allocation.members(j) + 1;
+    const double kept = double(sum(tally.members) - tally.members[0]);
+    if (kept_of_ranges > 0) e.growth_of_kept = kept / kept_of_ranges;
+
     const uint32_t buckets = element::activity_bucket(element::run_length * (classes - 1)) + 1;
+    const auto extend = [](uint64_t& count, double by) { count = uint64_t(double(count) * by) + 1; };
+    // Blocks, of which there are few, begin as if a quiet run came before. So do ranges, but in a block their
+    // first runs follow others as all runs do.
+    SymbolCounts follows{};
+    for (const SymbolCounts& row : tally.entropy.activity)
+      for (uint32_t b = 0; b < buckets; ++b) follows[b] += row[b];
+    const double first = double(ranges) / double(std::max<uint64_t>(1, sum(follows)));
     for (uint32_t b = 0; b < buckets; ++b) {
-      for (uint32_t next = 0; next < buckets; ++next) extend(e.tally->entropy.activity[b][next]);
-      for (uint32_t j = 0; j < classes; ++j) extend(e.tally->entropy.classes[b][j]);
+      uint64_t& count = tally.entropy.activity[0][b];
+      count -= std::min(count, uint64_t(first * double(follows[b])));
     }
+    for (uint32_t b = 0; b < buckets; ++b) {
+      for (uint32_t next = 0; next < buckets; ++next)
+        extend(tally.entropy.activity[b][next], scale / (1 - first));
+      for (uint32_t j = 0; j < classes; ++j) extend(tally.entropy.classes[b][j], scale);
+    }
+  }
+
+  /// By how much the bits of a map grow with what it keeps: as runs of each activity bring both, but no
+  /// faster than where elements are independent.
+  static double growth_of_map(const Evaluation& e, const EntropyModel& model, double elements) {
+    if (e.growth_of_kept == 1) return 1;
+    const EntropyCounts& counts = e.tally->entropy;
+    double kept_bits = 0, kept_squared = 0, all_kept = 0, all_bits = 0;
+    for (uint32_t b = 0; b < model.buckets; ++b) {
+      double runs = 0, kept = 0;
+      EntropyCounts of_bucket;
+      for (uint32_t previous = 0; previous < model.buckets; ++previous) {
+        of_bucket.activity[previous][b] = counts.activity[previous][b];
+        runs += double(counts.activity[previous][b]);
+      }
+      of_bucket.classes[b] = counts.classes[b];
+      for (uint32_t j = 1; b > 0 && j < model.classes; ++j) kept += double(counts.classes[b][j]);
+      const double bits = double(model.cost(of_bucket).map_q16) / 65536;
+      kept_bits += kept * bits / std::max(runs, 1.0);
+      kept_squared += kept * kept / std::max(runs, 1.0);
+      all_kept += kept;
+      all_bits += bits;
+    }
+    if (kept_squared == 0 || all_bits == 0) return 1;
+    const double p = all_kept / elements;
+    const double by_runs = kept_bits / kept_squared * all_kept / all_bits;
+    const double alone =
+        p < 0.5 ? p * std::log2(1 / p - 1) / (p * std::log2(1 / p) + (1 - p) * std::log2(1 / (1 - p))) : 0;
+    return std::pow(e.growth_of_kept, std::min(by_runs, alone));
   }
 
   void extrapolate_magnitudes(Evaluation& e, const ClassTally& known) const {
@@ -614,6 +683,7 @@ class JointSqEncoder final : public MethodEncoder {
         fit_entropy_model(e.tally->entropy, coder.plan.classes, widths_array(), true, options_.values_coded);
     const EntropyModel::Cost cost = with_map.cost(e.tally->entropy),
                              of_chances = e.chances ? with_map.cost(*e.chances) : EntropyModel::Cost{};
+    const double growth = growth_of_map(e, with_map, n);
     double best = HUGE_VAL;
     for (MapPacker map : {MapPacker::entropy, MapPacker::raw, MapPacker::bitmap, MapPacker::rice}) {
       if (options_.map && *options_.map != map) continue;
@@ -627,10 +697,10 @@ class JointSqEncoder final : public MethodEncoder {
           map_bits = n + prefix_bits + 8 * blocks / scale;
           break;
         case MapPacker::rice:
-          map_bits = double(e.tally->rice_bits);
+          map_bits = growth * double(e.tally->rice_bits);
           break;
         case MapPacker::entropy:
-          map_bits = double(cost.map_q16 - of_chances.map_q16) / 65536;
+          map_bits = growth * double(cost.map_q16 - of_chances.map_q16) / 65536;
           break;
         case MapPacker::index32:
         case MapPacker::packed:
@@ -641,9 +711,7 @@ class JointSqEncoder final : public MethodEncoder {
       map_bits *= scale;
       value_bits *= scale;
       const EntropyModel model = map == MapPacker::entropy ? with_map : with_map.without_map();
-      // States start at 2^16, so half of each lane's 32 bits is lost; the stream has a length, the planes
-      // padding.
-      const double block_bytes = kept > 0 ? (model.uses_rans() ? 2.0 + 2.0 * lanes_ : 0.0) + 1.0 : 0.0;
+      const double block_bytes = kept > 0 ? fixed_bytes(model) : 0.0;
       const double parameter_bytes = double(size_of_parameters(coder.plan, e.present, model));
       const double bytes =
           calibration_ * (map_bits + value_bits) / 8 + block_bytes * blocks + parameter_bytes;
@@ -657,9 +725,17 @@ class JointSqEncoder final : public MethodEncoder {
     }
   }
 
+  /// Of a block that keeps anything: the stream has a length, the planes padding. States start at 2^16 and
+  /// end anywhere below 2^32, evenly in logarithms, so three of each lane's four bytes are lost; where the
+  /// sample is coded, the third is found there.
+  double fixed_bytes(const EntropyModel& model) const {
+    return (model.uses_rans() ? 2.0 + (small() ? 2.0 : 3.0) * lanes_ : 0.0) + 1.0;
+  }
+
   /// Codes the sample with the choice made on it: what a coded bit really takes, beside what the model
-  /// expects of it.
+  /// expects of it. That hardly differs; of large pools a sample's few bytes would say less.
   void calibrate() {
+    if (!small()) return;
     ClassCoder coder = sample_choice_->stored.coder;
     coder.prepare_encoding();
     std::string coded;
@@ -672,8 +748,7 @@ class JointSqEncoder final : public MethodEncoder {
     }
     const double expected =
         (sample_choice_->map_bits + sample_choice_->value_bits) / 8 / sample_->drawn.scale;
-    const double measured =
-        double(coded.size()) - blocks * (coder.model.uses_rans() ? 3.0 + 2.0 * coder.lanes : 1.0);
+    const double measured = double(coded.size()) - blocks * fixed_bytes(coder.model);
     if (expected > 0 && measured > 0) calibration_ = std::clamp(measured / expected, 0.95, 1.05);
   }
 

@@ -60,6 +60,9 @@ class MethodEncoder {
 
   /// The size that the options name, or the paper's.
   virtual void aim_native() = 0;
+  /// Divides tensors into blocks as an aim at about so many bytes will, where that is known before: the frame
+  /// has to store something of every block.
+  virtual void shape_blocks(uint64_t body_bytes);
   /// Chooses what is expected to take at most `body_bytes` for blocks and parameters, as close to it as the
   /// method can. Returns the expected bytes, which exceed `body_bytes` where nothing fits.
   virtual uint64_t aim_bytes(uint64_t body_bytes) = 0;

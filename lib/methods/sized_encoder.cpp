@@ -36,6 +36,7 @@ std::unique_ptr<DeviceBlockDecoder> MethodDecoder::device_decoder() const {
 std::optional<size_t> MethodEncoder::aim_tail(double, std::span<const TakenBlock>) {
   return std::nullopt;
 }
+void MethodEncoder::shape_blocks(uint64_t) {}
 bool MethodEncoder::learn(uint64_t) {
   return false;
 }

@@ -123,6 +123,30 @@ TEST(JointSqEncoder, ExpectsTheBytesThatItTakesWithinOnePercent) {
     }
 }
 
+TEST(JointSqEncoder, ExpectsWhatALargePoolOfManyScalesTakes) {
+  // Of pools of so many elements a part is counted.
+  std::vector<float> values = make_data(Kind::gauss, size_t(1) << 24);
+  test::Random random(3);
+  float scale = 1;
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (random.below(300) == 0) scale = std::ldexp(1.0f, -int(random.below(12)));
+    values[i] *= scale;
+  }
+  for (double bits : {0.03, 0.3, 3.0}) {
+    const Encoding encoding(values, "jointsq");
+    const auto wanted = uint64_t(bits * double(values.size()) / 8);
+    encoding.encoder->shape_blocks(wanted);
+    const uint8_t block_log2 = encoding.encoder->block_log2(0);
+    const uint64_t expected = encoding.encoder->aim_bytes(wanted);
+    EXPECT_EQ(encoding.encoder->block_log2(0), block_log2);
+    EXPECT_LE(expected, wanted);
+    EXPECT_GE(double(expected), 0.99 * double(wanted));
+    uint64_t real = encoding.encoder->stored_set(0).parameters.size();
+    for (const std::string& block : encoding.blocks()) real += block.size();
+    EXPECT_NEAR(double(real), double(expected), 0.01 * double(expected)) << bits;
+  }
+}
+
 TEST(JointSqEncoder, DropsAPoolThatCannotFit) {
   const Encoding encoding(make_data(Kind::heavy, 1000), "jointsq");
   encoding.encoder->aim_bytes(0);
