@@ -1,14 +1,257 @@
-// A warp takes a chunk of 65,536 elements, so that its sums have the order of the contract (16 lanes, folded
-// by halving) without any other warp. Integers may be added in any order.
+// A thread block takes two chunks of 65,536 elements, so that their sums have the order of the contract (16
+// lanes, folded by halving) without any other block. Integers may be added in any order.
 #include "kernels/cuda/summary.hpp"
 
-#include "kernels/cuda/warp.cuh"
+#include "kernels/cuda/grid.hpp"
+#include "kernels/cuda/staged_chunks.cuh"
 
 namespace jsq::cuda {
 namespace {
 
 using element::ChunkSums;
 using element::KeyRange;
+
+__device__ uint32_t sum_of_warp(uint32_t value) {
+  return __reduce_add_sync(all_lanes, value);
+}
+
+constexpr uint32_t summing_warps = 2, summary_threads = loading_threads + summing_warps * warp_size;
+constexpr uint32_t blocks_together = 2;  ///< on a processor
+
+/// Counters of neighbouring bins in shared memory. Every lane has its own, so that no lane of a warp waits
+/// for another's bank: a row of 32 words, each with the counters of four bins. One that comes to half of what
+/// it can hold is moved to a counter of all lanes. Bins outside the window are counted in global memory.
+struct Window {
+  uint32_t* words;
+  uint32_t* moved;  ///< by bin
+  uint32_t bins;    ///< a multiple of 4
+  unsigned long long* histogram;
+  uint32_t low = 0;
+
+  static constexpr uint32_t row_bins = 4, counter_bits = 8, row_words = warp_size + row_bins;  // with `moved`
+  static constexpr uint32_t half_full = 0x80808080u;
+  /// Counts that a warp may add to a counter before it looks whether some are half full: all warps together
+  /// then leave all counters below 256.
+  static constexpr uint32_t before_moving = 4;
+  static_assert(127 + loading_warps * before_moving < 256);
+
+  /// What the lane's word was; `place` is that of the bin in the window.
+  __device__ uint32_t count(uint32_t place) const {
+    return atomicAdd(&words[place / row_bins * warp_size + lane_of()], 1u << place % row_bins * counter_bits);
+  }
+  __device__ void move(uint32_t place) const {
+    const uint32_t row = place / row_bins, word = atomicExch(&words[row * warp_size + lane_of()], 0u);
+#pragma unroll
+    for (uint32_t b = 0; b < row_bins; ++b)
+      atomicAdd(&moved[row * row_bins + b], word >> b * counter_bits & 0xffu);
+  }
+  __device__ void clear() const {
+    for (uint32_t w = threadIdx.x; w < bins / row_bins * row_words; w += summary_threads) words[w] = 0;
+  }
+  /// Adds the counters to the histogram and clears them: a thread a row, from another bank than its
+  /// neighbours.
+  __device__ void flush() const {
+    for (uint32_t row = threadIdx.x; row < bins / row_bins; row += summary_threads) {
+      uint32_t even = 0, odd = 0;  // of two bins each
+#pragma unroll 4
+      for (uint32_t k = 0; k < warp_size; ++k) {
+        uint32_t& word = words[row * warp_size + (lane_of() + k) % warp_size];
+        even += word & 0x00ff00ffu;
+        odd += word >> counter_bits & 0x00ff00ffu;
+        word = 0;
+      }
+#pragma unroll
+      for (uint32_t b = 0; b < row_bins; ++b) {
+        uint32_t& before = moved[row * row_bins + b];
+        const uint32_t sum = before + ((b % 2 == 0 ? even : odd) >> b / 2 * 16 & 0xffffu);
+        before = 0;
+        if (sum != 0) atomicAdd(&histogram[low + row * row_bins + b], static_cast<unsigned long long>(sum));
+      }
+    }
+  }
+  /// Where a window begins whose elements lie about `centre`: bins of small magnitudes are sparse, but many.
+  /// Never at bin 0, which zeros share.
+  __device__ uint32_t low_about(uint32_t centre) const {
+    const uint32_t below = bins / 8 * 5, wanted = centre > below ? centre - below : 1u;
+    return wanted + bins < element::summary_bins ? wanted : element::summary_bins - bins;
+  }
+};
+
+/// What may be counted in any order of a chunk.
+struct Tally {
+  uint32_t zeros = 0, nan = 0, positive = 0, negative = 0;
+  uint32_t first_nonfinite = 0xffffffffu, max_key = 0;
+
+  /// Counts an element that is not finite; in shared memory, since there are few.
+  __device__ void leave_out(uint32_t index, float value, uint32_t key) {
+    atomicAdd(key > element::first_nonfinite_key ? &nan : value > 0 ? &positive : &negative, 1u);
+    atomicMin(&first_nonfinite, index);
+  }
+};
+
+/// What a thread counts of a chunk.
+struct OwnTally {
+  uint32_t zeros = 0, max_key = 0;
+
+  /// Counts the elements of a thread in a tile, zeros behind the end too, and sets those to 0 that are not
+  /// finite.
+  __device__ void count(const Window& window, Tally& all, uint32_t step, StagedTile& tile) {
+    float g[staged_each];
+    look_at(tile, g);
+    uint32_t most = 0;
+#pragma unroll
+    for (uint32_t k = 0; k < staged_each; ++k) {
+      const uint32_t key = element::magnitude_key(g[k]);
+      most = most > key ? most : key;
+    }
+    if (most >= element::first_nonfinite_key) {
+      most = 0;
+#pragma unroll
+      for (uint32_t k = 0; k < staged_each; ++k) {
+        const uint32_t key = element::magnitude_key(g[k]);
+        if (key < element::first_nonfinite_key) {
+          most = most > key ? most : key;
+          continue;
+        }
+        all.leave_out(step * staged_elements + own_four(k / 4) + k % 4, g[k], key);
+        --zeros;  // as which it is counted below
+        g[k] = tile.words[own_place(k / 4) + k % 4] = 0;
+      }
+    }
+    max_key = max_key > most ? max_key : most;
+    constexpr uint32_t some = Window::before_moving;
+#pragma unroll
+    for (uint32_t from = 0; from < staged_each; from += some) {
+      uint32_t places[some], words[some];
+#pragma unroll
+      for (uint32_t k = 0; k < some; ++k) {
+        const uint32_t key = element::magnitude_key(g[from + k]), bin = key >> element::summary_bin_shift;
+        places[k] = bin - window.low;
+        words[k] = 0;
+        if (places[k] < window.bins)
+          words[k] = window.count(places[k]);
+        else if (key == 0)
+          ++zeros;
+        else
+          atomicAdd(&window.histogram[bin], 1ull);
+      }
+#pragma unroll
+      for (uint32_t k = 0; k < some; ++k)
+        if (words[k] & Window::half_full) window.move(places[k]);
+    }
+  }
+  /// All lanes of a warp.
+  __device__ void add_to(Tally& all) const {
+    const uint32_t warp_zeros = sum_of_warp(zeros), most = __reduce_max_sync(all_lanes, max_key);
+    if (lane_of() != 0) return;
+    atomicAdd(&all.zeros, warp_zeros);
+    atomicMax(&all.max_key, most);
+  }
+};
+
+/// Some elements of two chunks: their bins.
+struct Sample {
+  uint32_t bins = 0, count = 0;
+
+  /// The values of a warp in a tile.
+  __device__ void add(const StagedTile& tile) {
+    float g[staged_each];
+    look_at(tile, g);
+    uint32_t own_bins = 0, own_count = 0;
+#pragma unroll
+    for (uint32_t k = 0; k < staged_each; ++k) {
+      const uint32_t key = element::magnitude_key(g[k]);
+      const bool counts = key != 0 && key < element::first_nonfinite_key;
+      own_bins += counts ? key >> element::summary_bin_shift : 0;
+      own_count += counts;
+    }
+    own_bins = sum_of_warp(own_bins);
+    own_count = sum_of_warp(own_count);
+    if (lane_of() != 0) return;
+    atomicAdd(&bins, own_bins);
+    atomicAdd(&count, own_count);
+  }
+  __device__ uint32_t mean_bin() const {
+    return count != 0 ? bins / count : element::bits_as<uint32_t>(1.0f) >> element::summary_bin_shift;
+  }
+};
+
+__global__ void __launch_bounds__(summary_threads, blocks_together)
+    summarise_chunks(const ChunkView* chunks, uint32_t count, uint32_t bins, ChunkSums* sums,
+                     unsigned long long* histogram) {
+  extern __shared__ StagedTile tiles[];
+  __shared__ Tally tallies[chunks_together];
+  __shared__ Sample sample;
+  auto* counters = reinterpret_cast<uint32_t*>(tiles + staged_tiles);
+  Window window{counters, counters + bins / Window::row_bins * warp_size, bins, histogram};
+  window.clear();
+  if (threadIdx.x < chunks_together) tallies[threadIdx.x] = {};
+  if (threadIdx.x == 0) sample = {};
+  __syncthreads();
+  for (uint32_t first = chunks_together * blockIdx.x; first < count; first += chunks_together * gridDim.x) {
+    const bool there = first + own_chunk() < count;
+    const ChunkView own = there ? chunks[first + own_chunk()] : ChunkView{};
+    const uint32_t one = chunks[first].count, other = first + 1 < count ? chunks[first + 1].count : 0,
+                   longest = one > other ? one : other;
+    if (loads_chunks()) {
+      bring_first(own, tiles);
+      await_tile();
+      sample.add(tiles[0]);
+    }
+    __syncthreads();
+    const uint32_t low = window.low_about(sample.mean_bin()),
+                   off = low > window.low ? low - window.low : window.low - low;
+    if (off > bins / 8 || window.low == 0) {
+      if (window.low != 0) window.flush();
+      window.low = low;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) sample = {};
+    const uint32_t steps = staged_steps(longest);
+    // Zeros behind a chunk's end change no sum: sums start at +0 and never become -0.
+    if (loads_chunks()) {
+      OwnTally tally;
+      stage_tiles(own, steps, tiles, [&](uint32_t step, StagedTile& tile) {
+        tally.count(window, tallies[loaded_chunk()], step, tile);
+      });
+      tally.add_to(tallies[loaded_chunk()]);
+    } else if (warp_of() == loading_warps) {
+      double sum = 0, sum_abs = 0;
+      add_tiles(steps, tiles, [&](double g) {
+        sum += g;
+        sum_abs += fabs(g);
+      });
+      sum = fold_lanes(sum);
+      sum_abs = fold_lanes(sum_abs);
+      if (there && lane_of() % element::sum_lanes == 0) {
+        sums[first + added_chunk()].sum = sum;
+        sums[first + added_chunk()].sum_abs = sum_abs;
+      }
+    } else {
+      double energy = 0;
+      add_tiles(steps, tiles, [&](double g) { energy += g * g; });
+      energy = fold_lanes(energy);
+      if (there && lane_of() % element::sum_lanes == 0) sums[first + added_chunk()].energy = energy;
+    }
+    __syncthreads();
+    if (!loads_chunks() || threadIdx.x % threads_of_chunk != 0) continue;
+    Tally& tally = tallies[loaded_chunk()];
+    if (there) {
+      ChunkSums& result = sums[first + loaded_chunk()];
+      // What lies behind the end was counted, too.
+      const uint32_t looked_at = steps * staged_elements, zeros = tally.zeros - (looked_at - own.count);
+      result.zeros = zeros;
+      result.nan = tally.nan;
+      result.positive_infinite = tally.positive;
+      result.negative_infinite = tally.negative;
+      result.first_nonfinite = tally.first_nonfinite == 0xffffffffu ? UINT64_MAX : tally.first_nonfinite;
+      result.max_key = tally.max_key;
+      if (zeros != 0) atomicAdd(&histogram[0], static_cast<unsigned long long>(zeros));
+    }
+    tally = {};
+  }
+  window.flush();
+}
 
 constexpr uint32_t warps = 8, threads = warps * warp_size;
 constexpr uint32_t unroll = 16;  // loads of a warp that are under way together
@@ -31,136 +274,6 @@ __device__ void for_elements(const ChunkView chunk, Use use) {
       if (at + k * warp_size < chunk.count) use(i, values[k], i < chunk.count);
     }
   }
-}
-
-__device__ uint32_t sum_of_warp(uint32_t value) {
-  return __reduce_add_sync(all_lanes, value);
-}
-
-/// Summary of one chunk by one warp. `Count`: adds an element that is not zero to the histogram's bin.
-template <class Count>
-__device__ void summarise_chunk(const ChunkView chunk, ChunkSums& result, Count count_bin) {
-  const uint32_t lane = lane_of();
-  const bool first_half = lane < element::sum_lanes;
-  // The lower half of the warp adds g and |g|, the upper g^2 and (unused) |g|; both halves meet elements in
-  // index order.
-  double sum = 0, sum_abs = 0;
-  uint32_t zeros = 0, nan = 0, positive = 0, negative = 0, max_key = 0, first_nonfinite = 0xffffffffu;
-  for_elements(chunk, [&](uint32_t i, float value, bool inside) {
-    uint32_t key = element::magnitude_key(value);
-    if (key >= element::first_nonfinite_key) {
-      nan += key > element::first_nonfinite_key;
-      positive += key == element::first_nonfinite_key && value > 0;
-      negative += key == element::first_nonfinite_key && value < 0;
-      if (first_nonfinite == 0xffffffffu) first_nonfinite = i;
-      value = 0;
-      key = 0xffffffffu;
-    } else if (inside) {
-      zeros += key == 0;
-      max_key = max_key > key ? max_key : key;
-    }
-    if (inside && key != 0 && key != 0xffffffffu) count_bin(key >> element::summary_bin_shift);
-    const float other = __shfl_xor_sync(all_lanes, value, int(element::sum_lanes));
-    const double early = first_half ? value : other, late = first_half ? other : value;
-    // Zeros behind the chunk's end change no sum: sums start at +0 and never become -0.
-    sum += first_half ? early : early * early;
-    sum += first_half ? late : late * late;
-    sum_abs += early < 0 ? -early : early;
-    sum_abs += late < 0 ? -late : late;
-  });
-  sum = fold_lanes(sum);
-  sum_abs = fold_lanes(sum_abs);
-  const double energy = __shfl_sync(all_lanes, sum, int(element::sum_lanes));
-  zeros = sum_of_warp(zeros);
-  nan = sum_of_warp(nan);
-  positive = sum_of_warp(positive);
-  negative = sum_of_warp(negative);
-  max_key = __reduce_max_sync(all_lanes, max_key);
-  first_nonfinite = __reduce_min_sync(all_lanes, first_nonfinite);
-  if (lane != 0) return;
-  result.sum = sum;
-  result.sum_abs = sum_abs;
-  result.energy = energy;
-  result.zeros = zeros;
-  result.nan = nan;
-  result.positive_infinite = positive;
-  result.negative_infinite = negative;
-  result.first_nonfinite = first_nonfinite == 0xffffffffu ? UINT64_MAX : first_nonfinite;
-  result.max_key = max_key;
-}
-
-/// Counters of neighbouring bins in shared memory. Every lane has its own, so that no lane of a warp waits
-/// for another's bank: a row of 32 words, each with the counters of two bins. Bins outside the window are
-/// counted in global memory, at once.
-struct Window {
-  uint32_t* words;
-  uint32_t low, bins;
-  unsigned long long* histogram;
-
-  __device__ void count(uint32_t bin) const {
-    const uint32_t place = bin - low;
-    if (place < bins)
-      atomicAdd(&words[place / 2 * warp_size + lane_of()], place % 2 ? 0x10000u : 1u);
-    else
-      atomicAdd(&histogram[bin], 1ull);
-  }
-  /// Adds the counters to the histogram and clears them. All threads.
-  __device__ void flush() const {
-    for (uint32_t row = warp_of(); row < bins / 2; row += warps) {
-      const uint32_t word = words[row * warp_size + lane_of()];
-      words[row * warp_size + lane_of()] = 0;
-      const uint32_t even = sum_of_warp(word & 0xffffu), odd = sum_of_warp(word >> 16);
-      const uint32_t mine = lane_of() == 0 ? even : odd;
-      if (lane_of() < 2 && mine != 0)
-        atomicAdd(&histogram[low + 2 * row + lane_of()], static_cast<unsigned long long>(mine));
-    }
-  }
-};
-
-constexpr uint32_t bins_of_octave = 1u << (23 - element::summary_bin_shift);
-constexpr uint32_t octaves_above = 2;  ///< the window's, above the largest magnitude of a sample
-/// A lane meets 2,048 elements of a chunk: as many rounds of all warps leave its counters of 16 bits room.
-constexpr uint32_t rounds_to_flush = 65535 / (warps * uint32_t(element::sum_chunk) / warp_size);
-
-/// The first bin of a window that ends a little above the largest of some elements of the block's first
-/// chunk.
-__device__ uint32_t place_window(const ChunkView chunk, uint32_t bins, uint32_t& shared_key) {
-  if (threadIdx.x == 0) shared_key = 0;
-  __syncthreads();
-  const uint32_t i = warp_of() * (chunk.count / warps) + lane_of();
-  const uint32_t key = i < chunk.count ? element::magnitude_key(chunk.values[i]) : 0;
-  if (key != 0 && key < element::first_nonfinite_key) atomicMax(&shared_key, key);
-  __syncthreads();
-  const uint32_t largest = shared_key != 0 ? shared_key : element::bits_as<uint32_t>(1.0f);
-  const uint32_t wanted = (largest >> element::summary_bin_shift) + octaves_above * bins_of_octave;
-  const uint32_t end = wanted < element::summary_bins ? wanted : element::summary_bins;
-  return end > bins ? (end - bins) & ~1u : 0;
-}
-
-__global__ void __launch_bounds__(threads)
-    summarise_chunks(const ChunkView* chunks, uint32_t count, uint32_t bins, ChunkSums* sums,
-                     unsigned long long* histogram) {
-  extern __shared__ uint32_t words[];
-  __shared__ uint32_t sampled_key;
-  for (uint32_t w = threadIdx.x; w < bins / 2 * warp_size; w += threads) words[w] = 0;
-  const Window window{words, place_window(chunks[blockIdx.x], bins, sampled_key), bins, histogram};
-  const uint32_t each_round = gridDim.x * warps;
-  uint32_t round = 0;
-  for (uint32_t first = 0; first < count; first += each_round) {
-    // Neighbouring chunks go to different processors.
-    const uint32_t c = first + warp_of() * gridDim.x + blockIdx.x;
-    if (c < count) {
-      summarise_chunk(chunks[c], sums[c], [&](uint32_t bin) { window.count(bin); });
-      if (lane_of() == 0 && sums[c].zeros != 0)
-        atomicAdd(&histogram[0], static_cast<unsigned long long>(sums[c].zeros));
-    }
-    if (++round % rounds_to_flush != 0) continue;
-    __syncthreads();
-    window.flush();
-    __syncthreads();
-  }
-  __syncthreads();
-  window.flush();
 }
 
 __global__ void __launch_bounds__(threads)
@@ -236,19 +349,21 @@ uint32_t blocks_for(uint32_t chunks) {
 void launch_summary(const ChunkView* chunks, uint32_t count, ChunkSums* sums, unsigned long long* histogram,
                     const Stream& stream) {
   if (count == 0) return;
-  int device = 0, most = 0, processors = 1;
-  check(cudaGetDevice(&device), "asking for the device");
-  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+  // As many bins as leave room for another block on the processor.
+  constexpr uint64_t row_bytes = Window::row_words * sizeof(uint32_t);
+  constexpr uint64_t tile_bytes = sizeof(StagedTile[staged_tiles]), other_bytes = 256;
+  const uint64_t room =
+      std::min(device_attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor) / blocks_together -
+                   device_attribute(cudaDevAttrReservedSharedMemoryPerBlock),
+               device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
+  const uint64_t rows = (room - tile_bytes - other_bytes) / row_bytes;
+  const size_t bytes = tile_bytes + rows * row_bytes;
+  check(cudaFuncSetAttribute(summarise_chunks, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
         "asking for shared memory");
-  check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "asking for the device");
-  constexpr int row_bytes = warp_size * sizeof(uint32_t),
-                other_bytes = 1024;  // the runtime's, and the sample's
-  const uint32_t bins = uint32_t((most - other_bytes) / row_bytes) * 2;
-  const int bytes = int(bins / 2) * row_bytes;
-  check(cudaFuncSetAttribute(summarise_chunks, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-        "asking for shared memory");
-  const uint32_t blocks = count < uint32_t(processors) ? count : uint32_t(processors);
-  summarise_chunks<<<blocks, threads, bytes, stream>>>(chunks, count, bins, sums, histogram);
+  const uint32_t blocks = blocks_at_once(summarise_chunks, summary_threads, bytes,
+                                         (count + chunks_together - 1) / chunks_together);
+  summarise_chunks<<<blocks, summary_threads, bytes, stream>>>(
+      chunks, count, uint32_t(Window::row_bins * rows), sums, histogram);
   check_launch("summary");
 }
 

@@ -1,6 +1,7 @@
 // The device's passes that only look, against those of the processor: every figure to the bit, for every
 // length and kind of data, whether a pool fits on the device or comes batch by batch.
 #include <bit>
+#include <cmath>
 #include <limits>
 
 #include "jsq/compress.hpp"
@@ -73,6 +74,15 @@ TEST_F(SummaryOnDevice, IsTheSameWhenThePoolComesInBatches) {
                                                    make_data(Kind::gauss, 17),
                                                    make_data(Kind::sparse, 200000)};
   expect_same_chunks(tensors, 1);  // a batch takes a mebielement at least
+}
+
+TEST_F(SummaryOnDevice, IsTheSameWhereMagnitudesOfNeighboursAreFarApart) {
+  std::vector<std::vector<float>> tensors;
+  for (int i = 0; i < 20; ++i) {
+    tensors.push_back(make_data(Kind::heavy, 65536 + 1000 * i));
+    for (float& value : tensors.back()) value = std::ldexp(value, 20 * (i % 5) - 60);
+  }
+  expect_same_chunks(tensors, 0);
 }
 
 /// A pool of tensors in memory, on the processor or the device.

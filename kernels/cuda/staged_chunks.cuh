@@ -1,0 +1,154 @@
+// Sums of chunks in the contract's order at the speed of memory. Lane l of a chunk adds 4,096 elements one
+// after the other, a chain that no second thread shortens; so a thread block takes two chunks: most of its
+// warps load tiles of both, do what may take any order, and leave the values in shared memory, where a few
+// others each add one or two sums, a half warp a chunk.
+#pragma once
+
+#include <cuda_pipeline.h>
+
+#include "kernels/cuda/summary.hpp"
+#include "kernels/cuda/warp.cuh"
+
+namespace jsq::cuda {
+
+constexpr uint32_t staged_tiles = 3;  ///< one that is added, one that is looked at, one on its way
+constexpr uint32_t chunks_together = 2;
+constexpr uint32_t loading_warps = 16;  ///< of both chunks
+constexpr uint32_t loading_threads = loading_warps * warp_size,
+                   threads_of_chunk = loading_threads / chunks_together;
+constexpr uint32_t staged_each = 8;  ///< elements of a thread in a tile: two loads of four
+constexpr uint32_t staged_elements = staged_each * threads_of_chunk;  ///< of a chunk in a tile
+constexpr uint32_t staged_rows = staged_elements / element::sum_lanes;
+static_assert(chunks_together * element::sum_lanes == warp_size && staged_rows % 16 == 0);
+
+/// Rows of 16 elements of both chunks side by side, in every second row the second chunk's first, so that
+/// neither stores of fours nor loads of rows wait for a bank.
+struct alignas(16) StagedTile {
+  float words[staged_rows * warp_size];
+};
+
+__device__ inline bool loads_chunks() {
+  return warp_of() < loading_warps;
+}
+/// Of the two chunks, that of a thread that loads.
+__device__ inline uint32_t loaded_chunk() {
+  return threadIdx.x / threads_of_chunk;
+}
+/// Of the two chunks, that of a thread that adds.
+__device__ inline uint32_t added_chunk() {
+  return lane_of() / element::sum_lanes;
+}
+__device__ inline uint32_t own_chunk() {
+  return loads_chunks() ? loaded_chunk() : added_chunk();
+}
+/// Of a thread that loads: where the q-th of its fours begins in a tile of its chunk.
+__device__ inline uint32_t own_four(uint32_t q) {
+  return 4 * (q * threads_of_chunk + threadIdx.x % threads_of_chunk);
+}
+/// Of a thread that loads: where the q-th of its fours lies in the tile of both chunks.
+__device__ inline uint32_t own_place(uint32_t q) {
+  constexpr uint32_t rows_apart = 4 * threads_of_chunk / element::sum_lanes;
+  static_assert(rows_apart % 2 == 0);
+  const uint32_t at = own_four(0), row = at / element::sum_lanes;
+  return (row + q * rows_apart) * warp_size + (loaded_chunk() ^ row % 2) * element::sum_lanes +
+         at % element::sum_lanes;
+}
+
+/// The values of a thread that loads, in a tile that has come.
+__device__ inline void look_at(const StagedTile& tile, float* g) {
+#pragma unroll
+  for (uint32_t q = 0; q < staged_each / 4; ++q) {
+    const float4 four = *reinterpret_cast<const float4*>(&tile.words[own_place(q)]);
+    g[4 * q] = four.x, g[4 * q + 1] = four.y, g[4 * q + 2] = four.z, g[4 * q + 3] = four.w;
+  }
+}
+
+/// Has the values of a thread that loads brought to a tile; zeros behind the chunk's end.
+__device__ inline void bring(const ChunkView& chunk, uint32_t step, StagedTile& tile) {
+#pragma unroll
+  for (uint32_t q = 0; q < staged_each / 4; ++q) {
+    const uint32_t i = step * staged_elements + own_four(q);
+    const float* from = chunk.values + i;
+    float* to = &tile.words[own_place(q)];
+    if (i + 4 <= chunk.count && reinterpret_cast<uint64_t>(from) % sizeof(float4) == 0) {
+      __pipeline_memcpy_async(to, from, sizeof(float4));
+      continue;
+    }
+    for (uint32_t k = 0; k < 4; ++k)
+      if (i + k < chunk.count)
+        __pipeline_memcpy_async(to + k, from + k, sizeof(float));
+      else
+        to[k] = 0;
+  }
+  __pipeline_commit();
+}
+
+/// Calls use(g) for the elements of a lane in a tile, in order; the next ones are on their way meanwhile.
+template <class Use>
+__device__ void for_rows(const StagedTile& tile, Use use) {
+  constexpr uint32_t some = 8;
+  const float *even = tile.words + lane_of(), *odd = tile.words + (lane_of() ^ element::sum_lanes);
+  float first[some], second[some];
+  const auto load = [&](uint32_t row, float* g) {
+#pragma unroll
+    for (uint32_t k = 0; k < some; ++k) g[k] = (k % 2 ? odd : even)[(row + k) * warp_size];
+  };
+  load(0, first);
+  for (uint32_t row = 0; row < staged_rows; row += 2 * some) {
+    load(row + some, second);
+#pragma unroll
+    for (uint32_t k = 0; k < some; ++k) use(first[k]);
+    if (row + 2 * some < staged_rows) load(row + 2 * some, first);
+#pragma unroll
+    for (uint32_t k = 0; k < some; ++k) use(second[k]);
+  }
+}
+
+/// Between those that load and those that add, which come to it at different places.
+__device__ inline void staged_barrier(uint32_t threads) {
+  __barrier_sync_count(1, threads);
+}
+
+/// The tiles that a walk over two chunks takes.
+__device__ inline uint32_t staged_steps(uint32_t longest) {
+  return (longest + staged_elements - 1) / staged_elements;
+}
+
+/// Of warps that load: the first tiles are on their way.
+__device__ inline void bring_first(const ChunkView& chunk, StagedTile* tiles) {
+  bring(chunk, 0, tiles[0]);
+  bring(chunk, 1, tiles[1]);
+}
+/// Of a warp that loads: its part of the tile before the last that was brought is there.
+__device__ inline void await_tile() {
+  __pipeline_wait_prior(1);
+}
+
+/// Of warps that load, behind bring_first: calls use(step, tile) when a thread's own values of a tile have
+/// come.
+template <class Use>
+__device__ void stage_tiles(const ChunkView& chunk, uint32_t steps, StagedTile* tiles, Use use) {
+  for (uint32_t step = 0, turn = 0; step < steps; ++step) {
+    await_tile();
+    use(step, tiles[turn]);
+    staged_barrier(blockDim.x);
+    // Nobody looks at the tile before any more.
+    turn = turn + 1 < staged_tiles ? turn + 1 : 0;
+    if (step + 2 < steps)
+      bring(chunk, step + 2, tiles[turn + 1 < staged_tiles ? turn + 1 : 0]);
+    else
+      __pipeline_commit();  // nothing
+  }
+}
+
+/// Of the other warps: calls use(g) for the elements of a lane in order. Sums see zeros behind a chunk's end.
+template <class Use>
+__device__ void add_tiles(uint32_t steps, const StagedTile* tiles, Use use) {
+  for (uint32_t step = 0, turn = 0; step < steps; ++step) {
+    staged_barrier(blockDim.x);
+    for_rows(tiles[turn], use);
+    turn = turn + 1 < staged_tiles ? turn + 1 : 0;
+  }
+}
+
+}  // namespace jsq::cuda
