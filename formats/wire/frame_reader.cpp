@@ -168,7 +168,9 @@ struct FrameReader::State {
         },
         failed);
   }
-  static constexpr uint64_t group_elements = uint64_t(1) << 24;
+  /// Decoded on the device together: two blocks of 2^18 for each of 128 processors, since a block's entropy
+  /// decoder is one chain. Where the host needs memory of its own for the values, fewer.
+  static constexpr uint64_t group_elements = uint64_t(1) << 26, piece_elements = uint64_t(1) << 24;
 
   /// Elements [first, first + count) of tensor t, which the device decodes, in its memory at `device`. Blocks
   /// that lie in the range whole are decoded there, the others beside it.
@@ -253,21 +255,24 @@ struct FrameReader::State {
       offsets[b - begin] = at;
       if (tensor.block_bytes[b]) at += tensor.block_bytes[b] + wire::checksum_bytes;
     }
+    const auto is_whole = [&](size_t b) {
+      return uint64_t(b) * length >= first && std::min((uint64_t(b) + 1) * length, elements) <= first + count;
+    };
     if (on_device(t)) {
       for (size_t b = begin; b < end;) {
         std::vector<GroupBlock> group;
         size_t held = 0;
-        for (; b < end && held < group_elements; ++b) {
+        const uint64_t start = uint64_t(b) * length;
+        const bool whole = is_whole(b);
+        do {
           const auto size = size_t(std::min(length, elements - uint64_t(b) * length));
           group.push_back({b, offsets[b - begin], held, size});
           held += size;
-        }
-        std::vector<float> values(held);
-        decode_group(t, group, values, [](size_t, const Error& error) { throw error; });
-        for (const GroupBlock& block : group)
-          use(uint64_t(block.index) * length, block.count, [&](std::span<float> out) {
-            std::copy_n(values.begin() + std::ptrdiff_t(block.first), block.count, out.begin());
-          });
+          ++b;
+        } while (b < end && whole && is_whole(b) && held < group_elements);
+        use(start, held, [&](std::span<float> out) {
+          decode_group(t, group, out, [](size_t, const Error& error) { throw error; });
+        });
       }
       return;
     }
@@ -279,10 +284,6 @@ struct FrameReader::State {
     std::vector<size_t> starts;  // of the pieces
     for (size_t b = begin; b < end;) {
       starts.push_back(b);
-      const auto is_whole = [&](size_t i) {
-        return uint64_t(i) * length >= first &&
-               std::min((uint64_t(i) + 1) * length, elements) <= first + count;
-      };
       const size_t most = std::min(end, b + together);
       for (const bool whole = is_whole(b++); whole && b < most && is_whole(b);) ++b;
     }
@@ -489,7 +490,7 @@ uint64_t FrameReader::elements_together(size_t tensor, size_t workers) const {
   const FrameTensor& coded = tensors()[tensor];
   const uint64_t block = uint64_t(1) << coded.block_log2;
   if (coded.block_bytes.empty()) return block;
-  if (state_->on_device(tensor)) return std::max(State::group_elements / block, uint64_t(1)) * block;
+  if (state_->on_device(tensor)) return std::max(State::piece_elements / block, uint64_t(1)) * block;
   const size_t blocks = coded.block_bytes.size() / std::max<size_t>(workers, 1);
   return std::clamp<uint64_t>(blocks, 1, state_->decoders->blocks_together(tensor)) * block;
 }
@@ -577,7 +578,7 @@ std::vector<BlockDamage> FrameReader::test(bool quick, unsigned threads) const {
     const size_t begin = i;
     size_t held = 0;
     for (; i < jobs.size() && jobs[i].tensor == jobs[begin].tensor && jobs[i].elements > 0 &&
-           held < State::group_elements;
+           held < State::piece_elements;
          ++i) {
       group.push_back({jobs[i].block, jobs[i].offset, held, jobs[i].elements});
       held += jobs[i].elements;

@@ -126,18 +126,14 @@ class BlockDecoder final : public DenseDecoder {
   void decode(std::string_view bytes, std::span<const Block> blocks, std::span<float> values,
               std::span<uint8_t> finite) override {
     if (blocks.empty()) return;
-    bytes_.reserve(bytes.size() / 4 + 2);
-    room_.reserve(bytes.size());
+    bytes_.put(bytes, stream_);
     values_.reserve(values.size());
     views_.reserve(blocks.size());
     finite_.reserve(blocks.size());
-    std::copy(bytes.begin(), bytes.end(), room_.data());
-    auto* device_bytes = reinterpret_cast<char*>(bytes_.data());
-    copy_to_device(device_bytes, room_.data(), bytes.size(), stream_);
     std::vector<DecodeView> views;
     for (const Block& block : blocks)
-      views.push_back({reinterpret_cast<const uint8_t*>(device_bytes) + block.offset,
-                       values_.data() + block.first, uint32_t(block.count), block.zero});
+      views.push_back(
+          {bytes_.bytes() + block.offset, values_.data() + block.first, uint32_t(block.count), block.zero});
     copy_to_device(views_.data(), views.data(), views.size(), stream_);
     switch (format_) {
       case DenseFormat::whole:
@@ -162,11 +158,10 @@ class BlockDecoder final : public DenseDecoder {
  private:
   DenseFormat format_;
   Stream stream_;
-  DeviceBuffer<uint32_t> bytes_;
+  StagedBytes bytes_;
   DeviceBuffer<float> values_;
   DeviceBuffer<DecodeView> views_;
   DeviceBuffer<uint8_t> finite_;
-  PinnedBuffer<char> room_;
 };
 
 }  // namespace

@@ -6,7 +6,11 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cstddef>
+#include <map>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -57,6 +61,54 @@ class DeviceBuffer {
   size_t size_ = 0;
 };
 
+/// Page-locked host memory that its owners gave back, for the next ones: to lock pages takes a hundred times
+/// as long as to copy them.
+class PinnedPool {
+ public:
+  static constexpr size_t smallest_bytes = size_t(1) << 16, most_bytes = size_t(1) << 26;
+
+  /// At least `bytes` of it, which becomes what was allocated.
+  static void* take(size_t& bytes) {
+    bytes = std::max(std::bit_ceil(bytes), smallest_bytes);
+    {
+      PinnedPool& pool = instance();
+      const std::lock_guard lock(pool.mutex_);
+      if (const auto found = pool.unused_.find(bytes); found != pool.unused_.end()) {
+        void* const memory = found->second;
+        pool.unused_.erase(found);
+        pool.held_ -= bytes;
+        return memory;
+      }
+    }
+    void* memory = nullptr;
+    check(cudaMallocHost(&memory, bytes), "allocating pinned memory");
+    return memory;
+  }
+  static void give_back(void* memory, size_t bytes) {
+    if (memory == nullptr) return;
+    PinnedPool& pool = instance();
+    {
+      const std::lock_guard lock(pool.mutex_);
+      if (pool.held_ + bytes <= most_bytes) {
+        pool.unused_.emplace(bytes, memory);
+        pool.held_ += bytes;
+        return;
+      }
+    }
+    (void)cudaFreeHost(memory);
+  }
+
+ private:
+  /// Never destroyed: the runtime may be gone before it, and frees what it has.
+  static PinnedPool& instance() {
+    static auto* const pool = new PinnedPool;
+    return *pool;
+  }
+  std::mutex mutex_;
+  std::multimap<size_t, void*> unused_;  ///< by size
+  size_t held_ = 0;
+};
+
 /// Page-locked host memory, which copies run beside the program.
 template <class T>
 class PinnedBuffer {
@@ -64,29 +116,29 @@ class PinnedBuffer {
   PinnedBuffer() = default;
   explicit PinnedBuffer(size_t size) { reserve(size); }
   PinnedBuffer(PinnedBuffer&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+      : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
   PinnedBuffer& operator=(PinnedBuffer&& other) noexcept {
     std::swap(data_, other.data_);
-    std::swap(size_, other.size_);
+    std::swap(bytes_, other.bytes_);
     return *this;
   }
-  ~PinnedBuffer() { (void)cudaFreeHost(data_); }
+  ~PinnedBuffer() { PinnedPool::give_back(data_, bytes_); }
 
   T* data() const { return data_; }
   T& operator[](size_t i) const { return data_[i]; }
-  size_t size() const { return size_; }
+  size_t size() const { return bytes_ / sizeof(T); }
   /// At least `size` elements; contents are lost where it grows.
   void reserve(size_t size) {
-    if (size <= size_) return;
-    check(cudaFreeHost(std::exchange(data_, nullptr)), "freeing pinned memory");
-    size_ = 0;
-    check(cudaMallocHost(reinterpret_cast<void**>(&data_), size * sizeof(T)), "allocating pinned memory");
-    size_ = size;
+    if (size * sizeof(T) <= bytes_) return;
+    PinnedPool::give_back(std::exchange(data_, nullptr), std::exchange(bytes_, 0));
+    size_t bytes = size * sizeof(T);
+    data_ = static_cast<T*>(PinnedPool::take(bytes));
+    bytes_ = bytes;
   }
 
  private:
   T* data_ = nullptr;
-  size_t size_ = 0;
+  size_t bytes_ = 0;
 };
 
 class Stream {
@@ -137,21 +189,33 @@ void clear(T* device, size_t count, const Stream& stream) {
   if (count > 0) check(cudaMemsetAsync(device, 0, count * sizeof(T), stream), "clearing device memory");
 }
 
-/// Bytes of a frame on the device, by way of pinned memory; as whole words.
+/// Bytes of a frame on the device, as whole words; by way of two pinned buffers, of which one is filled while
+/// the other is copied.
 class StagedBytes {
  public:
   void put(std::string_view bytes, const Stream& stream) {
+    constexpr size_t piece_bytes = size_t(1) << 22;
     words_.reserve(bytes.size() / sizeof(uint32_t) + 2);
-    room_.reserve(bytes.size() + 1);
-    std::copy(bytes.begin(), bytes.end(), room_.data());
-    copy_to_device(reinterpret_cast<char*>(words_.data()), room_.data(), bytes.size(), stream);
+    for (size_t at = 0, turn = 0; at < bytes.size(); at += piece_bytes) {
+      Staging& staging = staging_[turn ^= 1];
+      const std::string_view piece = bytes.substr(at, piece_bytes);
+      staging.copied.synchronize();
+      staging.room.reserve(piece.size());
+      std::copy(piece.begin(), piece.end(), staging.room.data());
+      copy_to_device(reinterpret_cast<char*>(words_.data()) + at, staging.room.data(), piece.size(), stream);
+      staging.copied.record(stream);
+    }
   }
   const uint32_t* words() const { return words_.data(); }
   const uint8_t* bytes() const { return reinterpret_cast<const uint8_t*>(words_.data()); }
 
  private:
+  struct Staging {
+    PinnedBuffer<char> room;
+    Event copied;
+  };
   DeviceBuffer<uint32_t> words_;
-  PinnedBuffer<char> room_;
+  std::array<Staging, 2> staging_;
 };
 
 }  // namespace jsq::cuda
