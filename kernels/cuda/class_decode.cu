@@ -1,7 +1,8 @@
 // One thread block decodes one class block. Its bytes are staged in shared memory, so that the file is read
-// once and whole words at a time; a warp undoes the entropy coder and lists the kept elements; then all warps
-// write the values, zeros included, run by run. Whatever is damaged is noticed before it is used, and the
-// block is reported as not sound.
+// once and whole words at a time. The entropy coder is one chain of steps, which one warp goes along and does
+// nothing else: the others list the kept elements of the tokens that it has left behind, and prepare and
+// deliver magnitudes. Then all warps write the values, zeros included, run by run. Whatever is damaged is
+// noticed before it is used, and the block is reported as not sound.
 #include <algorithm>
 
 #include "kernels/cuda/class_block.cuh"
@@ -21,8 +22,12 @@ using element::max_classes;
 using element::run_length;
 
 constexpr uint32_t warps = 8, threads = warps * warp_size;
-constexpr uint32_t ring = 64;
-constexpr uint32_t most_lanes = 8;  // interleaved states that a warp decodes run by run
+constexpr uint32_t helpers = warps - 1;  // of the warp with the entropy coder
+constexpr uint32_t most_lanes = 8;       // interleaved states that a warp decodes run by run
+constexpr uint32_t chunk_runs = 128;     // whose tokens are decoded between two barriers
+constexpr uint32_t chunk_entries = 512;  // the same of entries whose magnitudes are
+constexpr uint32_t parts = 8;            // chunks of entries that are under way, or more
+constexpr uint32_t ring = parts * chunk_entries;
 constexpr uint32_t point_count = max_classes * 256;
 
 struct DecodeView {
@@ -51,12 +56,17 @@ struct Arguments {
 };
 
 struct Shared {
-  Starts starts[element::coding_tables];
+  SearchRow rows[element::coding_tables];
   float points[point_count];
-  float runs[warps][run_length];
+  union {
+    float runs[warps][run_length];
+    uint8_t tokens[3][chunk_runs][run_length];  ///< of chunks in turn
+    uint8_t magnitudes[ring];  ///< of coded elements by their number: first their tables, then their symbols
+  };
+  uint32_t part_sums[parts][warps];  ///< what the warps have counted in chunks in turn
+  uint32_t before[warps]
+                 [max_classes];  ///< members of classes in the entries of a warp, then of those before it
   uint32_t members[max_classes + 7];  ///< of listed elements; a damaged token's class fits too
-  uint32_t waiting[ring];
-  uint8_t run_classes[run_length + 16];
   uint32_t kept, at, bad;
 };
 
@@ -158,99 +168,239 @@ __device__ uint32_t read_map(const ClassComposition& c, const Bytes& block, uint
   return bytes_of(position);
 }
 
-/// Activities, class tokens and magnitudes; by warp 0. Fills buckets and the list.
-__device__ void decode_entropy(const ClassComposition& c, const Bytes& stream, uint32_t n, Shared& s,
-                               const Spilling<uint32_t>& list, uint8_t* buckets, uint32_t& kept, bool& bad) {
-  const uint32_t lane = lane_of(), runs = (n + run_length - 1) / run_length;
-  const bool keeps_all = c.plan.width[0] > 0;
-  RansDecoder<Bytes> decoder{s.starts, stream, c.lanes};
-  if (stream.size < 4 * c.lanes) {
-    bad = true;
-    return;
+/// The activities of all runs, each coded with the table of the one before it; by one warp. A group's states
+/// are all there when it begins, so that only the search goes from run to run.
+__device__ void decode_activities(const ClassComposition& c, RansChain& chain, uint32_t runs,
+                                  uint8_t* buckets, bool& bad) {
+  const uint32_t lane = lane_of();
+  uint32_t previous = 0;
+  for (uint32_t base = 0; base < runs && !bad; base += chain.lanes) {
+    const uint32_t slot = chain.state & (element::rans_total - 1);
+    uint32_t table = 0, symbol = 0;
+#pragma unroll
+    for (uint32_t t = 0; t < most_lanes; ++t) {
+      const uint32_t slot_of_run = __shfl_sync(all_lanes, slot, int(t));
+      if (t >= chain.lanes || base + t >= runs) continue;
+      const uint32_t found = chain.rows[previous].symbol_of(slot_of_run);
+      if (lane == t) table = previous, symbol = found;
+      bad |= found >= c.buckets;
+      previous = found < c.buckets ? found : 0;
+    }
+    const bool active = lane < chain.lanes && base + lane < runs;
+    chain.take(active, active ? chain.without(chain.rows[table], symbol) : 0);
+    if (active) buckets[base + lane] = uint8_t(symbol);
   }
-  decoder.begin();
-  if (c.map == MapPacker::entropy) {
-    if (c.buckets == 0) {
-      bad = true;
-      return;
-    }
-    uint32_t previous = 0;
-    for (uint32_t r = 0; r < runs; ++r) {
-      const uint32_t turn = r % c.lanes;
-      previous = __shfl_sync(all_lanes, decoder.step(lane == turn, previous), int(turn));
-      if (previous >= c.buckets) {
-        bad = true;
-        return;
-      }
-      if (lane == 0) buckets[r] = uint8_t(previous);
-    }
-    __syncwarp();
-    const uint32_t joined = element::classes_per_token(c.plan.classes);
-    const uint32_t base_class = c.plan.classes > 2 ? c.plan.classes : 2;
-    for (uint32_t r = 0; r < runs; ++r) {
-      const uint32_t bucket = buckets[r], i = r * run_length + lane;
-      const uint32_t in_run = n - r * run_length < run_length ? n - r * run_length : run_length;
-      if (bucket == 0) {
-        if (keeps_all) list_run(s, list, kept, i, lane < in_run, 0, true);
-        continue;
-      }
-      const uint32_t tokens = (in_run + joined - 1) / joined;
-      s.run_classes[lane] = 0;
-      if (lane < 16) s.run_classes[run_length + lane] = 0;
-      __syncwarp();
-      for (uint32_t base = 0; base < tokens; base += c.lanes) {
-        const bool active = lane < c.lanes && base + lane < tokens;
-        uint32_t token = decoder.step(active, element::token_table_offset + bucket);
-        if (active)
-          for (uint32_t k = 0; k < joined; ++k, token /= base_class)
-            s.run_classes[(base + lane) * joined + k] = uint8_t(joined == 1 ? token : token % base_class);
-      }
-      __syncwarp();
-      const uint32_t j = s.run_classes[lane];
-      bad |= lane >= in_run && j != 0;
-      list_run(s, list, kept, i, lane < in_run, j, keeps_all);
-      __syncwarp();
-    }
-  }
-  // Magnitudes of the coded classes, in index order; a symbol waits in the entry's code word.
-  __syncwarp();
-  uint32_t queued = 0, done = 0;
-  const auto take = [&](uint32_t until) {
-    while (done < queued && (queued - done >= c.lanes || until == queued)) {
-      const bool active = lane < c.lanes && done + lane < queued;
-      const uint32_t k = active ? s.waiting[(done + lane) % ring] : 0;
-      const uint32_t entry = active ? list.get(k) : 0, j = kept_class(entry);
-      const uint32_t bucket =
-          active && (c.magnitudes_by_activity >> (j - 1) & 1) ? buckets[kept_index(entry) / run_length] : 0;
-      const uint32_t symbol = decoder.step(active, active ? element::magnitude_table(j, bucket) : 0);
-      if (active) list.set(k, entry | symbol << kept_index_bits);
-      done = done + c.lanes < queued ? done + c.lanes : queued;
-    }
-  };
-  for (uint32_t from = 0; c.magnitudes_coded != 0 && from < kept; from += warp_size) {
-    const uint32_t k = from + lane;
-    const bool is_coded = k < kept && magnitude_coded(c, kept_class(list.get(k)));
-    const uint32_t mask = __ballot_sync(all_lanes, is_coded);
-    if (is_coded) s.waiting[(queued + __popc(mask & lanes_below())) % ring] = k;
-    queued += __popc(mask);
-    __syncwarp();
-    take(0);
-    __syncwarp();
-  }
-  take(queued);
-  bad |= !decoder.finished();
 }
 
-/// Code words of class j from its plane into the list's entries, as places among the class's points; by one
-/// warp.
+/// The class tokens of runs from..end - 1; by one warp.
+__device__ void decode_tokens(const ClassComposition& c, RansChain& chain, uint32_t n, uint32_t from,
+                              uint32_t end, const uint8_t* buckets, uint8_t (*tokens)[run_length]) {
+  const uint32_t lane = lane_of(), joined = element::classes_per_token(c.plan.classes);
+  uint32_t bucket = buckets[from];
+  for (uint32_t r = from; r < end; ++r) {
+    const uint32_t next = r + 1 < end ? buckets[r + 1] : 0;
+    const uint32_t in_run = n - r * run_length < run_length ? n - r * run_length : run_length;
+    const uint32_t count = bucket == 0 ? 0 : (in_run + joined - 1) / joined;
+    for (uint32_t base = 0; base < count; base += chain.lanes) {
+      const bool active = lane < chain.lanes && base + lane < count;
+      const uint32_t token = chain.step(active, element::token_table_offset + bucket);
+      if (active) tokens[r - from][base + lane] = uint8_t(token);
+    }
+    bucket = next;
+  }
+}
+
+/// The class of the lane's element in a run with tokens.
+__device__ uint32_t class_in_run(uint32_t classes, const uint8_t* tokens, uint32_t in_run) {
+  const uint32_t joined = element::classes_per_token(classes), lane = lane_of();
+  const uint32_t place = lane / joined;
+  if (place * joined >= in_run) return 0;
+  const uint32_t token = tokens[place];
+  if (joined == 1) return token;
+  if (joined == 4) return token >> (lane % 4) & 1;
+  const uint32_t base = classes > 3 ? 4 : 3, upper = base == 4 ? token >> 2 : token * 11 >> 5;
+  return (lane % 2 ? upper : token) % base;
+}
+
+/// This warp's share of `count` items, among the helpers.
+struct Share {
+  uint32_t first, end;
+  __device__ explicit Share(uint32_t count, uint32_t takers = helpers, uint32_t taker = warp_of() - 1) {
+    const uint32_t each = (count + takers - 1) / takers;
+    first = taker * each < count ? taker * each : count;
+    end = first + each < count ? first + each : count;
+  }
+};
+
+/// What the helpers do with the tokens of chunks: counting first, then listing behind what was counted.
+struct TokenLister {
+  const ClassComposition& c;
+  Shared& s;
+  const Spilling<uint32_t>& list;
+  const uint8_t* buckets;
+  uint32_t n, runs;
+  uint32_t kept = 0;  ///< of chunks that are listed
+
+  template <class Use>
+  __device__ void for_runs(uint32_t chunk, Use use) const {
+    const uint32_t from = chunk * chunk_runs, count = runs - from < chunk_runs ? runs - from : chunk_runs;
+    const bool keeps_all = c.plan.width[0] > 0;
+    const Share share(count);
+    for (uint32_t k = share.first; k < share.end; ++k) {
+      const uint32_t r = from + k, in_run = n - r * run_length < run_length ? n - r * run_length : run_length;
+      const bool empty = buckets[r] == 0;
+      if (empty && !keeps_all) continue;
+      const uint32_t j = empty ? 0 : class_in_run(c.plan.classes, s.tokens[chunk % 3][k], in_run);
+      use(r * run_length + lane_of(), lane_of() < in_run, j,
+          __ballot_sync(all_lanes, lane_of() < in_run && (keeps_all || j > 0)));
+    }
+  }
+  __device__ void count(uint32_t chunk) {
+    uint32_t found = 0, of_class = 0;
+    bool bad = false;
+    for_runs(chunk, [&](uint32_t, bool inside, uint32_t j, uint32_t mask) {
+      bad |= !inside && j != 0;
+      found += __popc(mask);
+      const bool is_kept = mask >> lane_of() & 1;
+      for (uint32_t k = 0; k < max_classes; ++k) {
+        const uint32_t members = __popc(__ballot_sync(all_lanes, is_kept && j == k));
+        if (lane_of() == k) of_class += members;
+      }
+    });
+    if (of_class > 0) atomicAdd(&s.members[lane_of()], of_class);
+    if (lane_of() == 0) s.part_sums[chunk % parts][warp_of()] = found;
+    if (bad) atomicOr(&s.bad, 1u);
+  }
+  __device__ void list_chunk(uint32_t chunk) {
+    uint32_t before = kept;
+    for (uint32_t w = 1; w < warps; ++w) {
+      before += w < warp_of() ? s.part_sums[chunk % parts][w] : 0;
+      kept += s.part_sums[chunk % parts][w];
+    }
+    for_runs(chunk, [&](uint32_t index, bool, uint32_t j, uint32_t mask) {
+      if (mask >> lane_of() & 1) list.set(before + __popc(mask & lanes_below()), make_kept(index, 0, j));
+      before += __popc(mask);
+    });
+  }
+};
+
+/// What the helpers do with the magnitudes of chunks of entries: they count those that are coded, put their
+/// tables into the ring, and when the chain has been there, take the symbols to the list.
+struct MagnitudePorter {
+  const ClassComposition& c;
+  Shared& s;
+  const Spilling<uint32_t>& list;
+  const uint8_t* buckets;
+  uint32_t kept;
+  uint32_t put = 0, fetched = 0;  ///< coded ones of chunks that are behind
+
+  template <class Use>
+  __device__ void for_coded(uint32_t chunk, Use use) const {
+    const uint32_t from = chunk * chunk_entries,
+                   count = kept - from < chunk_entries ? kept - from : chunk_entries;
+    const Share share((count + warp_size - 1) / warp_size);
+    for (uint32_t k = share.first; k < share.end; ++k) {
+      const uint32_t i = from + k * warp_size + lane_of();
+      const uint32_t entry = i < kept ? list.get(i) : 0;
+      const bool is_coded = i < kept && magnitude_coded(c, kept_class(entry));
+      use(i, entry, is_coded, __ballot_sync(all_lanes, is_coded));
+    }
+  }
+  __device__ void count(uint32_t chunk) const {
+    uint32_t found = 0;
+    for_coded(chunk, [&](uint32_t, uint32_t, bool, uint32_t mask) { found += __popc(mask); });
+    if (lane_of() == 0) s.part_sums[chunk % parts][warp_of()] = found;
+  }
+  /// Number of this warp's first in the chunk; `behind` goes on to the next one's.
+  __device__ uint32_t pass(uint32_t chunk, uint32_t& behind) const {
+    uint32_t before = behind;
+    for (uint32_t w = 1; w < warps; ++w) {
+      before += w < warp_of() ? s.part_sums[chunk % parts][w] : 0;
+      behind += s.part_sums[chunk % parts][w];
+    }
+    return before;
+  }
+  __device__ void put_tables(uint32_t chunk) {
+    uint32_t before = pass(chunk, put);
+    for_coded(chunk, [&](uint32_t, uint32_t entry, bool is_coded, uint32_t mask) {
+      const uint32_t j = kept_class(entry);
+      if (is_coded)
+        s.magnitudes[(before + __popc(mask & lanes_below())) % ring] = uint8_t(element::magnitude_table(
+            j, c.magnitudes_by_activity >> (j - 1) & 1 ? buckets[kept_index(entry) / run_length] : 0));
+      before += __popc(mask);
+    });
+  }
+  __device__ void fetch_symbols(uint32_t chunk) {
+    uint32_t before = pass(chunk, fetched);
+    for_coded(chunk, [&](uint32_t i, uint32_t entry, bool is_coded, uint32_t mask) {
+      if (is_coded)
+        list.set(i, entry | uint32_t(s.magnitudes[(before + __popc(mask & lanes_below())) % ring])
+                                << kept_index_bits);
+      before += __popc(mask);
+    });
+  }
+};
+
+/// Class tokens of all runs into the list; all threads. Returns how many elements are kept.
+__device__ uint32_t list_tokens(const ClassComposition& c, RansChain& chain, uint32_t n, Shared& s,
+                                const Spilling<uint32_t>& list, const uint8_t* buckets) {
+  const uint32_t runs = (n + run_length - 1) / run_length, chunks = (runs + chunk_runs - 1) / chunk_runs;
+  TokenLister lister{c, s, list, buckets, n, runs};
+  for (uint32_t turn = 0; turn < chunks + 2; ++turn) {
+    if (warp_of() > 0) {
+      if (turn >= 1 && turn - 1 < chunks) lister.count(turn - 1);
+      if (turn >= 2) lister.list_chunk(turn - 2);
+    } else if (turn < chunks) {
+      const uint32_t from = turn * chunk_runs, end = from + chunk_runs < runs ? from + chunk_runs : runs;
+      decode_tokens(c, chain, n, from, end, buckets, s.tokens[turn % 3]);
+    }
+    __syncthreads();
+  }
+  if (warp_of() == 1 && lane_of() == 0) s.kept = lister.kept;
+  __syncthreads();
+  return s.kept;
+}
+
+/// Magnitudes of the coded classes, in index order, into the code words of the list; all threads.
+__device__ void decode_magnitudes(const ClassComposition& c, RansChain& chain, Shared& s,
+                                  const Spilling<uint32_t>& list, const uint8_t* buckets, uint32_t kept) {
+  const uint32_t chunks = (kept + chunk_entries - 1) / chunk_entries, lane = lane_of();
+  MagnitudePorter porter{c, s, list, buckets, kept};
+  uint32_t there = 0, done = 0;
+  for (uint32_t turn = 0; turn < chunks + 4; ++turn) {
+    if (warp_of() > 0) {
+      if (turn < chunks) porter.count(turn);
+      if (turn >= 1 && turn - 1 < chunks) porter.put_tables(turn - 1);
+      // The last group of a chunk may have waited for the next one.
+      if (turn >= 4) porter.fetch_symbols(turn - 4);
+    } else if (turn >= 2 && turn - 2 < chunks) {
+      for (uint32_t w = 1; w < warps; ++w) there += s.part_sums[(turn - 2) % parts][w];
+      const uint32_t least = turn - 2 + 1 == chunks ? 1 : chain.lanes;  // of a group
+      const auto table_of = [&](uint32_t number) { return number < there ? s.magnitudes[number % ring] : 0; };
+      uint32_t table = table_of(done + lane);
+      while (there - done >= least) {
+        const bool active = lane < chain.lanes && done + lane < there;
+        const uint32_t next = table_of(done + chain.lanes + lane);
+        const uint32_t symbol = chain.step(active, table);
+        if (active) s.magnitudes[(done + lane) % ring] = uint8_t(symbol);
+        done = there - done < chain.lanes ? there : done + chain.lanes;
+        table = next;
+      }
+    }
+    __syncthreads();
+  }
+}
+
+/// Code words of class j from its plane into the list's entries first..end - 1, as places among the class's
+/// points; by one warp. `members` of them lie before `first`.
 template <ClassQuantizer Q>
 __device__ void read_plane(const Bytes& block, uint32_t at, uint32_t j, uint32_t width,
-                           const Spilling<uint32_t>& list, uint32_t kept) {
-  uint32_t position = 8 * at;
-  for (uint32_t from = 0; from < kept; from += warp_size) {
+                           const Spilling<uint32_t>& list, uint32_t first, uint32_t end, uint32_t members) {
+  uint32_t position = 8 * at + width * members;
+  for (uint32_t from = first; from < end; from += warp_size) {
     const uint32_t k = from + lane_of();
-    const uint32_t entry = k < kept ? list.get(k) : 0;
-    const bool member = k < kept && kept_class(entry) == j;
+    const uint32_t entry = k < end ? list.get(k) : 0;
+    const bool member = k < end && kept_class(entry) == j;
     const uint32_t mask = __ballot_sync(all_lanes, member);
     if (member) {
       const uint32_t code = block.bits(position + width * __popc(mask & lanes_below()), width),
@@ -263,14 +413,14 @@ __device__ void read_plane(const Bytes& block, uint32_t at, uint32_t j, uint32_t
   }
 }
 
-/// Sign and raw bits of the coded classes join their symbols; by one warp.
-__device__ void read_signs(const ClassComposition& c, const Bytes& block, uint32_t at,
-                           const Spilling<uint32_t>& list, uint32_t kept, bool& bad) {
-  uint32_t position = 8 * at;
-  for (uint32_t from = 0; from < kept; from += warp_size) {
+/// Sign and raw bits of the coded classes join their symbols, in entries first..end - 1 and from bit
+/// `position` on; by one warp.
+__device__ void read_signs(const ClassComposition& c, const Bytes& block, uint32_t position,
+                           const Spilling<uint32_t>& list, uint32_t first, uint32_t end, bool& bad) {
+  for (uint32_t from = first; from < end; from += warp_size) {
     const uint32_t k = from + lane_of();
-    const uint32_t entry = k < kept ? list.get(k) : 0, j = kept_class(entry);
-    const bool is_coded = k < kept && magnitude_coded(c, j);
+    const uint32_t entry = k < end ? list.get(k) : 0, j = kept_class(entry);
+    const bool is_coded = k < end && magnitude_coded(c, j);
     const uint32_t raw = is_coded ? element::raw_magnitude_bits(c.plan.width[j]) : 0;
     uint32_t total = 0;
     const uint32_t mine = position + sum_before(is_coded ? 1 + raw : 0, total);
@@ -323,8 +473,94 @@ __device__ char* carve(char*& at, uint32_t bytes) {
   return begin;
 }
 
+/// What the entropy coder has of a block, from byte `from` of its words on; all threads. `at` is the place of
+/// its length and becomes that behind it; returns how many elements are kept.
+__device__ uint32_t decode_entropy(const ClassComposition& c, const uint32_t* words, uint32_t from,
+                                   const Bytes& block, uint32_t& at, uint32_t n, Shared& s,
+                                   const Spilling<uint32_t>& list, uint8_t* buckets, uint32_t kept) {
+  uint32_t length = 0, k = 0;
+  bool bad = false;
+  for (bool more = true; more && k < 4; ++k) {
+    const uint32_t byte = block.byte(at + k);
+    length |= (byte & 127) << 7 * k;
+    more = byte >> 7;
+    bad |= more && k == 3;
+  }
+  at += k;
+  bad |= at > block.size || length > block.size - (at < block.size ? at : block.size) || length < 4 * c.lanes;
+  bad |= c.map == MapPacker::entropy && c.buckets == 0;
+  if (bad) {
+    if (threadIdx.x == 0) s.bad = 1;
+    return kept;
+  }
+  RansChain chain{s.rows, words, from + at, from + at + length, c.lanes};
+  at += length;
+  if (warp_of() == 0) chain.begin();
+  if (c.map == MapPacker::entropy) {
+    if (warp_of() == 0) {
+      decode_activities(c, chain, (n + run_length - 1) / run_length, buckets, bad);
+      if (bad && lane_of() == 0) s.bad = 1;
+    }
+    __syncthreads();
+    if (s.bad) return kept;
+    __syncthreads();  // before a warp finds more that is bad
+    kept = list_tokens(c, chain, n, s, list, buckets);
+  }
+  __syncthreads();
+  if (c.magnitudes_coded != 0) decode_magnitudes(c, chain, s, list, buckets, kept);
+  if (warp_of() == 0 && !chain.finished() && lane_of() == 0) s.bad = 1;
+  return kept;
+}
+
+/// Code words of planes, signs and raw bits join the list; all threads. Where they lie follows from how many
+/// elements each class has.
 template <ClassQuantizer Q>
-__global__ void __launch_bounds__(threads, 1) decode_blocks(const __grid_constant__ Arguments a) {
+__device__ void read_codes(const ClassComposition& c, const Bytes& block, uint32_t at, Shared& s,
+                           const Spilling<uint32_t>& list, uint32_t kept) {
+  const uint32_t groups = (kept + warp_size - 1) / warp_size;
+  const Share share(groups, warps, warp_of());
+  const uint32_t first = share.first * warp_size,
+                 end = share.end * warp_size < kept ? share.end * warp_size : kept;
+  uint32_t mine = 0;
+  for (uint32_t from = first; from < end; from += warp_size) {
+    const uint32_t k = from + lane_of(), j = k < end ? kept_class(list.get(k)) : max_classes;
+    for (uint32_t of = 0; of < c.plan.classes; ++of) {
+      const uint32_t members = __popc(__ballot_sync(all_lanes, j == of));
+      if (lane_of() == of) mine += members;
+    }
+  }
+  if (lane_of() < max_classes) s.before[warp_of()][lane_of()] = mine;
+  __syncthreads();
+  const auto members_before = [&](uint32_t j) {
+    uint32_t sum = 0;
+    for (uint32_t w = 0; w < warp_of(); ++w) sum += s.before[w][j];
+    return sum;
+  };
+  uint32_t sign_bits = 0, sign_bits_before = 0;
+  bool bad = false;
+  for (uint32_t j = 0; j < c.plan.classes; ++j) {
+    const uint32_t width = c.plan.width[j], members = s.members[j];
+    if (width == 0) continue;
+    if (magnitude_coded(c, j)) {
+      const uint32_t each = 1 + element::raw_magnitude_bits(width);
+      sign_bits += members * each;
+      sign_bits_before += members_before(j) * each;
+      continue;
+    }
+    const uint32_t bytes = bytes_of(members * width);
+    bad |= bytes > block.size - at;
+    if (bad) break;
+    bad |= !block.padded(8 * at + members * width);
+    read_plane<Q>(block, at, j, width, list, first, end, members_before(j));
+    at += bytes;
+  }
+  if (!bad) bad |= at + bytes_of(sign_bits) != block.size || !block.padded(8 * at + sign_bits);
+  if (!bad) read_signs(c, block, 8 * at + sign_bits_before, list, first, end, bad);
+  if (bad) atomicOr(&s.bad, 1u);
+}
+
+template <ClassQuantizer Q>
+__global__ void __launch_bounds__(threads, 2) decode_blocks(const __grid_constant__ Arguments a) {
   extern __shared__ __align__(16) char room[];
   char* next = room;
   Shared& s = *reinterpret_cast<Shared*>(carve(next, sizeof(Shared)));
@@ -333,10 +569,14 @@ __global__ void __launch_bounds__(threads, 1) decode_blocks(const __grid_constan
                                 a.kept_far + blockIdx.x * a.layout.kept_far, a.layout.kept_reach};
   auto* staged = reinterpret_cast<uint32_t*>(carve(next, a.layout.staged));
   const ClassComposition& c = a.composition;
-  for (uint32_t i = threadIdx.x; i < sizeof(s.starts) / 4; i += threads)
-    reinterpret_cast<uint32_t*>(s.starts)[i] = reinterpret_cast<const uint32_t*>(a.starts)[i];
+  constexpr uint32_t row_starts = element::rans_max_symbols + 4;
+  for (uint32_t i = threadIdx.x; i < element::coding_tables * row_starts; i += threads)
+    s.rows[i / row_starts].fill_start(a.starts[i / row_starts], i % row_starts);
   for (uint32_t i = threadIdx.x; i < 256 * c.plan.classes; i += threads)
     if (i % 256 < 1u << c.plan.width[i / 256]) s.points[i] = a.points[i];
+  __syncthreads();
+  for (uint32_t i = threadIdx.x; i < element::coding_tables * SearchRow::windows; i += threads)
+    s.rows[i / SearchRow::windows].fill_first(i % SearchRow::windows);
 
   for (uint32_t b = blockIdx.x; b < a.count; b += gridDim.x) {
     const DecodeView view = a.blocks[b];
@@ -349,60 +589,35 @@ __global__ void __launch_bounds__(threads, 1) decode_blocks(const __grid_constan
     for (uint32_t w = threadIdx.x; fits && w < words; w += threads) staged[w] = from[w];
     __syncthreads();
     const Bytes block{reinterpret_cast<const uint8_t*>(fits ? staged : from) + skipped, view.bytes};
-    if (view.bytes > 0 && warp_of() == 0) {
-      uint32_t kept = 0, at = 0;
-      bool bad = false;
-      if (c.map != MapPacker::entropy) at = read_map(c, block, view.count, s, list, buckets, kept, bad);
-      __syncwarp();
-      const bool uses_rans = c.map_coded || c.magnitudes_coded != 0;
-      if (uses_rans && !bad) {
-        uint32_t length = 0, k = 0;
-        for (bool more = true; more && k < 4; ++k) {
-          const uint32_t byte = block.byte(at + k);
-          length |= (byte & 127) << 7 * k;
-          more = byte >> 7;
-          bad |= more && k == 3;
+    uint32_t kept = 0;
+    if (view.bytes > 0) {
+      uint32_t at = 0;
+      if (c.map != MapPacker::entropy) {
+        if (warp_of() == 0) {
+          bool bad = false;
+          at = read_map(c, block, view.count, s, list, buckets, kept, bad);
+          if (lane_of() == 0) {
+            s.kept = kept;
+            s.at = at;
+            s.bad = bad;
+          }
         }
-        at += k;
-        bad |= at > view.bytes || length > view.bytes - (at < view.bytes ? at : view.bytes);
-        if (!bad) decode_entropy(c, {block.data + at, length}, view.count, s, list, buckets, kept, bad);
-        at += length;
+        __syncthreads();
+        kept = s.kept;
+        at = s.at;
       }
-      bad = __any_sync(all_lanes, bad);
-      if (lane_of() == 0) {
-        s.kept = kept;
-        s.at = at;
-        s.bad = bad;
-      }
+      const bool mapped = s.bad == 0;
+      __syncthreads();  // before a warp finds more that is bad
+      if (mapped && (c.map_coded || c.magnitudes_coded != 0))
+        kept = fits ? decode_entropy(c, staged, skipped, block, at, view.count, s, list, buckets, kept)
+                    : decode_entropy(c, from, skipped, block, at, view.count, s, list, buckets, kept);
+      __syncthreads();
+      const bool listed = s.bad == 0;
+      __syncthreads();
+      if (listed) read_codes<Q>(c, block, at, s, list, kept);
     }
     __syncthreads();
-    const uint32_t kept = s.kept;
-    const bool listed = view.bytes > 0 && !s.bad;
-    __syncthreads();  // before a warp finds more that is bad
-    if (listed) {
-      // Where planes and sign bits lie follows from how many elements each class has.
-      uint32_t at = s.at, sign_bits = 0;
-      bool bad = false;
-      for (uint32_t j = 0; j < c.plan.classes; ++j) {
-        const uint32_t width = c.plan.width[j], members = s.members[j];
-        if (width == 0) continue;
-        if (magnitude_coded(c, j)) {
-          sign_bits += members * (1 + element::raw_magnitude_bits(width));
-          continue;
-        }
-        const uint32_t bytes = bytes_of(members * width);
-        bad |= bytes > view.bytes - at;
-        if (bad) break;
-        bad |= !block.padded(8 * at + members * width);
-        if (warp_of() == 0) read_plane<Q>(block, at, j, width, list, kept);
-        at += bytes;
-      }
-      if (!bad) bad |= at + bytes_of(sign_bits) != view.bytes || !block.padded(8 * at + sign_bits);
-      if (!bad && warp_of() == 0) read_signs(c, block, at, list, kept, bad);
-      if (bad) atomicOr(&s.bad, 1u);
-    }
-    __syncthreads();
-    if (!s.bad) write_values(view, s, list, view.bytes > 0 ? kept : 0);
+    if (!s.bad) write_values(view, s, list, kept);
     if (threadIdx.x == 0) a.ok[b] = s.bad ? 0 : 1;
   }
 }
@@ -428,6 +643,8 @@ struct ClassDecodeRun::State {
     check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device),
           "asking for the device");
     check(cudaDeviceGetAttribute(&shared_most_, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+          "asking for shared memory");
+    check(cudaDeviceGetAttribute(&shared_all_, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device),
           "asking for shared memory");
     const std::vector<Starts> starts = starts_of(frequencies);
     const Stream stream;
@@ -476,14 +693,19 @@ struct ClassDecodeRun::State {
     Layout layout;
     const uint64_t n = (uint64_t(elements) + run_length - 1) / run_length * run_length;
     layout.buckets = uint32_t(n / run_length);
-    layout.grid = std::min(uint32_t(processors_), blocks);
-    const uint64_t fixed = (sizeof(Shared) + 15) / 16 * 16 + layout.buckets + 4 * 16;
+    const uint64_t fixed = (sizeof(Shared) + 15) / 16 * 16 + layout.buckets + 4 * 16,
+                   staged = (bytes + 7) / 4 * 4;
+    // A processor takes two blocks at a time where there are so many and the bytes of both fit.
+    constexpr uint64_t reserved = 1024;  // of each, by the runtime
+    const uint64_t half = uint64_t(shared_all_) / 2 - reserved;
+    const bool two = blocks > uint32_t(processors_) && fixed + staged + 4096 <= half;
+    const uint64_t most = std::min(uint64_t(shared_most_), two ? half : uint64_t(shared_most_));
+    layout.grid = std::min(uint32_t(processors_) * (two ? 2 : 1), blocks);
     if (fixed + 4096 > uint64_t(shared_most_))
       throw DeviceError("decoding blocks needs " + std::to_string(fixed + 4096) +
                         " bytes of shared memory, and the device has " + std::to_string(shared_most_));
-    const uint64_t left = uint64_t(shared_most_) - fixed;
-    const uint64_t staged = (bytes + 7) / 4 * 4;
-    layout.staged = uint32_t(std::min(staged, left / 2 / 16 * 16));
+    const uint64_t left = most - fixed;
+    layout.staged = uint32_t(std::min(staged, two ? staged : left / 2 / 16 * 16));
     layout.kept_reach = uint32_t(std::min(n, (left - layout.staged) / 4));
     layout.kept_far = n - layout.kept_reach;
     layout.shared_bytes = uint32_t(fixed + layout.staged + 4 * layout.kept_reach);
@@ -491,7 +713,7 @@ struct ClassDecodeRun::State {
   }
 
   ClassComposition composition_;
-  int processors_ = 1, shared_most_ = 0;
+  int processors_ = 1, shared_most_ = 0, shared_all_ = 0;
   DeviceBuffer<Starts> starts_;
   DeviceBuffer<float> points_;
   DeviceBuffer<uint32_t> kept_;

@@ -188,4 +188,81 @@ struct RansDecoder {
   }
 };
 
+/// The starts of a table's intervals, then their end, for a search that begins near its goal.
+struct SearchRow {
+  static constexpr uint32_t windows = 128;  ///< of slots; as many bytes have each of the 32 banks in one word
+  static constexpr uint32_t window_bits = element::rans_precision_bits - 7;
+  uint16_t start[element::rans_max_symbols + 4];
+  uint8_t first[windows];  ///< the symbol of a window's first slot
+
+  /// All threads; `starts` need not lie in shared memory.
+  __device__ void fill_start(const Starts& starts, uint32_t i) {
+    if (i < element::rans_max_symbols + 4)
+      start[i] = i < element::rans_max_symbols ? starts.start[i] : uint16_t(element::rans_total);
+  }
+  /// \pre start is filled
+  __device__ void fill_first(uint32_t window) {
+    uint32_t symbol = 0;
+    while (start[symbol + 1] <= window << window_bits) ++symbol;
+    first[window] = uint8_t(symbol);
+  }
+  __device__ uint32_t symbol_of(uint32_t slot) const {
+    uint32_t symbol = first[slot >> window_bits];
+    symbol += start[symbol + 1] <= slot;
+    while (start[symbol + 1] <= slot) ++symbol;
+    return symbol;
+  }
+};
+
+/// Undoes the interleaved coder as RansDecoder does, with few instructions from one state to the next: a
+/// table's symbol is found from its window, and words are taken from bytes that lie in shared memory (or in
+/// global memory) whole.
+struct RansChain {
+  const SearchRow* rows;
+  const uint32_t* bytes;  ///< of which the stream has those at..end - 1, two or more
+  uint32_t at, end;
+  uint32_t lanes;
+  uint32_t state = element::rans_lower_bound;
+
+  /// Two bytes from place `from` on, the first one lowest; behind the end, the last two.
+  __device__ uint32_t two_bytes(uint32_t from) const {
+    const uint32_t place = from + 2 <= end ? from : end - 2;
+    return __funnelshift_r(bytes[place / 4], bytes[(place + 1) / 4], 8 * (place % 4)) & 0xffffu;
+  }
+  /// \pre 4 * lanes bytes are there
+  __device__ void begin() {
+    if (lane_of() < lanes) state = two_bytes(at + 4 * lane_of()) | two_bytes(at + 4 * lane_of() + 2) << 16;
+    at += 4 * lanes;
+  }
+  /// The state without `symbol`, whose table is `row`.
+  __device__ uint32_t without(const SearchRow& row, uint32_t symbol) const {
+    const uint32_t start = row.start[symbol], stop = row.start[symbol + 1];
+    return (stop - start) * (state >> element::rans_precision_bits) +
+           ((state & (element::rans_total - 1)) - start);
+  }
+  /// Active lanes go on to `next` and the words that they lack, the lowest lane first.
+  __device__ void take(bool active, uint32_t next) {
+    const bool needs = active && next < element::rans_lower_bound;
+    const uint32_t needing = __ballot_sync(all_lanes, needs);
+    if (needs) next = next << 16 | two_bytes(at + 2 * __popc(needing & lanes_below()));
+    at += 2 * __popc(needing);
+    if (active) state = next;
+  }
+  /// The next symbol of each active lane, the lowest lane first.
+  __device__ uint32_t step(bool active, uint32_t table) {
+    uint32_t symbol = 0, next = state;
+    if (active) {
+      const SearchRow& row = rows[table];
+      symbol = row.symbol_of(state & (element::rans_total - 1));
+      next = without(row, symbol);
+    }
+    take(active, next);
+    return symbol;
+  }
+  /// Whether all states are where they began, and all words are taken.
+  __device__ bool finished() const {
+    return at == end && __all_sync(all_lanes, lane_of() >= lanes || state == element::rans_lower_bound);
+  }
+};
+
 }  // namespace jsq::cuda

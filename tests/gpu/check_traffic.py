@@ -7,7 +7,7 @@ their layouts, of rotations and of context streams also read and write whole sec
 
     check_traffic.py JSQ
 
-Run in the emulator's environment, which becomes a device of capability 9.0: its shared memory holds the lists of kept
+Run in the emulator's environment, which becomes a device of capability 9.0 with 132 processors: their shared memory holds the lists of kept
 elements. Prints a line for each limit; exits 1 where one is passed.
 """
 import os
@@ -68,7 +68,7 @@ def counted(jsq, method, size, *target):
     with tempfile.TemporaryDirectory() as folder:
         report = pathlib.Path(folder) / "stats"
         subprocess.run([jsq, "--backend", "cuda", "bench", "-m", method, "--size", size, "--min-time", "0", *target],
-                       env={**os.environ, "GPUEMU_STATS_FILE": str(report), "GPUEMU_CHECK": "0", "GPUEMU_ARCH": "90"}, check=True,
+                       env={**os.environ, "GPUEMU_STATS_FILE": str(report), "GPUEMU_CHECK": "0", "GPUEMU_ARCH": "90", "GPUEMU_SMS": "132"}, check=True,
                        stdout=subprocess.DEVNULL)
         return kernels(report.read_text())
 
