@@ -356,8 +356,15 @@ Allocation allocate_by_threshold(MagnitudeIndex& index, const WidthSet& widths, 
     const uint32_t from = j == 0 ? 0 : allocation.threshold_key[j];
     const uint32_t to = std::min(max_key, j + 1 < classes ? allocation.threshold_key[j + 1] - 1 : max_key);
     if (from > to) continue;
-    allocation.low_key[j] = from;
-    allocation.high_key[j] = to;
+    // Ranges end where there are elements: an outlier alone has a narrow one.
+    const auto& cells = index.cells();
+    const auto top = std::partition_point(cells.begin(), cells.end(),
+                                          [&](const MagnitudeIndex::Cell& c) { return c.low > to; });
+    const auto behind = std::partition_point(top, cells.end(),
+                                             [&](const MagnitudeIndex::Cell& c) { return c.high() >= from; });
+    if (top == behind) continue;
+    allocation.low_key[j] = std::max(from, std::prev(behind)->low);
+    allocation.high_key[j] = std::min(to, top->high());
   }
   return allocation;
 }

@@ -17,6 +17,7 @@
 #include "lib/allocators/allocator.hpp"
 #include "lib/core/bytes.hpp"
 #include "lib/core/device.hpp"
+#include "lib/methods/jointsq_errors.hpp"
 #include "lib/methods/jointsq_parameters.hpp"
 #include "lib/methods/method.hpp"
 #include "lib/methods/options.hpp"
@@ -198,7 +199,7 @@ class JointSqEncoder final : public MethodEncoder {
         chosen_ ? uint64_t(double(chosen_->payload_bits) * wanted / chosen_->expected_bytes) : scaled;
     if (below_budget_) {
       // More bits would add error here: the best allocation that fits is not the fullest.
-      by_threshold_ = false;
+      by_threshold_ = thresholds_do();
       chosen_ = seeks_least_error() && !least_error_bits_
                     ? least_error_of_pool(scaled, wanted)
                     : evaluate(false, least_error_bits_.value_or(scaled), sample_choice_->extra_bits);
@@ -207,8 +208,7 @@ class JointSqEncoder final : public MethodEncoder {
         return uint64_t(std::ceil(chosen_->expected_bytes));
       }
     }
-    by_threshold_ = !small() && options_.allocation.allocator == AllocatorKind::exact &&
-                    options_.allocation.reallocation == ReallocationKind::none;
+    by_threshold_ = thresholds_do();
     // What a large pool takes is told a little off.
     chosen_ = largest_within(false, sample_choice_->extra_bits, small() ? wanted : 0.9985 * wanted,
                              small() ? 0.0005 : 0.003, bytes, guess, by_threshold_ ? 5 : 40);
@@ -219,7 +219,6 @@ class JointSqEncoder final : public MethodEncoder {
           largest_within(false, sample_choice_->extra_bits, wanted, 0.004, bytes, chosen_->payload_bits);
     }
     if (sample_misleads()) {
-      by_threshold_ = false;
       Evaluation best = least_error_of_pool(chosen_->payload_bits, wanted);
       if (best.payload_bits < chosen_->payload_bits) {
         below_budget_ = true;
@@ -247,7 +246,7 @@ class JointSqEncoder final : public MethodEncoder {
     // The tallies of classes have no angles: a squared error that keeps the angle.
     const Target target = asked.kind == TargetKind::cosine ? nmse_within(asked) : asked;
     by_threshold_ = false;
-    measure_errors_ = true;
+    errors_ = Errors::measured;
     set_block_size(double(pool_.summary().elements) / 4);
     const auto metric = [&](const Evaluation& e) {
       double energy = 0;
@@ -293,7 +292,7 @@ class JointSqEncoder final : public MethodEncoder {
     const double extra = chosen_->extra_bits;
     set_block_size(chosen_->expected_bytes);
     chosen_ = evaluate(false, chosen_->payload_bits, extra);
-    measure_errors_ = false;
+    errors_ = Errors::none;
     finish();
   }
 
@@ -392,6 +391,14 @@ class JointSqEncoder final : public MethodEncoder {
     return ranges;
   }
 
+  /// How evaluate() finds a pool's squared error.
+  enum class Errors : uint8_t { none, modelled, measured };
+
+  template <class Counts>
+  static uint64_t sum_of(const Counts& counts) {
+    return std::accumulate(counts.begin(), counts.end(), uint64_t(0));
+  }
+
   bool small() const { return pool_.summary().elements <= whole_elements; }
 
   uint64_t elements_of(bool on_sample) const {
@@ -484,6 +491,8 @@ class JointSqEncoder final : public MethodEncoder {
       tally_sample(e);
     else
       tally_pool(e);
+    if (!on_sample && errors_ == Errors::modelled)
+      e.sums.squared_error = modelled_squared_error(index_, coder.plan);
     choose_packers(e, on_sample);
     return e;
   }
@@ -502,7 +511,7 @@ class JointSqEncoder final : public MethodEncoder {
   /// block, or in a part of the blocks at even distances where that is plenty, and magnitudes in fewer; both
   /// stand in for the whole, every symbol being given a chance.
   void tally_pool(Evaluation& e) const {
-    const bool in_full = small() || measure_errors_;
+    const bool in_full = small() || errors_ == Errors::measured;
     // Of a dozen large blocks a third would say little about the rest: ranges are counted in their place.
     // Only where all are counted is it known which symbols occur.
     const uint64_t elements = pool_.summary().elements, tallied_elements = std::min(plenty, elements / 4);
@@ -529,7 +538,7 @@ class JointSqEncoder final : public MethodEncoder {
         const std::span<const float> values = pool_.read(block.tensor, block.first, block.count, scratch);
         const ClassCoder& coder = e.stored.coder;
         Tallies& local = tallies.local();
-        if (i % stride == 0 && measure_errors_)
+        if (errors_ == Errors::measured)
           coder.tally(values, tensor.first + block.first, block.first, tensor.number, tensor.info->dtype,
                       local.tallied, sums[i]);
         else if (i % stride == 0)
@@ -586,14 +595,11 @@ class JointSqEncoder final : public MethodEncoder {
   void extrapolate_classes(Evaluation& e, size_t ranges) const {
     const uint32_t classes = e.stored.coder.plan.classes;
     ClassTally& tally = *e.tally;
-    const auto sum = [](const auto& counts) {
-      return std::accumulate(counts.begin(), counts.end(), uint64_t(0));
-    };
     const double elements = double(pool_.summary().elements);
-    const double scale = elements / double(std::max<uint64_t>(1, sum(tally.members)));
-    const double kept_of_ranges = scale * double(sum(tally.members) - tally.members[0]);
+    const double scale = elements / double(std::max<uint64_t>(1, sum_of(tally.members)));
+    const double kept_of_ranges = scale * double(sum_of(tally.members) - tally.members[0]);
     for (uint32_t j = 0; j < classes; ++j) tally.members[j] = e.allocation.members(j) + 1;
-    const double kept = double(sum(tally.members) - tally.members[0]);
+    const double kept = double(sum_of(tally.members) - tally.members[0]);
     if (kept_of_ranges > 0) e.growth_of_kept = kept / kept_of_ranges;
 
     const uint32_t buckets = element::activity_bucket(element::run_length * (classes - 1)) + 1;
@@ -603,7 +609,7 @@ class JointSqEncoder final : public MethodEncoder {
     SymbolCounts follows{};
     for (const SymbolCounts& row : tally.entropy.activity)
       for (uint32_t b = 0; b < buckets; ++b) follows[b] += row[b];
-    const double first = double(ranges) / double(std::max<uint64_t>(1, sum(follows)));
+    const double first = double(ranges) / double(std::max<uint64_t>(1, sum_of(follows)));
     for (uint32_t b = 0; b < buckets; ++b) {
       uint64_t& count = tally.entropy.activity[0][b];
       count -= std::min(count, uint64_t(first * double(follows[b])));
@@ -809,6 +815,12 @@ class JointSqEncoder final : public MethodEncoder {
     return fits ? *std::move(fits) : *std::move(exceeds);
   }
 
+  /// Whether a large pool's classes need no exact numbers of members.
+  bool thresholds_do() const {
+    return !small() && options_.allocation.allocator == AllocatorKind::exact &&
+           options_.allocation.reallocation == ReallocationKind::none;
+  }
+
   /// Faithful variants spend the whole budget, also where that adds error; the default composition need not.
   bool seeks_least_error() const {
     return options_.allocation.allocator == AllocatorKind::exact &&
@@ -827,10 +839,10 @@ class JointSqEncoder final : public MethodEncoder {
     return cells > 2 * sample_choice_->sums.squared_error * sample_->drawn.scale;
   }
 
-  /// The least error of the whole pool in at most `most_bytes`, from a payload that the sample found; errors
-  /// are measured.
+  /// The least error of the pool in at most `most_bytes`, from a payload that the sample found; errors are
+  /// measured, or those of large pools modelled.
   Evaluation least_error_of_pool(uint64_t payload_bits, double most_bytes) {
-    measure_errors_ = true;
+    errors_ = small() ? Errors::measured : Errors::modelled;
     Evaluation best =
         least_error_below(evaluate(false, payload_bits, sample_choice_->extra_bits), 0.85, false, most_bytes);
     // What a sample of little but zeros needs says little about the pool: where less does not help, more may,
@@ -844,7 +856,7 @@ class JointSqEncoder final : public MethodEncoder {
       rose = true;
     }
     if (rose) best = least_error_below(std::move(best), 0.85, false, most_bytes);
-    measure_errors_ = false;
+    errors_ = Errors::none;
     least_error_bits_ = best.payload_bits;
     return best;
   }
@@ -955,7 +967,8 @@ class JointSqEncoder final : public MethodEncoder {
   double elasticity_ = 1.2;                   ///< d log(payload bits) / d log(bytes) near the last aim
   std::optional<uint64_t> least_error_bits_;  ///< payload bits of the least error of the pool, once searched
   bool below_budget_ = false;                 ///< the least error lies well below the byte budget
-  bool by_threshold_ = false, measure_errors_ = false;
+  bool by_threshold_ = false;
+  Errors errors_ = Errors::none;
   std::string parameters_;
   uint8_t block_log2_ = 16;
   uint32_t lanes_ = 8;
