@@ -15,9 +15,13 @@ inline uint64_t device_attribute(cudaDeviceAttr attribute) {
   return uint64_t(value);
 }
 
-/// Blocks of a kernel whose blocks go on with the next piece of work: at most `wanted`.
+/// Blocks of a kernel whose blocks go on with the next piece of work: at most `wanted`. The kernel may then
+/// have as much shared memory beside its own.
 template <class Kernel>
 uint32_t blocks_at_once(Kernel kernel, uint32_t threads, size_t shared_bytes, uint64_t wanted) {
+  if (shared_bytes > 0)
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)),
+          "asking for shared memory");
   int of_processor = 0;
   check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&of_processor, kernel, int(threads), shared_bytes),
         "asking for room on the device");

@@ -6,6 +6,7 @@
 
 #include <cuda_pipeline.h>
 
+#include "kernels/cuda/grid.hpp"
 #include "kernels/cuda/summary.hpp"
 #include "kernels/cuda/warp.cuh"
 
@@ -109,10 +110,19 @@ __device__ inline void staged_barrier(uint32_t threads) {
   __barrier_sync_count(1, threads);
 }
 
-/// The tiles that a walk over two chunks takes.
-__device__ inline uint32_t staged_steps(uint32_t longest) {
-  return (longest + staged_elements - 1) / staged_elements;
-}
+/// Two chunks of many.
+struct Pair {
+  bool there;      ///< is that of this thread?
+  ChunkView own;   ///< of this thread; empty where it is not there
+  uint32_t steps;  ///< tiles of the longer one
+
+  __device__ Pair(const ChunkView* chunks, uint32_t count, uint32_t first)
+      : there(first + own_chunk() < count) {
+    if (there) own = chunks[first + own_chunk()];
+    const uint32_t one = chunks[first].count, other = first + 1 < count ? chunks[first + 1].count : 0;
+    steps = ((one > other ? one : other) + staged_elements - 1) / staged_elements;
+  }
+};
 
 /// Of warps that load: the first tiles are on their way.
 __device__ inline void bring_first(const ChunkView& chunk, StagedTile* tiles) {
@@ -149,6 +159,12 @@ __device__ void add_tiles(uint32_t steps, const StagedTile* tiles, Use use) {
     for_rows(tiles[turn], use);
     turn = turn + 1 < staged_tiles ? turn + 1 : 0;
   }
+}
+
+/// Blocks of a kernel that goes over pairs of chunks.
+template <class Kernel>
+uint32_t blocks_for_pairs(Kernel kernel, uint32_t threads, size_t shared_bytes, uint32_t chunks) {
+  return blocks_at_once(kernel, threads, shared_bytes, (chunks + chunks_together - 1) / chunks_together);
 }
 
 }  // namespace jsq::cuda

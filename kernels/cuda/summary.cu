@@ -2,7 +2,6 @@
 // lanes, folded by halving) without any other block. Integers may be added in any order.
 #include "kernels/cuda/summary.hpp"
 
-#include "kernels/cuda/grid.hpp"
 #include "kernels/cuda/staged_chunks.cuh"
 
 namespace jsq::cuda {
@@ -189,12 +188,9 @@ __global__ void __launch_bounds__(summary_threads, blocks_together)
   if (threadIdx.x == 0) sample = {};
   __syncthreads();
   for (uint32_t first = chunks_together * blockIdx.x; first < count; first += chunks_together * gridDim.x) {
-    const bool there = first + own_chunk() < count;
-    const ChunkView own = there ? chunks[first + own_chunk()] : ChunkView{};
-    const uint32_t one = chunks[first].count, other = first + 1 < count ? chunks[first + 1].count : 0,
-                   longest = one > other ? one : other;
+    const Pair pair(chunks, count, first);
     if (loads_chunks()) {
-      bring_first(own, tiles);
+      bring_first(pair.own, tiles);
       await_tile();
       sample.add(tiles[0]);
     }
@@ -207,39 +203,39 @@ __global__ void __launch_bounds__(summary_threads, blocks_together)
     }
     __syncthreads();
     if (threadIdx.x == 0) sample = {};
-    const uint32_t steps = staged_steps(longest);
     // Zeros behind a chunk's end change no sum: sums start at +0 and never become -0.
     if (loads_chunks()) {
       OwnTally tally;
-      stage_tiles(own, steps, tiles, [&](uint32_t step, StagedTile& tile) {
+      stage_tiles(pair.own, pair.steps, tiles, [&](uint32_t step, StagedTile& tile) {
         tally.count(window, tallies[loaded_chunk()], step, tile);
       });
       tally.add_to(tallies[loaded_chunk()]);
     } else if (warp_of() == loading_warps) {
       double sum = 0, sum_abs = 0;
-      add_tiles(steps, tiles, [&](double g) {
+      add_tiles(pair.steps, tiles, [&](double g) {
         sum += g;
         sum_abs += fabs(g);
       });
       sum = fold_lanes(sum);
       sum_abs = fold_lanes(sum_abs);
-      if (there && lane_of() % element::sum_lanes == 0) {
+      if (pair.there && lane_of() % element::sum_lanes == 0) {
         sums[first + added_chunk()].sum = sum;
         sums[first + added_chunk()].sum_abs = sum_abs;
       }
     } else {
       double energy = 0;
-      add_tiles(steps, tiles, [&](double g) { energy += g * g; });
+      add_tiles(pair.steps, tiles, [&](double g) { energy += g * g; });
       energy = fold_lanes(energy);
-      if (there && lane_of() % element::sum_lanes == 0) sums[first + added_chunk()].energy = energy;
+      if (pair.there && lane_of() % element::sum_lanes == 0) sums[first + added_chunk()].energy = energy;
     }
     __syncthreads();
     if (!loads_chunks() || threadIdx.x % threads_of_chunk != 0) continue;
     Tally& tally = tallies[loaded_chunk()];
-    if (there) {
+    if (pair.there) {
       ChunkSums& result = sums[first + loaded_chunk()];
       // What lies behind the end was counted, too.
-      const uint32_t looked_at = steps * staged_elements, zeros = tally.zeros - (looked_at - own.count);
+      const uint32_t looked_at = pair.steps * staged_elements,
+                     zeros = tally.zeros - (looked_at - pair.own.count);
       result.zeros = zeros;
       result.nan = tally.nan;
       result.positive_infinite = tally.positive;
@@ -253,46 +249,93 @@ __global__ void __launch_bounds__(summary_threads, blocks_together)
   window.flush();
 }
 
-constexpr uint32_t warps = 8, threads = warps * warp_size;
-constexpr uint32_t unroll = 16;  // loads of a warp that are under way together
+constexpr uint32_t squares_threads = loading_threads + warp_size;
 
-/// Calls use(index, value, inside) for every element of a chunk, warp_size at a time, lanes side by side;
-/// several loads are under way at once. Lanes behind the end get zeros.
+__global__ void __launch_bounds__(squares_threads, blocks_together)
+    squares_of_chunks(const ChunkView* chunks, uint32_t count, const double* centres, double* squares) {
+  extern __shared__ StagedTile tiles[];
+  for (uint32_t first = chunks_together * blockIdx.x; first < count; first += chunks_together * gridDim.x) {
+    const Pair pair(chunks, count, first);
+    if (loads_chunks()) {
+      bring_first(pair.own, tiles);
+      stage_tiles(pair.own, pair.steps, tiles, [](uint32_t, StagedTile&) {});
+    } else {
+      const uint32_t lane = lane_of() % element::sum_lanes;
+      const double centre = pair.there ? centres[first + added_chunk()] : 0.0;
+      double sum = 0;
+      uint32_t left = (pair.own.count + element::sum_lanes - 1 - lane) / element::sum_lanes;
+      add_tiles(pair.steps, tiles, [&](double g) {
+        const double off = g - centre;
+        if (left == 0) return;
+        sum += off * off;
+        --left;
+      });
+      sum = fold_lanes(sum);
+      if (pair.there && lane == 0) squares[first + added_chunk()] = sum;
+    }
+    __syncthreads();
+  }
+}
+
+constexpr uint32_t threads = 512;
+constexpr uint32_t unroll = 8;  // loads of a thread that are under way together
+
+/// Calls use(index, value) for the elements of a chunk, by all threads of a block.
 template <class Use>
 __device__ void for_elements(const ChunkView chunk, Use use) {
-  const uint32_t lane = lane_of();
-  for (uint32_t at = 0; at < chunk.count; at += unroll * warp_size) {
+  for (uint32_t at = threadIdx.x; at < chunk.count; at += unroll * threads) {
     float values[unroll];
 #pragma unroll
     for (uint32_t k = 0; k < unroll; ++k) {
-      const uint32_t i = at + k * warp_size + lane;
+      const uint32_t i = at + k * threads;
       values[k] = i < chunk.count ? chunk.values[i] : 0.0f;
     }
 #pragma unroll
-    for (uint32_t k = 0; k < unroll; ++k) {
-      const uint32_t i = at + k * warp_size + lane;
-      if (at + k * warp_size < chunk.count) use(i, values[k], i < chunk.count);
-    }
+    for (uint32_t k = 0; k < unroll; ++k)
+      if (at + k * threads < chunk.count) use(at + k * threads, values[k]);
   }
 }
+
+/// Ranges that shared memory holds; more are read from where they are.
+constexpr uint32_t shared_ranges = 512;
 
 __global__ void __launch_bounds__(threads)
     refine_chunks(const ChunkView* chunks, uint32_t count, const KeyRange* ranges, uint32_t range_count,
                   unsigned long long* counts) {
-  for (uint32_t c = blockIdx.x * warps + warp_of(); c < count; c += gridDim.x * warps)
-    for_elements(chunks[c], [&](uint32_t, float value, bool inside) {
-      const uint32_t key = element::magnitude_key(value);
+  // Most keys lie in no range: a bit for each of the summary's bins tells which may.
+  constexpr uint32_t bits = 32, words = (1u << (31 - element::summary_bin_shift)) / bits;
+  __shared__ uint32_t bins_of_ranges[words];
+  __shared__ KeyRange near[shared_ranges];
+  for (uint32_t w = threadIdx.x; w < words; w += threads) bins_of_ranges[w] = 0;
+  for (uint32_t r = threadIdx.x; r < range_count && r < shared_ranges; r += threads) near[r] = ranges[r];
+  __syncthreads();
+  for (uint32_t r = threadIdx.x; r < range_count; r += threads) {
+    const KeyRange range = ranges[r];
+    const uint32_t last = range.low + ((element::cells_of_range << range.shift) - 1);
+    for (uint32_t bin = range.low >> element::summary_bin_shift;
+         bin <= last >> element::summary_bin_shift && bin < words * bits; ++bin)
+      atomicOr(&bins_of_ranges[bin / bits], 1u << bin % bits);
+  }
+  __syncthreads();
+  const KeyRange* sought = range_count <= shared_ranges ? near : ranges;
+  const KeyRange lowest = ranges[0], highest = ranges[range_count - 1];
+  const uint32_t span = highest.low + (element::cells_of_range << highest.shift) - lowest.low;
+  for (uint32_t c = blockIdx.x; c < count; c += gridDim.x)
+    for_elements(chunks[c], [&](uint32_t, float value) {
+      const uint32_t key = element::magnitude_key(value), bin = key >> element::summary_bin_shift;
+      if (key - lowest.low >= span) return;
+      if ((bins_of_ranges[bin / bits] >> bin % bits & 1) == 0) return;
       // The last range that starts at or below the key.
       uint32_t low = 0, high = range_count;
       while (low < high) {
         const uint32_t middle = (low + high) / 2;
-        if (ranges[middle].low <= key)
+        if (sought[middle].low <= key)
           low = middle + 1;
         else
           high = middle;
       }
-      if (!inside || low == 0) return;
-      const KeyRange range = ranges[low - 1];
+      if (low == 0) return;
+      const KeyRange range = sought[low - 1];
       const uint32_t offset = key - range.low;
       if (offset < element::cells_of_range << range.shift)
         atomicAdd(&counts[element::cells_of_range * (low - 1) + (offset >> range.shift)], 1ull);
@@ -301,47 +344,32 @@ __global__ void __launch_bounds__(threads)
 
 __global__ void __launch_bounds__(threads)
     count_chunks(const ChunkView* chunks, uint32_t count, uint32_t key, uint32_t* equal) {
-  for (uint32_t c = blockIdx.x * warps + warp_of(); c < count; c += gridDim.x * warps) {
+  __shared__ uint32_t found;
+  for (uint32_t c = blockIdx.x; c < count; c += gridDim.x) {
+    if (threadIdx.x == 0) found = 0;
+    __syncthreads();
     uint32_t n = 0;
-    for_elements(chunks[c], [&](uint32_t, float value, bool inside) {
-      n += inside && element::magnitude_key(value) == key;
-    });
+    for_elements(chunks[c], [&](uint32_t, float value) { n += element::magnitude_key(value) == key; });
     n = sum_of_warp(n);
-    if (lane_of() == 0) equal[c] = n;
-  }
-}
-
-__global__ void __launch_bounds__(threads)
-    squares_of_chunks(const ChunkView* chunks, uint32_t count, const double* centres, double* squares) {
-  for (uint32_t c = blockIdx.x * warps + warp_of(); c < count; c += gridDim.x * warps) {
-    const double centre = centres[c];
-    const bool first_half = lane_of() < element::sum_lanes;
-    double sum = 0;
-    for_elements(chunks[c], [&](uint32_t, float value, bool inside) {
-      const double off = double(value) - centre, square = inside ? off * off : 0.0;
-      const double late = __shfl_down_sync(all_lanes, square, int(element::sum_lanes));
-      sum += first_half ? square : 0.0;
-      sum += first_half ? late : 0.0;
-    });
-    sum = fold_lanes(sum);
-    if (lane_of() == 0) squares[c] = sum;
+    if (lane_of() == 0 && n != 0) atomicAdd(&found, n);
+    __syncthreads();
+    if (threadIdx.x == 0) equal[c] = found;
   }
 }
 
 __global__ void __launch_bounds__(threads)
     keys_of_chunks(const ChunkView* chunks, uint32_t count, const uint64_t* first, uint32_t* keys) {
-  for (uint32_t c = blockIdx.x * warps + warp_of(); c < count; c += gridDim.x * warps)
-    for_elements(chunks[c], [&](uint32_t i, float value, bool inside) {
-      if (inside) keys[first[c] + i] = element::magnitude_key(value);
-    });
+  for (uint32_t c = blockIdx.x; c < count; c += gridDim.x) {
+    uint32_t* to = keys + first[c];
+    for_elements(chunks[c], [&](uint32_t i, float value) { to[i] = element::magnitude_key(value); });
+  }
 }
 
-uint32_t blocks_for(uint32_t chunks) {
-  int device = 0, processors = 1;
-  check(cudaGetDevice(&device), "asking for the device");
-  check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "asking for the device");
-  const uint32_t wanted = (chunks + warps - 1) / warps;
-  return wanted < uint32_t(processors) ? wanted : uint32_t(processors);
+template <class Kernel, class... Arguments>
+void launch_on_chunks(const char* what, Kernel kernel, const ChunkView* chunks, uint32_t count,
+                      const Stream& stream, Arguments... arguments) {
+  kernel<<<blocks_at_once(kernel, threads, 0, count), threads, 0, stream>>>(chunks, count, arguments...);
+  check_launch(what);
 }
 
 }  // namespace
@@ -358,10 +386,7 @@ void launch_summary(const ChunkView* chunks, uint32_t count, ChunkSums* sums, un
                device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
   const uint64_t rows = (room - tile_bytes - other_bytes) / row_bytes;
   const size_t bytes = tile_bytes + rows * row_bytes;
-  check(cudaFuncSetAttribute(summarise_chunks, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
-        "asking for shared memory");
-  const uint32_t blocks = blocks_at_once(summarise_chunks, summary_threads, bytes,
-                                         (count + chunks_together - 1) / chunks_together);
+  const uint32_t blocks = blocks_for_pairs(summarise_chunks, summary_threads, bytes, count);
   summarise_chunks<<<blocks, summary_threads, bytes, stream>>>(
       chunks, count, uint32_t(Window::row_bins * rows), sums, histogram);
   check_launch("summary");
@@ -370,29 +395,26 @@ void launch_summary(const ChunkView* chunks, uint32_t count, ChunkSums* sums, un
 void launch_refine(const ChunkView* chunks, uint32_t count, const KeyRange* ranges, uint32_t range_count,
                    unsigned long long* counts, const Stream& stream) {
   if (count == 0 || range_count == 0) return;
-  refine_chunks<<<4 * blocks_for(count), threads, 0, stream>>>(chunks, count, ranges, range_count, counts);
-  check_launch("refine");
+  launch_on_chunks("refine", refine_chunks, chunks, count, stream, ranges, range_count, counts);
 }
 
 void launch_count_key(const ChunkView* chunks, uint32_t count, uint32_t key, uint32_t* equal,
                       const Stream& stream) {
-  if (count == 0) return;
-  count_chunks<<<4 * blocks_for(count), threads, 0, stream>>>(chunks, count, key, equal);
-  check_launch("count_key");
+  if (count > 0) launch_on_chunks("count_key", count_chunks, chunks, count, stream, key, equal);
 }
 
 void launch_squares_about(const ChunkView* chunks, uint32_t count, const double* centres, double* squares,
                           const Stream& stream) {
   if (count == 0) return;
-  squares_of_chunks<<<4 * blocks_for(count), threads, 0, stream>>>(chunks, count, centres, squares);
+  constexpr size_t bytes = sizeof(StagedTile[staged_tiles]);
+  squares_of_chunks<<<blocks_for_pairs(squares_of_chunks, squares_threads, bytes, count), squares_threads,
+                      bytes, stream>>>(chunks, count, centres, squares);
   check_launch("squares_about");
 }
 
 void launch_keys(const ChunkView* chunks, uint32_t count, const uint64_t* first, uint32_t* keys,
                  const Stream& stream) {
-  if (count == 0) return;
-  keys_of_chunks<<<4 * blocks_for(count), threads, 0, stream>>>(chunks, count, first, keys);
-  check_launch("keys");
+  if (count > 0) launch_on_chunks("keys", keys_of_chunks, chunks, count, stream, first, keys);
 }
 
 }  // namespace jsq::cuda
