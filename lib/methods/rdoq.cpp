@@ -159,6 +159,13 @@ class RdoqEncoder final : public MethodEncoder {
     sums.expected_error += errors.squared_error;
   }
 
+  void encode_unmeasured(size_t t, uint64_t first, std::span<const float> values, std::string& out,
+                         BlockSums& sums) const override {
+    const size_t before = out.size();
+    if (!dropped_) coding_.coded().encode_block(t, first, values, out, {});
+    sums.nominal_bits += 8 * (out.size() - before);
+  }
+
   bool codes_on_processor() const override { return true; }
 
   PoolReport report(const BlockSums& total) const override {

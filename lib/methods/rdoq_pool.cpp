@@ -405,10 +405,16 @@ PlanCells RdoqPool::cells_of(const RdoqPlan& plan) const {
 void RdoqPool::code_range(const RdoqPlan& plan, const PlanCells& cells, size_t t, uint64_t first,
                           std::span<const float> values, Work& work, std::span<float> decoded) const {
   work.has_ids = !cells.usual.empty();
+  const bool decodes = !decoded.empty();
   if (!work.has_ids) {
     quantize_range(plan, t, first, values, work);
-    decode_range(plan, t, first, work, decoded);
+    if (decodes) decode_range(plan, t, first, work, decoded);
     return;
+  }
+  static thread_local std::vector<float> unasked;
+  if (!decodes) {
+    unasked.resize(values.size());
+    decoded = unasked;
   }
   fill_unit_classes(plan, values.size(), work);
   work.active.positions.clear();
@@ -420,6 +426,7 @@ void RdoqPool::code_range(const RdoqPlan& plan, const PlanCells& cells, size_t t
   work.nonzero = plan.finer.quantize(values.first(finer), classes, cells.finer, ids, decoded, 0, work.active);
   work.nonzero |= plan.quantizer.quantize(values.subspan(finer), classes.subspan(finer), cells.usual,
                                           ids.subspan(finer), decoded.subspan(finer), finer, work.active);
+  if (!decodes) return;
   (stage_ ? plan.units : plan.coder).put_values(classes, work.active, decoded);
   finish_decoded(plan, t, first, decoded);
 }

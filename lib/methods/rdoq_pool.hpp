@@ -131,7 +131,8 @@ class RdoqPool {
   std::string use(RdoqPlan plan);
   size_t packed_bytes() const { return packed_bytes_; }
   const RdoqPlan& plan_in_use() const { return chosen_; }
-  /// One block under the plan in use: its stream, if it has one, and the values that a decoder gives.
+  /// One block under the plan in use: its stream, if it has one, and the values that a decoder gives, unless
+  /// `decoded` is empty.
   void encode_block(size_t t, uint64_t first, std::span<const float> values, std::string& out,
                     std::span<float> decoded) const;
 
@@ -204,7 +205,8 @@ class RdoqPool {
                   SideWriter& side, Work& work) const;
   static void fill_unit_classes(const RdoqPlan& plan, size_t count, Work& work);
   PlanCells cells_of(const RdoqPlan& plan) const;
-  /// Levels of a range that has its scales, and what a decoder makes of them.
+  /// Levels of a range that has its scales, and what a decoder makes of them: nothing where `decoded` is
+  /// empty.
   void code_range(const RdoqPlan& plan, const PlanCells& cells, size_t t, uint64_t first,
                   std::span<const float> values, Work& work, std::span<float> decoded) const;
   static void encode_work(const RdoqPlan& plan, const SideWriter& side, Work& work, std::string& out);

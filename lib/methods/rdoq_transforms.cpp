@@ -279,10 +279,13 @@ double factor_bits(const StoredFactors& stored) {
 
 namespace {
 
-/// Calls note(TransformBits) after each site.
-template <class Note>
+/// What each site takes goes to `noted`, where anybody asks.
 void write_sites(std::span<const TransformSite> sites, const Transforms& transforms, SideWriter& side,
-                 Note note) {
+                 std::vector<TransformBits>* noted) {
+  const auto bits_so_far = [&] { return noted ? double(side.bits_q16()) / 65536 : 0.0; };
+  const auto note = [&](const TransformBits& bits) {
+    if (noted) noted->push_back(bits);
+  };
   AdaptiveTable modes[2];
   ScaleCodec codec;
   FactorCodec factors;
@@ -304,10 +307,10 @@ void write_sites(std::span<const TransformSite> sites, const Transforms& transfo
     side.adaptive(table, (transform->dct() ? mode_dct : 0) | (transform->factors() ? mode_factors : 0) |
                              (same ? mode_same_frequencies : 0));
     if (transform->dct()) {
-      const uint64_t begin = side.bits_q16();
+      const double begin = bits_so_far();
       if (!same) codec.write(side, frequencies, true);
       before = frequencies;
-      bits.frequencies = double(side.bits_q16() - begin) / 65536;
+      bits.frequencies = bits_so_far() - begin;
     }
     if (transform->factors() && !has_unit) {
       for (const uint32_t half :
@@ -318,9 +321,9 @@ void write_sites(std::span<const TransformSite> sites, const Transforms& transfo
       has_unit = true;
     }
     if (transform->factors()) {
-      const uint64_t begin = side.bits_q16();
+      const double begin = bits_so_far();
       factors.write(side, *transform->factors());
-      bits.factors = double(side.bits_q16() - begin) / 65536;
+      bits.factors = bits_so_far() - begin;
     }
     note(bits);
   }
@@ -331,7 +334,7 @@ void write_sites(std::span<const TransformSite> sites, const Transforms& transfo
 std::string write_transforms(const ContextCoder& coder, std::span<const TransformSite> sites,
                              const Transforms& transforms) {
   SideWriter side;
-  write_sites(sites, transforms, side, [](const TransformBits&) {});
+  write_sites(sites, transforms, side, nullptr);
   std::string stream;
   coder.encode(side.symbols(), {}, {}, stream);
   return stream;
@@ -341,7 +344,7 @@ std::vector<TransformBits> transform_bits(std::span<const TransformSite> sites,
                                           const Transforms& transforms) {
   SideWriter side;
   std::vector<TransformBits> bits;
-  write_sites(sites, transforms, side, [&](const TransformBits& of_site) { bits.push_back(of_site); });
+  write_sites(sites, transforms, side, &bits);
   return bits;
 }
 
