@@ -1,5 +1,6 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/kernel_planes.cpp"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -45,6 +46,75 @@ HWY_INLINE void scatter_row(const double* HWY_RESTRICT plane, size_t count, doub
   }
 }
 
+#if HWY_CAP_GE256
+
+/// Rows become columns.
+using Eight = hn::CappedTag<float, plane_lanes>;
+HWY_INLINE void transpose(hn::Vec<Eight>* rows) {
+  const Eight d;
+  const hn::RepartitionToWide<Eight> pairs;
+  const auto interleave = [&](hn::Vec<Eight> a, hn::Vec<Eight> b, auto& low, auto& high) {
+    low = hn::BitCast(pairs, hn::InterleaveLower(d, a, b));
+    high = hn::BitCast(pairs, hn::InterleaveUpper(d, a, b));
+  };
+  hn::Vec<decltype(pairs)> twos[8];
+  for (size_t i = 0; i < 4; ++i) interleave(rows[2 * i], rows[2 * i + 1], twos[2 * i], twos[2 * i + 1]);
+  hn::Vec<Eight> fours[8];  // of rows 0 to 3 and 4 to 7, places i and i + 4
+  for (size_t half = 0; half < 2; ++half)
+    for (size_t i = 0; i < 2; ++i) {
+      const auto a = twos[4 * half + i], b = twos[4 * half + 2 + i];
+      fours[4 * half + 2 * i] = hn::BitCast(d, hn::InterleaveLower(pairs, a, b));
+      fours[4 * half + 2 * i + 1] = hn::BitCast(d, hn::InterleaveUpper(pairs, a, b));
+    }
+  for (size_t i = 0; i < 4; ++i) {
+    rows[i] = hn::ConcatLowerLower(d, fours[4 + i], fours[i]);
+    rows[4 + i] = hn::ConcatUpperUpper(d, fours[4 + i], fours[i]);
+  }
+}
+
+#endif
+
+/// Elements that kernels are asked for beforehand: they are read at many places at once, which the processor
+/// does not foresee.
+constexpr size_t ahead = 2048;
+
+/// Calls visit(k, numbers of place k) for eight whole kernels: eight places at a time, the last eight again
+/// for those that are left.
+template <class Visit>
+HWY_INLINE void for_each_place(const float* HWY_RESTRICT from, size_t size, Visit visit) {
+  for (size_t i = 0; i < plane_lanes * size; i += 16) hwy::Prefetch(from + ahead + i);
+  alignas(64) float numbers[plane_lanes];
+  size_t k = 0;
+#if HWY_CAP_GE256
+  const Eight d;
+  const auto visit_from = [&](size_t first, size_t begin) HWY_ATTR {
+    hn::Vec<Eight> rows[plane_lanes];
+    for (size_t l = 0; l < plane_lanes; ++l) rows[l] = hn::LoadU(d, from + l * size + first);
+    transpose(rows);
+    for (size_t j = begin; j < plane_lanes; ++j) {
+      hn::Store(rows[j], d, numbers);
+      visit(first + j, numbers);
+    }
+  };
+  for (; k + plane_lanes <= size; k += plane_lanes) visit_from(k, 0);
+  if (size >= plane_lanes && k < size) return visit_from(size - plane_lanes, k + plane_lanes - size);
+#endif
+  for (; k < size; ++k) {
+    for (size_t l = 0; l < plane_lanes; ++l) numbers[l] = from[l * size + k];
+    visit(k, numbers);
+  }
+}
+
+HWY_INLINE void gather_eight(const float* HWY_RESTRICT from, size_t size, double* HWY_RESTRICT to,
+                             size_t stride) {
+  const Lanes d;
+  const hn::Rebind<float, Lanes> f;
+  for_each_place(from, size, [&](size_t k, const float* numbers) HWY_ATTR {
+    for (size_t l = 0; l < plane_lanes; l += hn::Lanes(d))
+      hn::StoreU(hn::PromoteTo(d, hn::Load(f, numbers + l)), d, to + k * stride + l);
+  });
+}
+
 /// The same for a few kernels at a time, whose elements lie close together.
 void gather(const float* HWY_RESTRICT kernels, Planes planes) {
   const size_t size = planes.size;
@@ -52,14 +122,17 @@ void gather(const float* HWY_RESTRICT kernels, Planes planes) {
   for (size_t c = 0; c < padded_plane(planes.kernels); c += plane_lanes) {
     const float* HWY_RESTRICT from = kernels + c * size;
     const size_t count = std::min(plane_lanes, planes.kernels - c);
-    for (size_t k = 0; k < size; ++k) {
-      double* HWY_RESTRICT to = planes.numbers + k * planes.stride + c;
-      if (count == plane_lanes) {
-        for (size_t l = 0; l < plane_lanes; ++l) to[l] = double(from[l * size + k]);
-      } else {
-        for (size_t l = 0; l < plane_lanes; ++l) to[l] = l < count ? double(from[l * size + k]) : 0;
-      }
+    double* HWY_RESTRICT to = planes.numbers + c;
+    if (count == plane_lanes) {
+      if (size == 9)  // as a constant
+        gather_eight(from, 9, to, planes.stride);
+      else
+        gather_eight(from, size, to, planes.stride);
+      continue;
     }
+    for (size_t k = 0; k < size; ++k)
+      for (size_t l = 0; l < plane_lanes; ++l)
+        to[k * planes.stride + l] = l < count ? double(from[l * size + k]) : 0;
   }
 }
 
@@ -69,7 +142,21 @@ void scatter(Planes planes, double most, double factor, float* HWY_RESTRICT kern
   for (size_t c = 0; c < planes.kernels; c += plane_lanes) {
     float* HWY_RESTRICT to = kernels + c * size;
     const size_t count = std::min(plane_lanes, planes.kernels - c);
-    for (size_t k = 0; k < size; ++k) {
+    size_t k = 0;
+#if HWY_CAP_GE256
+    const Eight d;
+    for (; count == plane_lanes && k + plane_lanes <= size; k += plane_lanes) {
+      hn::Vec<Eight> rows[plane_lanes];
+      for (size_t j = 0; j < plane_lanes; ++j) {
+        alignas(64) float some[plane_lanes];
+        scatter_row(planes.numbers + (k + j) * planes.stride + c, plane_lanes, most, factor, some);
+        rows[j] = hn::Load(d, some);
+      }
+      transpose(rows);
+      for (size_t l = 0; l < plane_lanes; ++l) hn::StoreU(rows[l], d, to + l * size + k);
+    }
+#endif
+    for (; k < size; ++k) {
       float some[plane_lanes];
       scatter_row(planes.numbers + k * planes.stride + c, plane_lanes, most, factor, some);
       if (count == plane_lanes) {
@@ -101,17 +188,30 @@ HWY_INLINE void for_each_line(uint32_t stride, Planes planes, Change change) {
       }
 }
 
+/// The sum of a line's places, each times its entry of the table's row, not fused: roundings are those of
+/// every SIMD level.
+template <size_t extent>
+HWY_INLINE hn::Vec<Lanes> cosine_of(const double* row, const hn::Vec<Lanes>* line, size_t apart) {
+  const Lanes d;
+  auto sum = hn::Mul(line[0], hn::Set(d, row[0]));
+  for (size_t i = 1; i < extent; ++i) sum = hn::Add(sum, hn::Mul(line[i * apart], hn::Set(d, row[i])));
+  return hn::Mul(sum, hn::Set(d, 0x1p-16));
+}
+
+/// The table in double, so that no loop converts it.
+template <size_t extent>
+struct CosineTable {
+  double rows[extent * extent];
+  explicit CosineTable(const PlaneAxis& axis) {
+    for (size_t i = 0; i < extent * extent; ++i) rows[i] = axis.table[i];
+  }
+};
+
 template <size_t extent>
 void forward_axis(const PlaneAxis& axis, Planes planes) {
-  const Lanes d;
-  for_each_line<extent>(axis.stride, planes, [&](const hn::Vec<Lanes>* line, auto store) {
-    for (size_t u = 0; u < extent; ++u) {
-      const int32_t* const row = axis.table + u * extent;
-      auto sum = hn::Mul(line[0], hn::Set(d, row[0]));
-      // Not fused: roundings are those of every SIMD level.
-      for (size_t i = 1; i < extent; ++i) sum = hn::Add(sum, hn::Mul(line[i], hn::Set(d, row[i])));
-      store(u, hn::Mul(sum, hn::Set(d, 0x1p-16)));
-    }
+  const CosineTable<extent> table(axis);
+  for_each_line<extent>(axis.stride, planes, [&](const hn::Vec<Lanes>* line, auto store) HWY_ATTR {
+    for (size_t u = 0; u < extent; ++u) store(u, cosine_of<extent>(table.rows + u * extent, line, 1));
   });
 }
 
@@ -146,9 +246,61 @@ HWY_INLINE void with_extent(uint32_t extent, Call call) {
   }
 }
 
+/// Kernels of 3 x 3, which stay in registers.
+bool are_three_by_three(std::span<const PlaneAxis> axes) {
+  return axes.size() == 2 && axes[0].extent == 3 && axes[1].extent == 3;
+}
+
+HWY_INLINE void three_by_three(const CosineTable<3>* axes, hn::Vec<Lanes>* kernel) {
+  hn::Vec<Lanes> half[9];
+  for (size_t u = 0; u < 3; ++u)
+    for (size_t i = 0; i < 3; ++i) half[3 * u + i] = cosine_of<3>(axes[0].rows + 3 * u, kernel + i, 3);
+  for (size_t o = 0; o < 9; o += 3)
+    for (size_t u = 0; u < 3; ++u) kernel[o + u] = cosine_of<3>(axes[1].rows + 3 * u, half + o, 1);
+}
+
 void forward(std::span<const PlaneAxis> axes, Planes planes) {
+  if (are_three_by_three(axes)) {
+    const Lanes d;
+    const CosineTable<3> tables[] = {CosineTable<3>(axes[0]), CosineTable<3>(axes[1])};
+    for (size_t c = 0; c < planes.kernels; c += hn::Lanes(d)) {
+      double* const at = planes.numbers + c;
+      hn::Vec<Lanes> kernel[9];
+      for (size_t k = 0; k < 9; ++k) kernel[k] = hn::LoadU(d, at + k * planes.stride);
+      three_by_three(tables, kernel);
+      for (size_t k = 0; k < 9; ++k) hn::StoreU(kernel[k], d, at + k * planes.stride);
+    }
+    return;
+  }
   for (const PlaneAxis& axis : axes)
     with_extent(axis.extent, [&](auto extent) { forward_axis<extent()>(axis, planes); });
+}
+
+size_t forward_lines(std::span<const PlaneAxis> axes, const float* kernels, size_t count, float* lines,
+                     size_t stride) {
+  if (!are_three_by_three(axes)) return 0;
+  const CosineTable<3> tables[] = {CosineTable<3>(axes[0]), CosineTable<3>(axes[1])};
+  const Lanes d;
+  const hn::Rebind<float, Lanes> f;
+  const auto largest = hn::Set(d, double(std::numeric_limits<float>::max()));
+  size_t c = 0;
+  for (; c + plane_lanes <= count; c += plane_lanes) {
+    alignas(64) float places[9][plane_lanes];
+    for_each_place(kernels + 9 * c, 9, [&](size_t k, const float* numbers) HWY_ATTR {
+      for (size_t l = 0; l < plane_lanes; l += hn::Lanes(d))
+        hn::Store(hn::Load(f, numbers + l), f, places[k] + l);
+    });
+    for (size_t l = 0; l < plane_lanes; l += hn::Lanes(d)) {
+      hn::Vec<Lanes> kernel[9];
+      for (size_t k = 0; k < 9; ++k) kernel[k] = hn::PromoteTo(d, hn::Load(f, places[k] + l));
+      three_by_three(tables, kernel);
+      for (size_t k = 0; k < 9; ++k) {
+        const auto within = hn::Min(hn::Max(kernel[k], hn::Neg(largest)), largest);
+        hn::StoreU(hn::DemoteTo(f, within), f, lines + k * stride + c + l);
+      }
+    }
+  }
+  return c;
 }
 
 /// Whether all magnitudes are at most most_plane; a NaN counts as more.
@@ -228,6 +380,7 @@ HWY_EXPORT(gather);
 HWY_EXPORT(scatter);
 HWY_EXPORT(lay_out);
 HWY_EXPORT(forward);
+HWY_EXPORT(forward_lines);
 HWY_EXPORT(inverse);
 HWY_EXPORT(predict);
 
@@ -245,6 +398,11 @@ void lines_of_planes(Planes planes, float* lines, size_t stride) {
 
 void forward_cosine(std::span<const PlaneAxis> axes, Planes planes) {
   HWY_DYNAMIC_DISPATCH(forward)(axes, planes);
+}
+
+size_t forward_cosine_lines(std::span<const PlaneAxis> axes, const float* kernels, size_t count, float* lines,
+                            size_t stride) {
+  return HWY_DYNAMIC_DISPATCH(forward_lines)(axes, kernels, count, lines, stride);
 }
 
 bool inverse_cosine(std::span<const PlaneAxis> axes, Planes planes) {

@@ -39,6 +39,11 @@ void lines_of_planes(Planes planes, float* lines, size_t stride);
 /// x_u <- (x_0 B[u][0] + x_1 B[u][1] + ...) / 2^16, products rounded and added in this order.
 void forward_cosine(std::span<const PlaneAxis> axes, Planes planes);
 
+/// planes_of_kernels, forward_cosine and lines_of_planes in one, where kernels are 3 x 3: of as many of the
+/// first `count` kernels as are returned, which may be none.
+size_t forward_cosine_lines(std::span<const PlaneAxis> axes, const float* kernels, size_t count, float* lines,
+                            size_t stride);
+
 /// Largest magnitude for which inverse_cosine is exact.
 constexpr double most_plane = 1 << 24;
 /// x <- 256 x; along every axis x_i <- floor((x_0 B[0][i] + x_1 B[1][i] + ... + 2^15) / 2^16); x <- floor((x

@@ -67,7 +67,8 @@ void KernelDct::forward(cpu::Planes planes) const {
 void KernelDct::forward(std::span<const float> kernels, float* lines, size_t stride) const {
   static thread_local std::vector<double> numbers;
   const size_t all = kernels.size() / size_, most = std::max<size_t>(cpu::plane_lanes, 4096 / size_);
-  for (size_t at = 0; at < all; at += most) {
+  for (size_t at = cpu::forward_cosine_lines(plane_axes(), kernels.data(), all, lines, stride); at < all;
+       at += most) {
     const size_t count = std::min(most, all - at);
     numbers.resize(cpu::padded_plane(count) * size_);
     const cpu::Planes planes{numbers.data(), cpu::padded_plane(count), count, size_};

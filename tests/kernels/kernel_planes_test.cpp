@@ -95,6 +95,30 @@ TEST(KernelPlanes, ForwardAddsRoundedProductsInOrder) {
   });
 }
 
+TEST(KernelPlanes, LinesAreWhatPlanesMakeOfThem) {
+  test::for_each_simd_level([] {
+    test::Random random(5);
+    for (const auto& extents : kernels)
+      for (size_t count : counts) {
+        const Case c = case_of(extents, random);
+        const size_t stride = count + 3;
+        std::vector<float> values(c.size * count), expected(c.size * stride, 7.0f);
+        for (float& x : values) x = random.heavy();
+        std::vector<float> lines = expected;
+        const size_t done = cpu::forward_cosine_lines(c.axes, values.data(), count, lines.data(), stride);
+        ASSERT_LE(done, count);
+        ASSERT_TRUE(c.size != 9 || done + cpu::plane_lanes > count);
+        std::vector<double> numbers(c.size * cpu::padded_plane(count));
+        const cpu::Planes planes{numbers.data(), cpu::padded_plane(count), count, c.size};
+        cpu::planes_of_kernels(values.data(), planes);
+        cpu::forward_cosine(c.axes, planes);
+        for (size_t k = 0; k < c.size; ++k)
+          for (size_t i = 0; i < done; ++i) expected[k * stride + i] = float(numbers[k * planes.stride + i]);
+        ASSERT_EQ(lines, expected);
+      }
+  });
+}
+
 TEST(KernelPlanes, InverseIsThatOfIntegersAndLeavesLargeNumbersAlone) {
   test::for_each_simd_level([] {
     test::Random random(2);
@@ -167,7 +191,8 @@ TEST(KernelPlanes, ThereAndBackIsTheSameAndWhatIsTooLargeIsCut) {
         const cpu::Planes planes{numbers.data(), cpu::padded_plane(count), count, size};
         cpu::planes_of_kernels(values.data(), planes);
         for (size_t k = 0; k < size; ++k)
-          ASSERT_EQ(numbers[k * planes.stride + count - 1], double(values[(count - 1) * size + k]));
+          for (size_t c = 0; c < count; ++c)
+            ASSERT_EQ(numbers[k * planes.stride + c], double(values[c * size + k]));
         cpu::kernels_of_planes(planes, 1e9, 1, back.data());
         ASSERT_EQ(back, values);
         numbers[0] = 3e9;
