@@ -146,7 +146,8 @@ double bits_of_component(const FactorBasis::Side& side, size_t j, double unit) {
   return 1.06 * bits * side.places + 4;  // what a coder has yet to learn
 }
 
-FactorBasis::Side side_of(const Eigen::MatrixXf& vectors, const Eigen::VectorXd* scales) {
+/// `each`: how many places of the side one of the vectors' stands for.
+FactorBasis::Side side_of(const Eigen::MatrixXf& vectors, const Eigen::VectorXd* scales, double each) {
   FactorBasis::Side side;
   const auto places = size_t(vectors.rows()), components = size_t(vectors.cols());
   constexpr size_t groups = std::tuple_size_v<decltype(side.means)::value_type>;
@@ -159,7 +160,7 @@ FactorBasis::Side side_of(const Eigen::MatrixXf& vectors, const Eigen::VectorXd*
       order[i].first += x * x;
     }
   std::sort(order.begin(), order.end());
-  side.places = double(places) / double(groups);
+  side.places = double(places) * each / double(groups);
   side.means.resize(components);
   side.largest.resize(components);
   for (size_t j = 0; j < components; ++j)
@@ -217,32 +218,46 @@ void measure_energies(const LineSource& lines, std::vector<double>& of_lines,
 
 }  // namespace
 
+/// Of a part with several times as many elements, about as many tell which directions there may be.
+constexpr size_t sampled_elements = size_t(1) << 20;
+
 FactorBasis make_basis(const LineSource& lines, const SubspaceOptions& options, double step, double lambda) {
   FactorBasis basis;
+  SubspaceOptions scaled = options;
+  const size_t every = options.sparing ? lines.lines() * lines.columns() / sampled_elements : 1;
+  const bool sampled = every > 1 && lines.lines() / every >= 2 * options.rank;
+  const MatrixF some = sampled ? some_groups(lines, every, false) : MatrixF(),
+                others = sampled ? some_groups(lines, every, true) : MatrixF();
+  const MatrixLines some_lines(some), other_lines(others);
+  if (sampled) {
+    scaled.sample = &some_lines;
+    scaled.judge = &other_lines;
+  }
   std::vector<double> of_lines, of_columns;
-  measure_energies(lines, of_lines, of_columns);
+  measure_energies(sampled ? other_lines : lines, of_lines, of_columns);
   for (const double e : of_lines) basis.energy += e;
   if (!of_lines.empty()) basis.energy *= double(lines.lines()) / double(of_lines.size());
   basis.line_shares = shares_of(std::move(of_lines));
   basis.column_shares = shares_of(std::move(of_columns));
-  SubspaceOptions scaled = options;
   scaled.scale =
       near_one(std::sqrt(basis.energy / double(std::max<size_t>(lines.lines() * lines.columns(), 1))));
   const auto set = [&](const Subspace& found) {
     basis.subspace = found;
-    basis.lines = side_of(found.left, &found.singular);
-    basis.columns = side_of(found.right, nullptr);
+    basis.lines = side_of(found.left, &found.singular, double(lines.lines()) / double(found.left.rows()));
+    basis.columns = side_of(found.right, nullptr, 1);
   };
   scaled.useful = [&](const Subspace& found) {
     set(found);
     return useful_directions(basis, step, lambda);
   };
   set(leading_subspace(lines, scaled));
+  if (sampled) basis.projection = basis.subspace.right;
   return basis;
 }
 
 std::vector<RankChoice> likely_choices(const FactorBasis& basis, double step, double lambda) {
-  const auto m = double(basis.subspace.right.rows()), n = double(basis.subspace.left.rows());
+  const auto m = double(basis.subspace.right.rows()),
+             n = basis.lines.places * double(std::tuple_size_v<decltype(basis.lines.means)::value_type>);
   const double square = step * step;
   const auto residual_cost = [&](double energy) {
     double cost = 0;

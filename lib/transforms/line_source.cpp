@@ -38,6 +38,19 @@ size_t LineSource::panel(size_t elements) const {
   return std::max(wanted, group_);
 }
 
+MatrixF some_groups(const LineSource& matrix, size_t every, bool other) {
+  const size_t group = matrix.group(), count = matrix.lines() / group / every;
+  MatrixF some(Eigen::Index(count * group), Eigen::Index(matrix.columns()));
+  tbb::parallel_for(size_t(0), count, [&](size_t i) {
+    static thread_local LineSource::Scratch scratch;
+    const size_t scattered = size_t((uint64_t(uint32_t(i * 2654435769u)) * every) >> 32),
+                 place = i * every + (scattered + (other ? every / 2 : 0)) % every;
+    std::copy_n(matrix.read(place * group, group, scratch), group * matrix.columns(),
+                some.data() + i * group * matrix.columns());
+  });
+  return some;
+}
+
 Eigen::MatrixXf times(const LineSource& matrix, const Eigen::MatrixXf& factor, double scale) {
   if (matrix.is_on_device())
     return from_device(factor, matrix.lines(), scale,

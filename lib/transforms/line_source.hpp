@@ -54,6 +54,10 @@ class MatrixLines final : public LineSource {
   const MatrixF& matrix_;
 };
 
+/// One of `every` groups of lines, at scattered places, so that no period of the lines meets that of the
+/// choice. `other`: none of these, where every > 1. \pre every >= 1
+MatrixF some_groups(const LineSource& matrix, size_t every, bool other);
+
 /// matrix factor scale, lines x columns of the factor. Sums are exact products in double, in an order that
 /// follows from the shape alone (kernels/cpu/thin_products.hpp), and are rounded to f32 once.
 Eigen::MatrixXf times(const LineSource& matrix, const Eigen::MatrixXf& factor, double scale);

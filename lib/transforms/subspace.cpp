@@ -74,18 +74,21 @@ Eigen::MatrixXf random_signs(Eigen::Index rows, Eigen::Index first, Eigen::Index
   return signs;
 }
 
-/// What is found of a matrix: orthonormal directions of its rows, and the matrix times these.
+/// What is found of a matrix: orthonormal directions of its rows, and the matrix, or other lines, times
+/// these.
 struct Range {
   Eigen::MatrixXf right, images;
 };
 
-/// Adds the directions that these combinations of rows have and the range does not.
-void widen(Range& range, const LineSource& matrix, const Eigen::MatrixXf& combinations, double scale) {
+/// Adds the directions that these combinations of rows have and the range does not, and what `judge` makes of
+/// them.
+void widen(Range& range, const LineSource& matrix, const LineSource& judge,
+           const Eigen::MatrixXf& combinations, double scale) {
   Eigen::MatrixXf rows = transposed_times(matrix, combinations, scale);
   if (range.right.cols() > 0)
     for (int twice = 0; twice < 2; ++twice) rows -= range.right * (range.right.transpose() * rows).eval();
   const Eigen::MatrixXf fresh = orthonormal(rows);
-  const Eigen::MatrixXf images = times(matrix, fresh, scale);
+  const Eigen::MatrixXf images = times(judge, fresh, scale);
   const Eigen::Index before = range.right.cols(), after = before + fresh.cols();
   range.right.conservativeResize(fresh.rows(), after);
   range.images.conservativeResize(images.rows(), after);
@@ -100,6 +103,15 @@ Subspace subspace_of(const Range& range, const Axes& axes, Eigen::Index most, do
   result.left = axes_of(range.images, axes, kept);
   result.right = range.right * (axes.turn.leftCols(kept) * result.singular.asDiagonal()).cast<float>();
   return result;
+}
+
+/// The directions' images under the whole matrix, and these as principal axes of it.
+Subspace with_images(const LineSource& matrix, const Eigen::MatrixXf& directions, double scale) {
+  const Eigen::MatrixXf left = orthonormal(times(matrix, directions, scale));
+  const Eigen::MatrixXf right = transposed_times(matrix, left, scale);
+  const Axes axes = principal_axes(gram_of(right));
+  const Eigen::MatrixXf turn = axes.turn.cast<float>();
+  return {axes.lengths / scale, left * turn, right * turn / float(scale)};
 }
 
 }  // namespace
@@ -130,30 +142,49 @@ Subspace leading_subspace(const LineSource& matrix, const SubspaceOptions& optio
   const Eigen::Index wanted = std::min<Eigen::Index>(options.rank, most);
   const Eigen::Index k = std::min<Eigen::Index>(wanted + options.oversampling, most);
   if (k == 0) return result;
+  bool sampled = options.sample != nullptr;
   Eigen::Index kept = wanted;
   Range range;
   Axes axes;
   for (Eigen::Index asked = std::min<Eigen::Index>(wanted, std::max(options.first, 1u)), columns = 0;;
        asked = std::min(2 * asked, wanted)) {
     const Eigen::Index more = std::min(asked + Eigen::Index(options.oversampling), k) - columns;
-    widen(range, matrix, random_signs(Eigen::Index(matrix.lines()), columns, more, options.seed),
+    const LineSource &looked_at = sampled ? *options.sample : matrix,
+                     &judge = sampled ? *options.judge : matrix;
+    widen(range, looked_at, judge, random_signs(Eigen::Index(looked_at.lines()), columns, more, options.seed),
           options.scale);
     if (range.right.cols() == 0) return result;  // zeros
     columns += more;
     axes = principal_axes(gram_of(range.images));
     result = subspace_of(range, axes, wanted, options.scale);
+    if (sampled) {  // lengths as of the whole
+      const double length = std::sqrt(double(matrix.lines()) / double(judge.lines()));
+      result.singular *= length;
+      result.left /= float(length);
+      result.right *= float(length);
+    }
     const bool last = asked >= wanted || axes.lengths.size() < asked;
-    const uint32_t useful = options.useful && !last ? options.useful(result) : options.rank;
+    const uint32_t useful = options.useful && (sampled || !last) ? options.useful(result) : options.rank;
     if (!last && wants_more(useful, size_t(result.singular.size()))) continue;
-    if (options.sparing && (last || 2 * Eigen::Index(useful) <= result.singular.size())) return result;
+    if (!sampled && options.sparing && (last || 2 * Eigen::Index(useful) <= result.singular.size()))
+      return result;
     kept = std::min<Eigen::Index>(wanted, useful + useful / 4 + options.oversampling);
-    break;
+    if (!sampled) break;
+    const Eigen::Index some = std::min(kept, axes.lengths.size());
+    const Eigen::MatrixXf rows = transposed_times(judge, axes_of(range.images, axes, some), options.scale);
+    result = with_images(matrix, orthonormal(rows), options.scale);
+    columns = result.singular.size();
+    if (columns == wanted || !wants_more(options.useful(result), size_t(columns))) return result;
+    // The whole has more of them than its lines let see.
+    sampled = false;
+    range.right = orthonormal(result.right);
+    range.images = times(matrix, range.right, options.scale);
   }
   for (uint32_t round = 1; round < options.iterations; ++round) {
     const Eigen::MatrixXf left =
         axes_of(range.images, axes, std::min(kept + Eigen::Index(options.oversampling), axes.lengths.size()));
     range = {};
-    widen(range, matrix, left, options.scale);
+    widen(range, matrix, matrix, left, options.scale);
     axes = principal_axes(gram_of(range.images));
     result = subspace_of(range, axes, kept, options.scale);
   }

@@ -39,6 +39,11 @@ struct SubspaceOptions {
   /// others make the leading ones better, too.
   bool sparing = false;
   double scale = 1;  ///< a power of two that brings numbers of the matrix near 1
+  /// Some lines of a large matrix, where directions are looked for first, and some others that tell what
+  /// these are worth: what directions were made from flatters them. Then the whole is read twice. `useful` is
+  /// asked of the latter, with singular values and right columns brought to the size that the whole should
+  /// have. Null: all lines.
+  const LineSource *sample = nullptr, *judge = nullptr;
 };
 
 /// Whether so many useful directions are most of those that were found.
@@ -48,7 +53,8 @@ constexpr bool wants_more(uint32_t useful, size_t found) {
 
 /// At most min(rank, m, n) directions with a singular value above 0: the same for any number of threads. The
 /// matrix is read 2 iterations times, more often where more directions are looked for, and multiplied with as
-/// many columns as there are directions, and the oversampling.
+/// many columns as there are directions, and the oversampling. From a sample, `right` is the transposed
+/// matrix times `left`.
 Subspace leading_subspace(const LineSource& matrix, const SubspaceOptions& options);
 /// The same of a matrix in memory, which is brought near 1 beforehand.
 Subspace leading_subspace(const MatrixF& matrix, const SubspaceOptions& options);
