@@ -1,6 +1,6 @@
-// What an element is coded as is worked out in vectors, and bytes of those that are kept are moved together
-// in 64-bit registers; pieces of some runs take turns, so that neither waits for what the other has just
-// stored.
+// What an element is coded as is worked out in vectors, where those that are kept are moved together; their
+// raw bits are, in 64-bit registers. Pieces of some runs take turns, so that neither waits for what the other
+// has just stored.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/class_run_coding.cpp"
 #include <hwy/foreach_target.h>
@@ -30,7 +30,6 @@ using F = hn::CappedTag<float, 16>;
 using U = hn::RebindToUnsigned<F>;
 using I = hn::RebindToSigned<F>;
 using B = hn::Rebind<uint8_t, F>;
-using H = hn::Rebind<uint16_t, F>;
 constexpr size_t lanes = 16;  // of the tables, at most
 
 /// A number of each class, again and again, so that every lane's number is within reach.
@@ -39,15 +38,6 @@ HWY_INLINE hn::Vec<D> of_classes(D d, const T (&numbers)[RunCoding::most_classes
   alignas(64) hn::TFromD<D> table[lanes];
   for (size_t l = 0; l < lanes; ++l) table[l] = hn::TFromD<D>(numbers[l % RunCoding::most_classes]);
   return hn::Load(d, table);
-}
-
-template <class M>
-HWY_INLINE uint32_t bits_of(M mask) {
-  uint8_t bytes[8] = {};
-  hn::StoreMaskBits(I(), mask, bytes);
-  uint32_t bits;
-  std::memcpy(&bits, bytes, 4);
-  return bits;
 }
 
 HWY_INLINE uint64_t eight(const void* bytes) {
@@ -91,11 +81,31 @@ constexpr size_t ahead = 1024;  // elements
 
 /// What the elements of a piece's active runs are coded as.
 struct Elements {
-  alignas(64) uint16_t ids[piece * run_length];
-  alignas(64) uint16_t kept[piece * run_length];  // all bits or none
-  alignas(64) uint8_t classes[piece * run_length], raw[piece * run_length], raw_mask[piece * run_length];
+  /// Of those with symbols: the id, raw bits above it, and the mask of these above them.
+  alignas(64) uint32_t listed[piece * run_length + lanes];
+  alignas(64) uint8_t classes[piece * run_length], codes[piece * run_length];
   uint8_t bucket[piece];
 };
+constexpr uint32_t raw_at = 16, mask_at = 24;
+
+/// Appends ids and raw bits.
+HWY_INLINE void put_listed(const uint32_t* listed, size_t count, uint16_t* ids, RawBits& raw) {
+  const U du;
+  const B d8;
+  const hn::Rebind<uint16_t, F> d16;
+  const size_t step = hn::Lanes(du);
+  for (size_t i = 0; i < count; i += step) {
+    const auto all = hn::LoadU(du, listed + i);
+    hn::StoreU(hn::TruncateTo(d16, all), d16, ids + i);
+    alignas(16) uint8_t bits[lanes], masks[lanes];
+    hn::StoreU(hn::TruncateTo(d8, hn::ShiftRight<raw_at>(all)), d8, bits);
+    hn::StoreU(hn::TruncateTo(d8, hn::ShiftRight<mask_at>(all)), d8, masks);
+    for (size_t k = 0; k < step; k += 8) {
+      const uint64_t mask = __builtin_bswap64(eight(masks + k));
+      raw.put(_pext_u64(__builtin_bswap64(eight(bits + k)), mask), unsigned(__builtin_popcountll(mask)));
+    }
+  }
+}
 
 template <uint32_t class_count>
 void code(const RunCoding& with, const float* values, size_t runs, RunSymbols& symbols) {
@@ -103,17 +113,19 @@ void code(const RunCoding& with, const float* values, size_t runs, RunSymbols& s
   const U du;
   const I di;
   const B d8;
-  const H d16;
   const size_t step = hn::Lanes(df);
   const auto key_bits = hn::Set(di, int32_t(element::magnitude_mask));
   hn::Vec<I> least[class_count];
   for (uint32_t j = 1; j < class_count; ++j) least[j] = hn::Set(di, with.thresholds[j - 1] - 1);
   const auto low = of_classes(df, with.low), divisor = of_classes(df, with.divisor),
              last = of_classes(df, with.last);
-  const auto low_bits = of_classes(du, with.low_bits), raw_mask = of_classes(du, with.raw_mask);
-  hn::Vec<U> magnitudes[element::max_activity_buckets];
+  const auto low_bits = of_classes(du, with.low_bits),
+             masks = hn::ShiftLeft<mask_at>(of_classes(du, with.raw_mask));
+  hn::Vec<U> magnitudes[element::max_activity_buckets];  // and the masks
   for (size_t b = 0; b < element::max_activity_buckets; ++b)
-    magnitudes[b] = of_classes(du, with.magnitudes[b]);
+    magnitudes[b] = hn::Or(of_classes(du, with.magnitudes[b]), masks);
+  bool has_planes = false;
+  for (uint32_t j = 1; j < class_count; ++j) has_planes |= with.plane_mask[j] != 0;
 
   Elements elements;
   uint16_t *token_ids = symbols.token_ids, *magnitude_ids = symbols.magnitude_ids;
@@ -121,7 +133,7 @@ void code(const RunCoding& with, const float* values, size_t runs, RunSymbols& s
   for (uint32_t j = 1; j < class_count; ++j) planes[j].out = symbols.planes[j];
   uint64_t above[class_count + 1] = {};  // elements of class j or more
   for (size_t r = 0; r < runs;) {
-    size_t active = 0;
+    size_t active = 0, listed = 0;
     for (; r < runs && active < piece; ++r) {
       const float* const run = values + r * run_length;
       // Values come from memory, of which the processor itself asks for too little ahead.
@@ -144,7 +156,7 @@ void code(const RunCoding& with, const float* values, size_t runs, RunSymbols& s
         for (uint32_t j = 1; j < class_count; ++j) {
           const auto reaches = hn::Gt(key, least[j]);
           index = hn::Sub(index, hn::VecFromMask(di, reaches));
-          const auto count = uint32_t(__builtin_popcount(bits_of(reaches)));
+          const auto count = uint32_t(hn::CountTrue(di, reaches));
           above[j] += count;
           activity += count;
         }
@@ -169,13 +181,12 @@ void code(const RunCoding& with, const float* values, size_t runs, RunSymbols& s
         const auto symbol = hn::Shr(index, shift);
         const auto sign = hn::ShiftRight<31>(hn::BitCast(du, value));
         const auto bits = hn::Add(index, hn::Shl(hn::Sub(sign, symbol), shift));
-        hn::Store(hn::TruncateTo(d16, hn::Add(symbol, hn::TableLookupLanes(magnitudes[bucket], of_bits))),
-                  d16, elements.ids + at + l);
-        const auto mask = hn::TableLookupLanes(raw_mask, of_bits);
-        const auto kept = hn::VecFromMask(du, hn::Ne(mask, hn::Zero(du)));
-        hn::Store(hn::TruncateTo(d16, kept), d16, elements.kept + at + l);
-        hn::StoreU(hn::TruncateTo(d8, bits), d8, elements.raw + at + l);
-        hn::StoreU(hn::TruncateTo(d8, mask), d8, elements.raw_mask + at + l);
+        const auto id = hn::Add(symbol, hn::TableLookupLanes(magnitudes[bucket], of_bits));
+        const auto kept = hn::RebindMask(du, hn::Gt(hn::BitCast(di, id), hn::Set(di, (1 << mask_at) - 1)));
+        hn::StoreU(hn::Compress(hn::Add(id, hn::ShiftLeft<raw_at>(bits)), kept), du,
+                   elements.listed + listed);
+        listed += hn::CountTrue(du, kept);
+        if (has_planes) hn::StoreU(hn::TruncateTo(d8, bits), d8, elements.codes + at + l);
       }
     }
     for (size_t a = 0; a < active; ++a) {
@@ -191,20 +202,13 @@ void code(const RunCoding& with, const float* values, size_t runs, RunSymbols& s
       }
       token_ids += run_length / 2;
     }
-    for (size_t i = 0; i < active * run_length; i += 4) {
-      const uint64_t mask = eight(elements.kept + i), listed = _pext_u64(eight(elements.ids + i), mask);
-      std::memcpy(magnitude_ids, &listed, 8);
-      magnitude_ids += unsigned(__builtin_popcountll(mask)) / 16;
-    }
+    for (size_t l = 0; l < lanes; l += step) hn::StoreU(hn::Zero(du), du, elements.listed + listed + l);
+    put_listed(elements.listed, listed, magnitude_ids, raw);
+    magnitude_ids += listed;
     for (uint32_t j = 1; j < class_count; ++j)
       if (with.plane_mask[j] != 0)
         for (size_t i = 0; i < active * run_length; i += 4)
-          put_plane(planes[j], with.plane_mask[j], j, elements.classes + i, elements.raw + i);
-    for (size_t i = 0; i < active * run_length; i += 8) {
-      const uint64_t mask = __builtin_bswap64(eight(elements.raw_mask + i));
-      raw.put(_pext_u64(__builtin_bswap64(eight(elements.raw + i)), mask),
-              unsigned(__builtin_popcountll(mask)));
-    }
+          put_plane(planes[j], with.plane_mask[j], j, elements.classes + i, elements.codes + i);
   }
   symbols.tokens = size_t(token_ids - symbols.token_ids);
   symbols.magnitudes = size_t(magnitude_ids - symbols.magnitude_ids);
