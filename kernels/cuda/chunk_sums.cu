@@ -1,83 +1,127 @@
 // What single methods ask for of chunks, beside the summary: sums of magnitudes in fours and of values by
-// their sign, counts of large magnitudes, keys at even distances. A warp takes a chunk, so that sums have the
-// contract's order.
+// their sign, counts of large magnitudes, keys at even distances. Sums have the contract's order.
+#include "kernels/cuda/any_order.cuh"
 #include "kernels/cuda/level_kernels.hpp"
 #include "kernels/cuda/resident_values.hpp"
 #include "kernels/cuda/sparse.hpp"
-#include "kernels/cuda/warp.cuh"
+#include "kernels/cuda/staged_chunks.cuh"
 
 namespace jsq::cuda {
 namespace {
 
-constexpr uint32_t warps = 4, threads = warps * warp_size;
-constexpr uint32_t each = 4, turn = each * warp_size;
+/// Sums of fours of two chunks, one chunk behind the other.
+struct FourTile {
+  static constexpr uint32_t fours = staged_elements / 4;
+  double sums[chunks_together][fours];
 
-__global__ void __launch_bounds__(threads) sum_fours(const ChunkView* chunks, uint32_t count, double* sums) {
-  const uint32_t c = blockIdx.x * warps + warp_of();
-  if (c >= count) return;
-  const ChunkView chunk = chunks[c];
-  double sum = 0;
-  for (uint32_t at = 0; at < chunk.count; at += turn) {
-    float g[each];
-    load_four(chunk.values, at + each * lane_of(), chunk.count, g);
-    add_chain(sum_of_four(g), sum);
+  /// One addition after the other, while the next numbers are on their way.
+  __device__ void add(uint32_t chunk, double& sum) const {
+    constexpr uint32_t some = 8;
+    const auto* of = reinterpret_cast<const double2*>(sums[chunk]);
+    double2 now[some / 2], next[some / 2];
+#pragma unroll
+    for (uint32_t k = 0; k < some / 2; ++k) now[k] = of[k];
+#pragma unroll 2
+    for (uint32_t at = some; at <= fours; at += some) {
+#pragma unroll
+      for (uint32_t k = 0; k < some / 2; ++k)
+        if (at < fours) next[k] = of[at / 2 + k];
+#pragma unroll
+      for (uint32_t k = 0; k < some / 2; ++k) {
+        sum += now[k].x;
+        sum += now[k].y;
+        now[k] = next[k];
+      }
+    }
   }
-  if (lane_of() == 0) sums[c] = sum;
+};
+
+constexpr uint32_t fours_threads = loading_threads + warp_size;
+
+/// A chain of 16,384 additions a chunk: one lane adds it, and has nothing else to do.
+__global__ void __launch_bounds__(fours_threads, 2)
+    sum_fours(const ChunkView* chunks, uint32_t count, double* sums) {
+  extern __shared__ StagedTile tiles[];
+  __shared__ FourTile staged[2];
+  for (uint32_t first = chunks_together * blockIdx.x; first < count; first += chunks_together * gridDim.x) {
+    const Pair pair(chunks, count, first);
+    if (loads_chunks()) {
+      bring_first(pair.own, tiles);
+      stage_tiles(pair.own, pair.steps, tiles, [&](uint32_t step, StagedTile& tile) {
+        float g[staged_each];
+        look_at(tile, g);
+#pragma unroll
+        for (uint32_t q = 0; q < staged_each / 4; ++q)
+          staged[step % 2].sums[loaded_chunk()][own_four(q) / 4] = sum_of_four(g + 4 * q);
+      });
+    } else {
+      double sum = 0;
+      for (uint32_t step = 0; step < pair.steps; ++step) {
+        staged_barrier(fours_threads);
+        staged[step % 2].add(added_chunk(), sum);
+      }
+      if (pair.there && lane_of() % element::sum_lanes == 0) sums[first + added_chunk()] = sum;
+    }
+    __syncthreads();
+  }
 }
 
-/// The lower half of the warp adds what is not negative, the upper half what is; both meet elements in index
-/// order.
-__global__ void __launch_bounds__(threads)
+constexpr uint32_t signs_threads = loading_threads + 2 * warp_size;
+
+/// One warp adds what is not negative, one what is.
+__global__ void __launch_bounds__(signs_threads, 2)
     sum_signs(const ChunkView* chunks, uint32_t count, SignSums* sums) {
-  constexpr uint32_t unroll = 8;
-  const uint32_t c = blockIdx.x * warps + warp_of(), lane = lane_of();
-  if (c >= count) return;
-  const ChunkView chunk = chunks[c];
-  const bool lower = lane < element::sum_lanes;
-  const auto part = [&](float g) {
-    const double value = g, magnitude = value < 0 ? -value : value;
-    return (lower ? value + magnitude : value - magnitude) * 0.5;
-  };
-  double sum = 0;
-  uint32_t negatives = 0;
-  for (uint32_t at = 0; at < chunk.count; at += unroll * warp_size) {
-    float g[unroll];
+  extern __shared__ StagedTile tiles[];
+  __shared__ uint32_t negatives[chunks_together];
+  for (uint32_t first = chunks_together * blockIdx.x; first < count; first += chunks_together * gridDim.x) {
+    const Pair pair(chunks, count, first);
+    if (threadIdx.x < chunks_together) negatives[threadIdx.x] = 0;
+    __syncthreads();
+    // Zeros behind the end add nothing.
+    if (loads_chunks()) {
+      uint32_t own = 0;
+      bring_first(pair.own, tiles);
+      stage_tiles(pair.own, pair.steps, tiles, [&](uint32_t, StagedTile& tile) {
+        float g[staged_each];
+        look_at(tile, g);
 #pragma unroll
-    for (uint32_t k = 0; k < unroll; ++k) {
-      const uint32_t i = at + k * warp_size + lane;
-      g[k] = i < chunk.count ? chunk.values[i] : 0.0f;
+        for (uint32_t k = 0; k < staged_each; ++k) own += g[k] < 0;
+      });
+      own = __reduce_add_sync(all_lanes, own);
+      if (lane_of() == 0) atomicAdd(&negatives[loaded_chunk()], own);
+    } else {
+      const uint32_t which = warp_of() - loading_warps;
+      double sum = 0;
+      if (which == 0)
+        add_tiles(pair.steps, tiles, [&](double g) { sum += (g + fabs(g)) * 0.5; });
+      else
+        add_tiles(pair.steps, tiles, [&](double g) { sum += (g - fabs(g)) * 0.5; });
+      sum = fold_lanes(sum);
+      if (pair.there && lane_of() % element::sum_lanes == 0) sums[first + added_chunk()].of[which] = sum;
     }
-#pragma unroll
-    for (uint32_t k = 0; k < unroll; ++k) {
-      const float other = __shfl_xor_sync(all_lanes, g[k], int(element::sum_lanes));
-      // Zeros behind the end add nothing.
-      sum += part(lower ? g[k] : other);
-      sum += part(lower ? other : g[k]);
-      negatives += g[k] < 0;
-    }
+    __syncthreads();
+    if (threadIdx.x < chunks_together && first + threadIdx.x < count)
+      sums[first + threadIdx.x].negatives = negatives[threadIdx.x];
+    __syncthreads();
   }
-  sum = fold_lanes(sum);
-  negatives = __reduce_add_sync(all_lanes, negatives);
-  const double of_negatives = __shfl_sync(all_lanes, sum, int(element::sum_lanes));
-  if (lane == 0) sums[c] = {{sum, of_negatives}, negatives};
 }
 
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(chunk_threads)
     count_from(const ChunkView* chunks, uint32_t count, uint32_t* found, uint32_t key) {
-  const uint32_t c = blockIdx.x * warps + warp_of();
-  if (c >= count) return;
-  const ChunkView chunk = chunks[c];
-  uint32_t keys = 0;
-  for (uint32_t at = 0; at < chunk.count; at += turn) {
-    const uint32_t i = at + each * lane_of();
-    float g[each];
-    load_four(chunk.values, i, chunk.count, g);
-#pragma unroll
-    for (uint32_t k = 0; k < each; ++k) keys += i + k < chunk.count && element::magnitude_key(g[k]) >= key;
+  __shared__ uint32_t keys;
+  for (uint32_t c = blockIdx.x; c < count; c += gridDim.x) {
+    if (threadIdx.x == 0) keys = 0;
+    __syncthreads();
+    uint32_t own = 0;
+    for_elements(chunks[c], [&](uint32_t, float value) { own += element::magnitude_key(value) >= key; });
+    own = __reduce_add_sync(all_lanes, own);
+    if (lane_of() == 0) atomicAdd(&keys, own);
+    __syncthreads();
+    if (threadIdx.x == 0) found[c] = keys;
   }
-  keys = __reduce_add_sync(all_lanes, keys);
-  if (lane_of() == 0) found[c] = keys;
 }
+
+constexpr uint32_t threads = 128;
 
 /// Elements of a piece at even distances, and where their keys go.
 struct StridedView {
@@ -134,19 +178,16 @@ class ChunkPass {
     return all;
   }
 
-  template <class Result, class Kernel, class... Arguments>
-  static std::vector<Result> run(ResidentValues& pool, Kernel kernel, const char* what,
-                                 Arguments... arguments) {
+  /// launch(chunks, count, results, stream)
+  template <class Result, class Launch>
+  static std::vector<Result> run(PoolValues& values, Launch launch) {
+    auto& pool = static_cast<ResidentValues&>(values);
     std::vector<Result> all;
     DeviceBuffer<Result> found;
     pool.for_batches([&](const Batch& batch) {
       const uint32_t count = pool.put_chunks(batch);
       found.reserve(count);
-      if (count > 0) {
-        kernel<<<(count + warps - 1) / warps, threads, 0, pool.compute_>>>(pool.chunks_.data(), count,
-                                                                           found.data(), arguments...);
-        check_launch(what);
-      }
+      if (count > 0) launch(pool.chunks_.data(), count, found.data(), pool.compute_);
       const size_t before = all.size();
       all.resize(before + count);
       copy_to_host(all.data() + before, found.data(), count, pool.compute_);
@@ -157,15 +198,24 @@ class ChunkPass {
 };
 
 std::vector<double> sums_in_fours(PoolValues& pool) {
-  return ChunkPass::run<double>(static_cast<ResidentValues&>(pool), sum_fours, "summing magnitudes");
+  return ChunkPass::run<double>(
+      pool, [](const ChunkView* chunks, uint32_t count, double* sums, const Stream& stream) {
+        launch_on_pairs("summing magnitudes", sum_fours, fours_threads, chunks, count, stream, sums);
+      });
 }
 
 std::vector<SignSums> sums_by_sign(PoolValues& pool) {
-  return ChunkPass::run<SignSums>(static_cast<ResidentValues&>(pool), sum_signs, "summing by sign");
+  return ChunkPass::run<SignSums>(
+      pool, [](const ChunkView* chunks, uint32_t count, SignSums* sums, const Stream& stream) {
+        launch_on_pairs("summing by sign", sum_signs, signs_threads, chunks, count, stream, sums);
+      });
 }
 
 std::vector<uint32_t> counts_from(PoolValues& pool, uint32_t key) {
-  return ChunkPass::run<uint32_t>(static_cast<ResidentValues&>(pool), count_from, "counting magnitudes", key);
+  return ChunkPass::run<uint32_t>(
+      pool, [key](const ChunkView* chunks, uint32_t count, uint32_t* found, const Stream& stream) {
+        launch_on_chunks("counting magnitudes", count_from, chunks, count, stream, found, key);
+      });
 }
 
 std::vector<uint32_t> strided_keys(PoolValues& pool, uint64_t stride, uint64_t phase) {

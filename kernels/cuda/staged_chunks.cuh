@@ -166,5 +166,14 @@ template <class Kernel>
 uint32_t blocks_for_pairs(Kernel kernel, uint32_t threads, size_t shared_bytes, uint32_t chunks) {
   return blocks_at_once(kernel, threads, shared_bytes, (chunks + chunks_together - 1) / chunks_together);
 }
+/// A kernel that goes over pairs of chunks and has no other shared memory of variable size than their tiles.
+template <class Kernel, class Chunk, class... Arguments>
+void launch_on_pairs(const char* what, Kernel kernel, uint32_t threads, const Chunk* chunks, uint32_t count,
+                     const Stream& stream, Arguments... arguments) {
+  constexpr size_t bytes = sizeof(StagedTile[staged_tiles]);
+  kernel<<<blocks_for_pairs(kernel, threads, bytes, count), threads, bytes, stream>>>(chunks, count,
+                                                                                      arguments...);
+  check_launch(what);
+}
 
 }  // namespace jsq::cuda

@@ -2,6 +2,7 @@
 // lanes, folded by halving) without any other block. Integers may be added in any order.
 #include "kernels/cuda/summary.hpp"
 
+#include "kernels/cuda/any_order.cuh"
 #include "kernels/cuda/staged_chunks.cuh"
 
 namespace jsq::cuda {
@@ -277,39 +278,21 @@ __global__ void __launch_bounds__(squares_threads, blocks_together)
   }
 }
 
-constexpr uint32_t threads = 512;
-constexpr uint32_t unroll = 8;  // loads of a thread that are under way together
-
-/// Calls use(index, value) for the elements of a chunk, by all threads of a block.
-template <class Use>
-__device__ void for_elements(const ChunkView chunk, Use use) {
-  for (uint32_t at = threadIdx.x; at < chunk.count; at += unroll * threads) {
-    float values[unroll];
-#pragma unroll
-    for (uint32_t k = 0; k < unroll; ++k) {
-      const uint32_t i = at + k * threads;
-      values[k] = i < chunk.count ? chunk.values[i] : 0.0f;
-    }
-#pragma unroll
-    for (uint32_t k = 0; k < unroll; ++k)
-      if (at + k * threads < chunk.count) use(at + k * threads, values[k]);
-  }
-}
-
 /// Ranges that shared memory holds; more are read from where they are.
 constexpr uint32_t shared_ranges = 512;
 
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(chunk_threads)
     refine_chunks(const ChunkView* chunks, uint32_t count, const KeyRange* ranges, uint32_t range_count,
                   unsigned long long* counts) {
   // Most keys lie in no range: a bit for each of the summary's bins tells which may.
   constexpr uint32_t bits = 32, words = (1u << (31 - element::summary_bin_shift)) / bits;
   __shared__ uint32_t bins_of_ranges[words];
   __shared__ KeyRange near[shared_ranges];
-  for (uint32_t w = threadIdx.x; w < words; w += threads) bins_of_ranges[w] = 0;
-  for (uint32_t r = threadIdx.x; r < range_count && r < shared_ranges; r += threads) near[r] = ranges[r];
+  for (uint32_t w = threadIdx.x; w < words; w += chunk_threads) bins_of_ranges[w] = 0;
+  for (uint32_t r = threadIdx.x; r < range_count && r < shared_ranges; r += chunk_threads)
+    near[r] = ranges[r];
   __syncthreads();
-  for (uint32_t r = threadIdx.x; r < range_count; r += threads) {
+  for (uint32_t r = threadIdx.x; r < range_count; r += chunk_threads) {
     const KeyRange range = ranges[r];
     const uint32_t last = range.low + ((element::cells_of_range << range.shift) - 1);
     for (uint32_t bin = range.low >> element::summary_bin_shift;
@@ -342,7 +325,7 @@ __global__ void __launch_bounds__(threads)
     });
 }
 
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(chunk_threads)
     count_chunks(const ChunkView* chunks, uint32_t count, uint32_t key, uint32_t* equal) {
   __shared__ uint32_t found;
   for (uint32_t c = blockIdx.x; c < count; c += gridDim.x) {
@@ -357,19 +340,12 @@ __global__ void __launch_bounds__(threads)
   }
 }
 
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(chunk_threads)
     keys_of_chunks(const ChunkView* chunks, uint32_t count, const uint64_t* first, uint32_t* keys) {
   for (uint32_t c = blockIdx.x; c < count; c += gridDim.x) {
     uint32_t* to = keys + first[c];
     for_elements(chunks[c], [&](uint32_t i, float value) { to[i] = element::magnitude_key(value); });
   }
-}
-
-template <class Kernel, class... Arguments>
-void launch_on_chunks(const char* what, Kernel kernel, const ChunkView* chunks, uint32_t count,
-                      const Stream& stream, Arguments... arguments) {
-  kernel<<<blocks_at_once(kernel, threads, 0, count), threads, 0, stream>>>(chunks, count, arguments...);
-  check_launch(what);
 }
 
 }  // namespace
@@ -405,11 +381,9 @@ void launch_count_key(const ChunkView* chunks, uint32_t count, uint32_t key, uin
 
 void launch_squares_about(const ChunkView* chunks, uint32_t count, const double* centres, double* squares,
                           const Stream& stream) {
-  if (count == 0) return;
-  constexpr size_t bytes = sizeof(StagedTile[staged_tiles]);
-  squares_of_chunks<<<blocks_for_pairs(squares_of_chunks, squares_threads, bytes, count), squares_threads,
-                      bytes, stream>>>(chunks, count, centres, squares);
-  check_launch("squares_about");
+  if (count > 0)
+    launch_on_pairs("squares_about", squares_of_chunks, squares_threads, chunks, count, stream, centres,
+                    squares);
 }
 
 void launch_keys(const ChunkView* chunks, uint32_t count, const uint64_t* first, uint32_t* keys,
