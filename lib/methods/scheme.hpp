@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -66,6 +67,9 @@ class Scheme {
   /// Bytes that the blocks, those of a draft or all, take whatever is in them. Drafts may have smaller
   /// blocks.
   virtual double fixed_bytes(bool /*draft*/) const { return 0; }
+
+  /// What all blocks take at the size that is prepared, where preparing it has counted them.
+  virtual std::optional<double> told_bytes() const { return std::nullopt; }
 
   /// What the report of a pool says beyond the sums.
   virtual void describe(PoolReport& report) const;

@@ -255,11 +255,11 @@ bool SizedEncoder::learn(uint64_t body_bytes) {
   return true;
 }
 
-uint64_t SizedEncoder::size_from_encodes(double body_bytes) const {
+uint64_t SizedEncoder::size_from(const Taken& taken, double body_bytes) const {
   const auto [least, most, native] = scheme_->sizes();
   uint64_t low = least, high = most;
   std::optional<double> fits, exceeds;
-  for (const auto& [size, bytes] : taken_) {
+  for (const auto& [size, bytes] : taken) {
     if (double(bytes) <= body_bytes) {
       low = size;
       fits = double(bytes);
@@ -281,7 +281,7 @@ uint64_t SizedEncoder::size_from_encodes(double body_bytes) const {
 
 uint64_t SizedEncoder::aim_bytes(uint64_t body_bytes) {
   if (!taken_.empty()) {
-    set(size_from_encodes(double(body_bytes)));
+    set(size_from(taken_, double(body_bytes)));
     const auto known = taken_.find(size_);
     return known == taken_.end() ? body_bytes : known->second;
   }
@@ -290,7 +290,25 @@ uint64_t SizedEncoder::aim_bytes(uint64_t body_bytes) {
   guess_ = size;
   const double expected = measure(size, true, Asked::size).bytes;
   set(size);
-  return uint64_t(std::ceil(expected));
+  return uint64_t(std::ceil(follow_told(double(body_bytes), expected)));
+}
+
+double SizedEncoder::follow_told(double body_bytes, double expected) {
+  // Small pools are coded as quickly.
+  if (pool_.summary().elements <= uint64_t(1) << 19 || scheme_->sizes().least == scheme_->sizes().most)
+    return expected;
+  Taken told;
+  for (int round = 0; round < 4; ++round) {
+    const std::optional<double> bytes = scheme_->told_bytes();
+    if (!bytes) return expected;
+    expected = *bytes + double(stored_bytes());
+    if (expected <= 0.9995 * body_bytes && expected >= 0.996 * body_bytes) break;
+    told[size_] = uint64_t(expected);
+    const uint64_t next = size_from(told, 0.998 * body_bytes);
+    if (told.contains(next)) break;
+    set(next);
+  }
+  return expected;
 }
 
 void SizedEncoder::aim_payload_bits(uint64_t payload_bits) {

@@ -54,8 +54,13 @@ class SizedEncoder final : public MethodEncoder {
   /// the size.
   template <class Amount>
   uint64_t largest_within(double wanted, bool draft, Amount amount);
-  /// The size that should take `body_bytes`, from what encoding at other sizes took.
-  uint64_t size_from_encodes(double body_bytes) const;
+  /// Bytes by size.
+  using Taken = std::map<uint64_t, uint64_t>;
+  /// The size that should take `body_bytes`, from what other sizes take.
+  uint64_t size_from(const Taken& taken, double body_bytes) const;
+  /// Moves the size until what it is told to take is close below `body_bytes`, where the scheme tells; the
+  /// last told, or `expected`.
+  double follow_told(double body_bytes, double expected);
   /// The smallest size in [low, high] whose `error` is at most `target`; `high` when none is.
   template <class ErrorOf>
   uint64_t smallest_within(double target, bool draft, uint64_t low, uint64_t high, ErrorOf error);
@@ -65,7 +70,7 @@ class SizedEncoder final : public MethodEncoder {
   std::string name_;
   EncoderContext context_;
   std::map<std::pair<uint64_t, bool>, Measurement> measured_;
-  std::map<uint64_t, uint64_t> taken_;  ///< size -> bytes of real encodes
+  Taken taken_;  ///< by real encodes
   uint64_t size_ = 0, guess_ = 0;
   bool whole_draft_ = false;  ///< the pool is its own draft
 };

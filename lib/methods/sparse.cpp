@@ -396,6 +396,9 @@ void SparseScheme::choose_packers(std::span<const PoolBlock> blocks) {
     coder_.model = model;
     map_bits_ = bits;
     value_bits_ = quantized ? double(cost.magnitudes_q16) / 65536 : double(total.value_bits);
+    // Lengths of two bytes, ends of bit streams, and three quarters of each lane's 32 bits.
+    const double ends = 3 + (model.uses_rans() ? 2 + 3.0 * coder_.lanes : 0.0);
+    told_bytes_ = (map_bits_ + value_bits_) / 8 + ends * double(total.blocks);
   }
   coder_.prepare_encoding();
 }
@@ -708,6 +711,11 @@ std::string SparseScheme::write_parameters(uint32_t shift) const {
   bits.align();
   out.raw(tables);
   return out.take();
+}
+
+std::optional<double> SparseScheme::told_bytes() const {
+  if (!prepared_ || on_draft_ || !stores_map() || plan_.values == SparseValues::levels) return std::nullopt;
+  return told_bytes_;
 }
 
 void SparseScheme::describe(PoolReport& report) const {

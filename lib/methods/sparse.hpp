@@ -72,6 +72,7 @@ class SparseScheme : public Scheme {
   StoredSet stored_set(size_t t) const override;
   uint8_t block_log2() const override { return block_log2_; }
   double fixed_bytes(bool draft) const override;
+  std::optional<double> told_bytes() const override;
   bool deterministic() const override;
   void encode(size_t t, const BlockPlace& place, std::span<const float> values, std::string& out,
               std::span<float> decoded, BlockSums& sums) const override;
@@ -189,7 +190,7 @@ class SparseScheme : public Scheme {
   std::vector<size_t> first_list_;            ///< by tensor
   std::vector<Scale> scales_;
   ClassCoder coder_;
-  double map_bits_ = 0, value_bits_ = 0;
+  double map_bits_ = 0, value_bits_ = 0, told_bytes_ = 0;
 };
 
 /// Options that sparse methods share.

@@ -43,6 +43,20 @@ TEST(Topk, KeepsTheWorkedVectorsThreeLargest) {
   EXPECT_TRUE(coded.scheme->deterministic());
 }
 
+TEST(Topk, TellsWhatItsBlocksTake) {
+  const std::vector<std::vector<float>> tensors = {make_data(Kind::heavy, 400000),
+                                                   make_data(Kind::gauss, 70000)};
+  for (const char* method :
+       {"topk:k=3000", "topk:k=40000", "topk:k=40000,values=bf16", "topk:k=40000,values=q4",
+        "topk:k=40000,map=rice", "topk:k=40000,map=bitmap", "topk:k=40000,map=packed"}) {
+    const CodedPool coded(tensors, method);
+    const std::optional<double> told = coded.scheme->told_bytes();
+    ASSERT_TRUE(told) << method;
+    const auto bytes = double(coded.code().bytes);
+    EXPECT_NEAR(*told, bytes, 0.003 * bytes) << method;
+  }
+}
+
 TEST(Topk, KeepsExactlyTheLargestAcrossTensorsAndTheFirstOfEqualsWhateverTheData) {
   for (Kind kind : test::all_kinds)
     for (size_t k : {1, 2, 17, 500, 3000, 5000}) {
