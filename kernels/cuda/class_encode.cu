@@ -1,7 +1,8 @@
 // One thread block codes one class block, reading its values once: classify, list the kept elements with
-// their code words, sum errors in the contract's order, then code the list. A warp runs the entropy coder,
-// whose states are one chain of steps; others pack sign bits, planes and maps beside it. The coded block is
-// gathered into whole output words.
+// their code words, sum errors in the contract's order, then code the list. The entropy coder's states are
+// one chain of steps, which one warp goes along and does nothing else: the others bring it the numbers of its
+// symbols, chunk by chunk. Sign bits, planes and maps are packed before. The coded block is gathered into
+// whole output words.
 #include "kernels/cuda/class_block.cuh"
 #include "kernels/cuda/class_encode.hpp"
 #include "kernels/cuda/rans_warp.cuh"
@@ -22,7 +23,12 @@ constexpr uint32_t warps = 8, threads = warps * warp_size;
 constexpr uint32_t runs_each = 4;  // runs of a warp in a tile
 constexpr uint32_t tile = warps * runs_each * run_length;
 constexpr uint32_t table_symbols = element::coding_tables * element::rans_max_symbols;
-constexpr uint32_t ring = 64;  // symbols of magnitudes that wait for their group
+constexpr uint32_t chunk_runs = 128;     // whose tokens are coded between two barriers
+constexpr uint32_t chunk_entries = 512;  // the same of entries whose magnitudes are
+constexpr uint32_t under_way = 4;        // chunks at most
+constexpr uint32_t ring = under_way * chunk_entries;
+constexpr uint32_t most_lanes = 8;  // interleaved states; a run's tokens end with a whole step
+constexpr uint16_t no_symbol = 0xffff;
 
 using Coder = RansCoder<Spilling<uint16_t>>;
 
@@ -62,7 +68,16 @@ struct Tile {
 };
 
 struct Shared {
-  Tile tiles[2];
+  union {
+    Tile tiles[2];
+    struct {
+      uint16_t tokens[2][chunk_runs * (run_length + most_lanes)];  ///< numbers of symbols, a step of the
+                                                                   ///< coder after the other
+      uint16_t magnitudes[ring];                                   ///< of coded elements by their number
+      uint8_t run_classes[warps][run_length];
+    };
+  };
+  uint32_t part_sums[under_way][warps];  ///< what the warps have counted in chunks in turn
   double class_energy[max_classes][element::sum_lanes];
   uint32_t warp_kept[2][warps];
   uint32_t members[max_classes];  ///< of all elements
@@ -70,8 +85,6 @@ struct Shared {
   uint32_t border_count;
   uint32_t dropped_max;
   unsigned long long map_bits;
-  uint16_t ids[ring];
-  uint8_t run_classes[run_length];
   uint32_t states[16];
   uint32_t words;                  ///< of the entropy coder
   uint32_t plane_at[max_classes];  ///< first bit of each class's plane
@@ -185,82 +198,198 @@ struct KeptSummer {
   }
 };
 
-/// The magnitudes of kept elements whose class is entropy-coded, last to first.
+/// Steps of the coder, last to first; id_of(step) is the number of the lane's symbol in that step, or none.
+/// Numbers are read two steps ahead and symbols one, so that the chain of states waits for neither. A warp
+/// runs it.
+template <class IdOf>
+__device__ void code_steps(Coder& coder, uint32_t steps, IdOf id_of) {
+  const auto symbol_of = [&](uint32_t id) { return id != no_symbol ? coder.symbols[id] : RansSymbol{}; };
+  const auto id_before = [&](uint32_t step) {
+    return step > 0 ? uint32_t(id_of(step - 1)) : uint32_t(no_symbol);
+  };
+  uint32_t id = id_before(steps), id_ahead = id_before(steps - 1);
+  RansSymbol symbol = symbol_of(id);
+  for (uint32_t step = steps; step-- > 0;) {
+    const uint32_t id_far = step > 0 ? id_before(step - 1) : no_symbol;
+    const RansSymbol ahead = symbol_of(id_ahead);
+    coder.group_of(id != no_symbol, symbol);
+    id = id_ahead;
+    id_ahead = id_far;
+    symbol = ahead;
+  }
+}
+
+/// This warp's share of `count` items, among the helpers of the warp with the coder, or among `takers`.
+struct Share {
+  uint32_t first, end;
+  __device__ explicit Share(uint32_t count, uint32_t takers = warps - 1, uint32_t taker = warp_of() - 1) {
+    const uint32_t each = (count + takers - 1) / takers;
+    first = taker * each < count ? taker * each : count;
+    end = first + each < count ? first + each : count;
+  }
+};
+
+/// What was counted in a chunk by the helpers before this one; `total` is that of all.
+__device__ uint32_t counted_before(const Shared& s, uint32_t chunk, uint32_t& total) {
+  uint32_t before = 0;
+  total = 0;
+  for (uint32_t w = 1; w < warps; ++w) {
+    before += w < warp_of() ? s.part_sums[chunk % under_way][w] : 0;
+    total += s.part_sums[chunk % under_way][w];
+  }
+  return before;
+}
+
+/// The magnitudes of kept elements whose class is entropy-coded, last to first; all threads. Chunks of
+/// entries are numbered from the last one on, coded elements from the first one on, so that groups of the
+/// coder begin at multiples of its lanes.
 template <ClassQuantizer Q>
-__device__ void code_magnitudes(Coder& coder, const ClassComposition& c, const Spilling<uint32_t>& list,
-                                uint32_t kept, uint32_t coded, const uint8_t* buckets, uint16_t* ids) {
-  const uint32_t lane = lane_of();
-  uint32_t left = coded,
-           done = coded;  // symbols that are not in the ring yet; symbols below `done` are not coded yet
-  for (uint32_t end = kept; left > 0;) {
-    const uint32_t from = end > warp_size ? end - warp_size : 0;
-    const uint32_t entry = from + lane < end ? list.get(from + lane) : 0;
-    const uint32_t j = kept_class(entry);
-    const bool is_coded = from + lane < end && magnitude_coded(c, j);
-    const uint32_t mask = __ballot_sync(all_lanes, is_coded), n = __popc(mask);
-    if (is_coded) {
-      const uint32_t width = c.plan.width[j];
-      const uint32_t magnitude = element::magnitude_of_code(Q, width, kept_code(entry));
-      const uint32_t bucket =
-          c.magnitudes_by_activity >> (j - 1) & 1 ? buckets[kept_index(entry) / run_length] : 0;
-      ids[(left - n + __popc(mask & lanes_below())) % ring] = element::symbol_id(
-          element::magnitude_table(j, bucket), magnitude >> element::raw_magnitude_bits(width));
+__device__ void code_magnitudes(Coder& coder, const ClassComposition& c, Shared& s,
+                                const Spilling<uint32_t>& list, uint32_t kept, uint32_t coded,
+                                const uint8_t* buckets) {
+  const uint32_t lane = lane_of(), chunks = (kept + chunk_entries - 1) / chunk_entries;
+  const auto for_coded = [&](uint32_t chunk, auto use) {
+    const uint32_t end = kept - chunk * chunk_entries, from = end > chunk_entries ? end - chunk_entries : 0;
+    const Share share((end - from + warp_size - 1) / warp_size);
+    for (uint32_t k = share.first; k < share.end; ++k) {
+      const uint32_t i = from + k * warp_size + lane;
+      const uint32_t entry = i < end ? list.get(i) : 0;
+      const bool is_coded = i < end && magnitude_coded(c, kept_class(entry));
+      use(entry, is_coded, __ballot_sync(all_lanes, is_coded));
     }
-    left -= n;
-    end = from;
-    __syncwarp();
-    while (done > left) {
-      const uint32_t base = (done - 1) / coder.lanes * coder.lanes;
-      if (base < left) break;  // the group's first symbols are still to come
-      const bool active = lane < coder.lanes && base + lane < done;
-      coder.group(active, ids[(base + lane) % ring]);
-      done = base;
+  };
+  uint32_t left = coded, done = coded, total = 0;
+  for (uint32_t turn = 0; turn < chunks + 2; ++turn) {
+    if (warp_of() == 0) {
+      if (turn >= 2) {
+        counted_before(s, turn - 2, total);
+        left -= total;
+        // Whole groups of what is there; numbers from `left` on are.
+        const uint32_t steps_end = (done + coder.lanes - 1) / coder.lanes,
+                       steps_begin = (left + coder.lanes - 1) / coder.lanes;
+        if (steps_end > steps_begin) {
+          code_steps(coder, steps_end - steps_begin, [&](uint32_t step) {
+            const uint32_t number = (steps_begin + step) * coder.lanes + lane;
+            return lane < coder.lanes && number < coded ? s.magnitudes[number % ring] : no_symbol;
+          });
+          done = steps_begin * coder.lanes;
+        }
+      }
+    } else {
+      if (turn >= 1 && turn - 1 < chunks) {
+        const uint32_t before_chunk = counted_before(s, turn - 1, total);
+        left -= total;
+        uint32_t before = left + before_chunk;
+        for_coded(turn - 1, [&](uint32_t entry, bool is_coded, uint32_t mask) {
+          if (is_coded) {
+            const uint32_t j = kept_class(entry), width = c.plan.width[j];
+            const uint32_t magnitude = element::magnitude_of_code(Q, width, kept_code(entry));
+            const uint32_t bucket =
+                c.magnitudes_by_activity >> (j - 1) & 1 ? buckets[kept_index(entry) / run_length] : 0;
+            s.magnitudes[(before + __popc(mask & lanes_below())) % ring] = element::symbol_id(
+                element::magnitude_table(j, bucket), magnitude >> element::raw_magnitude_bits(width));
+          }
+          before += __popc(mask);
+        });
+      }
+      if (turn < chunks) {
+        uint32_t found = 0;
+        for_coded(turn, [&](uint32_t, bool, uint32_t mask) { found += __popc(mask); });
+        if (lane == 0) s.part_sums[turn % under_way][warp_of()] = found;
+      }
     }
-    __syncwarp();
+    __syncthreads();
   }
 }
 
-/// The class tokens of active runs, last to first.
-__device__ void code_tokens(Coder& coder, const ClassComposition& c, const Spilling<uint32_t>& list,
-                            uint32_t kept, uint32_t n, const uint8_t* buckets, uint8_t* run_classes) {
+/// The class tokens of active runs, last to first; all threads. Chunks of runs are numbered from the last one
+/// on.
+__device__ void code_tokens(Coder& coder, const ClassComposition& c, Shared& s,
+                            const Spilling<uint32_t>& list, uint32_t kept, uint32_t n,
+                            const uint8_t* buckets) {
   const uint32_t lane = lane_of(), joined = element::classes_per_token(c.plan.classes);
-  uint32_t end = kept;
-  for (uint32_t r = (n + run_length - 1) / run_length; r-- > 0;) {
-    const uint32_t bucket = buckets[r];
-    if (bucket == 0 && c.plan.width[0] == 0) continue;  // nothing is kept
-    const bool there = lane < end;
-    const uint32_t entry = there ? list.get(end - 1 - lane) : 0;
-    const bool in_run = there && kept_index(entry) / run_length == r;
-    run_classes[lane] = 0;
-    __syncwarp();
-    if (in_run) run_classes[kept_index(entry) % run_length] = uint8_t(kept_class(entry));
-    end -= __popc(__ballot_sync(all_lanes, in_run));
-    __syncwarp();
-    if (bucket == 0) continue;
-    const uint32_t in_this = n - r * run_length < run_length ? n - r * run_length : run_length;
-    const uint32_t tokens = (in_this + joined - 1) / joined;
-    uint32_t token = 0;
-    for (uint32_t k = joined; k-- > 0;)
-      token = token * c.plan.classes + (lane * joined + k < run_length ? run_classes[lane * joined + k] : 0);
-    const RansSymbol held = coder.symbols[element::symbol_id(element::token_table_offset + bucket,
-                                                             lane % element::rans_max_symbols)];
-    for (uint32_t base = (tokens - 1) / coder.lanes * coder.lanes + coder.lanes; base > 0;) {
-      base -= coder.lanes;
-      const uint32_t mine = __shfl_sync(all_lanes, token, int((base + lane) % warp_size));
-      coder.group_from(lane < coder.lanes && base + lane < tokens, held, mine);
+  const uint32_t runs = (n + run_length - 1) / run_length, chunks = (runs + chunk_runs - 1) / chunk_runs;
+  // Runs that are not empty have a step for so many tokens each, the last step with what is left.
+  const auto tokens_of = [&](uint32_t r) {
+    const uint32_t in_run = n - r * run_length < run_length ? n - r * run_length : run_length;
+    return buckets[r] == 0 ? 0 : (in_run + joined - 1) / joined;
+  };
+  const auto first_of = [&](uint32_t chunk) {
+    const uint32_t end = runs - chunk * chunk_runs;
+    return end > chunk_runs ? end - chunk_runs : 0;
+  };
+  const auto share_of = [&](uint32_t chunk) { return Share(runs - chunk * chunk_runs - first_of(chunk)); };
+  for (uint32_t turn = 0; turn < chunks + 2; ++turn) {
+    uint32_t steps = 0;
+    if (warp_of() == 0) {
+      if (turn >= 2) {
+        counted_before(s, turn - 2, steps);
+        const uint16_t* tokens = s.tokens[turn % 2];
+        if (steps > 0)
+          code_steps(coder, steps, [&](uint32_t step) {
+            return lane < coder.lanes ? tokens[step * coder.lanes + lane] : no_symbol;
+          });
+      }
+    } else {
+      if (turn >= 1 && turn - 1 < chunks) {
+        uint32_t step = counted_before(s, turn - 1, steps);
+        uint16_t* tokens = s.tokens[(turn - 1) % 2];
+        uint8_t* run_classes = s.run_classes[warp_of()];
+        const Share share = share_of(turn - 1);
+        const uint32_t from = first_of(turn - 1);
+        uint32_t low = 0, high = kept;  // the share's first entry
+        while (share.first < share.end && low < high) {
+          const uint32_t middle = (low + high) / 2;
+          if (kept_index(list.get(middle)) < (from + share.first) * run_length)
+            low = middle + 1;
+          else
+            high = middle;
+        }
+        for (uint32_t r = from + share.first; r < from + share.end; ++r) {
+          const uint32_t bucket = buckets[r];
+          if (bucket == 0 && c.plan.width[0] == 0) continue;  // nothing is kept
+          const uint32_t entry = low + lane < kept ? list.get(low + lane) : 0;
+          const bool in_run = low + lane < kept && kept_index(entry) / run_length == r;
+          low += __popc(__ballot_sync(all_lanes, in_run));
+          if (bucket == 0) continue;
+          run_classes[lane] = 0;
+          __syncwarp();
+          if (in_run) run_classes[kept_index(entry) % run_length] = uint8_t(kept_class(entry));
+          __syncwarp();
+          const uint32_t count = tokens_of(r), groups = (count + coder.lanes - 1) / coder.lanes;
+          uint32_t token = 0;
+          for (uint32_t k = joined; k-- > 0;)
+            token = token * c.plan.classes +
+                    (lane * joined + k < run_length ? run_classes[lane * joined + k] : 0);
+          const uint16_t id =
+              lane < count ? element::symbol_id(element::token_table_offset + bucket, token) : no_symbol;
+          for (uint32_t t = lane; t < groups * coder.lanes; t += warp_size)
+            tokens[step * coder.lanes + t] = t < warp_size ? id : no_symbol;
+          step += groups;
+          __syncwarp();
+        }
+      }
+      if (turn < chunks) {
+        const Share share = share_of(turn);
+        uint32_t found = 0;
+        for (uint32_t r = first_of(turn) + share.first + lane; r < first_of(turn) + share.end; r += warp_size)
+          found += (tokens_of(r) + coder.lanes - 1) / coder.lanes;
+        found = __reduce_add_sync(all_lanes, found);
+        if (lane == 0) s.part_sums[turn % under_way][warp_of()] = found;
+      }
     }
-    __syncwarp();
+    __syncthreads();
   }
 }
 
+/// The activities of all runs, last to first; by one warp.
 __device__ void code_activities(Coder& coder, uint32_t n, const uint8_t* buckets) {
   const uint32_t lane = lane_of(), runs = (n + run_length - 1) / run_length;
-  for (uint32_t base = (runs - 1) / coder.lanes * coder.lanes + coder.lanes; base > 0;) {
-    base -= coder.lanes;
-    const uint32_t r = base + lane;
-    const bool active = lane < coder.lanes && r < runs;
-    coder.group(active, active ? element::symbol_id(r > 0 ? buckets[r - 1] : 0, buckets[r]) : 0);
-  }
+  code_steps(coder, (runs + coder.lanes - 1) / coder.lanes, [&](uint32_t step) -> uint32_t {
+    const uint32_t r = step * coder.lanes + lane;
+    return lane < coder.lanes && r < runs ? element::symbol_id(r > 0 ? buckets[r - 1] : 0, buckets[r])
+                                          : no_symbol;
+  });
 }
 
 /// Bits of kept element k in a map that lists kept elements.
@@ -328,22 +457,34 @@ __device__ void put_map(uint32_t* bits, const ClassComposition& c, const Spillin
   }
 }
 
-/// Sign and raw magnitude bits of entropy-coded classes; by one warp.
+/// Sign and raw magnitude bits of entropy-coded classes; all threads, each warp for its share of the list.
 template <ClassQuantizer Q>
-__device__ void put_signs(uint32_t* bits, uint32_t at, const ClassComposition& c,
+__device__ void put_signs(uint32_t* bits, uint32_t at, const ClassComposition& c, Shared& s,
                           const Spilling<uint32_t>& list, uint32_t kept) {
-  for (uint32_t from = 0; from < kept; from += warp_size) {
+  const auto bits_of = [&](bool inside, uint32_t entry) {
+    const uint32_t j = kept_class(entry);
+    return inside && magnitude_coded(c, j) ? 1 + element::raw_magnitude_bits(c.plan.width[j]) : 0;
+  };
+  const Share share((kept + warp_size - 1) / warp_size, warps, warp_of());
+  const uint32_t first = share.first * warp_size,
+                 end = share.end * warp_size < kept ? share.end * warp_size : kept;
+  uint32_t mine = 0;
+  for (uint32_t k = first + lane_of(); k < end; k += warp_size) mine += bits_of(true, list.get(k));
+  mine = __reduce_add_sync(all_lanes, mine);
+  if (lane_of() == 0) s.part_sums[0][warp_of()] = mine;
+  __syncthreads();
+  for (uint32_t w = 0; w < warp_of(); ++w) at += s.part_sums[0][w];
+  for (uint32_t from = first; from < end; from += warp_size) {
     const uint32_t k = from + lane_of();
-    const uint32_t entry = k < kept ? list.get(k) : 0, j = kept_class(entry);
-    const bool is_coded = k < kept && magnitude_coded(c, j);
-    const uint32_t raw = is_coded ? element::raw_magnitude_bits(c.plan.width[j]) : 0;
+    const uint32_t entry = k < end ? list.get(k) : 0;
+    const uint32_t count = bits_of(k < end, entry);
     uint32_t total = 0;
-    const uint32_t position = at + sum_before(is_coded ? 1 + raw : 0, total);
+    const uint32_t position = at + sum_before(count, total);
     at += total;
-    if (!is_coded) continue;
-    const uint32_t code = kept_code(entry), width = c.plan.width[j];
+    if (count == 0) continue;
+    const uint32_t code = kept_code(entry), width = c.plan.width[kept_class(entry)], raw = count - 1;
     const uint32_t magnitude = element::magnitude_of_code(Q, width, code) & ((1u << raw) - 1);
-    put_bits(bits, position, element::sign_of_code(Q, width, code) << raw | magnitude, 1 + raw);
+    put_bits(bits, position, element::sign_of_code(Q, width, code) << raw | magnitude, count);
   }
 }
 
@@ -569,25 +710,26 @@ __device__ void code_block(const Arguments& a, const BlockView& block, Shared& s
   for (uint32_t w = threadIdx.x; w < bit_words; w += threads) bits[w] = 0;
   __syncthreads();
 
-  if (warp == 0 && uses_rans) {
-    Coder coder{symbols, words, c.lanes};
-    code_magnitudes<Q>(coder, c, list, kept, coded, buckets, s.ids);
-    if (c.map_coded) {
-      code_tokens(coder, c, list, kept, n, buckets, s.run_classes);
-      code_activities(coder, n, buckets);
-    }
-    if (lane < c.lanes) s.states[lane] = coder.state;
-    if (lane == 0) s.words = coder.words;
-  } else if (warp == 1) {
-    put_signs<Q>(bits, parts.signs_at, c, list, kept);
-  } else if (warp == 2) {
+  if (sign_bits > 0) put_signs<Q>(bits, parts.signs_at, c, s, list, kept);
+  if (warp == 0) {
     if (c.map != MapPacker::entropy) put_map(bits, c, list, kept, n);
-  } else if (warp > 2) {
-    for (uint32_t j = warp - 3; j < plan.classes; j += warps - 3)
+  } else {
+    for (uint32_t j = warp - 1; j < plan.classes; j += warps - 1)
       if (plan.width[j] > 0 && !magnitude_coded(c, j))
         put_plane(bits, s.plane_at[j], j, plan.width[j], list, kept);
   }
   __syncthreads();
+  if (uses_rans) {
+    Coder coder{symbols, words, c.lanes};
+    if (coded > 0) code_magnitudes<Q>(coder, c, s, list, kept, coded, buckets);
+    if (c.map_coded) code_tokens(coder, c, s, list, kept, n, buckets);
+    if (warp == 0) {
+      if (c.map_coded) code_activities(coder, n, buckets);
+      if (lane < c.lanes) s.states[lane] = coder.state;
+      if (lane == 0) s.words = coder.words;
+    }
+    __syncthreads();
+  }
 
   const uint32_t stream_bytes = uses_rans ? 4 * c.lanes + 2 * s.words : 0;
   const uint32_t length_bytes = uses_rans ? (element::bit_length(stream_bytes) + 6) / 7 : 0;
@@ -626,7 +768,7 @@ __device__ char* carve(char*& at, uint32_t bytes) {
 }
 
 template <ClassQuantizer Q, Work W>
-__global__ void __launch_bounds__(threads, 1) class_blocks(const __grid_constant__ Arguments a) {
+__global__ void __launch_bounds__(threads, 2) class_blocks(const __grid_constant__ Arguments a) {
   extern __shared__ __align__(16) char room[];
   char* at = room;
   Shared& s = *reinterpret_cast<Shared*>(carve(at, sizeof(Shared)));
@@ -714,19 +856,25 @@ ClassWorkspace::ClassWorkspace() {
         "asking for the device");
   check(cudaDeviceGetAttribute(&shared_most_, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
         "asking for shared memory");
+  check(cudaDeviceGetAttribute(&shared_all_, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device),
+        "asking for shared memory");
 }
 
 void ClassWorkspace::prepare(const ClassComposition& composition, uint32_t elements, uint32_t blocks) {
   const uint64_t n = (uint64_t(elements) + run_length - 1) / run_length * run_length;
   layout_.buckets = uint32_t(n / run_length);
-  layout_.grid = std::min(uint32_t(processors_), std::max(blocks, 1u));
   const uint64_t fixed = fixed_shared_bytes(composition) + layout_.buckets + 4 * 16;
+  // A processor takes two blocks at a time where there are so many.
+  constexpr uint64_t reserved = 1024;  // of each, by the runtime
+  const uint64_t half = uint64_t(shared_all_) / 2 - reserved;
+  const bool two = blocks > uint32_t(processors_) && fixed + half / 2 <= half;
+  layout_.grid = std::min(uint32_t(processors_) * (two ? 2 : 1), std::max(blocks, 1u));
   if (fixed + 4096 > uint64_t(shared_most_))
     throw DeviceError("coding blocks needs " + std::to_string(fixed + 4096) +
                       " bytes of shared memory, and the device has " + std::to_string(shared_most_));
   // What is left goes to the list, the coder's words and packed bits, in the shares that blocks of 16 to 32
   // KiB of code need at ratios around 32; never more than any block needs.
-  const uint64_t left = uint64_t(shared_most_) - fixed;
+  const uint64_t left = (two ? std::min(half, uint64_t(shared_most_)) : uint64_t(shared_most_)) - fixed;
   const uint64_t most_words = 2 * n + n / run_length + 64;
   // Raw bits, planes and maps: at most 9 bits an element beside the map, and in maps 32 bits an index, a
   // class and gaps.

@@ -44,7 +44,7 @@ class ClassWorkspace {
 
  private:
   Layout layout_;
-  int processors_ = 1, shared_most_ = 0;
+  int processors_ = 1, shared_most_ = 0, shared_all_ = 0;
   DeviceBuffer<uint32_t> kept_, bits_;
   DeviceBuffer<uint16_t> words_;
 };

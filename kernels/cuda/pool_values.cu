@@ -40,7 +40,8 @@ class CodingRun final : public CodedBlocks {
   }
 
  private:
-  static constexpr uint64_t group_elements = uint64_t(1) << 25;
+  /// Two blocks of 2^18 for each of 128 processors, since the entropy coder of a block is one chain.
+  static constexpr uint64_t group_elements = uint64_t(1) << 26;
 
   struct Group {
     Stream stream;

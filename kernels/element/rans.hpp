@@ -42,7 +42,7 @@ JSQ_HD constexpr RansSymbol make_rans_symbol(uint32_t start, uint32_t frequency)
 }
 /// True when a word must be emitted before coding with `frequency`.
 JSQ_HD bool rans_needs_word(uint32_t state, uint32_t frequency) {
-  return uint64_t(state) >= (uint64_t(frequency) << 20);
+  return (state >> 20) >= frequency;
 }
 /// State after coding a symbol: 4096 q + r + start, where state = q frequency + r. The reciprocal times the
 /// state falls short of q by at most one, and the remainder tells.  \pre !rans_needs_word(state,
