@@ -1,15 +1,13 @@
-// Dense blocks: a warp codes a block of at most 65,536 elements, so that its error sums have the contract's
-// order without any other warp; a thread decodes an element.
+// Dense blocks: a thread block codes two blocks of at most 65,536 elements, whose error sums then have the
+// contract's order without any other block; a thread decodes four elements at a time.
 #include <algorithm>
 
+#include "kernels/cuda/chunk_errors.cuh"
 #include "kernels/cuda/copy_out.hpp"
 #include "kernels/cuda/dense_kernels.hpp"
-#include "kernels/cuda/warp.cuh"
 
 namespace jsq::cuda {
 namespace {
-
-constexpr uint32_t warps = 4, threads = warps * warp_size;
 
 template <DenseFormat F>
 struct Coded {
@@ -29,56 +27,69 @@ struct Coded<DenseFormat::whole> {
   __device__ static float value(Stored stored) { return element::bits_as<float>(stored); }
 };
 
-/// Sums of 16 lanes that meet their elements in index order: lane l of the warp's lower half adds elements l
-/// and l + 16 of every 32.
-struct Lanes {
-  double squared_error = 0, dot = 0, decoded_energy = 0, error_sum = 0, max_error = 0,
-         coded_squared_error = 0;
-  __device__ void add(double g, double coded, double decoded) {
-    const double error = decoded - g, magnitude = error < 0 ? -error : error, coded_error = coded - g;
-    squared_error += error * error;
-    dot += g * decoded;
-    decoded_energy += decoded * decoded;
-    error_sum += error;
-    max_error = magnitude > max_error ? magnitude : max_error;
-    coded_squared_error += coded_error * coded_error;
+/// Stores four neighbours where they go, those that are there.
+template <class Stored>
+__device__ void store_four(Stored* to, uint32_t i, uint32_t count, const Stored* four) {
+  if (i + 4 <= count && reinterpret_cast<uint64_t>(to + i) % (4 * sizeof(Stored)) == 0) {
+    if constexpr (sizeof(Stored) == sizeof(uint16_t))
+      *reinterpret_cast<ushort4*>(to + i) = ushort4{four[0], four[1], four[2], four[3]};
+    else
+      *reinterpret_cast<uint4*>(to + i) = uint4{four[0], four[1], four[2], four[3]};
+    return;
   }
-};
+#pragma unroll
+  for (uint32_t k = 0; k < 4; ++k)
+    if (i + k < count) to[i + k] = four[k];
+}
+
+constexpr uint32_t encode_threads = loading_threads + error_warps * warp_size;
 
 template <DenseFormat F>
-__global__ void __launch_bounds__(threads)
-    encode_blocks(const BlockView* blocks, uint32_t count, const uint64_t* first,
+__global__ void __launch_bounds__(encode_threads, 2)
+    encode_blocks(const BlockView* blocks, uint32_t count, const uint64_t* first_element,
                   typename Coded<F>::Stored* out, DenseSums* sums) {
-  const uint32_t lane = lane_of();
-  for (uint32_t b = blockIdx.x * warps + warp_of(); b < count; b += gridDim.x * warps) {
-    const BlockView block = blocks[b];
-    typename Coded<F>::Stored* to = out + first[b];
-    Lanes lanes;
-    uint32_t bits = 0;
-    for (uint32_t at = 0; at < block.count; at += warp_size) {
-      const uint32_t i = at + lane;
-      const float g = i < block.count ? block.values[i] : 0.0f;
-      const auto stored = Coded<F>::of(g);
-      if (i < block.count) to[i] = stored;
-      bits |= i < block.count ? uint32_t(stored) : 0u;
-      const float coded = Coded<F>::value(stored), decoded = element::round_to_stored(block.stored, coded);
-      // Zeros behind the end add nothing.
-      const float late_g = __shfl_down_sync(all_lanes, g, element::sum_lanes),
-                  late_coded = __shfl_down_sync(all_lanes, coded, element::sum_lanes),
-                  late_decoded = __shfl_down_sync(all_lanes, decoded, element::sum_lanes);
-      lanes.add(g, coded, decoded);
-      lanes.add(late_g, late_coded, late_decoded);
+  using Stored = typename Coded<F>::Stored;
+  extern __shared__ StagedTile tiles[];
+  __shared__ uint32_t bits[chunks_together];
+  auto* decoded_tile = reinterpret_cast<DecodedTile*>(tiles + staged_tiles);
+  for (uint32_t first = chunks_together * blockIdx.x; first < count; first += chunks_together * gridDim.x) {
+    const Pair pair(blocks, count, first);
+    if (threadIdx.x < chunks_together) bits[threadIdx.x] = 0;
+    __syncthreads();
+    const uint32_t own = first + own_chunk();
+    if (loads_chunks()) {
+      const auto stored = pair.there ? blocks[own].stored : element::StoredFloat::whole;
+      Stored* const to = pair.there ? out + first_element[own] : nullptr;
+      uint32_t own_bits = 0;
+      bring_first(pair.own, tiles);
+      stage_tiles(pair.own, pair.steps, tiles, [&](uint32_t step, StagedTile& tile) {
+        float coded[staged_each], decoded[staged_each];
+        look_at(tile, coded);
+#pragma unroll
+        for (uint32_t q = 0; q < staged_each / 4; ++q) {
+          Stored four[4];
+#pragma unroll
+          for (uint32_t k = 0; k < 4; ++k) {
+            four[k] = Coded<F>::of(coded[4 * q + k]);
+            own_bits |= four[k];  // 0 behind the end
+            coded[4 * q + k] = Coded<F>::value(four[k]);
+            decoded[4 * q + k] = element::round_to_stored(stored, coded[4 * q + k]);
+          }
+          store_four(to, step * staged_elements + own_four(q), pair.own.count, four);
+        }
+        leave(decoded_tile[step % 2].coded, coded);
+        leave(decoded_tile[step % 2].decoded, decoded);
+      });
+      if (own_bits != 0) atomicOr(&bits[loaded_chunk()], own_bits);
+    } else {
+      // Of a lane without a block, never written to.
+      add_errors(warp_of() - loading_warps, pair, tiles, decoded_tile, sums[pair.there ? own : first],
+                 [](double) {});
     }
-    const bool zero = __all_sync(all_lanes, bits == 0);
-    DenseSums result;
-    result.squared_error = fold_lanes(lanes.squared_error);
-    result.dot = fold_lanes(lanes.dot);
-    result.decoded_energy = fold_lanes(lanes.decoded_energy);
-    result.error_sum = fold_lanes(lanes.error_sum);
-    result.coded_squared_error = fold_lanes(lanes.coded_squared_error);
-    result.max_error = max_of_lanes(lanes.max_error);
-    result.zero = zero;
-    if (lane == 0) sums[b] = result;
+    __syncthreads();
+    if (threadIdx.x < chunks_together && first + threadIdx.x < count)
+      sums[first + threadIdx.x].zero = bits[threadIdx.x] == 0;
+    __syncthreads();
   }
 }
 
@@ -89,24 +100,35 @@ struct DecodeView {
   bool zero = false;
 };
 
+constexpr uint32_t threads = 512;
+
+/// A block's bytes lie anywhere in a frame; several elements of a thread are under way together.
 template <DenseFormat F>
 __global__ void __launch_bounds__(threads) decode_blocks(const DecodeView* blocks, uint8_t* finite) {
+  constexpr uint32_t size = sizeof(typename Coded<F>::Stored), unroll = 8;
   const DecodeView block = blocks[blockIdx.x];
   bool sound = true;
-  for (uint32_t i = threadIdx.x; i < block.count; i += threads) {
-    float value = 0;
-    if (!block.zero) {
-      // Blocks lie anywhere in a frame: two aligned words hold the bytes of an element.
-      constexpr uint32_t size = sizeof(typename Coded<F>::Stored);
-      const uint64_t at = reinterpret_cast<uint64_t>(block.bytes) + uint64_t(i) * size;
-      const auto* words = reinterpret_cast<const uint32_t*>(at & ~uint64_t(3));
-      const uint32_t shift = 8 * uint32_t(at & 3);
+  const uint64_t begin = reinterpret_cast<uint64_t>(block.bytes);
+  for (uint32_t at = threadIdx.x; at < block.count; at += unroll * threads) {
+    float values[unroll];
+#pragma unroll
+    for (uint32_t k = 0; k < unroll; ++k) {
+      const uint32_t i = at + k * threads;
+      values[k] = 0;
+      if (block.zero || i >= block.count) continue;
+      // Two aligned words hold the bytes of an element.
+      const uint64_t place = begin + uint64_t(i) * size;
+      const auto* words = reinterpret_cast<const uint32_t*>(place & ~uint64_t(3));
+      const uint32_t shift = 8 * uint32_t(place & 3);
       uint32_t stored = words[0] >> shift;
       if (shift + 8 * size > 32) stored |= words[1] << (32 - shift);
-      value = Coded<F>::value(typename Coded<F>::Stored(stored));
-      sound = sound && element::magnitude_key(value) < element::first_nonfinite_key;
+      values[k] = Coded<F>::value(typename Coded<F>::Stored(stored));
     }
-    block.values[i] = value;
+#pragma unroll
+    for (uint32_t k = 0; k < unroll; ++k) {
+      sound = sound && element::magnitude_key(values[k]) < element::first_nonfinite_key;
+      if (at + k * threads < block.count) block.values[at + k * threads] = values[k];
+    }
   }
   const int all = __syncthreads_and(sound);
   if (threadIdx.x == 0) finite[blockIdx.x] = all != 0;
@@ -115,8 +137,10 @@ __global__ void __launch_bounds__(threads) decode_blocks(const DecodeView* block
 template <DenseFormat F>
 void launch_encode_as(const BlockView* blocks, uint32_t count, const uint64_t* first, void* out,
                       DenseSums* sums, const Stream& stream) {
-  encode_blocks<F><<<(count + warps - 1) / warps, threads, 0, stream>>>(
-      blocks, count, first, static_cast<typename Coded<F>::Stored*>(out), sums);
+  const auto kernel = encode_blocks<F>;
+  kernel<<<blocks_for_pairs(kernel, encode_threads, error_tiles_bytes, count), encode_threads,
+           error_tiles_bytes, stream>>>(blocks, count, first, static_cast<typename Coded<F>::Stored*>(out),
+                                        sums);
   check_launch("coding dense blocks");
 }
 

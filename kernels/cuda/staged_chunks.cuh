@@ -42,17 +42,26 @@ __device__ inline uint32_t added_chunk() {
 __device__ inline uint32_t own_chunk() {
   return loads_chunks() ? loaded_chunk() : added_chunk();
 }
+/// A warp that loads has neighbouring elements of its chunk in a tile.
+constexpr uint32_t staged_of_warp = staged_each * warp_size;
+/// Of a warp that loads: where its elements begin in a tile of its chunk.
+__device__ inline uint32_t own_stretch() {
+  return threadIdx.x % threads_of_chunk / warp_size * staged_of_warp;
+}
 /// Of a thread that loads: where the q-th of its fours begins in a tile of its chunk.
 __device__ inline uint32_t own_four(uint32_t q) {
-  return 4 * (q * threads_of_chunk + threadIdx.x % threads_of_chunk);
+  return own_stretch() + 4 * (q * warp_size + lane_of());
+}
+/// Where an element of a chunk lies in the tile of both.
+__device__ inline uint32_t staged_place(uint32_t chunk, uint32_t at) {
+  const uint32_t row = at / element::sum_lanes;
+  return row * warp_size + (chunk ^ row % 2) * element::sum_lanes + at % element::sum_lanes;
 }
 /// Of a thread that loads: where the q-th of its fours lies in the tile of both chunks.
 __device__ inline uint32_t own_place(uint32_t q) {
-  constexpr uint32_t rows_apart = 4 * threads_of_chunk / element::sum_lanes;
+  constexpr uint32_t rows_apart = 4 * warp_size / element::sum_lanes;
   static_assert(rows_apart % 2 == 0);
-  const uint32_t at = own_four(0), row = at / element::sum_lanes;
-  return (row + q * rows_apart) * warp_size + (loaded_chunk() ^ row % 2) * element::sum_lanes +
-         at % element::sum_lanes;
+  return staged_place(loaded_chunk(), own_four(0)) + q * rows_apart * warp_size;
 }
 
 /// The values of a thread that loads, in a tile that has come.
@@ -62,6 +71,14 @@ __device__ inline void look_at(const StagedTile& tile, float* g) {
     const float4 four = *reinterpret_cast<const float4*>(&tile.words[own_place(q)]);
     g[4 * q] = four.x, g[4 * q + 1] = four.y, g[4 * q + 2] = four.z, g[4 * q + 3] = four.w;
   }
+}
+
+/// Leaves numbers of the elements of a thread that loads in a tile.
+__device__ inline void leave(StagedTile& tile, const float* g) {
+#pragma unroll
+  for (uint32_t q = 0; q < staged_each / 4; ++q)
+    *reinterpret_cast<float4*>(&tile.words[own_place(q)]) =
+        float4{g[4 * q], g[4 * q + 1], g[4 * q + 2], g[4 * q + 3]};
 }
 
 /// Has the values of a thread that loads brought to a tile; zeros behind the chunk's end.
@@ -84,15 +101,19 @@ __device__ inline void bring(const ChunkView& chunk, uint32_t step, StagedTile& 
   __pipeline_commit();
 }
 
-/// Calls use(g) for the elements of a lane in a tile, in order; the next ones are on their way meanwhile.
-template <class Use>
-__device__ void for_rows(const StagedTile& tile, Use use) {
-  constexpr uint32_t some = 8;
-  const float *even = tile.words + lane_of(), *odd = tile.words + (lane_of() ^ element::sum_lanes);
-  float first[some], second[some];
-  const auto load = [&](uint32_t row, float* g) {
+/// Calls use(numbers) for the elements of a lane in some tiles, in order; the next ones are on their way
+/// meanwhile.
+template <uint32_t N, class Use>
+__device__ void for_rows(const StagedTile* const (&tiles)[N], Use use) {
+  constexpr uint32_t some = 8 / N;
+  const uint32_t even = lane_of(), odd = lane_of() ^ element::sum_lanes;
+  float first[some][N], second[some][N];
+  const auto load = [&](uint32_t row, float(&g)[some][N]) {
 #pragma unroll
-    for (uint32_t k = 0; k < some; ++k) g[k] = (k % 2 ? odd : even)[(row + k) * warp_size];
+    for (uint32_t k = 0; k < some; ++k)
+#pragma unroll
+      for (uint32_t n = 0; n < N; ++n)
+        g[k][n] = tiles[n]->words[(row + k) * warp_size + (k % 2 ? odd : even)];
   };
   load(0, first);
   for (uint32_t row = 0; row < staged_rows; row += 2 * some) {
@@ -116,9 +137,9 @@ struct Pair {
   ChunkView own;   ///< of this thread; empty where it is not there
   uint32_t steps;  ///< tiles of the longer one
 
-  __device__ Pair(const ChunkView* chunks, uint32_t count, uint32_t first)
-      : there(first + own_chunk() < count) {
-    if (there) own = chunks[first + own_chunk()];
+  template <class View>
+  __device__ Pair(const View* chunks, uint32_t count, uint32_t first) : there(first + own_chunk() < count) {
+    if (there) own = {chunks[first + own_chunk()].values, chunks[first + own_chunk()].count};
     const uint32_t one = chunks[first].count, other = first + 1 < count ? chunks[first + 1].count : 0;
     steps = ((one > other ? one : other) + staged_elements - 1) / staged_elements;
   }
@@ -156,7 +177,8 @@ template <class Use>
 __device__ void add_tiles(uint32_t steps, const StagedTile* tiles, Use use) {
   for (uint32_t step = 0, turn = 0; step < steps; ++step) {
     staged_barrier(blockDim.x);
-    for_rows(tiles[turn], use);
+    const StagedTile* const staged[] = {tiles + turn};
+    for_rows(staged, [&](const float* g) { use(g[0]); });
     turn = turn + 1 < staged_tiles ? turn + 1 : 0;
   }
 }
