@@ -1,10 +1,10 @@
 // Kept elements listed, and errors summed. A list is found in one pass: a thread block looks at a tile,
 // counts what is kept of it, reserves as much room by one addition and writes there; the host puts tiles in
-// order. Errors of a chunk are summed by one warp, so that they have the contract's order.
+// order. Errors are summed two chunks a thread block, in the contract's order.
 #include "kernels/cuda/sparse.hpp"
 
+#include "kernels/cuda/chunk_errors.cuh"
 #include "kernels/cuda/resident_values.hpp"
-#include "kernels/cuda/warp.cuh"
 #include "kernels/element/philox.hpp"
 
 namespace jsq::cuda {
@@ -103,112 +103,110 @@ struct SumView {
   uint32_t kept = 0;
 };
 
-/// The decoded elements of one chunk, 32 of them in a warp's hands.
-struct DecodedWindow {
-  const SumView& view;
-  float* run;        ///< of warp_size elements, in shared memory
-  float* coded_run;  ///< the same
-  uint32_t begin = 0, index = all_lanes;
-  float value = 0, coded_value = 0;
-
-  __device__ void load() {
-    const uint32_t k = begin + lane_of();
-    const bool inside = k < view.kept;
-    index = inside ? view.indices[k] - view.first : all_lanes;
-    value = inside ? view.decoded[k] : 0.0f;
-    coded_value = inside && view.coded != nullptr ? view.coded[k] : value;
-  }
-  /// The elements [at, at + 32): this lane's.
-  __device__ void take(uint32_t at, float& decoded, float& coded) {
-    decoded = coded = 0;
-    if (!__any_sync(all_lanes, index - at < warp_size)) return;
-    run[lane_of()] = 0;
-    coded_run[lane_of()] = 0;
-    __syncwarp();
-    for (;;) {
-      const bool mine = index - at < warp_size;
-      if (mine) {
-        run[index - at] = value;
-        coded_run[index - at] = coded_value;
-      }
-      if (!__shfl_sync(all_lanes, mine, int(warp_size - 1))) break;
-      begin += warp_size;
-      load();
-    }
-    __syncwarp();
-    decoded = run[lane_of()];
-    coded = coded_run[lane_of()];
-    __syncwarp();
-  }
-};
-
-/// Sums of 16 lanes that meet their elements in index order.
-struct Lanes {
-  SparseSums sums;
-  __device__ void add(double g, double coded, double decoded, double sent_error) {
-    const double error = decoded - g, magnitude = error < 0 ? -error : error, coded_error = coded - g;
-    sums.squared_error += error * error;
-    sums.dot += g * decoded;
-    sums.decoded_energy += decoded * decoded;
-    sums.error_sum += error;
-    sums.max_error = magnitude > sums.max_error ? magnitude : sums.max_error;
-    sums.coded_squared_error += coded_error * coded_error;
-    sums.energy += g * g;
-    sums.random_sent_error += sent_error;
-  }
-};
-
-__device__ double sent_error(const SparseExpectation& expectation, float g) {
-  const float sent = expectation.format == element::StoredFloat::f16
-                         ? element::f16_to_f32(element::f32_to_f16_saturating(g))
-                         : element::bf16_to_f32(element::f32_to_bf16_saturating(g));
-  return element::random_keep_error(double(g), expectation.gain * double(sent), expectation.share);
+__device__ float sent_value(const SparseExpectation& expectation, float g) {
+  return expectation.format == element::StoredFloat::f16
+             ? element::f16_to_f32(element::f32_to_f16_saturating(g))
+             : element::bf16_to_f32(element::f32_to_bf16_saturating(g));
 }
 
-__global__ void __launch_bounds__(threads)
-    sum_chunks(const SumView* chunks, uint32_t count, const __grid_constant__ SparseExpectation expectation,
-               SparseSums* sums) {
-  __shared__ float runs[2][warps][warp_size];
-  constexpr uint32_t unroll = 8;
-  const uint32_t c = blockIdx.x * warps + warp_of();
-  if (c >= count) return;
-  const SumView view = chunks[c];
-  DecodedWindow window{view, runs[0][warp_of()], runs[1][warp_of()]};
-  window.load();
-  const bool sends = expectation.format != element::StoredFloat::whole;
-  Lanes lanes;
-  for (uint32_t at = 0; at < view.count; at += unroll * warp_size) {
-    float g[unroll];
-#pragma unroll
-    for (uint32_t k = 0; k < unroll; ++k) {
-      const uint32_t i = at + k * warp_size + lane_of();
-      g[k] = i < view.count ? view.values[i] : 0.0f;
-    }
-#pragma unroll
-    for (uint32_t k = 0; k < unroll; ++k) {
-      if (at + k * warp_size >= view.count) break;
-      float decoded, coded;
-      window.take(at + k * warp_size, decoded, coded);
-      // Zeros behind the end add nothing.
-      const double sent = sends ? sent_error(expectation, g[k]) : 0.0;
-      const float late_g = __shfl_down_sync(all_lanes, g[k], element::sum_lanes),
-                  late_decoded = __shfl_down_sync(all_lanes, decoded, element::sum_lanes),
-                  late_coded = __shfl_down_sync(all_lanes, coded, element::sum_lanes);
-      const double late_sent = __shfl_down_sync(all_lanes, sent, element::sum_lanes);
-      lanes.add(g[k], coded, decoded, sent);
-      lanes.add(late_g, late_coded, late_decoded, late_sent);
+/// Where the kept elements of two chunks are: of every stretch that a warp loads of a tile, how many are
+/// before it.
+struct StretchStarts {
+  static constexpr uint32_t stretches = uint32_t(element::sum_chunk) / staged_of_warp;
+  uint16_t before[chunks_together][stretches];
+
+  /// All threads that load: by the elements at which a stretch begins.
+  __device__ void find(const SumView& view) {
+    const uint32_t thread = threadIdx.x % threads_of_chunk;
+    const auto stretch = [&](uint32_t k) { return (view.indices[k] - view.first) / staged_of_warp; };
+    for (uint32_t k = thread; k <= view.kept; k += threads_of_chunk) {
+      const uint32_t from = k == 0 ? 0 : stretch(k - 1) + 1, to = k < view.kept ? stretch(k) : stretches - 1;
+      for (uint32_t s = from; s <= to; ++s) before[loaded_chunk()][s] = uint16_t(k);
     }
   }
-  SparseSums result;
-  result.squared_error = fold_lanes(lanes.sums.squared_error);
-  result.dot = fold_lanes(lanes.sums.dot);
-  result.decoded_energy = fold_lanes(lanes.sums.decoded_energy);
-  result.error_sum = fold_lanes(lanes.sums.error_sum);
-  result.coded_squared_error = fold_lanes(lanes.sums.coded_squared_error);
-  result.energy = fold_lanes(lanes.sums.energy);
-  result.random_sent_error = fold_lanes(lanes.sums.random_sent_error);
-  result.max_error = max_of_lanes(lanes.sums.max_error);
-  if (lane_of() == 0) sums[c] = result;
+};
+
+/// What a warp's stretch of a tile decodes to: zeros, but for the kept elements.
+__device__ void leave_kept(const SumView& view, const StretchStarts& starts, uint32_t step,
+                           DecodedTile& tile) {
+  const float zeros[staged_each] = {};
+  leave(tile.decoded, zeros);
+  leave(tile.coded, zeros);
+  __syncwarp();
+  const uint32_t at = step * staged_elements, stretch = (at + own_stretch()) / staged_of_warp;
+  if (at + own_stretch() >= view.count) return;
+  const uint32_t end =
+      stretch + 1 < StretchStarts::stretches ? starts.before[loaded_chunk()][stretch + 1] : view.kept;
+  for (uint32_t k = starts.before[loaded_chunk()][stretch] + lane_of(); k < end; k += warp_size) {
+    const uint32_t place = staged_place(loaded_chunk(), view.indices[k] - view.first - at);
+    const float decoded = view.decoded[k];
+    tile.decoded.words[place] = decoded;
+    tile.coded.words[place] = view.coded != nullptr ? view.coded[k] : decoded;
+  }
+}
+
+/// `Sends`: another warp adds the errors of elements that are sent at random.
+template <bool Sends>
+constexpr uint32_t sum_threads = loading_threads + (error_warps + Sends) * warp_size;
+template <bool Sends>
+constexpr size_t sum_bytes = error_tiles_bytes + (Sends ? sizeof(StagedTile[decoded_tiles]) : 0);
+
+template <bool Sends>
+__global__ void __launch_bounds__(sum_threads<Sends>, Sends ? 1 : 2)
+    sum_chunks(const SumView* chunks, uint32_t count, const __grid_constant__ SparseExpectation expectation,
+               SparseSums* sums) {
+  extern __shared__ StagedTile tiles[];
+  __shared__ StretchStarts starts;
+  auto* decoded = reinterpret_cast<DecodedTile*>(tiles + staged_tiles);
+  auto* sent = reinterpret_cast<StagedTile*>(decoded + decoded_tiles);
+  for (uint32_t first = chunks_together * blockIdx.x; first < count; first += chunks_together * gridDim.x) {
+    const Pair pair(chunks, count, first);
+    const uint32_t own = pair.there ? first + own_chunk() : first;
+    if (loads_chunks()) {
+      bring_first(pair.own, tiles);
+      SumView view = chunks[own];
+      view.count = pair.own.count;
+      if (pair.there) starts.find(view);
+    }
+    __syncthreads();
+    if (loads_chunks()) {
+      SumView view = chunks[own];
+      view.count = pair.own.count;
+      stage_tiles(pair.own, pair.steps, tiles, [&](uint32_t step, StagedTile& tile) {
+        leave_kept(view, starts, step, decoded[step % 2]);
+        if constexpr (Sends) {
+          float g[staged_each];
+          look_at(tile, g);
+#pragma unroll
+          for (uint32_t k = 0; k < staged_each; ++k) g[k] = sent_value(expectation, g[k]);
+          leave(sent[step % 2], g);
+        }
+      });
+    } else {
+      // Zeros behind the end add nothing. The sums of a chunk that is not there are never written.
+      const uint32_t which = warp_of() - loading_warps;
+      const bool writes = pair.there && lane_of() % element::sum_lanes == 0;
+      if (which < error_warps) {
+        double energy = 0;
+        add_errors(which, pair, tiles, decoded, sums[own], [&](double g) { energy += g * g; });
+        energy = fold_lanes(energy);
+        if (which == error_warps - 1 && writes) {
+          sums[own].energy = energy;
+          if (!Sends) sums[own].random_sent_error = 0;
+        }
+      } else if constexpr (Sends) {
+        double error = 0;
+        add_beside(
+            pair.steps, tiles, [&](uint32_t turn) { return sent + turn; },
+            [&](double g, double value) {
+              error += element::random_keep_error(g, expectation.gain * value, expectation.share);
+            });
+        error = fold_lanes(error);
+        if (writes) sums[own].random_sent_error = error;
+      }
+    }
+    __syncthreads();
+  }
 }
 
 /// Adds the sums of a block's next chunk.
@@ -307,8 +305,12 @@ class SparsePass {
       copy_to_device(values_.data(), host_values_.data(), kept, pool_.compute_);
       copy_to_device(coded_.data(), host_coded_.data(), coded, pool_.compute_);
       copy_to_device(chunks_.data(), chunks.data(), chunks.size(), pool_.compute_);
-      sum_chunks<<<uint32_t((chunks.size() + warps - 1) / warps), threads, 0, pool_.compute_>>>(
-          chunks_.data(), uint32_t(chunks.size()), expectation, sums_.data());
+      const bool sends = expectation.format != element::StoredFloat::whole;
+      const auto kernel = sends ? sum_chunks<true> : sum_chunks<false>;
+      const uint32_t sum_block = sends ? sum_threads<true> : sum_threads<false>;
+      const size_t bytes = sends ? sum_bytes<true> : sum_bytes<false>;
+      kernel<<<blocks_for_pairs(kernel, sum_block, bytes, uint32_t(chunks.size())), sum_block, bytes,
+               pool_.compute_>>>(chunks_.data(), uint32_t(chunks.size()), expectation, sums_.data());
       check_launch("summing errors");
       copy_to_host(host_sums_.data(), sums_.data(), chunks.size(), pool_.compute_);
       pool_.compute_.synchronize();
