@@ -56,13 +56,15 @@ constexpr auto shuffles = [] {
 
 #if HWY_TARGET <= HWY_AVX3
 
+/// Of sixteen symbols: start and frequency, this in the upper half; and the reciprocals.
+struct Sixteen {
+  hn::Vec<hn::FixedTag<uint32_t, 16> > interval, reciprocal;
+};
+
 /// The symbols of sixteen ids, where all are among the same sixteen of the table, as neighbours of one
 /// context mostly are: from registers, which is a fraction of what gathering takes.
-HWY_INLINE bool look_up_near(const uint16_t* ids, const RansSymbol* table,
-                             hn::Vec<hn::FixedTag<uint64_t, 8> >* symbols) {
-  const hn::FixedTag<uint64_t, 8> d64;
+HWY_INLINE bool look_up_near(const uint16_t* ids, const RansSymbol* table, Sixteen& symbols) {
   const hn::FixedTag<uint32_t, 16> du;
-  const hn::FixedTag<uint32_t, 8> d32;
   const hn::FixedTag<uint16_t, 16> d16;
   const auto base = uint16_t(ids[0] & ~15u);
   const auto near = hn::Sub(hn::LoadU(d16, ids), hn::Set(d16, base));
@@ -70,13 +72,8 @@ HWY_INLINE bool look_up_near(const uint16_t* ids, const RansSymbol* table,
   const uint32_t* const own = reinterpret_cast<const uint32_t*>(table + base);
   const auto first = hn::LoadU(du, own), second = hn::LoadU(du, own + 16);
   const auto at = hn::IndicesFromVec(du, hn::PromoteTo(du, near));
-  const auto interval = hn::TableLookupLanes(hn::ConcatEven(du, second, first), at),
-             reciprocal = hn::TableLookupLanes(hn::ConcatOdd(du, second, first), at);
-  const auto symbol = [&](auto low, auto high) HWY_ATTR {
-    return hn::Or(hn::PromoteTo(d64, low), hn::ShiftLeft<32>(hn::PromoteTo(d64, high)));
-  };
-  symbols[0] = symbol(hn::LowerHalf(d32, interval), hn::LowerHalf(d32, reciprocal));
-  symbols[1] = symbol(hn::UpperHalf(d32, interval), hn::UpperHalf(d32, reciprocal));
+  symbols.interval = hn::TableLookupLanes(hn::ConcatEven(du, second, first), at);
+  symbols.reciprocal = hn::TableLookupLanes(hn::ConcatOdd(du, second, first), at);
   return true;
 }
 
@@ -99,6 +96,26 @@ HWY_INLINE States gather_symbols(const uint16_t* ids, const RansSymbol* table) {
       d64, hn::PromoteTo(hn::FixedTag<uint32_t, 8>(), hn::LoadU(hn::FixedTag<uint16_t, 8>(), ids)));
   return hn::GatherIndex(d64, reinterpret_cast<const uint64_t*>(table),
                          hn::BitCast(hn::FixedTag<int64_t, 8>(), at));
+}
+
+/// As gathered.
+HWY_INLINE void split(const Sixteen& symbols, States* words) {
+  const hn::FixedTag<uint64_t, 8> d64;
+  const hn::FixedTag<uint32_t, 8> d32;
+  const auto word = [&](auto low, auto high) HWY_ATTR {
+    return hn::Or(hn::PromoteTo(d64, low), hn::ShiftLeft<32>(hn::PromoteTo(d64, high)));
+  };
+  words[0] = word(hn::LowerHalf(d32, symbols.interval), hn::LowerHalf(d32, symbols.reciprocal));
+  words[1] = word(hn::UpperHalf(d32, symbols.interval), hn::UpperHalf(d32, symbols.reciprocal));
+}
+
+HWY_INLINE Sixteen look_up(const uint16_t* ids, const RansSymbol* table) {
+  const hn::FixedTag<uint32_t, 16> du;
+  Sixteen symbols;
+  if (look_up_near(ids, table, symbols)) return symbols;
+  const auto first = hn::BitCast(du, gather_symbols(ids, table)),
+             second = hn::BitCast(du, gather_symbols(ids + 8, table));
+  return {hn::ConcatEven(du, second, first), hn::ConcatOdd(du, second, first)};
 }
 
 /// Codes eight symbols, one a lane.
@@ -136,7 +153,9 @@ uint16_t* encode_groups(const uint16_t* ids, size_t groups, const RansSymbol* ta
   for (size_t e = 0; e < eights; ++e) states_of[e] = load_states(states + 8 * e);
   for (size_t g = groups * eights; g > 0; g -= eights) {
     const uint16_t* const own = ids + 8 * (g - eights);
-    if (eights == 1 || !look_up_near(own, table, symbol_of))
+    if (Sixteen near; eights == 2 && look_up_near(own, table, near))
+      split(near, symbol_of);
+    else
       for (size_t e = 0; e < eights; ++e) symbol_of[e] = gather_symbols(own + 8 * e, table);
     for (size_t e = eights; e-- > 0;) push_eight(symbol_of[e], states_of[e], out);
   }
@@ -144,30 +163,69 @@ uint16_t* encode_groups(const uint16_t* ids, size_t groups, const RansSymbol* ta
   return out;
 }
 
+/// Codes eight symbols of each of two streams, whose states are the halves of `x`.
+HWY_INLINE void push_two_eights(const Sixteen& symbols, hn::Vec<hn::FixedTag<uint32_t, 16> >& x,
+                                uint16_t*& out, uint16_t*& second_out) {
+  const hn::FixedTag<uint32_t, 16> du;
+  const hn::FixedTag<uint64_t, 8> d64;
+  const hn::FixedTag<uint16_t, 16> d16;
+  const hn::FixedTag<uint8_t, 32> d8;
+  const hn::Half<decltype(d8)> half;
+  const auto start = hn::And(symbols.interval, hn::Set(du, 0xffffu)),
+             frequency = hn::ShiftRight<16>(symbols.interval);
+  const auto stays = hn::Gt(frequency, hn::ShiftRight<20>(x));
+  uint8_t bits[8];
+  hn::StoreMaskBits(du, stays, bits);
+  const auto emits = uint8_t(~bits[0]), second_emits = uint8_t(~bits[1]);
+  const auto words = hn::TableLookupBytes(hn::BitCast(d8, hn::TruncateTo(d16, x)),
+                                          hn::Combine(d8, hn::LoadU(half, shuffles[second_emits].data()),
+                                                      hn::LoadU(half, shuffles[emits].data())));
+  hn::StoreU(hn::LowerHalf(half, words), half, reinterpret_cast<uint8_t*>(out - 8));
+  hn::StoreU(hn::UpperHalf(half, words), half, reinterpret_cast<uint8_t*>(second_out - 8));
+  out -= unsigned(__builtin_popcount(emits));
+  second_out -= unsigned(__builtin_popcount(second_emits));
+  x = hn::IfThenElse(stays, x, hn::ShiftRight<16>(x));
+  // The upper halves of 64-bit products: of even lanes in place, of odd lanes after a shift.
+  const auto upper = [&](auto v)
+                         HWY_ATTR { return hn::BitCast(du, hn::ShiftRight<32>(hn::BitCast(d64, v))); };
+  const auto even = hn::MulEven(x, symbols.reciprocal),
+             odd = hn::MulEven(upper(x), upper(symbols.reciprocal));
+  const auto quotient = hn::OddEven(hn::BitCast(du, odd), upper(even));
+  const auto remainder = hn::Sub(x, hn::Mul(quotient, frequency));
+  const auto next = hn::Add(hn::Add(hn::ShiftLeft<element::rans_precision_bits>(quotient), start), remainder);
+  x = hn::IfThenElse(hn::Gt(frequency, remainder), next,
+                     hn::Add(next, hn::Sub(hn::Set(du, element::rans_total), frequency)));
+}
+
 void encode_beside(const uint16_t* const* ids, size_t pairs, const RansSymbol* table,
                    EncodingLanes* streams) {
-  constexpr size_t count = encoded_together;
-  States x[count];
-  uint16_t* out[count];
-  for (size_t k = 0; k < count; ++k) {
-    x[k] = load_states(streams[k].states);
-    out[k] = streams[k].first;
-  }
-  for (size_t p = pairs; p-- > 0;) {
-    States symbols[count][2];
-    for (size_t k = 0; k < count; ++k) {
-      const uint16_t* const own = ids[k] + 16 * p;
-      if (look_up_near(own, table, symbols[k])) continue;
-      symbols[k][0] = gather_symbols(own, table);
-      symbols[k][1] = gather_symbols(own + 8, table);
+  constexpr size_t twos = encoded_together / 2;
+  const hn::FixedTag<uint32_t, 16> du;
+  const hn::FixedTag<uint32_t, 8> d32;
+  hn::Vec<decltype(du)> x[twos];
+  uint16_t* out[encoded_together];
+  for (size_t k = 0; k < encoded_together; ++k) out[k] = streams[k].first;
+  for (size_t two = 0; two < twos; ++two)
+    x[two] =
+        hn::Combine(du, hn::LoadU(d32, streams[2 * two + 1].states), hn::LoadU(d32, streams[2 * two].states));
+  for (size_t p = pairs; p-- > 0;)
+  // States and places in registers.
+#pragma GCC unroll 2
+    for (size_t two = 0; two < twos; ++two) {
+      const size_t k = 2 * two;
+      const Sixteen one = look_up(ids[k] + 16 * p, table), other = look_up(ids[k + 1] + 16 * p, table);
+      push_two_eights({hn::ConcatUpperUpper(du, other.interval, one.interval),
+                       hn::ConcatUpperUpper(du, other.reciprocal, one.reciprocal)},
+                      x[two], out[k], out[k + 1]);
+      push_two_eights({hn::ConcatLowerLower(du, other.interval, one.interval),
+                       hn::ConcatLowerLower(du, other.reciprocal, one.reciprocal)},
+                      x[two], out[k], out[k + 1]);
     }
-    for (size_t half = 2; half-- > 0;)
-      for (size_t k = 0; k < count; ++k) push_eight(symbols[k][half], x[k], out[k]);
+  for (size_t two = 0; two < twos; ++two) {
+    hn::StoreU(hn::LowerHalf(d32, x[two]), d32, streams[2 * two].states);
+    hn::StoreU(hn::UpperHalf(d32, x[two]), d32, streams[2 * two + 1].states);
   }
-  for (size_t k = 0; k < count; ++k) {
-    store_states(x[k], streams[k].states);
-    streams[k].first = out[k];
-  }
+  for (size_t k = 0; k < encoded_together; ++k) streams[k].first = out[k];
 }
 
 #else
