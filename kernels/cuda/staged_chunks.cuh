@@ -81,8 +81,9 @@ __device__ inline void leave(StagedTile& tile, const float* g) {
         float4{g[4 * q], g[4 * q + 1], g[4 * q + 2], g[4 * q + 3]};
 }
 
-/// Has the values of a thread that loads brought to a tile; zeros behind the chunk's end.
-__device__ inline void bring(const ChunkView& chunk, uint32_t step, StagedTile& tile) {
+/// Has the values of a thread that loads brought to a tile; `behind` stands for what lies behind the chunk's
+/// end.
+__device__ inline void bring(const ChunkView& chunk, uint32_t step, StagedTile& tile, float behind) {
 #pragma unroll
   for (uint32_t q = 0; q < staged_each / 4; ++q) {
     const uint32_t i = step * staged_elements + own_four(q);
@@ -96,7 +97,7 @@ __device__ inline void bring(const ChunkView& chunk, uint32_t step, StagedTile& 
       if (i + k < chunk.count)
         __pipeline_memcpy_async(to + k, from + k, sizeof(float));
       else
-        to[k] = 0;
+        to[k] = behind;
   }
   __pipeline_commit();
 }
@@ -146,9 +147,9 @@ struct Pair {
 };
 
 /// Of warps that load: the first tiles are on their way.
-__device__ inline void bring_first(const ChunkView& chunk, StagedTile* tiles) {
-  bring(chunk, 0, tiles[0]);
-  bring(chunk, 1, tiles[1]);
+__device__ inline void bring_first(const ChunkView& chunk, StagedTile* tiles, float behind = 0) {
+  bring(chunk, 0, tiles[0], behind);
+  bring(chunk, 1, tiles[1], behind);
 }
 /// Of a warp that loads: its part of the tile before the last that was brought is there.
 __device__ inline void await_tile() {
@@ -158,7 +159,8 @@ __device__ inline void await_tile() {
 /// Of warps that load, behind bring_first: calls use(step, tile) when a thread's own values of a tile have
 /// come.
 template <class Use>
-__device__ void stage_tiles(const ChunkView& chunk, uint32_t steps, StagedTile* tiles, Use use) {
+__device__ void stage_tiles(const ChunkView& chunk, uint32_t steps, StagedTile* tiles, Use use,
+                            float behind = 0) {
   for (uint32_t step = 0, turn = 0; step < steps; ++step) {
     await_tile();
     use(step, tiles[turn]);
@@ -166,13 +168,14 @@ __device__ void stage_tiles(const ChunkView& chunk, uint32_t steps, StagedTile* 
     // Nobody looks at the tile before any more.
     turn = turn + 1 < staged_tiles ? turn + 1 : 0;
     if (step + 2 < steps)
-      bring(chunk, step + 2, tiles[turn + 1 < staged_tiles ? turn + 1 : 0]);
+      bring(chunk, step + 2, tiles[turn + 1 < staged_tiles ? turn + 1 : 0], behind);
     else
       __pipeline_commit();  // nothing
   }
 }
 
-/// Of the other warps: calls use(g) for the elements of a lane in order. Sums see zeros behind a chunk's end.
+/// Of the other warps: calls use(g) for the elements of a lane in order, and for what is behind a chunk's
+/// end.
 template <class Use>
 __device__ void add_tiles(uint32_t steps, const StagedTile* tiles, Use use) {
   for (uint32_t step = 0, turn = 0; step < steps; ++step) {

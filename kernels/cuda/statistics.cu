@@ -1,9 +1,11 @@
-// Statistics of one tensor of a pool. A warp takes a chunk, or an index of an axis, and its lower half adds
-// up in the order of the contract; an index whose parts are short is a thread's.
+// Statistics of one tensor of a pool. A thread block takes two chunks and adds up in the order of the
+// contract, as the summary's does. A warp takes an index of an axis, and its lower half adds; an index whose
+// parts are short is a thread's.
 #include "kernels/cuda/statistics.hpp"
 
+#include "kernels/cuda/block_sums.cuh"
 #include "kernels/cuda/resident_values.hpp"
-#include "kernels/cuda/warp.cuh"
+#include "kernels/cuda/staged_chunks.cuh"
 
 namespace jsq::cuda {
 namespace {
@@ -43,55 +45,137 @@ __device__ void for_values(const float* values, uint64_t count, Use use) {
   }
 }
 
-__global__ void __launch_bounds__(threads)
-    moments_of_chunks(const ChunkView* chunks, uint32_t count, const ChunkSums* sums, ChunkMoments* found) {
-  const uint32_t c = blockIdx.x * warps + warp_of();
-  if (c >= count) return;
-  const ChunkView chunk = chunks[c];
-  const element::ChunkCentres centres = element::centres_of(sums[c], chunk.count);
-  double of[element::moment_count] = {};
-  uint32_t pairs = 0;
-  float last = element::bits_as<float>(nan_bits);  // of the 32 elements before
-  for_values(chunk.values, chunk.count, [&](float g) {
-    const float neighbour = __shfl_up_sync(all_lanes, g, 1);
-    const element::MomentTerms terms = element::moment_terms(g, lane_of() == 0 ? last : neighbour, centres);
-    last = __shfl_sync(all_lanes, g, int(warp_size - 1));
-#pragma unroll
-    for (uint32_t m = 0; m < element::moment_count; ++m) add_both(terms.of[m], of[m]);
-    pairs += terms.paired;
-  });
-  pairs = __reduce_add_sync(all_lanes, pairs);
-#pragma unroll
-  for (uint32_t m = 0; m < element::moment_count; ++m) of[m] = fold_lanes(of[m]);
-  if (lane_of() != 0) return;
-#pragma unroll
-  for (uint32_t m = 0; m < element::moment_count; ++m) found[c].of[m] = of[m];
-  found[c].pairs = pairs;
-  found[c].first = chunk.values[0];
-  found[c].last = chunk.values[chunk.count - 1];
+/// What stands behind a chunk's end is no number, and adds nothing.
+__device__ float no_number() {
+  return element::bits_as<float>(nan_bits);
 }
 
-__global__ void __launch_bounds__(threads)
-    largest_of_chunks(const ChunkView* chunks, uint32_t count, const LargestCuts cuts, LargestSums* found,
-                      unsigned long long* counts) {
-  const uint32_t c = blockIdx.x * warps + warp_of();
-  if (c >= count) return;
-  double of[element::largest_sums] = {};
-  for_values(chunks[c].values, chunks[c].count, [&](float g) {
-    const LargestSums terms = element::largest_terms(g, cuts);
+/// Of a warp that adds: the sums of some moments of both chunks, from `Begin` on.
+template <uint32_t Begin, uint32_t End, bool Neighbours>
+__device__ void add_moments(const Pair& pair, const StagedTile* tiles, const element::ChunkCentres& centres,
+                            ChunkMoments& found) {
+  double of[End - Begin] = {};
+  uint32_t pairs = 0;
+  float last = no_number();  // of the row before
+  add_tiles(pair.steps, tiles, [&](float g) {
+    float before = no_number();
+    if constexpr (Neighbours) {
+      const float neighbour = __shfl_up_sync(all_lanes, g, 1, int(element::sum_lanes));
+      before = lane_of() % element::sum_lanes == 0 ? last : neighbour;
+      last = __shfl_sync(all_lanes, g, int(element::sum_lanes - 1), int(element::sum_lanes));
+    }
+    const element::MomentTerms terms = element::moment_terms(g, before, centres);
 #pragma unroll
-    for (uint32_t k = 0; k < element::largest_sums; ++k) add_both(terms.of[k], of[k]);
-    const uint32_t key = element::magnitude_key(g);
-#pragma unroll
-    for (uint32_t b = 0; b < element::most_counted_bins; ++b)
-      if (b < cuts.bin_count && key >> element::summary_bin_shift == cuts.bins[b])
-        atomicAdd(&counts[element::keys_of_bin * b + key % element::keys_of_bin], 1ull);
+    for (uint32_t m = Begin; m < End; ++m) of[m - Begin] += terms.of[m];
+    pairs += terms.paired;
   });
 #pragma unroll
-  for (uint32_t k = 0; k < element::largest_sums; ++k) of[k] = fold_lanes(of[k]);
-  if (lane_of() != 0) return;
+  for (uint32_t m = 0; m < End - Begin; ++m) of[m] = fold_lanes(of[m]);
+  for (uint32_t half = element::sum_lanes / 2; half > 0; half /= 2)
+    pairs += __shfl_down_sync(all_lanes, pairs, half, int(element::sum_lanes));
+  if (!pair.there || lane_of() % element::sum_lanes != 0) return;
 #pragma unroll
-  for (uint32_t k = 0; k < element::largest_sums; ++k) found[c].of[k] = of[k];
+  for (uint32_t m = Begin; m < End; ++m) found.of[m] = of[m - Begin];
+  if (Neighbours) found.pairs = pairs;
+}
+
+constexpr uint32_t moments_threads = loading_threads + 3 * warp_size;
+
+__global__ void __launch_bounds__(moments_threads, 1)
+    moments_of_chunks(const ChunkView* chunks, uint32_t count, const ChunkSums* sums, ChunkMoments* found) {
+  extern __shared__ StagedTile tiles[];
+  for (uint32_t first = chunks_together * blockIdx.x; first < count; first += chunks_together * gridDim.x) {
+    const Pair pair(chunks, count, first);
+    const uint32_t own = pair.there ? first + own_chunk() : first;
+    if (loads_chunks()) {
+      bring_first(pair.own, tiles, no_number());
+      stage_tiles(
+          pair.own, pair.steps, tiles, [](uint32_t, StagedTile&) {}, no_number());
+      if (pair.there && threadIdx.x % threads_of_chunk == 0) {
+        found[own].first = pair.own.values[0];
+        found[own].last = pair.own.values[pair.own.count - 1];
+      }
+    } else {
+      const element::ChunkCentres centres = element::centres_of(sums[own], chunks[own].count);
+      const uint32_t which = warp_of() - loading_warps;
+      if (which == 0)
+        add_moments<element::second_moment, element::magnitude_sum, false>(pair, tiles, centres, found[own]);
+      else if (which == 1)
+        add_moments<element::magnitude_sum, element::neighbour_products, false>(pair, tiles, centres,
+                                                                                found[own]);
+      else
+        add_moments<element::neighbour_products, element::moment_count, true>(pair, tiles, centres,
+                                                                              found[own]);
+    }
+    __syncthreads();
+  }
+}
+
+/// Logarithms of the magnitudes of a tile's elements, or 0; rows as those of the elements.
+struct LogarithmTile {
+  double words[staged_rows * warp_size];
+};
+constexpr uint32_t largest_threads = loading_threads + 2 * warp_size;
+constexpr size_t largest_bytes = sizeof(StagedTile[staged_tiles]) + sizeof(LogarithmTile[2]);
+
+__global__ void __launch_bounds__(largest_threads)
+    largest_of_chunks(const ChunkView* chunks, uint32_t count, const __grid_constant__ LargestCuts cuts,
+                      LargestSums* found, unsigned long long* counts) {
+  extern __shared__ StagedTile tiles[];
+  auto* logarithms = reinterpret_cast<LogarithmTile*>(tiles + staged_tiles);
+  for (uint32_t first = chunks_together * blockIdx.x; first < count; first += chunks_together * gridDim.x) {
+    const Pair pair(chunks, count, first);
+    LargestSums& sums = found[pair.there ? first + own_chunk() : first];
+    const bool writes = pair.there && lane_of() % element::sum_lanes == 0;
+    if (loads_chunks()) {
+      bring_first(pair.own, tiles, no_number());
+      stage_tiles(
+          pair.own, pair.steps, tiles,
+          [&](uint32_t step, StagedTile& tile) {
+            float g[staged_each];
+            look_at(tile, g);
+#pragma unroll
+            for (uint32_t q = 0; q < staged_each / 4; ++q) {
+              double four[4];
+#pragma unroll
+              for (uint32_t k = 0; k < 4; ++k) {
+                four[k] = element::largest_terms(g[4 * q + k], cuts).of[element::largest_cuts];
+                const uint32_t key = element::magnitude_key(g[4 * q + k]);
+#pragma unroll
+                for (uint32_t b = 0; b < element::most_counted_bins; ++b)
+                  if (b < cuts.bin_count && key >> element::summary_bin_shift == cuts.bins[b])
+                    atomicAdd(&counts[element::keys_of_bin * b + key % element::keys_of_bin], 1ull);
+              }
+              store_four(&logarithms[step % 2].words[own_place(q)], four);
+            }
+          },
+          no_number());
+    } else if (warp_of() == loading_warps) {
+      double of[element::largest_cuts] = {};
+      add_tiles(pair.steps, tiles, [&](float g) {
+        const LargestSums terms = element::largest_terms(g, cuts);
+#pragma unroll
+        for (uint32_t k = 0; k < element::largest_cuts; ++k) of[k] += terms.of[k];
+      });
+#pragma unroll
+      for (uint32_t k = 0; k < element::largest_cuts; ++k) {
+        of[k] = fold_lanes(of[k]);
+        if (writes) sums.of[k] = of[k];
+      }
+    } else {
+      double sum = 0;
+      for (uint32_t step = 0; step < pair.steps; ++step) {
+        staged_barrier(largest_threads);
+        const double* words = logarithms[step % 2].words;
+#pragma unroll 8
+        for (uint32_t row = 0; row < staged_rows; ++row)
+          sum += words[row * warp_size + (lane_of() ^ row % 2 * element::sum_lanes)];
+      }
+      sum = fold_lanes(sum);
+      if (writes) sums.of[element::largest_cuts] = sum;
+    }
+    __syncthreads();
+  }
 }
 
 /// Neighbouring elements of a tensor on the device, from element `first` on.
@@ -155,15 +239,28 @@ __global__ void __launch_bounds__(threads)
   }
 }
 
-/// Of single elements.
-__global__ void __launch_bounds__(threads) add_singles(const Stretch stretch, const Axis axis, double* sums) {
-  const uint64_t step = uint64_t(gridDim.x) * threads;
-  for (uint64_t index = uint64_t(blockIdx.x) * threads + threadIdx.x; index < axis.indices; index += step) {
+/// Of single elements: a chain of additions a thread, many loads ahead of them; small blocks, so that few
+/// indices busy all processors.
+constexpr uint32_t single_threads = warp_size;
+__global__ void __launch_bounds__(single_threads)
+    add_singles(const Stretch stretch, const Axis axis, double* sums) {
+  constexpr uint32_t ahead = 32;
+  const uint64_t step = uint64_t(gridDim.x) * single_threads;
+  for (uint64_t index = uint64_t(blockIdx.x) * single_threads + threadIdx.x; index < axis.indices;
+       index += step) {
     double total = sums[index];
     const uint64_t skipped =
         stretch.first > index ? (stretch.first - index + axis.period - 1) / axis.period : 0;
-    for (uint64_t at = index + skipped * axis.period; at < stretch.end(); at += axis.period)
-      total += element::finite_magnitude(stretch.values[at - stretch.first]);
+    uint64_t at = index + skipped * axis.period;
+    const float* values = stretch.values - stretch.first;
+    for (; at + (ahead - 1) * axis.period < stretch.end(); at += ahead * axis.period) {
+      float g[ahead];
+#pragma unroll
+      for (uint32_t k = 0; k < ahead; ++k) g[k] = values[at + k * axis.period];
+#pragma unroll
+      for (uint32_t k = 0; k < ahead; ++k) total += element::finite_magnitude(g[k]);
+    }
+    for (; at < stretch.end(); at += axis.period) total += element::finite_magnitude(values[at]);
     sums[index] = total;
   }
 }
@@ -175,7 +272,7 @@ uint32_t blocks_for(uint64_t work, uint32_t each) {
 void launch_axis(const Stretch& stretch, const Axis& axis, double* sums, const Stream& stream) {
   if (axis.indices == 0) return;
   if (axis.length == 1 && axis.period == axis.indices)
-    add_singles<<<blocks_for(axis.indices, threads), threads, 0, stream>>>(stretch, axis, sums);
+    add_singles<<<blocks_for(axis.indices, single_threads), single_threads, 0, stream>>>(stretch, axis, sums);
   else if (axis.length_of(axis.indices - 1) <= element::sum_lanes && axis.length <= element::sum_lanes)
     add_short_parts<<<blocks_for(axis.indices, threads), threads, 0, stream>>>(stretch, axis, sums);
   else
@@ -206,9 +303,8 @@ class TensorPass {
       device_sums.reserve(count);
       device_moments.reserve(count);
       launch_summary(pool_.chunks_.data(), count, device_sums.data(), bins.data(), pool_.compute_);
-      moments_of_chunks<<<blocks_for(count, warps), threads, 0, pool_.compute_>>>(
-          pool_.chunks_.data(), count, device_sums.data(), device_moments.data());
-      check_launch("moments");
+      launch_on_pairs("moments", moments_of_chunks, moments_threads, pool_.chunks_.data(), count,
+                      pool_.compute_, device_sums.data(), device_moments.data());
       for (size_t a = 0; a < axes.size(); ++a)
         launch_axis(stretch_of(batch), axes[a], axis_sums[a].data(), pool_.compute_);
       append(result.sums, device_sums, count);
@@ -230,7 +326,8 @@ class TensorPass {
     for_batches([&](const Batch& batch) {
       const uint32_t count = pool_.put_chunks(batch);
       found.reserve(count);
-      largest_of_chunks<<<blocks_for(count, warps), threads, 0, pool_.compute_>>>(
+      largest_of_chunks<<<blocks_for_pairs(largest_of_chunks, largest_threads, largest_bytes, count),
+                          largest_threads, largest_bytes, pool_.compute_>>>(
           pool_.chunks_.data(), count, cuts, found.data(), device_counts.data());
       check_launch("largest elements");
       append(result, found, count);
