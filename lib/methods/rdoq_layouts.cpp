@@ -43,9 +43,11 @@ std::vector<std::vector<std::array<double, RdoqPool::layouts>>> RdoqPool::layout
   std::vector<float> scratch;
   std::vector<uint16_t> keys;
   // Of a large sample some units are enough to tell; every tensor that has units keeps its first.
-  uint64_t sampled = 0;
+  uint64_t sampled = 0, parts = 0;
   for (const PoolBlock& unit : units_) sampled += unit.count;
-  const uint64_t enough = least_run_ > first_run_layout ? training_elements / 4 : training_elements;
+  for (const Tensor& tensor : tensors_) parts += tensor.plans.size();
+  const uint64_t most = least_run_ > first_run_layout ? training_elements / 4 : training_elements;
+  const uint64_t enough = std::clamp(8 * training_unit * parts, training_elements / 4, most);
   const size_t every = size_t(std::max<uint64_t>(1, sampled / enough));
   for (size_t u = 0; u < units_.size(); ++u) {
     const size_t t = units_[u].tensor;
@@ -72,7 +74,7 @@ std::vector<std::vector<std::array<double, RdoqPool::layouts>>> RdoqPool::layout
           continue;
         }
         ScaledPiece scaled = measure_piece(t, place, ScaleLayout(layout), own);
-        relate(plan, scaled);
+        relate(origin_of(plan), scaled);
         SideWriter side;
         ScaleCodec codec;
         write_scales(scaled, codec, side);

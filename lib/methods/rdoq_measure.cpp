@@ -15,10 +15,8 @@ double RdoqPool::expected_bytes(const Trained& trained) const {
   // Without tables no block has bytes.
   if (trained.model.tables.empty())
     return double(trained.table_bits) / 8 + 12 + double(transform_stream_.size());
-  RdoqPlan plan;
-  plan.coder = ContextCoder(trained.model, trained.values);
-  plan.octaves = trained.values.step_octaves();
-  return (trained.bits + double(trained.table_bits) + side_bits(plan)) / 8 + 10 * blocks_ + 12 +
+  const double of_scales = side_bits({trained.model.lowest, trained.values.step_octaves(), false});
+  return (trained.bits + double(trained.table_bits) + of_scales) / 8 + 10 * blocks_ + 12 +
          double(transform_stream_.size());
 }
 
@@ -126,12 +124,12 @@ RdoqOutcome RdoqPool::expect(const RdoqPlan& plan) const {
     for (int part = -7; part <= 7; part += 2)
       add({atom.octaves, atom.count / 8, atom.mean * (1 + part * half_width / 8), atom.spread / 8 / 64});
   }
-  outcome.bytes = (bits * 1.001 + side_bits(plan)) / 8 + 24 * blocks_;
+  outcome.bytes = (bits * 1.001 + side_bits(origin_of(plan))) / 8 + 24 * blocks_;
   return outcome;
 }
 
 /// Bits of the scales of blocks and pack.
-double RdoqPool::side_bits(const RdoqPlan& plan) const {
+double RdoqPool::side_bits(const ScaleOrigin& origin) const {
   double packed_bits = 0, bits = 0;
   ScaleCodec pack, others;
   // This is asked for every step that is tried: of a large sample a few hundred units tell.
@@ -142,7 +140,7 @@ double RdoqPool::side_bits(const RdoqPlan& plan) const {
     SideWriter side;
     ScaleCodec own;
     for (ScaledPiece scaled : scaled_[u]) {
-      relate(plan, scaled);
+      relate(origin, scaled);
       write_scales(scaled, u < packed_units_ ? pack : whole() ? own : others, side);
     }
     (u < packed_units_ ? packed_bits : bits) += double(side.bits_q16()) / 65536;

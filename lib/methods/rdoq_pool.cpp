@@ -316,7 +316,7 @@ void RdoqPool::scale_range(const RdoqPlan& plan, size_t t, uint64_t first, std::
   size_t at = 0;
   work.pieces = plan.coder.values().exact ? measure_exact(t, first, values) : measure_range(t, first, values);
   for (ScaledPiece& scaled : work.pieces) {
-    relate(plan, scaled);
+    relate(origin_of(plan), scaled);
     if (!plan.row_costs.empty()) improve_rows(plan, scaled, values.subspan(at, scaled.piece.count), codec);
     const uint64_t index = pool_.tensors()[t].first + first + at;
     if (index + scaled.piece.count > plan.coded)

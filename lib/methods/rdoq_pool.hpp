@@ -192,9 +192,18 @@ class RdoqPool {
                             std::span<const float> values) const;
   void match_magnitudes(std::vector<Atom>& sample) const;
   RdoqOutcome expect(const RdoqPlan& plan) const;
-  double side_bits(const RdoqPlan& plan) const;
+  /// Where stored scales lie against measured ones.
+  struct ScaleOrigin {
+    int lowest = 0;   ///< the lowest context with a table
+    int octaves = 0;  ///< of the step
+    bool dithered = false;
+  };
+  static ScaleOrigin origin_of(const RdoqPlan& plan) {
+    return {plan.coder.model().lowest, plan.octaves, plan.dither.has_value()};
+  }
+  double side_bits(const ScaleOrigin& origin) const;
   static void count_piece(const ScaledPiece& scaled, std::span<const float> values, AtomCounter& counter);
-  void relate(const RdoqPlan& plan, ScaledPiece& scaled) const;
+  static void relate(const ScaleOrigin& origin, ScaledPiece& scaled);
   double choose_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span<const uint16_t> keys,
                      ScaleCodec codec, double patience) const;
   void improve_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span<const float> values,

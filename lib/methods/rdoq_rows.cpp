@@ -32,14 +32,13 @@ int least_offset(const ScaledPiece& scaled) {
 
 /// Measured scales become what the stream stores: relative to the step, and equal where they are too low to
 /// matter.
-void RdoqPool::relate(const RdoqPlan& plan, ScaledPiece& scaled) const {
-  const int lowest = plan.coder.model().lowest,
-            floor = std::max(least_scale, lowest - 1 - most_offset(scaled));
+void RdoqPool::relate(const ScaleOrigin& origin, ScaledPiece& scaled) {
+  const int lowest = origin.lowest, floor = std::max(least_scale, lowest - 1 - most_offset(scaled));
   // With dither every element that is not zero needs a table; rows of zeros need none.
-  const int lifted = plan.dither ? std::max(floor, lowest - least_offset(scaled)) : floor;
+  const int lifted = origin.dithered ? std::max(floor, lowest - least_offset(scaled)) : floor;
   for (int16_t& r : scaled.rows)
-    r = int16_t(
-        std::clamp(int(r) - plan.octaves, plan.dither && r > octaves_of_zero ? lifted : floor, most_scale));
+    r = int16_t(std::clamp(int(r) - origin.octaves, origin.dithered && r > octaves_of_zero ? lifted : floor,
+                           most_scale));
 }
 
 /// Each row in turn takes a scale near its own with the least error + lambda bits, where bits of scales count

@@ -198,17 +198,19 @@ void TransformStage::transform_kernels(size_t t, const PartPiece& place, const P
   const uint64_t begin = place.piece.first / inner * inner,
                  end = (place.piece.first + out.size() + inner - 1) / inner * inner;
   const std::span<const float> values = original_.read(t, first + begin, size_t(end - begin), scratch);
-  coefficients.resize(values.size());
-  transform.forward(place.piece.view, begin, transforms_.unit().step(), values, coefficients);
+  const bool whole = values.size() == out.size();
+  if (!whole) coefficients.resize(values.size());
+  const std::span<float> made = whole ? out : std::span(coefficients);
+  transform.forward(place.piece.view, begin, transforms_.unit().step(), values, made);
   // Kernels that a border cuts stay as they are.
   const uint64_t length = uint64_t(1) << cut_log2_[t];
   for (uint64_t cut = ((first + begin) / length + 1) * length; cut < first + end; cut += length) {
     const uint64_t kernel = (cut - first - begin) / inner * inner;
     if ((cut - first) % inner == 0) continue;
-    std::copy_n(values.begin() + std::ptrdiff_t(kernel), inner,
-                coefficients.begin() + std::ptrdiff_t(kernel));
+    std::copy_n(values.begin() + std::ptrdiff_t(kernel), inner, made.begin() + std::ptrdiff_t(kernel));
   }
-  std::copy_n(coefficients.begin() + std::ptrdiff_t(place.piece.first - begin), out.size(), out.begin());
+  if (!whole)
+    std::copy_n(coefficients.begin() + std::ptrdiff_t(place.piece.first - begin), out.size(), out.begin());
 }
 
 }  // namespace jsq

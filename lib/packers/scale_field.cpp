@@ -115,23 +115,52 @@ void put_columns(const ContextCoder& coder, int scale, std::span<const int16_t> 
   }
 }
 
+/// What columns and frequencies add to the scale of a row for its elements from `first` on.
+void add_offsets(std::span<const int16_t> columns, std::span<const int16_t> frequencies, uint64_t first,
+                 std::span<int16_t> offsets) {
+  auto column = size_t(first / frequencies.size());
+  auto place = size_t(first % frequencies.size());
+  for (size_t i = 0; i < offsets.size(); ++column, place = 0) {
+    const auto of_column = columns.empty() ? int16_t(0) : columns[column];
+    const size_t n = std::min(frequencies.size() - place, offsets.size() - i);
+    for (size_t k = 0; k < n; ++k) offsets[i + k] = int16_t(of_column + frequencies[place + k]);
+    i += n;
+  }
+}
+
+void fill_by_frequencies(const ContextCoder& coder, const Piece& piece, ScaleLayout layout,
+                         std::span<const int16_t> rows, std::span<const int16_t> columns,
+                         std::span<const int16_t> frequencies, std::span<ContextClass> classes) {
+  static thread_local std::vector<int16_t> offsets;
+  const Stretches stretches = stretches_of(piece, layout);
+  // Offsets come again with every row, or without columns with every kernel.
+  const uint64_t period = columns.empty() ? frequencies.size() : piece.view.row_elements();
+  const size_t longest = std::min(std::max(stretches.first, stretches.other), piece.count);
+  const bool kept = period <= piece.count;
+  if (kept) {
+    offsets.resize(size_t(period) + (columns.empty() ? longest : 0));
+    add_offsets(columns, frequencies, 0, offsets);
+  }
+  size_t at = 0;
+  for (size_t r = 0; r < stretches.number; ++r) {
+    const size_t length = std::min(r == 0 ? stretches.first : stretches.other, piece.count - at);
+    const auto first = size_t((piece.first + at) % period);
+    if (!kept) {
+      offsets.resize(length);
+      add_offsets(columns, frequencies, first, offsets);
+    }
+    put_columns(coder, rows[r], std::span(offsets).subspan(kept ? first : 0, length), classes.data() + at);
+    at += length;
+  }
+}
+
 }  // namespace
 
 void fill_classes(const ContextCoder& coder, const Piece& piece, ScaleLayout layout,
                   std::span<const int16_t> rows, std::span<const int16_t> columns,
                   std::span<const int16_t> frequencies, std::span<ContextClass> classes) {
-  if (!frequencies.empty()) {
-    const uint64_t inner = piece.view.inner;
-    for_each_run(piece, layout, [&](size_t at, size_t n, size_t row, size_t column) {
-      const int scale = rows[row] + (columns.empty() ? 0 : columns[column]);
-      size_t place = size_t((piece.first + at) % inner);
-      for (size_t i = at; i < at + n; ++i) {
-        classes[i] = coder.class_of(scale + frequencies[place]);
-        place = place + 1 == inner ? 0 : place + 1;
-      }
-    });
-    return;
-  }
+  if (!frequencies.empty())
+    return fill_by_frequencies(coder, piece, layout, rows, columns, frequencies, classes);
   const Stretches stretches = stretches_of(piece, layout);
   size_t at = 0;
   if (layout != row_and_column_scales) {

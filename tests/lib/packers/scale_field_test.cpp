@@ -63,6 +63,31 @@ TEST(FillClasses, AddsTheScalesOfRowAndColumn) {
   for (size_t i = 0; i < 10; ++i) EXPECT_EQ(classes[i], coder.class_of(by_row[i])) << i;
 }
 
+TEST(FillClasses, AddsRowColumnAndFrequencyOfEveryElement) {
+  const ContextCoder coder = coder_from(-8);
+  const ScaleView view{3, 5, 3};  // rows of 15
+  const std::vector<int16_t> columns = {0, 3, -2, 40, -7}, frequencies = {4, 0, -3};
+  for (uint64_t first : {0u, 1u, 14u, 15u, 20u})
+    for (size_t count : {1u, 2u, 9u, 15u, 25u}) {
+      const Piece piece{view, first, count};
+      for (const ScaleLayout layout : {row_and_column_scales, row_scales, one_scale}) {
+        const bool by_column = layout == row_and_column_scales;
+        const Stretches stretches = stretches_of(piece, layout);
+        std::vector<int16_t> rows;
+        for (size_t r = 0; r < stretches.number; ++r) rows.push_back(int16_t(5 * int(r) - 4));
+        std::vector<ContextClass> classes(count);
+        fill_classes(coder, piece, layout, rows, by_column ? columns : std::vector<int16_t>(), frequencies,
+                     classes);
+        for (size_t i = 0; i < count; ++i) {
+          const size_t row = i < stretches.first ? 0 : 1 + (i - stretches.first) / stretches.other,
+                       column = (first + i) % 15 / 3;
+          const int scale = rows[row] + (by_column ? columns[column] : 0) + frequencies[(first + i) % 3];
+          ASSERT_EQ(classes[i], coder.class_of(scale)) << first << " " << count << " " << i;
+        }
+      }
+    }
+}
+
 TEST(ScaleCodec, GivesBackEveryScaleAndTellsItsCost) {
   const ContextCoder coder = coder_from(-8);
   std::vector<int16_t> rows, columns;
