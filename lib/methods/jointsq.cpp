@@ -370,16 +370,15 @@ class JointSqEncoder final : public MethodEncoder {
   /// Ranges that are counted of a large pool, whatever its blocks are: short, so that those of which the
   /// magnitudes are tallied, or even the classes are counted, come from every layer.
   static constexpr uint8_t range_log2 = 13, spread_log2 = 12;
-  /// Of how many ranges one is counted where not all are.
-  uint32_t spread() const {
-    return uint32_t(std::min<uint64_t>(16, pool_.summary().elements / (2 * plenty)));
-  }
+  /// Of so many ranges one is counted where not all are: two counts and two whole passes, which is what
+  /// coding takes, read the values less than 2.2 times.
+  static constexpr uint32_t spread = 20;
 
-  /// One range of each spread(), not in step with the rows of a matrix.
+  /// One range of each spread, not in step with the rows of a matrix.
   std::vector<cuda::BlockRange> spread_ranges() const {
     constexpr uint32_t golden = 0x9E3779B9;  // its multiples are spread evenly modulo 2^32
     constexpr uint64_t length = uint64_t(1) << spread_log2;
-    const uint32_t every = spread();
+    const uint32_t every = spread;
     std::vector<cuda::BlockRange> ranges;
     uint32_t number = 0;
     for (size_t t = 0; t < pool_.tensors().size(); ++t) {
@@ -519,7 +518,7 @@ class JointSqEncoder final : public MethodEncoder {
     const std::vector<cuda::BlockRange> blocks =
         sampled ? spread_ranges() : pool_blocks(pool_, in_full ? block_log2_ : range_log2);
     const size_t stride =
-        in_full ? 1 : size_t(std::max<uint64_t>(1, elements / (sampled ? spread() : 1) / tallied_elements));
+        in_full ? 1 : size_t(std::max<uint64_t>(1, elements / (sampled ? spread : 1) / tallied_elements));
     std::vector<BlockSums> sums(blocks.size());
     struct Tallies {
       ClassTally counted, tallied;
