@@ -1,10 +1,9 @@
-// A thread adds the elements of a group, whose order is that of storage. One thread block then packs a
-// block's signs and sums the errors of their means, in the contract's order: all warps look at a tile while
-// half warps sum the one before.
+// A thread adds the elements of a group, whose order is that of storage. One thread block then packs the
+// signs of two blocks and sums the errors of their means, in the contract's order.
 #include "kernels/cuda/sign_groups.hpp"
 
 #include "kernels/cuda/block_bits.cuh"
-#include "kernels/cuda/block_sums.cuh"
+#include "kernels/cuda/chunk_errors.cuh"
 #include "kernels/cuda/copy_out.hpp"
 #include "kernels/cuda/resident_values.hpp"
 
@@ -58,6 +57,24 @@ struct GroupPlace {
     const bool next = offset + i >= period;  // no block has more elements
     return interleaved ? offset + i - (next ? period : 0) : first_group + next;
   }
+  /// Calls use(k, group) for elements i to i + 3.
+  template <class Use>
+  __device__ void for_four(uint32_t i, Use use) const {
+    if (period > INT32_MAX) {
+#pragma unroll
+      for (uint32_t k = 0; k < 4; ++k) use(k, group(i + k));
+      return;
+    }
+    const uint32_t length = uint32_t(period);
+    uint32_t round = (uint32_t(offset) + i) / length, at = uint32_t(offset) + i - round * length;
+#pragma unroll
+    for (uint32_t k = 0; k < 4; ++k) {
+      use(k, interleaved ? uint64_t(at) : first_group + round);
+      const bool wraps = ++at == length;
+      round += wraps;
+      at = wraps ? 0 : at;
+    }
+  }
 };
 
 GroupPlace place_of_block(const SignGroups& groups, uint64_t first_element, uint64_t buckets_before) {
@@ -66,13 +83,9 @@ GroupPlace place_of_block(const SignGroups& groups, uint64_t first_element, uint
   return {first_element / groups.period, first_element % groups.period, groups.period};
 }
 
-constexpr uint32_t tile = threads;
-struct Tile {
-  float g[tile], coded[tile], decoded[tile];
-};
-
 struct CodeArguments {
   const BlockView* blocks;
+  uint32_t count;  ///< of them
   const GroupPlace* places;
   const SignMeans* means;
   uint32_t* bits;
@@ -80,65 +93,88 @@ struct CodeArguments {
   LevelSums* sums;
 };
 
-__global__ void __launch_bounds__(threads) code_sign_blocks(const __grid_constant__ CodeArguments a) {
-  __shared__ Tile tiles[2];
-  __shared__ uint32_t negatives, max_key;
-  const BlockView block = a.blocks[blockIdx.x];
-  const GroupPlace place = a.places[blockIdx.x];
-  uint32_t* const bits = a.bits + uint64_t(blockIdx.x) * a.words;
-  const uint32_t which = threadIdx.x / element::sum_lanes, coded_error = ErrorLane::none;
-  if (threadIdx.x == 0) negatives = max_key = 0;
-  __syncthreads();
-  ErrorLane errors;
-  double coded_squared_error = 0;
-  uint32_t turn = 0, own_negatives = 0, own_key = 0;
-  for (uint32_t at = 0; at < block.count; at += tile, turn ^= 1) {
-    Tile& values = tiles[turn];
-    const uint32_t index = at + threadIdx.x;
-    const bool there = index < block.count;
-    const float g = there ? block.values[index] : 0;
-    const uint32_t signs = __ballot_sync(all_lanes, g < 0);
-    // The first sign in the highest bit of the first byte.
-    if (lane_of() == 0 && there) bits[index / warp_size] = __byte_perm(__brev(signs), 0, 0x0123);
-    own_negatives += g < 0;
-    const uint32_t key = element::magnitude_key(g);
-    own_key = own_key > key ? own_key : key;
-    if (there) {
-      const SignMeans means = a.means[place.group(index)];
-      const float coded = g < 0 ? means.negative : means.positive;
-      values.g[threadIdx.x] = g;
-      values.coded[threadIdx.x] = coded;
-      values.decoded[threadIdx.x] = element::round_to_stored(block.stored, coded);
+/// What is counted of a block in any order, and its sums of errors.
+struct SignTally {
+  uint32_t negatives, max_key;
+  double squared_error, dot, decoded_energy, error_sum, max_error, coded_squared_error;
+};
+
+/// The signs of a warp's elements, four of a lane: eight lanes hold the bits of a word, the first sign in the
+/// highest bit of the first byte.
+__device__ uint32_t word_of_signs(const float* g) {
+  uint32_t word = 0;
+#pragma unroll
+  for (uint32_t k = 0; k < 4; ++k) word |= uint32_t(g[k] < 0) << (4 * (lane_of() % 8) + k);
+  for (uint32_t distance = 1; distance < 8; distance *= 2)
+    word |= __shfl_xor_sync(all_lanes, word, int(distance));
+  return __byte_perm(__brev(word), 0, 0x0123);
+}
+
+constexpr uint32_t code_threads = loading_threads + error_warps * warp_size;
+
+__global__ void __launch_bounds__(code_threads, 1) code_sign_blocks(const __grid_constant__ CodeArguments a) {
+  extern __shared__ StagedTile tiles[];
+  __shared__ SignTally tallies[chunks_together];
+  auto* decoded_tile = reinterpret_cast<DecodedTile*>(tiles + staged_tiles);
+  for (uint32_t first = chunks_together * blockIdx.x; first < a.count; first += chunks_together * gridDim.x) {
+    const Pair pair(a.blocks, a.count, first);
+    const uint32_t own = pair.there ? first + own_chunk() : first;
+    if (threadIdx.x < chunks_together) tallies[threadIdx.x].negatives = tallies[threadIdx.x].max_key = 0;
+    __syncthreads();
+    if (loads_chunks()) {
+      const auto stored = a.blocks[own].stored;
+      const GroupPlace place = a.places[own];
+      uint32_t* const bits = a.bits + uint64_t(own) * a.words;
+      uint32_t negatives = 0, max_key = 0;
+      bring_first(pair.own, tiles);
+      stage_tiles(pair.own, pair.steps, tiles, [&](uint32_t step, StagedTile& tile) {
+        float g[staged_each], decoded[staged_each];
+        look_at(tile, g);
+#pragma unroll
+        for (uint32_t q = 0; q < staged_each / 4; ++q) {
+          const uint32_t i = step * staged_elements + own_four(q);
+          const uint32_t word = word_of_signs(g + 4 * q);
+          if (lane_of() % 8 == 0 && i < pair.own.count) bits[i / warp_size] = word;
+          place.for_four(i, [&](uint32_t k, uint64_t group) {
+            float& value = g[4 * q + k];
+            const uint32_t key = element::magnitude_key(value);
+            max_key = max_key > key ? max_key : key;
+            negatives += value < 0;
+            // Nothing is behind the end, and adds nothing.
+            if (i + k < pair.own.count) {
+              const SignMeans means = a.means[group];
+              value = value < 0 ? means.negative : means.positive;
+            }
+            decoded[4 * q + k] = element::round_to_stored(stored, value);
+          });
+        }
+        leave(decoded_tile[step % 2].coded, g);
+        leave(decoded_tile[step % 2].decoded, decoded);
+      });
+      negatives = __reduce_add_sync(all_lanes, negatives);
+      max_key = __reduce_max_sync(all_lanes, max_key);
+      if (lane_of() == 0) {
+        atomicAdd(&tallies[loaded_chunk()].negatives, negatives);
+        atomicMax(&tallies[loaded_chunk()].max_key, max_key);
+      }
+    } else {
+      add_errors(warp_of() - loading_warps, pair, tiles, decoded_tile, tallies[added_chunk()], [](double) {});
     }
     __syncthreads();
-    // The other tile is written next, and this one again only behind the next barrier.
-    if (which > coded_error) continue;
-    const uint32_t count = block.count - at < tile ? block.count - at : tile;
-    for (uint32_t i = threadIdx.x % element::sum_lanes; i < count; i += element::sum_lanes) {
-      if (which < coded_error) {
-        errors.add(ErrorLane::Which(which), values.g[i], values.decoded[i]);
-      } else {
-        const double off = double(values.coded[i]) - double(values.g[i]);
-        coded_squared_error += off * off;
-      }
+    if (threadIdx.x < chunks_together && first + threadIdx.x < a.count) {
+      const SignTally& tally = tallies[threadIdx.x];
+      LevelSums& out = a.sums[first + threadIdx.x];
+      out.nonzeros = tally.negatives;
+      out.max_key = tally.max_key;
+      out.squared_error = tally.squared_error;
+      out.dot = tally.dot;
+      out.decoded_energy = tally.decoded_energy;
+      out.error_sum = tally.error_sum;
+      out.max_error = tally.max_error;
+      out.other_error = tally.coded_squared_error;
     }
+    __syncthreads();
   }
-  own_negatives = __reduce_add_sync(all_lanes, own_negatives);
-  own_key = __reduce_max_sync(all_lanes, own_key);
-  if (lane_of() == 0) {
-    atomicAdd(&negatives, own_negatives);
-    atomicMax(&max_key, own_key);
-  }
-  __syncthreads();
-  LevelSums& out = a.sums[blockIdx.x];
-  if (threadIdx.x == 0) {
-    out.nonzeros = negatives;
-    out.max_key = max_key;
-  }
-  if (warp_of() > coded_error / 2) return;
-  errors.finish(ErrorLane::Which(which), out);
-  coded_squared_error = fold_lanes(coded_squared_error);
-  if (which == coded_error && threadIdx.x % element::sum_lanes == 0) out.other_error = coded_squared_error;
 }
 
 struct DecodeView {
@@ -257,10 +293,16 @@ class SignPass {
       }
       copy_to_device(device_views.data(), views.data(), views.size(), pool_.compute_);
       copy_to_device(device_places.data(), places.data(), places.size(), pool_.compute_);
-      const CodeArguments a{device_views.data(),   device_places.data(),
-                            device_means.data(),   bits.data() + begin * coded.words,
-                            uint32_t(coded.words), sums.data() + begin};
-      code_sign_blocks<<<uint32_t(views.size()), threads, 0, pool_.compute_>>>(a);
+      const auto count = uint32_t(views.size());
+      const CodeArguments a{device_views.data(),
+                            count,
+                            device_places.data(),
+                            device_means.data(),
+                            bits.data() + begin * coded.words,
+                            uint32_t(coded.words),
+                            sums.data() + begin};
+      code_sign_blocks<<<blocks_for_pairs(code_sign_blocks, code_threads, error_tiles_bytes, count),
+                         code_threads, error_tiles_bytes, pool_.compute_>>>(a);
       check_launch("coding signs");
       pool_.compute_.synchronize();  // the places go
     });
