@@ -192,12 +192,14 @@ __device__ bool sound_means(const SignMeans& means) {
          element::magnitude_key(means.positive) < element::first_nonfinite_key;
 }
 
-__global__ void __launch_bounds__(threads)
+constexpr uint32_t decode_threads = 512;
+
+__global__ void __launch_bounds__(decode_threads)
     decode_sign_blocks(const DecodeView* views, const SignMeans* all, uint8_t* sound_blocks) {
   __shared__ DecodeView view;
   share_view(view, views[blockIdx.x]);
   if (view.zero || !view.sound) {
-    for (uint32_t i = threadIdx.x; i < view.count; i += threads) view.values[i] = 0;
+    for (uint32_t i = threadIdx.x; i < view.count; i += decode_threads) view.values[i] = 0;
     if (threadIdx.x == 0) sound_blocks[blockIdx.x] = uint8_t(view.sound);
     return;
   }
@@ -211,15 +213,23 @@ __global__ void __launch_bounds__(threads)
     return SignMeans{number(mean_bits * b + 32), number(mean_bits * b)};
   };
   bool sound = view.bytes == (end + 7) / 8 && bytes.padded(end);
-  for (uint32_t b = threadIdx.x; b < view.buckets; b += threads)
+  for (uint32_t b = threadIdx.x; b < view.buckets; b += decode_threads)
     sound = sound && sound_means(bucket_means(b));
   sound = __syncthreads_and(sound) != 0;
   if (threadIdx.x == 0) sound_blocks[blockIdx.x] = sound;
   if (!sound) return;
-  for (uint32_t i = threadIdx.x; i < view.count; i += threads) {
-    const uint64_t group = view.place.group(i);
-    const SignMeans means = view.buckets != 0 ? bucket_means(uint32_t(group)) : all[group];
-    view.values[i] = bytes.bits(begin + i, 1) ? means.negative : means.positive;
+  for (uint32_t i = 4 * threadIdx.x; i < view.count; i += 4 * decode_threads) {
+    const uint32_t signs = bytes.bits(begin + i, 4);
+    uint64_t group_before = UINT64_MAX;
+    SignMeans means{};
+    float four[4];
+    view.place.for_four(i, [&](uint32_t k, uint64_t group) {
+      if (i + k < view.count && group != group_before)
+        means = view.buckets != 0 ? bucket_means(uint32_t(group)) : all[group];
+      group_before = group;
+      four[k] = signs >> (3 - k) & 1 ? means.negative : means.positive;
+    });
+    store_values(view.values, i, view.count, four);
   }
 }
 
@@ -389,8 +399,8 @@ class SignRun final : public SignDecoder {
       view.sound = block.sound;
     }
     copy_to_device(views_.data(), views.data(), views.size(), stream_);
-    decode_sign_blocks<<<uint32_t(blocks.size()), threads, 0, stream_>>>(views_.data(), means_.data(),
-                                                                         sound_.data());
+    decode_sign_blocks<<<uint32_t(blocks.size()), decode_threads, 0, stream_>>>(views_.data(), means_.data(),
+                                                                                sound_.data());
     check_launch("decoding signs");
     copy_to_host(sound.data(), sound_.data(), blocks.size(), stream_);
     copy_out(values.data(), values_.data(), values.size(), stream_);

@@ -33,6 +33,17 @@ __device__ inline void load_four(const float* values, uint32_t i, uint32_t count
   for (uint32_t k = 0; k < 4; ++k) four[k] = i + k < count ? values[i + k] : 0.0f;
 }
 
+/// Stores values i to i + 3 of `count`, those that are there; in one piece where they are aligned.
+__device__ inline void store_values(float* values, uint32_t i, uint32_t count, const float* four) {
+  if (i + 4 <= count && reinterpret_cast<uint64_t>(values + i) % sizeof(float4) == 0) {
+    *reinterpret_cast<float4*>(values + i) = float4{four[0], four[1], four[2], four[3]};
+    return;
+  }
+#pragma unroll
+  for (uint32_t k = 0; k < 4; ++k)
+    if (i + k < count) values[i + k] = four[k];
+}
+
 __device__ inline double magnitude(float g) {
   return double(element::magnitude_of_key(element::magnitude_key(g)));
 }
