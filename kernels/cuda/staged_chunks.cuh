@@ -76,8 +76,8 @@ __device__ inline void look_at(const StagedTile& tile, float* g) {
 /// Leaves numbers of the elements of a thread that loads in a tile.
 __device__ inline void leave(StagedTile& tile, const float* g) {
 #pragma unroll
-  for (uint32_t q = 0; q < staged_each / 4; ++q)
-    *reinterpret_cast<float4*>(&tile.words[own_place(q)]) =
+  for (uint32_t q = 0; q < staged_each / 4; ++q)  // an index of fours, so that they are stored together
+    reinterpret_cast<float4*>(tile.words)[own_place(q) / 4] =
         float4{g[4 * q], g[4 * q + 1], g[4 * q + 2], g[4 * q + 3]};
 }
 

@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(moments_threads, 1)
 
 /// Logarithms of the magnitudes of a tile's elements, or 0; rows as those of the elements.
 struct LogarithmTile {
-  double words[staged_rows * warp_size];
+  double2 twos[staged_rows * warp_size / 2];
 };
 constexpr uint32_t largest_threads = loading_threads + 2 * warp_size;
 constexpr size_t largest_bytes = sizeof(StagedTile[staged_tiles]) + sizeof(LogarithmTile[2]);
@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(largest_threads)
                   if (b < cuts.bin_count && key >> element::summary_bin_shift == cuts.bins[b])
                     atomicAdd(&counts[element::keys_of_bin * b + key % element::keys_of_bin], 1ull);
               }
-              store_four(&logarithms[step % 2].words[own_place(q)], four);
+              store_four(&logarithms[step % 2].twos[own_place(q) / 2].x, four);
             }
           },
           no_number());
@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(largest_threads)
       double sum = 0;
       for (uint32_t step = 0; step < pair.steps; ++step) {
         staged_barrier(largest_threads);
-        const double* words = logarithms[step % 2].words;
+        const double* words = &logarithms[step % 2].twos[0].x;
 #pragma unroll 8
         for (uint32_t row = 0; row < staged_rows; ++row)
           sum += words[row * warp_size + (lane_of() ^ row % 2 * element::sum_lanes)];

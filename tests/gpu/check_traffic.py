@@ -3,7 +3,7 @@ values reads them once and whole sectors at a time, the coder writes little more
 values once, and no shared-memory access waits for more than a tenth of another. The emulator does not count asynchronous
 copies to shared memory: kernels that bring values so are taken to read each once. All kernels of an
 encode together read at most 2.2 times the input and write at most 1.2 times the output. The kernels of level blocks, in several of
-their layouts, of rotations and of context streams also read and write whole sectors.
+their layouts, of dense blocks, of rotations and of context streams also read and write whole sectors.
 
     check_traffic.py JSQ
 
@@ -39,6 +39,9 @@ OTHERS = [
     ("signsgd", "256Ki", LEVELS),
     ("thc", "256Ki", {"rotate_blocks": {"coalesced": BOTH}, "pack_blocks": {"coalesced": BOTH}, "unpack_blocks": {"coalesced": BOTH},
                       "unrotate_blocks": {"coalesced": BOTH}}),
+    ("topk", "1Mi", {"sum_chunks": {"coalesced": []}}),
+    ("fp16", "256Ki", {"encode_blocks": {"coalesced": ["stores"]}, "decode_blocks": {"coalesced": BOTH}}),
+    ("onebit", "256Ki", {"sum_signs": {"coalesced": []}}),
     # Values come from a table, whose lines the cache holds.
     ("rdoq:transform=none,levels=independent", "256Ki", {"place_classes": {"coalesced": BOTH}, "decode_streams": {"coalesced": ["stores"]}}),
     ("rdoq:transform=none,levels=dependent", "256Ki", {"decode_dependent": {"coalesced": ["stores"]}}),
