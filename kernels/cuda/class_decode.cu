@@ -175,20 +175,16 @@ __device__ void decode_activities(const ClassComposition& c, RansChain& chain, u
   const uint32_t lane = lane_of();
   uint32_t previous = 0;
   for (uint32_t base = 0; base < runs && !bad; base += chain.lanes) {
-    const uint32_t slot = chain.state & (element::rans_total - 1);
-    uint32_t table = 0, symbol = 0;
-#pragma unroll
-    for (uint32_t t = 0; t < most_lanes; ++t) {
-      const uint32_t slot_of_run = __shfl_sync(all_lanes, slot, int(t));
-      if (t >= chain.lanes || base + t >= runs) continue;
-      const uint32_t found = chain.rows[previous].symbol_of(slot_of_run);
-      if (lane == t) table = previous, symbol = found;
-      bad |= found >= c.buckets;
-      previous = found < c.buckets ? found : 0;
+    const uint32_t slot = chain.slot(), group = runs - base < chain.lanes ? runs - base : chain.lanes;
+    RansInterval mine{0, 0, element::rans_total};
+    for (uint32_t t = 0; t < group; ++t) {
+      const RansInterval found = interval_of(chain.rows[previous], __shfl_sync(all_lanes, slot, int(t)));
+      if (lane == t) mine = found;
+      bad |= found.symbol >= c.buckets;
+      previous = found.symbol < c.buckets ? found.symbol : 0;
     }
-    const bool active = lane < chain.lanes && base + lane < runs;
-    chain.take(active, active ? chain.without(chain.rows[table], symbol) : 0);
-    if (active) buckets[base + lane] = uint8_t(symbol);
+    chain.take(lane < group, mine);
+    if (lane < group) buckets[base + lane] = uint8_t(mine.symbol);
   }
 }
 
@@ -196,30 +192,37 @@ __device__ void decode_activities(const ClassComposition& c, RansChain& chain, u
 __device__ void decode_tokens(const ClassComposition& c, RansChain& chain, uint32_t n, uint32_t from,
                               uint32_t end, const uint8_t* buckets, uint8_t (*tokens)[run_length]) {
   const uint32_t lane = lane_of(), joined = element::classes_per_token(c.plan.classes);
+  const uint32_t of_full_run = run_length / joined, lanes = chain.lanes;
+  const bool coding = lane < lanes;
   uint32_t bucket = buckets[from];
   for (uint32_t r = from; r < end; ++r) {
-    const uint32_t next = r + 1 < end ? buckets[r + 1] : 0;
-    const uint32_t in_run = n - r * run_length < run_length ? n - r * run_length : run_length;
-    const uint32_t count = bucket == 0 ? 0 : (in_run + joined - 1) / joined;
-    for (uint32_t base = 0; base < count; base += chain.lanes) {
-      const bool active = lane < chain.lanes && base + lane < count;
-      const uint32_t token = chain.step(active, element::token_table_offset + bucket);
-      if (active) tokens[r - from][base + lane] = uint8_t(token);
+    const SearchRow& row = chain.rows[element::token_table_offset + bucket];
+    uint32_t left = of_full_run;
+    if ((r + 1) * run_length > n) left = (n - r * run_length + joined - 1) / joined;
+    if (bucket == 0) left = 0;
+    bucket = r + 1 < end ? buckets[r + 1] : 0;
+    uint8_t* to = tokens[r - from] + lane;
+    for (; left >= lanes; left -= lanes, to += lanes) {
+      const uint32_t token = chain.step(coding, row);
+      if (coding) *to = uint8_t(token);
     }
-    bucket = next;
+    if (left == 0) continue;
+    const uint32_t token = chain.step(lane < left, row);
+    if (lane < left) *to = uint8_t(token);
   }
 }
 
 /// The class of the lane's element in a run with tokens.
 __device__ uint32_t class_in_run(uint32_t classes, const uint8_t* tokens, uint32_t in_run) {
   const uint32_t joined = element::classes_per_token(classes), lane = lane_of();
-  const uint32_t place = lane / joined;
+  const uint32_t place = joined == 1 ? lane : joined == 2 ? lane / 2 : lane / 4;
   if (place * joined >= in_run) return 0;
   const uint32_t token = tokens[place];
   if (joined == 1) return token;
   if (joined == 4) return token >> (lane % 4) & 1;
-  const uint32_t base = classes > 3 ? 4 : 3, upper = base == 4 ? token >> 2 : token * 11 >> 5;
-  return (lane % 2 ? upper : token) % base;
+  if (classes > 3) return (lane % 2 ? token >> 2 : token) & 3;
+  const uint32_t upper = token * 11 >> 5;  // token / 3, below 16
+  return lane % 2 ? upper - (upper >= 3 ? 3 : 0) : token - 3 * upper;
 }
 
 /// This warp's share of `count` items, among the helpers.
@@ -381,7 +384,7 @@ __device__ void decode_magnitudes(const ClassComposition& c, RansChain& chain, S
       while (there - done >= least) {
         const bool active = lane < chain.lanes && done + lane < there;
         const uint32_t next = table_of(done + chain.lanes + lane);
-        const uint32_t symbol = chain.step(active, table);
+        const uint32_t symbol = chain.step(active, chain.rows[table]);
         if (active) s.magnitudes[(done + lane) % ring] = uint8_t(symbol);
         done = there - done < chain.lanes ? there : done + chain.lanes;
         table = next;
@@ -475,7 +478,7 @@ __device__ char* carve(char*& at, uint32_t bytes) {
 
 /// What the entropy coder has of a block, from byte `from` of its words on; all threads. `at` is the place of
 /// its length and becomes that behind it; returns how many elements are kept.
-__device__ uint32_t decode_entropy(const ClassComposition& c, const uint32_t* words, uint32_t from,
+__device__ uint32_t decode_entropy(const ClassComposition& c, const uint8_t* bytes, uint32_t from,
                                    const Bytes& block, uint32_t& at, uint32_t n, Shared& s,
                                    const Spilling<uint32_t>& list, uint8_t* buckets, uint32_t kept) {
   uint32_t length = 0, k = 0;
@@ -493,7 +496,7 @@ __device__ uint32_t decode_entropy(const ClassComposition& c, const uint32_t* wo
     if (threadIdx.x == 0) s.bad = 1;
     return kept;
   }
-  RansChain chain{s.rows, words, from + at, from + at + length, c.lanes};
+  RansChain chain{s.rows, bytes, from + at, from + at + length, c.lanes};
   at += length;
   if (warp_of() == 0) chain.begin();
   if (c.map == MapPacker::entropy) {
@@ -609,8 +612,10 @@ __global__ void __launch_bounds__(threads, 2) decode_blocks(const __grid_constan
       const bool mapped = s.bad == 0;
       __syncthreads();  // before a warp finds more that is bad
       if (mapped && (c.map_coded || c.magnitudes_coded != 0))
-        kept = fits ? decode_entropy(c, staged, skipped, block, at, view.count, s, list, buckets, kept)
-                    : decode_entropy(c, from, skipped, block, at, view.count, s, list, buckets, kept);
+        kept = fits ? decode_entropy(c, reinterpret_cast<const uint8_t*>(staged), skipped, block, at,
+                                     view.count, s, list, buckets, kept)
+                    : decode_entropy(c, reinterpret_cast<const uint8_t*>(from), skipped, block, at,
+                                     view.count, s, list, buckets, kept);
       __syncthreads();
       const bool listed = s.bad == 0;
       __syncthreads();

@@ -28,9 +28,28 @@ constexpr uint32_t chunk_entries = 512;  // the same of entries whose magnitudes
 constexpr uint32_t under_way = 4;        // chunks at most
 constexpr uint32_t ring = under_way * chunk_entries;
 constexpr uint32_t most_lanes = 8;  // interleaved states; a run's tokens end with a whole step
-constexpr uint16_t no_symbol = 0xffff;
+constexpr uint32_t held_symbols = table_symbols + 1;
+constexpr uint16_t no_symbol = uint16_t(table_symbols);  // number of no_rans_symbol
 
-using Coder = RansCoder<Spilling<uint16_t>>;
+/// The interleaved states of a block's entropy coder, one a lane, and how many words they have emitted. Lanes
+/// without a state push no_rans_symbol.
+struct Coder {
+  uint32_t lanes;
+  uint32_t state = element::rans_lower_bound;
+  uint32_t words = 0;
+
+  /// A symbol of each lane, of which the last one emits first, to set(i, word) in the order of emission.
+  template <class Words>
+  __device__ void push(const Words& out, const RansSymbol& symbol) {
+    const bool emits = element::rans_needs_word(state, symbol.frequency);
+    const uint32_t emitting = __ballot_sync(all_lanes, emits);
+    const uint32_t place = words + __popc(emitting & ~(lanes_below() | 1u << lane_of()));
+    if (emits) out.set(place, uint16_t(state));
+    state = emits ? state >> 16 : state;
+    words += __popc(emitting);
+    state = element::rans_push(state, symbol);
+  }
+};
 
 enum class Work { tally, encode };
 
@@ -198,25 +217,59 @@ struct KeptSummer {
   }
 };
 
-/// Steps of the coder, last to first; id_of(step) is the number of the lane's symbol in that step, or none.
-/// Numbers are read two steps ahead and symbols one, so that the chain of states waits for neither. A warp
-/// runs it.
-template <class IdOf>
-__device__ void code_steps(Coder& coder, uint32_t steps, IdOf id_of) {
-  const auto symbol_of = [&](uint32_t id) { return id != no_symbol ? coder.symbols[id] : RansSymbol{}; };
-  const auto id_before = [&](uint32_t step) {
-    return step > 0 ? uint32_t(id_of(step - 1)) : uint32_t(no_symbol);
+/// Words that all lie in shared memory.
+struct NearWords {
+  uint16_t* near;
+  __device__ void set(uint32_t i, uint16_t word) const { near[i] = word; }
+};
+
+/// Where a block's coder finds its symbols and leaves its words.
+struct Coding {
+  const RansSymbol* symbols;
+  Spilling<uint16_t> words;
+};
+
+/// Steps of the coder, last to first, whose symbols' numbers a lane with a state finds at `at` and, for each
+/// step before, so many in front of that as there are states. Numbers are read two steps ahead and symbols
+/// one, so that the chain of states waits for neither.
+template <class Words>
+__device__ void push_steps(Coder& coder, const RansSymbol* symbols, const Words& words, uint32_t steps,
+                           const uint16_t* at) {
+  const bool has_state = lane_of() < coder.lanes;
+  uint32_t ahead = no_symbol;
+  const auto symbol_ahead = [&] {
+    RansSymbol symbol = no_rans_symbol;
+    if (has_state) symbol = symbols[ahead];
+    return symbol;
   };
-  uint32_t id = id_before(steps), id_ahead = id_before(steps - 1);
-  RansSymbol symbol = symbol_of(id);
-  for (uint32_t step = steps; step-- > 0;) {
-    const uint32_t id_far = step > 0 ? id_before(step - 1) : no_symbol;
-    const RansSymbol ahead = symbol_of(id_ahead);
-    coder.group_of(id != no_symbol, symbol);
-    id = id_ahead;
-    id_ahead = id_far;
-    symbol = ahead;
+  const auto read_ahead = [&] {
+    if (has_state) ahead = *at;
+    at -= coder.lanes;
+  };
+  read_ahead();
+  RansSymbol symbol = symbol_ahead();
+  if (steps > 1) read_ahead();
+#pragma unroll 2
+  for (; steps > 2; --steps) {
+    const RansSymbol next = symbol_ahead();
+    read_ahead();
+    coder.push(words, symbol);
+    symbol = next;
   }
+  if (steps > 1) {
+    coder.push(words, symbol);
+    symbol = symbol_ahead();
+  }
+  coder.push(words, symbol);
+}
+/// Steps whose numbers lie side by side, one a lane; a warp runs it.
+__device__ void code_steps(Coder& coder, const Coding& coding, const uint16_t* ids, uint32_t steps) {
+  if (steps == 0) return;
+  const uint16_t* last = ids + (steps - 1) * coder.lanes + lane_of();
+  if (coder.words + steps * coder.lanes <= coding.words.reach)
+    push_steps(coder, coding.symbols, NearWords{coding.words.near}, steps, last);
+  else
+    push_steps(coder, coding.symbols, coding.words, steps, last);
 }
 
 /// This warp's share of `count` items, among the helpers of the warp with the coder, or among `takers`.
@@ -244,7 +297,7 @@ __device__ uint32_t counted_before(const Shared& s, uint32_t chunk, uint32_t& to
 /// entries are numbered from the last one on, coded elements from the first one on, so that groups of the
 /// coder begin at multiples of its lanes.
 template <ClassQuantizer Q>
-__device__ void code_magnitudes(Coder& coder, const ClassComposition& c, Shared& s,
+__device__ void code_magnitudes(Coder& coder, const Coding& coding, const ClassComposition& c, Shared& s,
                                 const Spilling<uint32_t>& list, uint32_t kept, uint32_t coded,
                                 const uint8_t* buckets) {
   const uint32_t lane = lane_of(), chunks = (kept + chunk_entries - 1) / chunk_entries;
@@ -258,6 +311,7 @@ __device__ void code_magnitudes(Coder& coder, const ClassComposition& c, Shared&
       use(entry, is_coded, __ballot_sync(all_lanes, is_coded));
     }
   };
+  const uint32_t room = ring / coder.lanes * coder.lanes;
   uint32_t left = coded, done = coded, total = 0;
   for (uint32_t turn = 0; turn < chunks + 2; ++turn) {
     if (warp_of() == 0) {
@@ -265,14 +319,13 @@ __device__ void code_magnitudes(Coder& coder, const ClassComposition& c, Shared&
         counted_before(s, turn - 2, total);
         left -= total;
         // Whole groups of what is there; numbers from `left` on are.
-        const uint32_t steps_end = (done + coder.lanes - 1) / coder.lanes,
-                       steps_begin = (left + coder.lanes - 1) / coder.lanes;
-        if (steps_end > steps_begin) {
-          code_steps(coder, steps_end - steps_begin, [&](uint32_t step) {
-            const uint32_t number = (steps_begin + step) * coder.lanes + lane;
-            return lane < coder.lanes && number < coded ? s.magnitudes[number % ring] : no_symbol;
-          });
-          done = steps_begin * coder.lanes;
+        const uint32_t begin = (left + coder.lanes - 1) / coder.lanes * coder.lanes;
+        while (done > begin) {
+          const uint32_t lap = (done - 1) / room * room,
+                         from = begin > lap ? begin : lap;  // before it goes round
+          code_steps(coder, coding, s.magnitudes + from % room,
+                     (done - from + coder.lanes - 1) / coder.lanes);
+          done = from;
         }
       }
     } else {
@@ -280,13 +333,16 @@ __device__ void code_magnitudes(Coder& coder, const ClassComposition& c, Shared&
         const uint32_t before_chunk = counted_before(s, turn - 1, total);
         left -= total;
         uint32_t before = left + before_chunk;
+        if (turn == 1 && warp_of() == 1 && lane < coder.lanes &&
+            (coded + lane) / coder.lanes == coded / coder.lanes)
+          s.magnitudes[(coded + lane) % room] = no_symbol;  // to the end of the last group
         for_coded(turn - 1, [&](uint32_t entry, bool is_coded, uint32_t mask) {
           if (is_coded) {
             const uint32_t j = kept_class(entry), width = c.plan.width[j];
             const uint32_t magnitude = element::magnitude_of_code(Q, width, kept_code(entry));
             const uint32_t bucket =
                 c.magnitudes_by_activity >> (j - 1) & 1 ? buckets[kept_index(entry) / run_length] : 0;
-            s.magnitudes[(before + __popc(mask & lanes_below())) % ring] = element::symbol_id(
+            s.magnitudes[(before + __popc(mask & lanes_below())) % room] = element::symbol_id(
                 element::magnitude_table(j, bucket), magnitude >> element::raw_magnitude_bits(width));
           }
           before += __popc(mask);
@@ -304,7 +360,7 @@ __device__ void code_magnitudes(Coder& coder, const ClassComposition& c, Shared&
 
 /// The class tokens of active runs, last to first; all threads. Chunks of runs are numbered from the last one
 /// on.
-__device__ void code_tokens(Coder& coder, const ClassComposition& c, Shared& s,
+__device__ void code_tokens(Coder& coder, const Coding& coding, const ClassComposition& c, Shared& s,
                             const Spilling<uint32_t>& list, uint32_t kept, uint32_t n,
                             const uint8_t* buckets) {
   const uint32_t lane = lane_of(), joined = element::classes_per_token(c.plan.classes);
@@ -324,11 +380,7 @@ __device__ void code_tokens(Coder& coder, const ClassComposition& c, Shared& s,
     if (warp_of() == 0) {
       if (turn >= 2) {
         counted_before(s, turn - 2, steps);
-        const uint16_t* tokens = s.tokens[turn % 2];
-        if (steps > 0)
-          code_steps(coder, steps, [&](uint32_t step) {
-            return lane < coder.lanes ? tokens[step * coder.lanes + lane] : no_symbol;
-          });
+        code_steps(coder, coding, s.tokens[turn % 2], steps);
       }
     } else {
       if (turn >= 1 && turn - 1 < chunks) {
@@ -382,14 +434,21 @@ __device__ void code_tokens(Coder& coder, const ClassComposition& c, Shared& s,
   }
 }
 
-/// The activities of all runs, last to first; by one warp.
-__device__ void code_activities(Coder& coder, uint32_t n, const uint8_t* buckets) {
-  const uint32_t lane = lane_of(), runs = (n + run_length - 1) / run_length;
-  code_steps(coder, (runs + coder.lanes - 1) / coder.lanes, [&](uint32_t step) -> uint32_t {
-    const uint32_t r = step * coder.lanes + lane;
-    return lane < coder.lanes && r < runs ? element::symbol_id(r > 0 ? buckets[r - 1] : 0, buckets[r])
-                                          : no_symbol;
-  });
+/// The activities of all runs, last to first; all threads.
+__device__ void code_activities(Coder& coder, const Coding& coding, Shared& s, uint32_t n,
+                                const uint8_t* buckets) {
+  const uint32_t runs = (n + run_length - 1) / run_length,
+                 chunk = sizeof(s.tokens) / sizeof(uint16_t) / coder.lanes * coder.lanes;
+  uint16_t* ids = s.tokens[0];
+  for (uint32_t end = (runs + coder.lanes - 1) / coder.lanes * coder.lanes; end > 0;) {
+    const uint32_t from = (end - 1) / chunk * chunk;
+    for (uint32_t r = from + threadIdx.x; r < end; r += threads)
+      ids[r - from] = r < runs ? element::symbol_id(r > 0 ? buckets[r - 1] : 0, buckets[r]) : no_symbol;
+    __syncthreads();
+    if (warp_of() == 0) code_steps(coder, coding, ids, (end - from) / coder.lanes);
+    __syncthreads();
+    end = from;
+  }
 }
 
 /// Bits of kept element k in a map that lists kept elements.
@@ -720,11 +779,14 @@ __device__ void code_block(const Arguments& a, const BlockView& block, Shared& s
   }
   __syncthreads();
   if (uses_rans) {
-    Coder coder{symbols, words, c.lanes};
-    if (coded > 0) code_magnitudes<Q>(coder, c, s, list, kept, coded, buckets);
-    if (c.map_coded) code_tokens(coder, c, s, list, kept, n, buckets);
+    Coder coder{c.lanes};
+    const Coding coding{symbols, words};
+    if (coded > 0) code_magnitudes<Q>(coder, coding, c, s, list, kept, coded, buckets);
+    if (c.map_coded) {
+      code_tokens(coder, coding, c, s, list, kept, n, buckets);
+      code_activities(coder, coding, s, n, buckets);
+    }
     if (warp == 0) {
-      if (c.map_coded) code_activities(coder, n, buckets);
       if (lane < c.lanes) s.states[lane] = coder.state;
       if (lane == 0) s.words = coder.words;
     }
@@ -773,7 +835,7 @@ __global__ void __launch_bounds__(threads, 2) class_blocks(const __grid_constant
   char* at = room;
   Shared& s = *reinterpret_cast<Shared*>(carve(at, sizeof(Shared)));
   auto* symbols =
-      reinterpret_cast<RansSymbol*>(carve(at, W == Work::encode ? table_symbols * sizeof(RansSymbol) : 0));
+      reinterpret_cast<RansSymbol*>(carve(at, W == Work::encode ? held_symbols * sizeof(RansSymbol) : 0));
   auto* counts = reinterpret_cast<LocalCounts*>(carve(at, W == Work::tally ? sizeof(LocalCounts) : 0));
   auto* terms =
       reinterpret_cast<double*>(carve(at, a.composition.plan.stochastic ? 2 * tile * sizeof(double) : 0));
@@ -784,7 +846,8 @@ __global__ void __launch_bounds__(threads, 2) class_blocks(const __grid_constant
                                  a.words_far + blockIdx.x * a.layout.words_far, a.layout.words_reach};
   auto* near_bits = reinterpret_cast<uint32_t*>(carve(at, 4 * a.layout.bits_reach));
   if (W == Work::encode)
-    for (uint32_t i = threadIdx.x; i < table_symbols; i += threads) symbols[i] = a.symbols[i];
+    for (uint32_t i = threadIdx.x; i < held_symbols; i += threads)
+      symbols[i] = i == no_symbol ? no_rans_symbol : a.symbols[i];
 
   for (uint32_t b = blockIdx.x; b < a.count; b += gridDim.x) {
     const BlockView block = a.blocks[b];
@@ -817,7 +880,7 @@ __global__ void __launch_bounds__(threads, 2) class_blocks(const __grid_constant
 
 uint64_t fixed_shared_bytes(const ClassComposition& composition) {
   const auto padded = [](uint64_t bytes) { return (bytes + 15) / 16 * 16; };
-  return padded(sizeof(Shared)) + padded(std::max(table_symbols * sizeof(RansSymbol), sizeof(LocalCounts))) +
+  return padded(sizeof(Shared)) + padded(std::max(held_symbols * sizeof(RansSymbol), sizeof(LocalCounts))) +
          (composition.plan.stochastic ? padded(2 * tile * sizeof(double)) : 0);
 }
 

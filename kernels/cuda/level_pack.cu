@@ -164,7 +164,7 @@ struct BitStream {
 __device__ void code_tokens(const PackView& view, Shared& s) {
   const uint32_t lane = lane_of(), n = view.count;
   const element::RansSymbol held = view.symbols[lane % element::rans_max_symbols];
-  RansCoder<WordsFromTheBack> coder{nullptr, {view.words, view.most_words, s.kept}, view.lanes};
+  RansCoder<WordsFromTheBack> coder{{view.words, view.most_words, s.kept}, view.lanes};
   uint32_t stored = 0;
   const auto token_at = [&](uint32_t i) {
     return i < n ? view.scheme.token(magnitude_of(view.levels[i])) : 0u;

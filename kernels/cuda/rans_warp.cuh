@@ -87,22 +87,20 @@ struct StagedStream {
   }
 };
 
+/// Pushed, it leaves every state as it is, and never needs a word.
+constexpr element::RansSymbol no_rans_symbol = element::make_rans_symbol(0, element::rans_total);
+
 /// The interleaved states of a block's entropy coder, one a lane, and the words they have emitted. A warp
 /// runs it.
 template <class Words>
 struct RansCoder {
-  const element::RansSymbol* symbols;
   Words out;  ///< set(i, word), in the order of emission, which is last to first
   uint32_t lanes;
   uint32_t state = element::rans_lower_bound;
   uint32_t words = 0;
 
-  /// The symbols of one group; `active` lanes are below `lanes`. The last lane emits first.
-  __device__ void group(bool active, uint32_t id) {
-    group_of(active, active ? symbols[id] : element::RansSymbol{});
-  }
-  /// The same from a table of which every lane holds the entry of its number: no lane waits for another's
-  /// bank.
+  /// The symbols of one group, whose `active` lanes are below `lanes`, from a table of which every lane holds
+  /// the entry of its number: no lane waits for another's bank. The last lane emits first.
   __device__ void group_from(bool active, const element::RansSymbol& held, uint32_t symbol) {
     const uint32_t interval =
         __shfl_sync(all_lanes, uint32_t(held.start) | uint32_t(held.frequency) << 16, int(symbol));
@@ -206,58 +204,69 @@ struct SearchRow {
     while (start[symbol + 1] <= window << window_bits) ++symbol;
     first[window] = uint8_t(symbol);
   }
-  __device__ uint32_t symbol_of(uint32_t slot) const {
-    uint32_t symbol = first[slot >> window_bits];
-    symbol += start[symbol + 1] <= slot;
-    while (start[symbol + 1] <= slot) ++symbol;
-    return symbol;
-  }
 };
 
-/// Undoes the interleaved coder as RansDecoder does, with few instructions from one state to the next: a
-/// table's symbol is found from its window, and words are taken from bytes that lie in shared memory (or in
-/// global memory) whole.
+/// A symbol's number and interval.
+struct RansInterval {
+  uint32_t symbol, start, end;
+};
+/// The interval that holds a slot of a table; all lanes, which may have tables of their own. Almost always
+/// that of the window's first slot or the next one, so that no lane goes a way of its own.
+__device__ inline RansInterval interval_of(const SearchRow& row, uint32_t slot) {
+  const uint32_t symbol = row.first[slot >> SearchRow::window_bits];
+  const uint32_t start = row.start[symbol], middle = row.start[symbol + 1], end = row.start[symbol + 2];
+  const bool second = slot >= middle;
+  RansInterval found{symbol + second, second ? middle : start, second ? end : middle};
+  while (__any_sync(all_lanes, slot >= found.end)) {
+    const bool on = slot >= found.end;
+    found.symbol += on;
+    found.start = on ? found.end : found.start;
+    found.end = on ? row.start[found.symbol + 1] : found.end;
+  }
+  return found;
+}
+
+/// Undoes the interleaved coder as RansDecoder does, in as few instructions as one warp, whose every
+/// instruction waits for the one before it, has from one state to the next. All lanes run everything; those
+/// without a state go on with what is ignored.
 struct RansChain {
   const SearchRow* rows;
-  const uint32_t* bytes;  ///< of which the stream has those at..end - 1, two or more
+  const uint8_t* bytes;  ///< of which the stream has those at..end - 1, two or more
   uint32_t at, end;
   uint32_t lanes;
   uint32_t state = element::rans_lower_bound;
+  uint32_t ahead = 0;  ///< the word that this lane takes where all lanes before it take one
 
   /// Two bytes from place `from` on, the first one lowest; behind the end, the last two.
   __device__ uint32_t two_bytes(uint32_t from) const {
-    const uint32_t place = from + 2 <= end ? from : end - 2;
-    return __funnelshift_r(bytes[place / 4], bytes[(place + 1) / 4], 8 * (place % 4)) & 0xffffu;
+    const uint8_t* const place = bytes + (from < end - 2 ? from : end - 2);
+    return place[0] | uint32_t(place[1]) << 8;
   }
   /// \pre 4 * lanes bytes are there
   __device__ void begin() {
     if (lane_of() < lanes) state = two_bytes(at + 4 * lane_of()) | two_bytes(at + 4 * lane_of() + 2) << 16;
     at += 4 * lanes;
+    ahead = two_bytes(at + 2 * lane_of());
   }
-  /// The state without `symbol`, whose table is `row`.
-  __device__ uint32_t without(const SearchRow& row, uint32_t symbol) const {
-    const uint32_t start = row.start[symbol], stop = row.start[symbol + 1];
-    return (stop - start) * (state >> element::rans_precision_bits) +
-           ((state & (element::rans_total - 1)) - start);
-  }
-  /// Active lanes go on to `next` and the words that they lack, the lowest lane first.
-  __device__ void take(bool active, uint32_t next) {
+  __device__ uint32_t slot() const { return state & (element::rans_total - 1); }
+  /// Active lanes go on to the state without the symbol of `interval`, and to the words that they lack, the
+  /// lowest lane first.
+  __device__ void take(bool active, const RansInterval& interval) {
+    const uint32_t next =
+        (interval.end - interval.start) * (state >> element::rans_precision_bits) + (slot() - interval.start);
     const bool needs = active && next < element::rans_lower_bound;
     const uint32_t needing = __ballot_sync(all_lanes, needs);
-    if (needs) next = next << 16 | two_bytes(at + 2 * __popc(needing & lanes_below()));
+    const uint32_t word = __shfl_sync(all_lanes, ahead, __popc(needing & lanes_below()));
+    const uint32_t filled = needs ? next << 16 | word : next;
+    state = active ? filled : state;
     at += 2 * __popc(needing);
-    if (active) state = next;
+    ahead = two_bytes(at + 2 * lane_of());
   }
   /// The next symbol of each active lane, the lowest lane first.
-  __device__ uint32_t step(bool active, uint32_t table) {
-    uint32_t symbol = 0, next = state;
-    if (active) {
-      const SearchRow& row = rows[table];
-      symbol = row.symbol_of(state & (element::rans_total - 1));
-      next = without(row, symbol);
-    }
-    take(active, next);
-    return symbol;
+  __device__ uint32_t step(bool active, const SearchRow& row) {
+    const RansInterval interval = interval_of(row, slot());
+    take(active, interval);
+    return interval.symbol;
   }
   /// Whether all states are where they began, and all words are taken.
   __device__ bool finished() const {
