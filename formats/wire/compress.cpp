@@ -580,7 +580,7 @@ class Compressor {
     const auto threads = size_t(tbb::this_task_arena::max_concurrency());
     const auto most_together = [&](const Block& block) -> size_t {
       const Job& job = jobs_[block.job];
-      if (block.exceptions || measured_ || from_device[job.pool]) return 1;
+      if (block.exceptions || from_device[job.pool]) return 1;
       const FrameTensor& tensor = directory.tensors[block.job];
       const size_t blocks = size_t(wire::block_count(tensor.info.elements(), tensor.block_log2));
       return std::clamp<size_t>(blocks / threads, 1,
@@ -612,28 +612,22 @@ class Compressor {
       const auto read = [&](const Block& block, std::vector<float>& buffer) {
         return pool.tensors->read(job.index_in_pool, block.first, block.count, buffer);
       };
-      if (!from_device[job.pool] && !measured_) {
-        std::vector<MethodEncoder::Unmeasured> group;
+      if (!from_device[job.pool]) {
+        std::vector<MethodEncoder::Uncoded> group;
         for (Block* block = first; block; block = block->beside) {
           if (scratch.size() == group.size()) scratch.emplace_back();
           group.push_back({block->first, read(*block, scratch[group.size()]), &block->bytes, &block->sums});
         }
-        pool.encoder->encode_together(job.index_in_pool, group);
-        return first;
+        pool.encoder->encode_together(job.index_in_pool, group, measured_);
       }
-      if (scratch.empty()) scratch.emplace_back();
-      Block& block = *first;
-      const std::span<const uint64_t> kept = kept_in(block.job, block.first, block.count);
-      const bool on_device = from_device[job.pool] != nullptr;
-      if (on_device && kept.empty()) return first;
-      const auto values = read(block, scratch[0]);
-      if (!on_device)
-        pool.encoder->encode_block(job.index_in_pool, block.first, values, block.bytes, block.sums);
-      if (!kept.empty() && measured_) {
-        std::vector<float> decoded(block.count);
-        decoders.decode(block.job, block.index, block.bytes, decoded, "a block that was just coded");
-        leave_out_kept(kept, block.first, values, std::move(decoded), job.pool_tensor.info->dtype,
-                       block.sums);
+      for (Block* block = measured_ ? first : nullptr; block; block = block->beside) {
+        const std::span<const uint64_t> kept = kept_in(block->job, block->first, block->count);
+        if (kept.empty()) continue;
+        if (scratch.empty()) scratch.emplace_back();
+        std::vector<float> decoded(block->count);
+        decoders.decode(block->job, block->index, block->bytes, decoded, "a block that was just coded");
+        leave_out_kept(kept, block->first, read(*block, scratch[0]), std::move(decoded),
+                       job.pool_tensor.info->dtype, block->sums);
       }
       return first;
     };

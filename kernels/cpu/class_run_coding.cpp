@@ -6,6 +6,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include <array>
 #include <cstring>
 
 #include "kernels/cpu/class_run_coding.hpp"
@@ -39,6 +40,34 @@ HWY_INLINE hn::Vec<D> of_classes(D d, const T (&numbers)[RunCoding::most_classes
   for (size_t l = 0; l < lanes; ++l) table[l] = hn::TFromD<D>(numbers[l % RunCoding::most_classes]);
   return hn::Load(d, table);
 }
+
+#if HWY_TARGET <= HWY_AVX3
+
+/// The lanes of the mask, moved together.
+HWY_INLINE hn::Vec<U> compressed(hn::Vec<U> v, hn::Mask<U> mask) {
+  return hn::Compress(v, mask);
+}
+
+#else
+
+/// The lanes of every mask. Highway's own table is made anew on the stack by every loop that uses it.
+constexpr auto members_of_mask = [] {
+  std::array<std::array<uint8_t, 8>, 256> table{};
+  for (size_t mask = 0; mask < 256; ++mask)
+    for (size_t lane = 0, at = 0; lane < 8; ++lane)
+      if (mask >> lane & 1) table[mask][at++] = uint8_t(lane);
+  return table;
+}();
+
+HWY_INLINE hn::Vec<U> compressed(hn::Vec<U> v, hn::Mask<U> mask) {
+  const U du;
+  uint8_t bits[8];
+  hn::StoreMaskBits(du, mask, bits);
+  const auto members = hn::LoadU(B(), members_of_mask[bits[0]].data());
+  return hn::TableLookupLanes(v, hn::IndicesFromVec(du, hn::PromoteTo(du, members)));
+}
+
+#endif
 
 HWY_INLINE uint64_t eight(const void* bytes) {
   uint64_t word;
@@ -183,8 +212,7 @@ void code(const RunCoding& with, const float* values, size_t runs, RunSymbols& s
         const auto bits = hn::Add(index, hn::Shl(hn::Sub(sign, symbol), shift));
         const auto id = hn::Add(symbol, hn::TableLookupLanes(magnitudes[bucket], of_bits));
         const auto kept = hn::RebindMask(du, hn::Gt(hn::BitCast(di, id), hn::Set(di, (1 << mask_at) - 1)));
-        hn::StoreU(hn::Compress(hn::Add(id, hn::ShiftLeft<raw_at>(bits)), kept), du,
-                   elements.listed + listed);
+        hn::StoreU(compressed(hn::Add(id, hn::ShiftLeft<raw_at>(bits)), kept), du, elements.listed + listed);
         listed += hn::CountTrue(du, kept);
         if (has_planes) hn::StoreU(hn::TruncateTo(d8, bits), d8, elements.codes + at + l);
       }

@@ -313,13 +313,16 @@ class JointSqEncoder final : public MethodEncoder {
 
   size_t blocks_together(size_t) const override { return coder_.blocks_together(size_t(1) << block_log2_); }
 
-  void encode_together(size_t t, std::span<const Unmeasured> blocks) const override {
+  void encode_together(size_t t, std::span<const Uncoded> blocks, bool measured) const override {
     const PoolTensor& tensor = pool_.tensors()[t];
     std::vector<UncodedBlock> parts;
-    for (const Unmeasured& block : blocks)
+    for (const Uncoded& block : blocks)
       parts.push_back(
           {block.values, tensor.first + block.first, block.first, tensor.number, block.out, block.sums});
-    coder_.encode_unmeasured(parts);
+    if (measured)
+      coder_.encode(parts, tensor.info->dtype);
+    else
+      coder_.encode_unmeasured(parts);
   }
 
   std::unique_ptr<DeviceBlocks> encode_on_device() const override {

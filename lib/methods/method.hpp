@@ -97,7 +97,7 @@ class MethodEncoder {
   virtual void encode_unmeasured(size_t t, uint64_t first, std::span<const float> values, std::string& out,
                                  BlockSums& sums) const;
   /// Values of tensor t that become a block, from its element `first` on, and what receives it.
-  struct Unmeasured {
+  struct Uncoded {
     uint64_t first = 0;
     std::span<const float> values;
     std::string* out = nullptr;
@@ -105,9 +105,9 @@ class MethodEncoder {
   };
   /// How many blocks of tensor t encode_together() had better be given at once.
   virtual size_t blocks_together(size_t t) const;
-  /// encode_unmeasured() of each; blocks coded side by side can be faster. Thread-safe.  \pre at most
-  /// blocks_together(t)
-  virtual void encode_together(size_t t, std::span<const Unmeasured> blocks) const;
+  /// encode_block() or, where not `measured`, encode_unmeasured() of each; blocks coded side by side can be
+  /// faster. Thread-safe.  \pre at most blocks_together(t)
+  virtual void encode_together(size_t t, std::span<const Uncoded> blocks, bool measured) const;
   /// All blocks of the pool, tensor by tensor, from the device; null where the pool is not there or the
   /// method has no such path.
   virtual std::unique_ptr<DeviceBlocks> encode_on_device() const;

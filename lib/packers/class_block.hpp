@@ -79,6 +79,7 @@ class ClassCoder {
                          uint32_t tensor, std::string& out, BlockSums& sums) const;
 
   /// The same of several blocks, whose symbols are coded side by side.  \pre at most blocks_together()
+  void encode(std::span<const UncodedBlock> blocks, DType dtype) const;
   void encode_unmeasured(std::span<const UncodedBlock> blocks) const;
 
   /// The same for a block of n elements of which `kept`, ascending, are in class 1 with these code words, and
@@ -127,8 +128,11 @@ class ClassCoder {
   };
   void split_codes();
   void prepare_run_coding();
+  /// Quantizes a block into the scratch, and adds what that loses.
+  void measure(const UncodedBlock& block, DType dtype) const;
   /// Whether a block may be coded run by run.
   bool goes_by_runs(size_t n, uint64_t first_pool_index) const;
+  bool go_by_runs(std::span<const UncodedBlock> blocks) const;
   void encode_runs(std::span<const UncodedBlock> blocks) const;
   /// The entropy coder's stream and its length.
   void append_symbols(std::span<const uint16_t> activities, std::span<const uint16_t> tokens,

@@ -216,16 +216,38 @@ void ClassCoder::split_codes() {
   }
 }
 
-void ClassCoder::encode(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element,
-                        uint32_t tensor, DType dtype, std::string& out, BlockSums& sums) const {
+void ClassCoder::measure(const UncodedBlock& block, DType dtype) const {
   ClassScratch& s = class_scratch();
+  BlockSums& sums = *block.sums;
   const double error_before = sums.squared_error, energy_before = sums.class_energy[0];
-  quantize_block(plan, values, {first_pool_index, first_element, tensor}, dtype, s, sums);
+  quantize_block(plan, block.values, {block.first_pool_index, block.first_element, block.tensor}, dtype, s,
+                 sums);
   // Class 0 is kept where its width is not 0.
   const double dropped = plan.width[0] == 0 ? sums.class_energy[0] - energy_before : 0;
-  sums.expected_error +=
-      plan.stochastic ? dropped + expected_error_of_kept(plan, values, s) : sums.squared_error - error_before;
+  sums.expected_error += plan.stochastic ? dropped + expected_error_of_kept(plan, block.values, s)
+                                         : sums.squared_error - error_before;
+}
+
+void ClassCoder::encode(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element,
+                        uint32_t tensor, DType dtype, std::string& out, BlockSums& sums) const {
+  measure({values, first_pool_index, first_element, tensor, &out, &sums}, dtype);
   write_block(values.size(), out);
+}
+
+void ClassCoder::encode(std::span<const UncodedBlock> blocks, DType dtype) const {
+  if (!go_by_runs(blocks)) {
+    for (const UncodedBlock& block : blocks)
+      encode(block.values, block.first_pool_index, block.first_element, block.tensor, dtype, *block.out,
+             *block.sums);
+    return;
+  }
+  std::vector<UncodedBlock> unmeasured(blocks.begin(), blocks.end());
+  BlockSums counted;  // what measuring counts too
+  for (UncodedBlock& block : unmeasured) {
+    measure(block, dtype);
+    block.sums = &counted;
+  }
+  encode_runs(unmeasured);
 }
 
 void ClassCoder::encode_unmeasured(std::span<const float> values, uint64_t first_pool_index,
@@ -329,11 +351,14 @@ void ClassCoder::encode_runs(std::span<const UncodedBlock> blocks) const {
   }
 }
 
-void ClassCoder::encode_unmeasured(std::span<const UncodedBlock> blocks) const {
-  const bool by_runs = std::all_of(blocks.begin(), blocks.end(), [&](const UncodedBlock& block) {
+bool ClassCoder::go_by_runs(std::span<const UncodedBlock> blocks) const {
+  return std::all_of(blocks.begin(), blocks.end(), [&](const UncodedBlock& block) {
     return goes_by_runs(block.values.size(), block.first_pool_index);
   });
-  if (by_runs) return encode_runs(blocks);
+}
+
+void ClassCoder::encode_unmeasured(std::span<const UncodedBlock> blocks) const {
+  if (go_by_runs(blocks)) return encode_runs(blocks);
   for (const UncodedBlock& block : blocks)
     encode_unmeasured(block.values, block.first_pool_index, block.first_element, block.tensor, *block.out,
                       *block.sums);

@@ -487,7 +487,7 @@ TEST(ClassBlock, IsCodedAndDecodedSideBySideAsAloneAtEverySimdLevel) {
     std::vector<std::string> blocks;
     std::vector<UncodedBlock> uncoded;
     std::vector<std::string> coded_alone;
-    std::vector<decltype(BlockSums::members)> members;
+    std::vector<BlockSums> measured;
     std::vector<std::vector<float>> expected;
     for (size_t k = 0; k < 2 + random.below(3); ++k) {
       // Shorter ones end where a run does, so that the tables have all that they need.
@@ -497,7 +497,7 @@ TEST(ClassBlock, IsCodedAndDecodedSideBySideAsAloneAtEverySimdLevel) {
                           blocks.emplace_back(), sums);
       uncoded.push_back({std::span(all).subspan(k * whole, n), k * whole, k * whole, 0, nullptr, nullptr});
       coded_alone.push_back(blocks.back());
-      members.push_back(sums.members);
+      measured.push_back(sums);
       if (blocks.back().empty())
         blocks.pop_back();  // zeros, which are not decoded
       else
@@ -512,7 +512,19 @@ TEST(ClassBlock, IsCodedAndDecodedSideBySideAsAloneAtEverySimdLevel) {
       }
       fitted.coder.encode_unmeasured(uncoded);
       ASSERT_EQ(coded, coded_alone);
-      for (size_t k = 0; k < members.size(); ++k) ASSERT_EQ(counted[k].members, members[k]);
+      for (size_t k = 0; k < measured.size(); ++k) ASSERT_EQ(counted[k].members, measured[k].members);
+
+      coded.assign(uncoded.size(), {});
+      counted.assign(uncoded.size(), {});
+      fitted.coder.encode(uncoded, DType::f32);
+      ASSERT_EQ(coded, coded_alone);
+      for (size_t k = 0; k < measured.size(); ++k) {
+        ASSERT_EQ(counted[k].members, measured[k].members);
+        ASSERT_EQ(counted[k].squared_error, measured[k].squared_error);
+        ASSERT_EQ(counted[k].expected_error, measured[k].expected_error);
+        ASSERT_EQ(counted[k].class_energy, measured[k].class_energy);
+        ASSERT_EQ(counted[k].max_error, measured[k].max_error);
+      }
 
       std::vector<std::vector<float>> values;
       std::vector<ClassBlock> together;
