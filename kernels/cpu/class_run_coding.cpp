@@ -93,18 +93,6 @@ struct RawBits {
   size_t bytes_from(const char* begin) const { return size_t(out - begin) + (filled > 0); }
 };
 
-/// The code words of those of four elements that are in the class.
-HWY_INLINE void put_plane(RawBits& plane, uint8_t bits, uint32_t class_index, const uint8_t* classes,
-                          const uint8_t* codes) {
-  uint32_t of, code_words;
-  std::memcpy(&of, classes, 4);
-  std::memcpy(&code_words, codes, 4);
-  const uint32_t others = of ^ class_index * 0x01010101u;  // bytes of 0 where in the class, below 128 anyway
-  const uint32_t members = (0x80808080u - others & 0x80808080u) >> 7;
-  const uint32_t mask = __builtin_bswap32(members * bits);
-  plane.put(_pext_u32(__builtin_bswap32(code_words), mask), unsigned(__builtin_popcount(mask)));
-}
-
 constexpr size_t piece = 64;    // runs
 constexpr size_t ahead = 1024;  // elements
 
@@ -112,7 +100,9 @@ constexpr size_t ahead = 1024;  // elements
 struct Elements {
   /// Of those with symbols: the id, raw bits above it, and the mask of these above them.
   alignas(64) uint32_t listed[piece * run_length + lanes];
-  alignas(64) uint8_t classes[piece * run_length], codes[piece * run_length];
+  /// Code words of those in planes, by class.
+  alignas(64) uint32_t codes[RunCoding::most_classes][piece * run_length + lanes];
+  alignas(64) uint8_t classes[piece * run_length];
   uint8_t bucket[piece];
 };
 constexpr uint32_t raw_at = 16, mask_at = 24;
@@ -132,6 +122,24 @@ HWY_INLINE void put_listed(const uint32_t* listed, size_t count, uint16_t* ids, 
     for (size_t k = 0; k < step; k += 8) {
       const uint64_t mask = __builtin_bswap64(eight(masks + k));
       raw.put(_pext_u64(__builtin_bswap64(eight(bits + k)), mask), unsigned(__builtin_popcountll(mask)));
+    }
+  }
+}
+
+/// Appends code words, `bits` of each.
+HWY_INLINE void put_plane(const uint32_t* codes, size_t count, uint32_t bits, RawBits& plane) {
+  const U du;
+  const B d8;
+  const size_t step = hn::Lanes(du);
+  const uint32_t mask = ((1u << bits) - 1) * 0x01010101u;
+  for (size_t i = 0; i < count; i += step) {
+    alignas(16) uint8_t bytes[lanes];
+    hn::StoreU(hn::TruncateTo(d8, hn::LoadU(du, codes + i)), d8, bytes);
+    for (size_t k = 0; k < step && i + k < count; k += 4) {
+      uint32_t four;
+      std::memcpy(&four, bytes + k, 4);
+      const auto left = uint32_t(count - i - k), listed = left < 4 ? left : 4;
+      plane.put(_pext_u32(__builtin_bswap32(four), mask) >> bits * (4 - listed), bits * listed);
     }
   }
 }
@@ -162,7 +170,7 @@ void code(const RunCoding& with, const float* values, size_t runs, RunSymbols& s
   for (uint32_t j = 1; j < class_count; ++j) planes[j].out = symbols.planes[j];
   uint64_t above[class_count + 1] = {};  // elements of class j or more
   for (size_t r = 0; r < runs;) {
-    size_t active = 0, listed = 0;
+    size_t active = 0, listed = 0, in_plane[class_count] = {};
     for (; r < runs && active < piece; ++r) {
       const float* const run = values + r * run_length;
       // Values come from memory, of which the processor itself asks for too little ahead.
@@ -194,7 +202,6 @@ void code(const RunCoding& with, const float* values, size_t runs, RunSymbols& s
       }
       const uint32_t bucket = 32 - uint32_t(__builtin_clz(activity));
       symbols.buckets[r] = uint8_t(bucket);
-      const size_t at = active * run_length;
       elements.bucket[active++] = uint8_t(bucket);
       for (size_t l = 0; l < run_length; l += step) {
         const auto value = hn::LoadU(df, run + l);
@@ -214,7 +221,12 @@ void code(const RunCoding& with, const float* values, size_t runs, RunSymbols& s
         const auto kept = hn::RebindMask(du, hn::Gt(hn::BitCast(di, id), hn::Set(di, (1 << mask_at) - 1)));
         hn::StoreU(compressed(hn::Add(id, hn::ShiftLeft<raw_at>(bits)), kept), du, elements.listed + listed);
         listed += hn::CountTrue(du, kept);
-        if (has_planes) hn::StoreU(hn::TruncateTo(d8, bits), d8, elements.codes + at + l);
+        for (uint32_t j = 1; has_planes && j < class_count; ++j) {
+          if (with.plane_mask[j] == 0) continue;
+          const auto members = hn::Eq(class_index, hn::Set(du, j));
+          hn::StoreU(compressed(bits, members), du, elements.codes[j] + in_plane[j]);
+          in_plane[j] += hn::CountTrue(du, members);
+        }
       }
     }
     for (size_t a = 0; a < active; ++a) {
@@ -234,9 +246,7 @@ void code(const RunCoding& with, const float* values, size_t runs, RunSymbols& s
     put_listed(elements.listed, listed, magnitude_ids, raw);
     magnitude_ids += listed;
     for (uint32_t j = 1; j < class_count; ++j)
-      if (with.plane_mask[j] != 0)
-        for (size_t i = 0; i < active * run_length; i += 4)
-          put_plane(planes[j], with.plane_mask[j], j, elements.classes + i, elements.codes + i);
+      put_plane(elements.codes[j], in_plane[j], with.low_bits[j] + 1, planes[j]);
   }
   symbols.tokens = size_t(token_ids - symbols.token_ids);
   symbols.magnitudes = size_t(magnitude_ids - symbols.magnitude_ids);
