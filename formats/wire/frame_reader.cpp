@@ -172,6 +172,27 @@ struct FrameReader::State {
   /// decoder is one chain. Where the host needs memory of its own for the values, fewer.
   static constexpr uint64_t group_elements = uint64_t(1) << 26, piece_elements = uint64_t(1) << 24;
 
+  /// Block b of tensor t, at `offset`, and those behind it that lie in [first, first + count) whole, as it
+  /// does; or it alone. `b` and `offset` go on to the next one.
+  std::vector<GroupBlock> group_from(size_t t, size_t& b, uint64_t& offset, uint64_t first,
+                                     uint64_t count) const {
+    const FrameTensor& tensor = directory.tensors[t];
+    const uint64_t length = uint64_t(1) << tensor.block_log2, elements = tensor.info.elements();
+    std::vector<GroupBlock> group;
+    size_t held = 0;
+    for (bool more = true; more;) {
+      const uint64_t begin = uint64_t(b) * length, end = std::min(begin + length, elements);
+      const bool whole = begin >= first && end <= first + count;
+      if (!whole && !group.empty()) break;
+      group.push_back({b, offset, held, size_t(end - begin)});
+      held += size_t(end - begin);
+      if (tensor.block_bytes[b]) offset += tensor.block_bytes[b] + wire::checksum_bytes;
+      ++b;
+      more = whole && end < elements && held < group_elements;
+    }
+    return group;
+  }
+
   /// Elements [first, first + count) of tensor t, which the device decodes, in its memory at `device`. Blocks
   /// that lie in the range whole are decoded there, the others beside it.
   void decode_to_device(size_t t, uint64_t first, uint64_t count, float* device, void* stream) const {
@@ -188,17 +209,10 @@ struct FrameReader::State {
     uint64_t offset = block_offset(tensor, b);
     cuda::wait_for(stream);
     while (b < end) {
-      std::vector<GroupBlock> group;
-      size_t held = 0;
       const bool whole = is_whole(b);
       const uint64_t start = place_of(b).first;
-      do {
-        const auto size = size_t(place_of(b).second - place_of(b).first);
-        group.push_back({b, offset, held, size});
-        held += size;
-        if (tensor.block_bytes[b]) offset += tensor.block_bytes[b] + wire::checksum_bytes;
-        ++b;
-      } while (b < end && whole && is_whole(b) && held < group_elements);
+      const std::vector<GroupBlock> group = group_from(t, b, offset, first, count);
+      const size_t held = group.back().first + group.back().count;
       std::shared_ptr<void> room;
       if (!whole) room = cuda::allocate_for_user(held * sizeof(float));
       float* values = whole ? device + (start - first) : static_cast<float*>(room.get());
@@ -259,17 +273,11 @@ struct FrameReader::State {
       return uint64_t(b) * length >= first && std::min((uint64_t(b) + 1) * length, elements) <= first + count;
     };
     if (on_device(t)) {
+      uint64_t offset = offsets.front();
       for (size_t b = begin; b < end;) {
-        std::vector<GroupBlock> group;
-        size_t held = 0;
         const uint64_t start = uint64_t(b) * length;
-        const bool whole = is_whole(b);
-        do {
-          const auto size = size_t(std::min(length, elements - uint64_t(b) * length));
-          group.push_back({b, offsets[b - begin], held, size});
-          held += size;
-          ++b;
-        } while (b < end && whole && is_whole(b) && held < group_elements);
+        const std::vector<GroupBlock> group = group_from(t, b, offset, first, count);
+        const size_t held = group.back().first + group.back().count;
         use(start, held, [&](std::span<float> out) {
           decode_group(t, group, out, [](size_t, const Error& error) { throw error; });
         });
