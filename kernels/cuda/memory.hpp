@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstddef>
 #include <map>
 #include <mutex>
@@ -65,16 +64,18 @@ class DeviceBuffer {
 /// as long as to copy them.
 class PinnedPool {
  public:
-  static constexpr size_t smallest_bytes = size_t(1) << 16, most_bytes = size_t(1) << 26;
+  static constexpr size_t unit_bytes = size_t(1) << 16, most_bytes = size_t(1) << 26;
 
-  /// At least `bytes` of it, which becomes what was allocated.
+  /// At least `bytes` of it, and not much more, which becomes what was allocated.
   static void* take(size_t& bytes) {
-    bytes = std::max(std::bit_ceil(bytes), smallest_bytes);
+    bytes = (bytes + unit_bytes - 1) / unit_bytes * unit_bytes;
     {
       PinnedPool& pool = instance();
       const std::lock_guard lock(pool.mutex_);
-      if (const auto found = pool.unused_.find(bytes); found != pool.unused_.end()) {
+      if (const auto found = pool.unused_.lower_bound(bytes);
+          found != pool.unused_.end() && found->first <= 2 * bytes) {
         void* const memory = found->second;
+        bytes = found->first;
         pool.unused_.erase(found);
         pool.held_ -= bytes;
         return memory;
@@ -196,6 +197,7 @@ class StagedBytes {
   void put(std::string_view bytes, const Stream& stream) {
     constexpr size_t piece_bytes = size_t(1) << 22;
     words_.reserve(bytes.size() / sizeof(uint32_t) + 2);
+    clear(words_.data() + bytes.size() / sizeof(uint32_t), 1, stream);  // the last word is read whole
     for (size_t at = 0, turn = 0; at < bytes.size(); at += piece_bytes) {
       Staging& staging = staging_[turn ^= 1];
       const std::string_view piece = bytes.substr(at, piece_bytes);
