@@ -1,9 +1,10 @@
-// What the kernels of class blocks have in common: runs of 32 elements taken by warps, arrays that lie in
-// shared memory as far as it reaches and in global memory beyond, and bits put into words, most significant
-// first.
+// What the kernels of class blocks have in common: runs of 32 elements taken by warps, a chain that the other
+// warps feed or empty, arrays that lie in shared memory as far as it reaches and in global memory beyond, and
+// bits put into words, most significant first.
 #pragma once
 
 #include "kernels/cuda/device.hpp"
+#include "kernels/cuda/grid.hpp"
 #include "kernels/cuda/warp.cuh"
 
 namespace jsq::cuda {
@@ -22,6 +23,57 @@ struct Spilling {
       far[i - reach] = value;
   }
 };
+
+// A block's entropy coder is one chain of steps, which warp 0 goes along; the other warps are its helpers.
+constexpr uint32_t block_warps = 8, block_threads = block_warps * warp_size;
+
+/// This warp's share of `count` items, among the helpers or so many `takers`.
+struct Share {
+  uint32_t first, end;
+  __device__ explicit Share(uint32_t count, uint32_t takers = block_warps - 1,
+                            uint32_t taker = warp_of() - 1) {
+    const uint32_t each = (count + takers - 1) / takers;
+    first = taker * each < count ? taker * each : count;
+    end = first + each < count ? first + each : count;
+  }
+};
+
+/// What the helpers have counted in chunks, of which so many are under way.
+template <uint32_t under_way>
+struct PartSums {
+  uint32_t of[under_way][block_warps];
+  /// All lanes of a helper.
+  __device__ void put(uint32_t chunk, uint32_t counted) {
+    if (lane_of() == 0) of[chunk % under_way][warp_of()] = counted;
+  }
+  /// By the helpers before this one; `total` is that of all.
+  __device__ uint32_t before(uint32_t chunk, uint32_t& total) const {
+    uint32_t sum = 0;
+    total = 0;
+    for (uint32_t w = 1; w < block_warps; ++w) {
+      sum += w < warp_of() ? of[chunk % under_way][w] : 0;
+      total += of[chunk % under_way][w];
+    }
+    return sum;
+  }
+};
+
+/// Thread blocks of a launch, and shared memory that each may have.
+struct BlockRoom {
+  uint32_t grid = 1;
+  uint64_t shared_bytes = 0;
+  bool two = false;  ///< on a processor
+};
+/// A processor takes two blocks at a time where there are more than processors and each finds `least_bytes`
+/// of shared memory.
+inline BlockRoom room_of_blocks(uint32_t blocks, uint64_t least_bytes) {
+  constexpr uint64_t reserved = 1024;  // of each, by the runtime
+  const auto processors = uint32_t(device_attribute(cudaDevAttrMultiProcessorCount));
+  const uint64_t most = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin),
+                 half = device_attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor) / 2 - reserved;
+  const bool two = blocks > processors && least_bytes <= half;
+  return {std::min(processors * (two ? 2 : 1), std::max(blocks, 1u)), two ? std::min(half, most) : most, two};
+}
 
 /// A kept element of a block: its index, class and code word in one word, ordered by index.
 constexpr uint32_t kept_index_bits = 20;

@@ -21,8 +21,7 @@ using element::max_activity_buckets;
 using element::max_classes;
 using element::run_length;
 
-constexpr uint32_t warps = 8, threads = warps * warp_size;
-constexpr uint32_t helpers = warps - 1;  // of the warp with the entropy coder
+constexpr uint32_t warps = block_warps, threads = block_threads;
 constexpr uint32_t most_lanes = 8;       // interleaved states that a warp decodes run by run
 constexpr uint32_t chunk_runs = 128;     // whose tokens are decoded between two barriers
 constexpr uint32_t chunk_entries = 512;  // the same of entries whose magnitudes are
@@ -63,10 +62,9 @@ struct Shared {
     uint8_t tokens[3][chunk_runs][run_length];  ///< of chunks in turn
     uint8_t magnitudes[ring];  ///< of coded elements by their number: first their tables, then their symbols
   };
-  uint32_t part_sums[parts][warps];  ///< what the warps have counted in chunks in turn
-  uint32_t before[warps]
-                 [max_classes];  ///< members of classes in the entries of a warp, then of those before it
-  uint32_t members[max_classes + 7];  ///< of listed elements; a damaged token's class fits too
+  PartSums<parts> part_sums;
+  uint32_t before[warps][max_classes];  ///< members of classes in the entries of a warp
+  uint32_t members[max_classes + 7];    ///< of listed elements; a damaged token's class fits too
   uint32_t kept, at, bad;
 };
 
@@ -225,16 +223,6 @@ __device__ uint32_t class_in_run(uint32_t classes, const uint8_t* tokens, uint32
   return lane % 2 ? upper - (upper >= 3 ? 3 : 0) : token - 3 * upper;
 }
 
-/// This warp's share of `count` items, among the helpers.
-struct Share {
-  uint32_t first, end;
-  __device__ explicit Share(uint32_t count, uint32_t takers = helpers, uint32_t taker = warp_of() - 1) {
-    const uint32_t each = (count + takers - 1) / takers;
-    first = taker * each < count ? taker * each : count;
-    end = first + each < count ? first + each : count;
-  }
-};
-
 /// What the helpers do with the tokens of chunks: counting first, then listing behind what was counted.
 struct TokenLister {
   const ClassComposition& c;
@@ -271,15 +259,12 @@ struct TokenLister {
       }
     });
     if (of_class > 0) atomicAdd(&s.members[lane_of()], of_class);
-    if (lane_of() == 0) s.part_sums[chunk % parts][warp_of()] = found;
+    s.part_sums.put(chunk, found);
     if (bad) atomicOr(&s.bad, 1u);
   }
   __device__ void list_chunk(uint32_t chunk) {
-    uint32_t before = kept;
-    for (uint32_t w = 1; w < warps; ++w) {
-      before += w < warp_of() ? s.part_sums[chunk % parts][w] : 0;
-      kept += s.part_sums[chunk % parts][w];
-    }
+    uint32_t total = 0, before = kept + s.part_sums.before(chunk, total);
+    kept += total;
     for_runs(chunk, [&](uint32_t index, bool, uint32_t j, uint32_t mask) {
       if (mask >> lane_of() & 1) list.set(before + __popc(mask & lanes_below()), make_kept(index, 0, j));
       before += __popc(mask);
@@ -312,15 +297,13 @@ struct MagnitudePorter {
   __device__ void count(uint32_t chunk) const {
     uint32_t found = 0;
     for_coded(chunk, [&](uint32_t, uint32_t, bool, uint32_t mask) { found += __popc(mask); });
-    if (lane_of() == 0) s.part_sums[chunk % parts][warp_of()] = found;
+    s.part_sums.put(chunk, found);
   }
   /// Number of this warp's first in the chunk; `behind` goes on to the next one's.
   __device__ uint32_t pass(uint32_t chunk, uint32_t& behind) const {
-    uint32_t before = behind;
-    for (uint32_t w = 1; w < warps; ++w) {
-      before += w < warp_of() ? s.part_sums[chunk % parts][w] : 0;
-      behind += s.part_sums[chunk % parts][w];
-    }
+    uint32_t total = 0;
+    const uint32_t before = behind + s.part_sums.before(chunk, total);
+    behind += total;
     return before;
   }
   __device__ void put_tables(uint32_t chunk) {
@@ -377,7 +360,9 @@ __device__ void decode_magnitudes(const ClassComposition& c, RansChain& chain, S
       // The last group of a chunk may have waited for the next one.
       if (turn >= 4) porter.fetch_symbols(turn - 4);
     } else if (turn >= 2 && turn - 2 < chunks) {
-      for (uint32_t w = 1; w < warps; ++w) there += s.part_sums[(turn - 2) % parts][w];
+      uint32_t total = 0;
+      s.part_sums.before(turn - 2, total);
+      there += total;
       const uint32_t least = turn - 2 + 1 == chunks ? 1 : chain.lanes;  // of a group
       const auto table_of = [&](uint32_t number) { return number < there ? s.magnitudes[number % ring] : 0; };
       uint32_t table = table_of(done + lane);
@@ -643,14 +628,6 @@ struct ClassDecodeRun::State {
   State(const ClassComposition& composition, std::span<const uint32_t> frequencies,
         std::span<const float> points)
       : composition_(composition), starts_(element::coding_tables), points_(point_count) {
-    int device = 0;
-    check(cudaGetDevice(&device), "asking for the device");
-    check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device),
-          "asking for the device");
-    check(cudaDeviceGetAttribute(&shared_most_, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
-          "asking for shared memory");
-    check(cudaDeviceGetAttribute(&shared_all_, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device),
-          "asking for shared memory");
     const std::vector<Starts> starts = starts_of(frequencies);
     const Stream stream;
     copy_to_device(starts_.data(), starts.data(), starts.size(), stream);
@@ -700,17 +677,14 @@ struct ClassDecodeRun::State {
     layout.buckets = uint32_t(n / run_length);
     const uint64_t fixed = (sizeof(Shared) + 15) / 16 * 16 + layout.buckets + 4 * 16,
                    staged = (bytes + 7) / 4 * 4;
-    // A processor takes two blocks at a time where there are so many and the bytes of both fit.
-    constexpr uint64_t reserved = 1024;  // of each, by the runtime
-    const uint64_t half = uint64_t(shared_all_) / 2 - reserved;
-    const bool two = blocks > uint32_t(processors_) && fixed + staged + 4096 <= half;
-    const uint64_t most = std::min(uint64_t(shared_most_), two ? half : uint64_t(shared_most_));
-    layout.grid = std::min(uint32_t(processors_) * (two ? 2 : 1), blocks);
-    if (fixed + 4096 > uint64_t(shared_most_))
+    // Two on a processor where the bytes of both fit.
+    const BlockRoom room = room_of_blocks(blocks, fixed + staged + 4096);
+    layout.grid = room.grid;
+    if (fixed + 4096 > room.shared_bytes)
       throw DeviceError("decoding blocks needs " + std::to_string(fixed + 4096) +
-                        " bytes of shared memory, and the device has " + std::to_string(shared_most_));
-    const uint64_t left = most - fixed;
-    layout.staged = uint32_t(std::min(staged, two ? staged : left / 2 / 16 * 16));
+                        " bytes of shared memory, and the device has " + std::to_string(room.shared_bytes));
+    const uint64_t left = room.shared_bytes - fixed;
+    layout.staged = uint32_t(std::min(staged, room.two ? staged : left / 2 / 16 * 16));
     layout.kept_reach = uint32_t(std::min(n, (left - layout.staged) / 4));
     layout.kept_far = n - layout.kept_reach;
     layout.shared_bytes = uint32_t(fixed + layout.staged + 4 * layout.kept_reach);
@@ -718,7 +692,6 @@ struct ClassDecodeRun::State {
   }
 
   ClassComposition composition_;
-  int processors_ = 1, shared_most_ = 0, shared_all_ = 0;
   DeviceBuffer<Starts> starts_;
   DeviceBuffer<float> points_;
   DeviceBuffer<uint32_t> kept_;

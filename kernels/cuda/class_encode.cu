@@ -19,7 +19,7 @@ using element::max_classes;
 using element::RansSymbol;
 using element::run_length;
 
-constexpr uint32_t warps = 8, threads = warps * warp_size;
+constexpr uint32_t warps = block_warps, threads = block_threads;
 constexpr uint32_t runs_each = 4;  // runs of a warp in a tile
 constexpr uint32_t tile = warps * runs_each * run_length;
 constexpr uint32_t table_symbols = element::coding_tables * element::rans_max_symbols;
@@ -30,26 +30,6 @@ constexpr uint32_t ring = under_way * chunk_entries;
 constexpr uint32_t most_lanes = 8;  // interleaved states; a run's tokens end with a whole step
 constexpr uint32_t held_symbols = table_symbols + 1;
 constexpr uint16_t no_symbol = uint16_t(table_symbols);  // number of no_rans_symbol
-
-/// The interleaved states of a block's entropy coder, one a lane, and how many words they have emitted. Lanes
-/// without a state push no_rans_symbol.
-struct Coder {
-  uint32_t lanes;
-  uint32_t state = element::rans_lower_bound;
-  uint32_t words = 0;
-
-  /// A symbol of each lane, of which the last one emits first, to set(i, word) in the order of emission.
-  template <class Words>
-  __device__ void push(const Words& out, const RansSymbol& symbol) {
-    const bool emits = element::rans_needs_word(state, symbol.frequency);
-    const uint32_t emitting = __ballot_sync(all_lanes, emits);
-    const uint32_t place = words + __popc(emitting & ~(lanes_below() | 1u << lane_of()));
-    if (emits) out.set(place, uint16_t(state));
-    state = emits ? state >> 16 : state;
-    words += __popc(emitting);
-    state = element::rans_push(state, symbol);
-  }
-};
 
 enum class Work { tally, encode };
 
@@ -96,7 +76,7 @@ struct Shared {
       uint8_t run_classes[warps][run_length];
     };
   };
-  uint32_t part_sums[under_way][warps];  ///< what the warps have counted in chunks in turn
+  PartSums<under_way> part_sums;
   double class_energy[max_classes][element::sum_lanes];
   uint32_t warp_kept[2][warps];
   uint32_t members[max_classes];  ///< of all elements
@@ -233,7 +213,7 @@ struct Coding {
 /// step before, so many in front of that as there are states. Numbers are read two steps ahead and symbols
 /// one, so that the chain of states waits for neither.
 template <class Words>
-__device__ void push_steps(Coder& coder, const RansSymbol* symbols, const Words& words, uint32_t steps,
+__device__ void push_steps(RansCoder& coder, const RansSymbol* symbols, const Words& words, uint32_t steps,
                            const uint16_t* at) {
   const bool has_state = lane_of() < coder.lanes;
   uint32_t ahead = no_symbol;
@@ -263,7 +243,7 @@ __device__ void push_steps(Coder& coder, const RansSymbol* symbols, const Words&
   coder.push(words, symbol);
 }
 /// Steps whose numbers lie side by side, one a lane; a warp runs it.
-__device__ void code_steps(Coder& coder, const Coding& coding, const uint16_t* ids, uint32_t steps) {
+__device__ void code_steps(RansCoder& coder, const Coding& coding, const uint16_t* ids, uint32_t steps) {
   if (steps == 0) return;
   const uint16_t* last = ids + (steps - 1) * coder.lanes + lane_of();
   if (coder.words + steps * coder.lanes <= coding.words.reach)
@@ -272,32 +252,11 @@ __device__ void code_steps(Coder& coder, const Coding& coding, const uint16_t* i
     push_steps(coder, coding.symbols, coding.words, steps, last);
 }
 
-/// This warp's share of `count` items, among the helpers of the warp with the coder, or among `takers`.
-struct Share {
-  uint32_t first, end;
-  __device__ explicit Share(uint32_t count, uint32_t takers = warps - 1, uint32_t taker = warp_of() - 1) {
-    const uint32_t each = (count + takers - 1) / takers;
-    first = taker * each < count ? taker * each : count;
-    end = first + each < count ? first + each : count;
-  }
-};
-
-/// What was counted in a chunk by the helpers before this one; `total` is that of all.
-__device__ uint32_t counted_before(const Shared& s, uint32_t chunk, uint32_t& total) {
-  uint32_t before = 0;
-  total = 0;
-  for (uint32_t w = 1; w < warps; ++w) {
-    before += w < warp_of() ? s.part_sums[chunk % under_way][w] : 0;
-    total += s.part_sums[chunk % under_way][w];
-  }
-  return before;
-}
-
 /// The magnitudes of kept elements whose class is entropy-coded, last to first; all threads. Chunks of
 /// entries are numbered from the last one on, coded elements from the first one on, so that groups of the
 /// coder begin at multiples of its lanes.
 template <ClassQuantizer Q>
-__device__ void code_magnitudes(Coder& coder, const Coding& coding, const ClassComposition& c, Shared& s,
+__device__ void code_magnitudes(RansCoder& coder, const Coding& coding, const ClassComposition& c, Shared& s,
                                 const Spilling<uint32_t>& list, uint32_t kept, uint32_t coded,
                                 const uint8_t* buckets) {
   const uint32_t lane = lane_of(), chunks = (kept + chunk_entries - 1) / chunk_entries;
@@ -316,7 +275,7 @@ __device__ void code_magnitudes(Coder& coder, const Coding& coding, const ClassC
   for (uint32_t turn = 0; turn < chunks + 2; ++turn) {
     if (warp_of() == 0) {
       if (turn >= 2) {
-        counted_before(s, turn - 2, total);
+        s.part_sums.before(turn - 2, total);
         left -= total;
         // Whole groups of what is there; numbers from `left` on are.
         const uint32_t begin = (left + coder.lanes - 1) / coder.lanes * coder.lanes;
@@ -330,7 +289,7 @@ __device__ void code_magnitudes(Coder& coder, const Coding& coding, const ClassC
       }
     } else {
       if (turn >= 1 && turn - 1 < chunks) {
-        const uint32_t before_chunk = counted_before(s, turn - 1, total);
+        const uint32_t before_chunk = s.part_sums.before(turn - 1, total);
         left -= total;
         uint32_t before = left + before_chunk;
         if (turn == 1 && warp_of() == 1 && lane < coder.lanes &&
@@ -351,7 +310,7 @@ __device__ void code_magnitudes(Coder& coder, const Coding& coding, const ClassC
       if (turn < chunks) {
         uint32_t found = 0;
         for_coded(turn, [&](uint32_t, bool, uint32_t mask) { found += __popc(mask); });
-        if (lane == 0) s.part_sums[turn % under_way][warp_of()] = found;
+        s.part_sums.put(turn, found);
       }
     }
     __syncthreads();
@@ -360,7 +319,7 @@ __device__ void code_magnitudes(Coder& coder, const Coding& coding, const ClassC
 
 /// The class tokens of active runs, last to first; all threads. Chunks of runs are numbered from the last one
 /// on.
-__device__ void code_tokens(Coder& coder, const Coding& coding, const ClassComposition& c, Shared& s,
+__device__ void code_tokens(RansCoder& coder, const Coding& coding, const ClassComposition& c, Shared& s,
                             const Spilling<uint32_t>& list, uint32_t kept, uint32_t n,
                             const uint8_t* buckets) {
   const uint32_t lane = lane_of(), joined = element::classes_per_token(c.plan.classes);
@@ -379,12 +338,12 @@ __device__ void code_tokens(Coder& coder, const Coding& coding, const ClassCompo
     uint32_t steps = 0;
     if (warp_of() == 0) {
       if (turn >= 2) {
-        counted_before(s, turn - 2, steps);
+        s.part_sums.before(turn - 2, steps);
         code_steps(coder, coding, s.tokens[turn % 2], steps);
       }
     } else {
       if (turn >= 1 && turn - 1 < chunks) {
-        uint32_t step = counted_before(s, turn - 1, steps);
+        uint32_t step = s.part_sums.before(turn - 1, steps);
         uint16_t* tokens = s.tokens[(turn - 1) % 2];
         uint8_t* run_classes = s.run_classes[warp_of()];
         const Share share = share_of(turn - 1);
@@ -427,7 +386,7 @@ __device__ void code_tokens(Coder& coder, const Coding& coding, const ClassCompo
         for (uint32_t r = first_of(turn) + share.first + lane; r < first_of(turn) + share.end; r += warp_size)
           found += (tokens_of(r) + coder.lanes - 1) / coder.lanes;
         found = __reduce_add_sync(all_lanes, found);
-        if (lane == 0) s.part_sums[turn % under_way][warp_of()] = found;
+        s.part_sums.put(turn, found);
       }
     }
     __syncthreads();
@@ -435,7 +394,7 @@ __device__ void code_tokens(Coder& coder, const Coding& coding, const ClassCompo
 }
 
 /// The activities of all runs, last to first; all threads.
-__device__ void code_activities(Coder& coder, const Coding& coding, Shared& s, uint32_t n,
+__device__ void code_activities(RansCoder& coder, const Coding& coding, Shared& s, uint32_t n,
                                 const uint8_t* buckets) {
   const uint32_t runs = (n + run_length - 1) / run_length,
                  chunk = sizeof(s.tokens) / sizeof(uint16_t) / coder.lanes * coder.lanes;
@@ -530,9 +489,9 @@ __device__ void put_signs(uint32_t* bits, uint32_t at, const ClassComposition& c
   uint32_t mine = 0;
   for (uint32_t k = first + lane_of(); k < end; k += warp_size) mine += bits_of(true, list.get(k));
   mine = __reduce_add_sync(all_lanes, mine);
-  if (lane_of() == 0) s.part_sums[0][warp_of()] = mine;
+  s.part_sums.put(0, mine);
   __syncthreads();
-  for (uint32_t w = 0; w < warp_of(); ++w) at += s.part_sums[0][w];
+  for (uint32_t w = 0; w < warp_of(); ++w) at += s.part_sums.of[0][w];
   for (uint32_t from = first; from < end; from += warp_size) {
     const uint32_t k = from + lane_of();
     const uint32_t entry = k < end ? list.get(k) : 0;
@@ -779,7 +738,7 @@ __device__ void code_block(const Arguments& a, const BlockView& block, Shared& s
   }
   __syncthreads();
   if (uses_rans) {
-    Coder coder{c.lanes};
+    RansCoder coder{c.lanes};
     const Coding coding{symbols, words};
     if (coded > 0) code_magnitudes<Q>(coder, coding, c, s, list, kept, coded, buckets);
     if (c.map_coded) {
@@ -912,32 +871,20 @@ void launch(const Arguments& arguments, const Stream& stream) {
 
 }  // namespace
 
-ClassWorkspace::ClassWorkspace() {
-  int device = 0;
-  check(cudaGetDevice(&device), "asking for the device");
-  check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device),
-        "asking for the device");
-  check(cudaDeviceGetAttribute(&shared_most_, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
-        "asking for shared memory");
-  check(cudaDeviceGetAttribute(&shared_all_, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device),
-        "asking for shared memory");
-}
-
 void ClassWorkspace::prepare(const ClassComposition& composition, uint32_t elements, uint32_t blocks) {
   const uint64_t n = (uint64_t(elements) + run_length - 1) / run_length * run_length;
   layout_.buckets = uint32_t(n / run_length);
   const uint64_t fixed = fixed_shared_bytes(composition) + layout_.buckets + 4 * 16;
-  // A processor takes two blocks at a time where there are so many.
-  constexpr uint64_t reserved = 1024;  // of each, by the runtime
-  const uint64_t half = uint64_t(shared_all_) / 2 - reserved;
-  const bool two = blocks > uint32_t(processors_) && fixed + half / 2 <= half;
-  layout_.grid = std::min(uint32_t(processors_) * (two ? 2 : 1), std::max(blocks, 1u));
-  if (fixed + 4096 > uint64_t(shared_most_))
+  // Two on a processor where half of what each has is left for what follows.
+  const uint64_t half = device_attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor) / 2;
+  const BlockRoom room = room_of_blocks(blocks, fixed + half / 2);
+  layout_.grid = room.grid;
+  if (fixed + 4096 > room.shared_bytes)
     throw DeviceError("coding blocks needs " + std::to_string(fixed + 4096) +
-                      " bytes of shared memory, and the device has " + std::to_string(shared_most_));
+                      " bytes of shared memory, and the device has " + std::to_string(room.shared_bytes));
   // What is left goes to the list, the coder's words and packed bits, in the shares that blocks of 16 to 32
   // KiB of code need at ratios around 32; never more than any block needs.
-  const uint64_t left = (two ? std::min(half, uint64_t(shared_most_)) : uint64_t(shared_most_)) - fixed;
+  const uint64_t left = room.shared_bytes - fixed;
   const uint64_t most_words = 2 * n + n / run_length + 64;
   // Raw bits, planes and maps: at most 9 bits an element beside the map, and in maps 32 bits an index, a
   // class and gaps.

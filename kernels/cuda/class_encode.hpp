@@ -27,7 +27,6 @@ constexpr uint64_t output_alignment = 32;
 /// Scratch memory that launches of one stream share; it grows to the largest block met.
 class ClassWorkspace {
  public:
-  ClassWorkspace();
   /// For blocks of up to `elements` elements.
   void prepare(const ClassComposition& composition, uint32_t elements, uint32_t blocks);
 
@@ -44,7 +43,6 @@ class ClassWorkspace {
 
  private:
   Layout layout_;
-  int processors_ = 1, shared_most_ = 0, shared_all_ = 0;
   DeviceBuffer<uint32_t> kept_, bits_;
   DeviceBuffer<uint16_t> words_;
 };

@@ -164,7 +164,8 @@ struct BitStream {
 __device__ void code_tokens(const PackView& view, Shared& s) {
   const uint32_t lane = lane_of(), n = view.count;
   const element::RansSymbol held = view.symbols[lane % element::rans_max_symbols];
-  RansCoder<WordsFromTheBack> coder{{view.words, view.most_words, s.kept}, view.lanes};
+  WordsFromTheBack words{view.words, view.most_words, s.kept};
+  RansCoder coder{view.lanes};
   uint32_t stored = 0;
   const auto token_at = [&](uint32_t i) {
     return i < n ? view.scheme.token(magnitude_of(view.levels[i])) : 0u;
@@ -176,13 +177,18 @@ __device__ void code_tokens(const PackView& view, Shared& s) {
       at -= view.lanes;
       const uint32_t mine = __shfl_sync(all_lanes, token, int((at + lane) % warp_size));
       const bool active = lane < view.lanes && chunk * warp_size + at + lane < n;
-      coder.group_from(active, held, mine);
+      // Every lane holds the entry of its number: none waits for another's bank.
+      const uint32_t interval =
+          __shfl_sync(all_lanes, uint32_t(held.start) | uint32_t(held.frequency) << 16, int(mine));
+      const uint32_t reciprocal = __shfl_sync(all_lanes, held.reciprocal, int(mine));
+      coder.push(words, active ? element::RansSymbol{uint16_t(interval), uint16_t(interval >> 16), reciprocal}
+                               : no_rans_symbol);
     }
     token = next;
-    coder.out.store_lines(coder.words, stored);
+    words.store_lines(coder.words, stored);
     if (chunk == 0) break;
   }
-  coder.out.store_rest(coder.words, stored);
+  words.store_rest(coder.words, stored);
   if (lane < view.lanes) s.states[lane] = coder.state;
   if (lane == 0) s.words = coder.words;
 }

@@ -90,32 +90,23 @@ struct StagedStream {
 /// Pushed, it leaves every state as it is, and never needs a word.
 constexpr element::RansSymbol no_rans_symbol = element::make_rans_symbol(0, element::rans_total);
 
-/// The interleaved states of a block's entropy coder, one a lane, and the words they have emitted. A warp
-/// runs it.
-template <class Words>
+/// The interleaved states of a block's entropy coder, one a lane, and how many words they have emitted. Lanes
+/// without a state or a symbol push no_rans_symbol. A warp runs it.
 struct RansCoder {
-  Words out;  ///< set(i, word), in the order of emission, which is last to first
   uint32_t lanes;
   uint32_t state = element::rans_lower_bound;
   uint32_t words = 0;
 
-  /// The symbols of one group, whose `active` lanes are below `lanes`, from a table of which every lane holds
-  /// the entry of its number: no lane waits for another's bank. The last lane emits first.
-  __device__ void group_from(bool active, const element::RansSymbol& held, uint32_t symbol) {
-    const uint32_t interval =
-        __shfl_sync(all_lanes, uint32_t(held.start) | uint32_t(held.frequency) << 16, int(symbol));
-    const uint32_t reciprocal = __shfl_sync(all_lanes, held.reciprocal, int(symbol));
-    group_of(active, {uint16_t(interval), uint16_t(interval >> 16), reciprocal});
-  }
-  __device__ void group_of(bool active, const element::RansSymbol& symbol) {
-    const bool emits = active && element::rans_needs_word(state, symbol.frequency);
+  /// A symbol of each lane, of which the last one emits first, to set(i, word) in the order of emission.
+  template <class Words>
+  __device__ void push(const Words& out, const element::RansSymbol& symbol) {
+    const bool emits = element::rans_needs_word(state, symbol.frequency);
     const uint32_t emitting = __ballot_sync(all_lanes, emits);
-    if (emits) {
-      out.set(words + __popc(emitting & ~(lanes_below() | 1u << lane_of())), uint16_t(state));
-      state >>= 16;
-    }
+    const uint32_t place = words + __popc(emitting & ~(lanes_below() | 1u << lane_of()));
+    if (emits) out.set(place, uint16_t(state));
+    state = emits ? state >> 16 : state;
     words += __popc(emitting);
-    if (active) state = element::rans_push(state, symbol);
+    state = element::rans_push(state, symbol);
   }
 };
 
