@@ -17,6 +17,7 @@
 #include "lib/allocators/allocator.hpp"
 #include "lib/core/bytes.hpp"
 #include "lib/core/device.hpp"
+#include "lib/core/scattered.hpp"
 #include "lib/methods/jointsq_errors.hpp"
 #include "lib/methods/jointsq_parameters.hpp"
 #include "lib/methods/method.hpp"
@@ -379,15 +380,13 @@ class JointSqEncoder final : public MethodEncoder {
 
   /// One range of each spread, not in step with the rows of a matrix.
   std::vector<cuda::BlockRange> spread_ranges() const {
-    constexpr uint32_t golden = 0x9E3779B9;  // its multiples are spread evenly modulo 2^32
     constexpr uint64_t length = uint64_t(1) << spread_log2;
-    const uint32_t every = spread;
     std::vector<cuda::BlockRange> ranges;
     uint32_t number = 0;
     for (size_t t = 0; t < pool_.tensors().size(); ++t) {
       const uint64_t elements = pool_.tensors()[t].info->elements();
       for (uint64_t first = 0; first < elements; first += length, ++number)
-        if (number % every == uint64_t(number / every * golden) * every >> 32)
+        if (number % spread == scattered_place(number / spread, spread))
           ranges.push_back({t, first, size_t(std::min(length, elements - first))});
     }
     return ranges;

@@ -8,6 +8,7 @@
 
 #include "kernels/cpu/uniforms.hpp"
 #include "kernels/element/float_bits.hpp"
+#include "lib/core/scattered.hpp"
 #include "lib/methods/rdoq_estimates.hpp"
 #include "lib/methods/rdoq_scales.hpp"
 
@@ -166,7 +167,7 @@ void RdoqPool::choose_units(double bytes_per_element) {
                                         bytes_per_element < sparse_bytes ? sparse_divisor : sample_divisor));
   uint64_t seen = 0;
   for (size_t i = 0; i * group < others.size(); ++i) {
-    const size_t place = i * group + size_t((uint64_t(uint32_t(i * 2654435769u)) * group) >> 32);
+    const size_t place = i * group + size_t(scattered_place(i, group));
     const PoolBlock& unit = others[std::min(place, others.size() - 1)];
     seen += unit.count;
     if (whole()) unit_of_[{unit.tensor, unit.first}] = units_.size();

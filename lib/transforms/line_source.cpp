@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <span>
 
+#include "lib/core/scattered.hpp"
+
 namespace jsq {
 namespace {
 
@@ -43,8 +45,7 @@ MatrixF some_groups(const LineSource& matrix, size_t every, bool other) {
   MatrixF some(Eigen::Index(count * group), Eigen::Index(matrix.columns()));
   tbb::parallel_for(size_t(0), count, [&](size_t i) {
     static thread_local LineSource::Scratch scratch;
-    const size_t scattered = size_t((uint64_t(uint32_t(i * 2654435769u)) * every) >> 32),
-                 place = i * every + (scattered + (other ? every / 2 : 0)) % every;
+    const size_t place = i * every + (scattered_place(i, every) + (other ? every / 2 : 0)) % every;
     std::copy_n(matrix.read(place * group, group, scratch), group * matrix.columns(),
                 some.data() + i * group * matrix.columns());
   });
