@@ -174,8 +174,7 @@ class Compressor {
 
   void make_pools() {
     const auto start = std::chrono::steady_clock::now();
-    const bool on_device =
-        runs_on_device(options_.backend, DeviceWork::compress, row_.info.name, row_.info.backends, elements_);
+    const bool on_device = codes_on_device(options_.backend, row_.info.name, row_.info.backends, elements_);
     std::vector<std::vector<PoolTensor>> groups;
     if (options_.scope == Scope::archive || jobs_.empty()) groups.emplace_back();
     for (Job& job : jobs_) {

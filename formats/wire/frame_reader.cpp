@@ -88,12 +88,9 @@ struct FrameReader::State {
   /// Whether tensor t's blocks are decoded on the device.
   bool on_device(size_t t) const {
     if (backend == Backend::cpu) return false;
-    const FrameTensor& tensor = directory.tensors[t];
-    const MethodInfo& method = method_with_id(directory.sets[tensor.parameter_set].method_id).info;
-    if (!runs_on_device(backend, DeviceWork::decompress, method.name, method.backends,
-                        tensor.info.elements()))
-      return false;
-    return backend == Backend::cuda || has_device_decoder(t);
+    const MethodInfo& method =
+        method_with_id(directory.sets[directory.tensors[t].parameter_set].method_id).info;
+    return decodes_on_device(backend, method.name, method.backends);
   }
 
   bool has_device_decoder(size_t t) const {
@@ -352,11 +349,10 @@ FrameReader FrameReader::open(const std::string& path) {
 }
 
 void FrameReader::use(Backend backend) {
-  if (backend == Backend::cuda)
-    for (const wire::ParameterSet& set : state_->directory.sets) {
-      const MethodInfo& method = method_with_id(set.method_id).info;
-      runs_on_device(backend, DeviceWork::decompress, method.name, method.backends, 0);
-    }
+  for (const wire::ParameterSet& set : state_->directory.sets) {
+    const MethodInfo& method = method_with_id(set.method_id).info;
+    decodes_on_device(backend, method.name, method.backends);
+  }
   state_->backend = backend;
 }
 

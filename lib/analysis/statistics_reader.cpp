@@ -56,7 +56,7 @@ struct StatisticsReader::Device {
 StatisticsReader::StatisticsReader(const GradientSource& source, Backend backend) : source_(&source) {
   uint64_t elements = 0;
   for (const TensorInfo& info : source.tensors()) elements += info.elements();
-  if (runs_on_device(backend, DeviceWork::compress, "statistics", "cpu, cuda", elements))
+  if (codes_on_device(backend, "statistics", "cpu, cuda", elements))
     device_ = on_device([&] { return std::make_unique<Device>(Device{values_on_device(source)}); });
 }
 

@@ -11,16 +11,18 @@
 
 namespace jsq {
 
-/// Elements from which on `auto` takes the device: below, starting it and copying costs more than it gains.
+/// Elements from which on `auto` codes on the device: below, starting it and copying costs more than it
+/// gains.
 constexpr uint64_t device_pays_from = uint64_t(1) << 22;
 
-enum class DeviceWork { compress, decompress };
+/// Whether `elements` elements of this method are coded on the device. `backends`: where the method runs
+/// (MethodInfo::backends).  \throws Error backend_unavailable: cuda was asked for, and the machine or the
+/// method cannot.
+bool codes_on_device(Backend backend, std::string_view method, std::string_view backends, uint64_t elements);
 
-/// Whether `elements` elements of this method are coded, or decoded, on the device. `backends`: where the
-/// method runs (MethodInfo::backends).  \throws Error backend_unavailable: cuda was asked for, and the
-/// machine or the method cannot.
-bool runs_on_device(Backend backend, DeviceWork work, std::string_view method, std::string_view backends,
-                    uint64_t elements);
+/// Whether this method is decoded on the device: where that is asked for, since to bring values to the host
+/// takes longer than to decode them there. \throws Error as codes_on_device().
+bool decodes_on_device(Backend backend, std::string_view method, std::string_view backends);
 
 /// work(), with failures of the device as Error backend_unavailable.
 template <class Work>

@@ -82,7 +82,8 @@ class JSQ_API FrameReader {
   FrameReader& operator=(FrameReader&&) noexcept;
   ~FrameReader();
 
-  /// Who decodes from now on: the processor, unless this says otherwise. Values do not depend on it.
+  /// Who decodes from now on: the processor, unless cuda is asked for, since values that the device decodes
+  /// have yet to be brought to the host (read_to_device() leaves them there). Values do not depend on it.
   /// \throws Error backend_unavailable: cuda was asked for, and the machine or a method of the frame cannot.
   void use(Backend backend);
 
