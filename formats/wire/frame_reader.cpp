@@ -349,10 +349,7 @@ FrameReader FrameReader::open(const std::string& path) {
 }
 
 void FrameReader::use(Backend backend) {
-  for (const wire::ParameterSet& set : state_->directory.sets) {
-    const MethodInfo& method = method_with_id(set.method_id).info;
-    decodes_on_device(backend, method.name, method.backends);
-  }
+  if (backend == Backend::cuda) require_backend("cuda");
   state_->backend = backend;
 }
 

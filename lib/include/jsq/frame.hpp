@@ -84,7 +84,8 @@ class JSQ_API FrameReader {
 
   /// Who decodes from now on: the processor, unless cuda is asked for, since values that the device decodes
   /// have yet to be brought to the host (read_to_device() leaves them there). Values do not depend on it.
-  /// \throws Error backend_unavailable: cuda was asked for, and the machine or a method of the frame cannot.
+  /// \throws Error backend_unavailable: cuda was asked for, and the machine cannot. Where a tensor's method
+  /// cannot, reading it throws that.
   void use(Backend backend);
 
   const std::vector<FrameDump>& dumps() const;
