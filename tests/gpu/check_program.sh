@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The program with --backend cuda: the bytes of the processor, each reads what the other wrote, and what has no path on the device
-# is refused by name.
+# The program with --backend cuda: the bytes of the processor, each reads what the other wrote, the same figures, and what has no path
+# on the device is refused by name. Exits 77, with the reason, where there is no device.
 #
 #   check_program.sh JSQ SAMPLES
 set -euo pipefail
@@ -15,7 +15,13 @@ fail() {
   exit 1
 }
 
-"$jsq" doctor --json | grep -q '"name": *"cuda"' || fail "doctor does not tell of cuda"
+"$jsq" doctor --json | python3 -c '
+import json, sys
+(cuda,) = [check for check in json.load(sys.stdin)["checks"] if (check["area"], check["name"]) == ("backend", "cuda")]
+if not cuda["usable"]:
+    print("skipped: " + cuda["detail"])
+    sys.exit(77)
+' || exit
 "$jsq" --backend cuda bench --size 4Ki --min-time 0 >/dev/null 2>doctor.txt || fail "no device: $(cat doctor.txt)"
 
 "$jsq" --backend cuda --json bench --size 4Ki --min-time 0 >bench.json
@@ -66,6 +72,15 @@ analyze "$dump" odd.npy odder.npy
 analyze --per-tensor "${dump%/*}/vit2_early.h5"
 analyze --noise --trials 2 -t ratio=16 odd.npy
 rm -f ./*.npy
+
+# What frames of several methods and targets weigh and lose; only the time differs.
+compare() {
+  "$jsq" --backend "$1" --json compare -m jointsq -m qsgd -m topk -m powersgd -m rdoq -t ratio=32 --per-tensor "$dump" |
+    sed '/encode_mb_per_s\|decode_mb_per_s/d' >"$1.json"
+}
+compare cpu
+compare cuda
+cmp cpu.json cuda.json || fail "compare: other figures than the processor's"
 
 "$jsq" -q compress -o whole.jsq "$dump"
 head -c 20000 whole.jsq >broken.jsq
