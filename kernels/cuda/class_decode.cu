@@ -29,6 +29,8 @@ constexpr uint32_t parts = 8;            // chunks of entries that are under way
 constexpr uint32_t ring = parts * chunk_entries;
 constexpr uint32_t point_count = max_classes * 256;
 
+using Chain = RansChain<WordsInPlace>;
+
 struct DecodeView {
   uint64_t offset = 0;
   uint32_t bytes = 0;
@@ -55,7 +57,7 @@ struct Arguments {
 };
 
 struct Shared {
-  SearchRow rows[element::coding_tables];
+  SearchRow<> rows[element::coding_tables];
   float points[point_count];
   union {
     float runs[warps][run_length];
@@ -168,8 +170,8 @@ __device__ uint32_t read_map(const ClassComposition& c, const Bytes& block, uint
 
 /// The activities of all runs, each coded with the table of the one before it; by one warp. A group's states
 /// are all there when it begins, so that only the search goes from run to run.
-__device__ void decode_activities(const ClassComposition& c, RansChain& chain, uint32_t runs,
-                                  uint8_t* buckets, bool& bad) {
+__device__ void decode_activities(const ClassComposition& c, Chain& chain, uint32_t runs, uint8_t* buckets,
+                                  bool& bad) {
   const uint32_t lane = lane_of();
   uint32_t previous = 0;
   for (uint32_t base = 0; base < runs && !bad; base += chain.lanes) {
@@ -187,14 +189,14 @@ __device__ void decode_activities(const ClassComposition& c, RansChain& chain, u
 }
 
 /// The class tokens of runs from..end - 1; by one warp.
-__device__ void decode_tokens(const ClassComposition& c, RansChain& chain, uint32_t n, uint32_t from,
+__device__ void decode_tokens(const ClassComposition& c, Chain& chain, uint32_t n, uint32_t from,
                               uint32_t end, const uint8_t* buckets, uint8_t (*tokens)[run_length]) {
   const uint32_t lane = lane_of(), joined = element::classes_per_token(c.plan.classes);
   const uint32_t of_full_run = run_length / joined, lanes = chain.lanes;
   const bool coding = lane < lanes;
   uint32_t bucket = buckets[from];
   for (uint32_t r = from; r < end; ++r) {
-    const SearchRow& row = chain.rows[element::token_table_offset + bucket];
+    const SearchRow<>& row = chain.rows[element::token_table_offset + bucket];
     uint32_t left = of_full_run;
     if ((r + 1) * run_length > n) left = (n - r * run_length + joined - 1) / joined;
     if (bucket == 0) left = 0;
@@ -328,7 +330,7 @@ struct MagnitudePorter {
 };
 
 /// Class tokens of all runs into the list; all threads. Returns how many elements are kept.
-__device__ uint32_t list_tokens(const ClassComposition& c, RansChain& chain, uint32_t n, Shared& s,
+__device__ uint32_t list_tokens(const ClassComposition& c, Chain& chain, uint32_t n, Shared& s,
                                 const Spilling<uint32_t>& list, const uint8_t* buckets) {
   const uint32_t runs = (n + run_length - 1) / run_length, chunks = (runs + chunk_runs - 1) / chunk_runs;
   TokenLister lister{c, s, list, buckets, n, runs};
@@ -348,7 +350,7 @@ __device__ uint32_t list_tokens(const ClassComposition& c, RansChain& chain, uin
 }
 
 /// Magnitudes of the coded classes, in index order, into the code words of the list; all threads.
-__device__ void decode_magnitudes(const ClassComposition& c, RansChain& chain, Shared& s,
+__device__ void decode_magnitudes(const ClassComposition& c, Chain& chain, Shared& s,
                                   const Spilling<uint32_t>& list, const uint8_t* buckets, uint32_t kept) {
   const uint32_t chunks = (kept + chunk_entries - 1) / chunk_entries, lane = lane_of();
   MagnitudePorter porter{c, s, list, buckets, kept};
@@ -481,7 +483,8 @@ __device__ uint32_t decode_entropy(const ClassComposition& c, const uint8_t* byt
     if (threadIdx.x == 0) s.bad = 1;
     return kept;
   }
-  RansChain chain{s.rows, bytes, from + at, from + at + length, c.lanes};
+  const uint32_t end = from + at + length;
+  Chain chain{s.rows, {bytes, end}, from + at, c.lanes};
   at += length;
   if (warp_of() == 0) chain.begin();
   if (c.map == MapPacker::entropy) {
@@ -496,7 +499,7 @@ __device__ uint32_t decode_entropy(const ClassComposition& c, const uint8_t* byt
   }
   __syncthreads();
   if (c.magnitudes_coded != 0) decode_magnitudes(c, chain, s, list, buckets, kept);
-  if (warp_of() == 0 && !chain.finished() && lane_of() == 0) s.bad = 1;
+  if (warp_of() == 0 && !(chain.home() && chain.at == end) && lane_of() == 0) s.bad = 1;
   return kept;
 }
 
@@ -557,14 +560,9 @@ __global__ void __launch_bounds__(threads, 2) decode_blocks(const __grid_constan
                                 a.kept_far + blockIdx.x * a.layout.kept_far, a.layout.kept_reach};
   auto* staged = reinterpret_cast<uint32_t*>(carve(next, a.layout.staged));
   const ClassComposition& c = a.composition;
-  constexpr uint32_t row_starts = element::rans_max_symbols + 4;
-  for (uint32_t i = threadIdx.x; i < element::coding_tables * row_starts; i += threads)
-    s.rows[i / row_starts].fill_start(a.starts[i / row_starts], i % row_starts);
   for (uint32_t i = threadIdx.x; i < 256 * c.plan.classes; i += threads)
     if (i % 256 < 1u << c.plan.width[i / 256]) s.points[i] = a.points[i];
-  __syncthreads();
-  for (uint32_t i = threadIdx.x; i < element::coding_tables * SearchRow::windows; i += threads)
-    s.rows[i / SearchRow::windows].fill_first(i % SearchRow::windows);
+  fill_rows(s.rows, a.starts, element::coding_tables, threads);
 
   for (uint32_t b = blockIdx.x; b < a.count; b += gridDim.x) {
     const DecodeView view = a.blocks[b];

@@ -1,17 +1,17 @@
 // Context streams back to values. All threads find the class of every element from its scales. Of each stream
-// one warp then runs the entropy coder, one chain of steps, and leaves symbols in the classes' place; all
-// threads read signs, escapes and low bits, and store values. Where levels are dependent the tables of an
-// element follow from the levels before it: each lane looks its symbol up in the tables of either quantizer,
-// and a walk along the lanes' parities tells which it is. Whatever is damaged is noticed, and the block
-// reported as not sound.
+// one warp then runs the entropy coder, one chain of steps, and the others leave its symbols in the classes'
+// place; all threads read signs, escapes and low bits, and store values. Where levels are dependent the
+// tables of an element follow from the levels before it: each lane looks its symbol up in the tables of
+// either quantizer, and a walk along the lanes' parities tells which it is. Whatever is damaged is noticed,
+// and the block reported as not sound.
 #include <optional>
 
 #include "kernels/cuda/block_bits.cuh"
 #include "kernels/cuda/context.hpp"
 #include "kernels/cuda/copy_out.hpp"
+#include "kernels/cuda/fed_chain.cuh"
 #include "kernels/cuda/memory.hpp"
 #include "kernels/cuda/part_transforms.hpp"
-#include "kernels/cuda/rans_warp.cuh"
 #include "kernels/element/dependent.hpp"
 
 namespace jsq::cuda {
@@ -21,7 +21,7 @@ using element::context_classes;
 using element::context_symbols;
 using element::escape_symbol;
 
-constexpr uint32_t warps = 8, threads = warps * warp_size;
+constexpr uint32_t warps = block_warps, threads = block_threads;
 constexpr uint32_t each = 4;  ///< neighbouring levels of a thread where bits are of different number
 constexpr uint32_t elements_of_grid_block = each * threads;
 
@@ -157,51 +157,49 @@ struct StreamArguments {
 };
 
 struct Shared {
-  ContextStarts starts[most_tables];
+  SearchRow<context_symbols> rows[most_tables];
   ContextUse uses[most_quantizers * context_classes];
-  uint32_t lines[StagedStream::room];
+  FedRoom fed;
   uint32_t warp_total[warps];
   uint32_t escapes;  ///< how many
   uint32_t bits_at;  ///< byte of the stream at which raw bits begin
   uint32_t sound;
 };
 
-using Decoder = RansDecoder<StagedStream, context_symbols>;
+using Fed = FedChain<context_symbols>;
 
-/// Symbols of all elements and lengths of all escapes. Warp 0.
+/// The decoder of a stream; all threads.
+__device__ Fed decoder_of(const StreamView& view, Shared& s) {
+  const uint32_t state = lane_of() < view.lanes ? view.states[lane_of()] : 0;
+  return Fed(s.fed, s.rows, view.data + view.words_at, view.bytes - view.words_at, view.lanes, &state);
+}
+
+/// Symbols of all elements and lengths of all escapes: all threads.
 __device__ void read_symbols(const StreamArguments& a, const StreamView& view, Shared& s) {
-  const uint32_t lane = lane_of(), lanes = view.lanes, group = (1u << lanes) - 1;
-  Decoder decoder{s.starts, StagedStream(view.data + view.words_at, view.bytes - view.words_at, s.lines),
-                  lanes};
-  if (lane < lanes) decoder.state = view.states[lane];
-  uint32_t escapes = 0;
-  for (uint32_t chunk = 0; chunk < view.count; chunk += warp_size) {
-    decoder.stream.reach(decoder.at);  // at most two bytes a symbol
-    const bool there = chunk + lane < view.count;
-    const uint32_t own_class = there ? view.ids[chunk + lane] : 0, own_table = s.uses[own_class].table;
-    const uint32_t coded = __ballot_sync(all_lanes, own_table != 0);
-    uint32_t own_symbol = 0;
-    for (uint32_t at = 0; at < warp_size; at += lanes) {
-      if ((coded >> at & group) == 0) continue;  // zeros for certain leave states alone
-      const uint32_t table = __shfl_sync(all_lanes, own_table, int((at + lane) % warp_size));
-      const uint32_t symbol = decoder.step(lane < lanes && table != 0, table);
-      const uint32_t mine = __shfl_sync(all_lanes, symbol, int(lane % lanes));
-      if (lane / lanes == at / lanes) own_symbol = mine;
+  constexpr uint32_t certain = 0;  // a table of zeros, which leave states alone
+  Fed fed = decoder_of(view, s);
+  fed.run(
+      view.count,
+      [&](uint32_t i) {
+        const uint32_t of_class = view.ids[i];
+        return uint16_t(of_class << 8 | s.uses[of_class].table);
+      },
+      DecodeTabled<certain>(),
+      [&](uint32_t i, uint32_t entry) {
+        const uint32_t symbol = entry & 255;
+        view.ids[i] = uint16_t(entry >> 8 << symbol_bits | symbol);
+        if (symbol == escape_symbol) atomicAdd(&s.escapes, 1u);
+      });
+  fed.run(
+      s.escapes, [&](uint32_t) { return uint16_t(a.tables - 1); }, DecodeTabled<certain>(),
+      [&](uint32_t j, uint32_t length) { view.lengths[j] = uint8_t(length); });
+  if (warp_of() == 0) {
+    const uint32_t at = fed.chain().at;
+    const bool sound = fed.chain().home() && at <= view.bytes - view.words_at;
+    if (lane_of() == 0) {
+      s.bits_at = view.words_at + at;
+      s.sound = sound;
     }
-    if (there) view.ids[chunk + lane] = uint16_t(own_class << symbol_bits | own_symbol);
-    escapes += __popc(__ballot_sync(all_lanes, own_symbol == escape_symbol));
-  }
-  for (uint32_t j = 0; j < escapes; j += lanes) {
-    decoder.stream.reach(decoder.at);
-    const bool active = lane < lanes && j + lane < escapes;
-    const uint32_t length = decoder.step(active, a.tables - 1);
-    if (active) view.lengths[j + lane] = uint8_t(length);
-  }
-  const bool sound = decoder.home() && decoder.at <= decoder.stream.size;
-  if (lane == 0) {
-    s.escapes = escapes;
-    s.bits_at = view.words_at + decoder.at;
-    s.sound = sound;
   }
 }
 
@@ -342,34 +340,27 @@ __device__ void store_beside(const StreamArguments& a, const StreamView& view, c
   }
 }
 
-/// Symbols of all elements of dependent levels, and values of those with bits of their own, which stand at
-/// the end of the stream, the last byte first. Warp 0.
-__device__ void read_dependent(const StreamArguments& a, const StreamView& view, Shared& s) {
-  const uint32_t lane = lane_of(), lanes = view.lanes, group = (1u << lanes) - 1;
-  Decoder decoder{s.starts, StagedStream(view.data + view.words_at, view.bytes - view.words_at, s.lines),
-                  lanes};
-  if (lane < lanes) decoder.state = view.states[lane];
-  const BytesOf<true> bits{view.data, view.bytes};
+/// Symbols of dependent levels, and values of those with bits of their own, which stand at the end of the
+/// stream, the last byte first. The first warp.
+struct DecodeDependent {
+  const StreamArguments& a;
+  const StreamView& view;
+  const Shared& s;
+  BytesOf<true> bits;
   uint32_t position = 0, state = 0;
   bool sound = true;
-  for (uint32_t chunk = 0; chunk < view.count; chunk += warp_size) {
-    const bool there = chunk + lane < view.count;
-    const uint32_t own_class = there ? view.ids[chunk + lane] : 0;
-    const uint32_t coded = __ballot_sync(all_lanes, s.uses[own_class].table != 0);
-    uint32_t own_id = own_class << symbol_bits;
-    for (uint32_t at = 0; at < warp_size; at += lanes) {
-      uint32_t left = coded >> at & group;
-      if (left == 0) continue;
-      const uint32_t k = __shfl_sync(all_lanes, own_class, int((at + lane) % warp_size));
-      uint32_t id = 0;
+
+  /// Entries are classes, and become numbers of symbols.
+  __device__ void operator()(Fed::Chain& chain, uint16_t* entries, uint32_t first, uint32_t count) {
+    const uint32_t lane = lane_of(), lanes = view.lanes;
+    for (uint32_t at = 0; at < count; at += lanes) {
+      const bool there = lane < lanes && at + lane < count;
+      const uint32_t k = there ? entries[at + lane] : 0;
+      uint32_t left = __ballot_sync(all_lanes, there && s.uses[k].table != 0), id = k << symbol_bits;
       while (left != 0) {
-        decoder.stream.reach(decoder.at);  // at most two bytes a lane, and two of an escape
-        const bool waits = lane < lanes && (left >> lane & 1) != 0;
-        RansTaken whole{}, shifted{};
-        if (waits) {
-          whole = decoder.look(s.uses[k].table);
-          shifted = decoder.look(s.uses[context_classes + k].table);
-        }
+        const bool waits = (left >> lane & 1) != 0;
+        const RansInterval whole = interval_of(chain.rows[s.uses[k].table], chain.slot()),
+                           shifted = interval_of(chain.rows[s.uses[context_classes + k].table], chain.slot());
         const uint32_t raw = s.uses[k].raw_bits;
         const uint32_t stops[] = {
             __ballot_sync(all_lanes, waits && (whole.symbol == escape_symbol || raw > 0)),
@@ -388,30 +379,50 @@ __device__ void read_dependent(const StreamArguments& a, const StreamView& view,
           else
             state = element::next_dependent_state(state, (q ? odd[1] : odd[0]) >> l & 1);
         }
-        const bool goes = waits && (walked >> lane & 1) != 0, q = (by_shifted >> lane & 1) != 0;
-        const RansTaken taken = q ? shifted : whole;
-        decoder.take(goes, taken.next);
+        const bool goes = (walked >> lane & 1) != 0, q = (by_shifted >> lane & 1) != 0;
+        const RansInterval taken{q ? shifted.symbol : whole.symbol, q ? shifted.start : whole.start,
+                                 q ? shifted.end : whole.end};
+        chain.take(goes, taken);
         if (goes) id = (q ? context_classes + k : k) << symbol_bits | taken.symbol;
         left &= ~walked;
-        if (stop == warp_size) continue;
-        const uint32_t stopped = __shfl_sync(all_lanes, id, int(stop)), symbol = stopped % context_symbols;
-        uint32_t length = 0;
-        if (symbol == escape_symbol)
-          length = __shfl_sync(all_lanes, decoder.step(lane == stop, a.tables - 1), int(stop));
-        const ContextUse& use = s.uses[stopped >> symbol_bits];
-        const Level level = read_level(a, use, symbol, length, bits, position);
-        sound = sound && level.magnitude <= element::largest_level;
-        if (lane == 0) view.values[chunk + at + stop] = value_of(a, use, by_shifted >> stop & 1, level);
-        state = element::next_dependent_state(state, uint32_t(level.magnitude & 1));
+        if (stop < warp_size) read_stopped(chain, first + at + stop, stop, id, by_shifted >> stop & 1);
       }
-      const uint32_t mine = __shfl_sync(all_lanes, id, int(lane % lanes));
-      if (lane / lanes == at / lanes && (coded >> lane & 1) != 0) own_id = mine;
+      if (there) entries[at + lane] = uint16_t(id);
     }
-    if (there) view.ids[chunk + lane] = uint16_t(own_id);
   }
-  sound = sound && decoder.home() && decoder.at <= decoder.stream.size && bits.padded(position) &&
-          (position + 7) / 8 == view.bytes - view.words_at - decoder.at;
-  if (lane == 0) s.sound = sound;
+
+ private:
+  /// The rest of the level at `i`, that of lane `stop`.
+  __device__ void read_stopped(Fed::Chain& chain, uint32_t i, uint32_t stop, uint32_t id,
+                               uint32_t by_shifted) {
+    const uint32_t stopped = __shfl_sync(all_lanes, id, int(stop)), symbol = stopped % context_symbols;
+    uint32_t length = 0;
+    if (symbol == escape_symbol)
+      length = __shfl_sync(all_lanes, chain.step(lane_of() == stop, chain.rows[a.tables - 1]), int(stop));
+    const ContextUse& use = s.uses[stopped >> symbol_bits];
+    const Level level = read_level(a, use, symbol, length, bits, position);
+    sound = sound && level.magnitude <= element::largest_level;
+    if (lane_of() == 0) view.values[i] = value_of(a, use, by_shifted, level);
+    state = element::next_dependent_state(state, uint32_t(level.magnitude & 1));
+  }
+};
+
+/// All threads.
+__device__ void read_dependent(const StreamArguments& a, const StreamView& view, Shared& s) {
+  Fed fed = decoder_of(view, s);
+  DecodeDependent decode{a, view, s, {view.data, view.bytes}};
+  fed.run(
+      view.count, [&](uint32_t i) { return view.ids[i]; },
+      [&](Fed::Chain& chain, uint16_t* entries, uint32_t first, uint32_t count) {
+        decode(chain, entries, first, count);
+      },
+      [&](uint32_t i, uint16_t id) { view.ids[i] = id; });
+  if (warp_of() == 0) {
+    const uint32_t at = fed.chain().at, stream = view.bytes - view.words_at;
+    const bool sound = decode.sound && fed.chain().home() && at <= stream &&
+                       decode.bits.padded(decode.position) && (decode.position + 7) / 8 == stream - at;
+    if (lane_of() == 0) s.sound = sound;
+  }
 }
 
 /// What all threads of a block share; whether there is a stream to be decoded.
@@ -422,8 +433,8 @@ __device__ bool begin_stream(const StreamArguments& a, StreamView& view, Shared&
     if (threadIdx.x == 0) a.sound[blockIdx.x] = uint8_t(view.sound);
     return false;
   }
-  for (uint32_t w = threadIdx.x; w < a.tables * context_symbols / 2; w += threads)
-    reinterpret_cast<uint32_t*>(s.starts)[w] = reinterpret_cast<const uint32_t*>(a.starts)[w];
+  if (threadIdx.x == 0) s.escapes = 0;
+  fill_rows(s.rows, a.starts, a.tables, threads);
   for (uint32_t k = threadIdx.x; k < a.use_count; k += threads) s.uses[k] = a.uses[k];
   __syncthreads();
   return true;
@@ -434,7 +445,7 @@ __global__ void __launch_bounds__(threads, 4) decode_streams(const __grid_consta
   Shared& s = *reinterpret_cast<Shared*>(room);
   __shared__ StreamView view;
   if (!begin_stream(a, view, s)) return;
-  if (warp_of() == 0) read_symbols(a, view, s);
+  read_symbols(a, view, s);
   __syncthreads();
   bool sound = s.sound != 0;
   if (sound && (a.raw_bits || s.escapes > 0))
@@ -450,7 +461,7 @@ __global__ void __launch_bounds__(threads, 4) decode_dependent(const __grid_cons
   Shared& s = *reinterpret_cast<Shared*>(room);
   __shared__ StreamView view;
   if (!begin_stream(a, view, s)) return;
-  if (warp_of() == 0) read_dependent(a, view, s);
+  read_dependent(a, view, s);
   __syncthreads();
   if (s.sound) store_beside(a, view, s);
   if (threadIdx.x == 0) a.sound[blockIdx.x] = s.sound != 0;

@@ -1,20 +1,20 @@
 // One thread block decodes one level block whose head the host has read. Levels are put in the place of the
-// values that they become. The entropy coder and the Elias codes are chains of steps, the one undone by a
-// warp, the other by a thread; all else is taken by all threads. Whatever is damaged is noticed, and the
-// block reported as not sound.
+// values that they become. The entropy coder is a chain of steps, which one warp goes along while the others
+// serve it; Elias codes are read by one thread; all else is taken by all threads. Whatever is damaged is
+// noticed, and the block reported as not sound.
 #include <algorithm>
 
 #include "kernels/cuda/block_bits.cuh"
 #include "kernels/cuda/copy_out.hpp"
+#include "kernels/cuda/fed_chain.cuh"
 #include "kernels/cuda/level_kernels.hpp"
-#include "kernels/cuda/rans_warp.cuh"
 
 namespace jsq::cuda {
 namespace {
 
 using element::LevelPacker;
 
-constexpr uint32_t warps = 8, threads = warps * warp_size;
+constexpr uint32_t warps = block_warps, threads = block_threads;
 constexpr uint32_t each = 4;  ///< neighbouring levels of a thread where bits are of different number
 constexpr uint32_t trits = 5, trit_bytes = 243;
 
@@ -38,9 +38,11 @@ struct Arguments {
 };
 
 struct Shared {
-  Starts starts;
+  SearchRow<> row;
+  FedRoom fed;
   uint32_t warp_total[warps];
-  uint32_t lines[StagedStream::room];
+  uint32_t line[warp_size];  ///< of levels
+  uint32_t sound;
 };
 
 /// Levels where their values will be.
@@ -119,11 +121,11 @@ __device__ bool read_elias_dense(const UnpackView& view, const LevelTensor& tens
       const uint32_t magnitude = in.omega() - 1;  // of a code that is too long: beyond every limit
       const uint32_t negative = magnitude != 0 ? in.take(1) : 0;
       sound = allowed(tensor, magnitude, negative);
-      s.lines[i] = uint32_t(signed_level(magnitude, negative));
+      s.line[i] = uint32_t(signed_level(magnitude, negative));
     }
     sound = __shfl_sync(all_lanes, sound, 0);
     if (!sound) return false;
-    if (lane < count) levels.set(first + lane, int32_t(s.lines[lane]));
+    if (lane < count) levels.set(first + lane, int32_t(s.line[lane]));
     __syncwarp();
   }
   return __shfl_sync(all_lanes, in.finished(), 0);
@@ -146,24 +148,21 @@ __device__ bool read_elias_sparse(const UnpackView& view, const LevelTensor& ten
   return in.finished();
 }
 
-/// Tokens of all levels to the levels' place. Warp 0.
+/// Tokens of all levels to the levels' place: all threads.
 __device__ bool read_tokens(const UnpackView& view, Shared& s, Levels levels) {
-  const uint32_t lane = lane_of();
-  RansDecoder<StagedStream> decoder{
-      &s.starts, StagedStream(view.data + view.levels_at, view.stream_bytes, s.lines), view.lanes};
-  decoder.stream.reach(StagedStream::ahead);  // all states
-  decoder.begin();
-  for (uint32_t chunk = 0; chunk < view.count; chunk += warp_size) {
-    decoder.stream.reach(decoder.at);  // at most two bytes a token
-    uint32_t token = 0;
-    for (uint32_t at = 0; at < warp_size; at += view.lanes) {
-      const uint32_t symbol = decoder.step(lane < view.lanes && chunk + at + lane < view.count, 0);
-      const uint32_t mine = __shfl_sync(all_lanes, symbol, int(lane % view.lanes));
-      if (lane / view.lanes == at / view.lanes) token = mine;
-    }
-    if (chunk + lane < view.count) levels.set(chunk + lane, int32_t(token));
+  constexpr uint32_t none = 255;
+  fill_rows(&s.row, &view.starts, 1, threads);
+  FedChain<element::rans_max_symbols> fed(s.fed, &s.row, view.data + view.levels_at, view.stream_bytes,
+                                          view.lanes);
+  fed.run(
+      view.count, [](uint32_t) { return uint16_t(0); }, DecodeTabled<none>(),
+      [&](uint32_t i, uint32_t token) { levels.set(i, int32_t(token)); });
+  if (warp_of() == 0) {
+    const bool sound = fed.chain().home() && fed.chain().at == view.stream_bytes;
+    if (lane_of() == 0) s.sound = sound;
   }
-  return decoder.finished();
+  __syncthreads();
+  return s.sound != 0;
 }
 
 /// Signs and low bits of tokens: all threads.
@@ -248,7 +247,6 @@ __global__ void __launch_bounds__(threads, 4) unpack_blocks(const __grid_constan
   }
   const BlockBits bytes(view.data, view.bytes);
   const Levels levels{reinterpret_cast<uint32_t*>(view.values)};
-  if (threadIdx.x < element::rans_max_symbols) s.starts.start[threadIdx.x] = view.starts.start[threadIdx.x];
   if (view.packer == LevelPacker::elias_sparse)
     for (uint32_t i = threadIdx.x; i < n; i += threads) levels.set(i, 0);
   __syncthreads();
@@ -265,8 +263,7 @@ __global__ void __launch_bounds__(threads, 4) unpack_blocks(const __grid_constan
       if (warp_of() == 0) sound = read_elias_dense(view, a.tensor, s, bytes, levels);
       break;
     case LevelPacker::entropy:
-      if (view.lanes > 0 && warp_of() == 0) sound = read_tokens(view, s, levels);
-      __syncthreads();
+      if (view.lanes > 0) sound = read_tokens(view, s, levels);
       sound = read_low_bits(view, a.tensor, s, bytes, levels) && sound;
       break;
   }

@@ -52,41 +52,6 @@ struct BytesOf {
 };
 using Bytes = BytesOf<false>;
 
-/// The bytes of an entropy coder's stream, brought over line by line. A warp reads it.
-struct StagedStream {
-  static constexpr uint32_t line = 128;        ///< bytes that a warp reads together
-  static constexpr uint32_t ahead = line / 2;  ///< bytes that are there beyond those that were reached
-  static constexpr uint32_t room = 2 * line / sizeof(uint32_t);
-
-  const uint32_t* words;  ///< from the line on in which it begins
-  uint32_t offset;        ///< bytes of that line before it
-  uint32_t size;          ///< bytes
-  uint32_t* lines;        ///< two in turn
-  uint32_t staged = 0;    ///< lines
-
-  __device__ StagedStream(const uint8_t* data, uint32_t bytes, uint32_t* buffer)
-      : words(reinterpret_cast<const uint32_t*>(reinterpret_cast<uint64_t>(data) & ~uint64_t(line - 1))),
-        offset(uint32_t(reinterpret_cast<uint64_t>(data) & (line - 1))),
-        size(bytes),
-        lines(buffer) {}
-  /// Bytes at..at + ahead - 1 can be read, and those before `at` no more. All lanes.
-  __device__ void reach(uint32_t at) {
-    while (line * staged < offset + at + ahead && line * staged < offset + size) {
-      const uint32_t word = warp_size * staged + lane_of();
-      const bool there = word >= offset / 4 && word <= (offset + size - 1) / 4;
-      const uint32_t loaded = there ? words[word] : 0;
-      __syncwarp();
-      lines[word % room] = loaded;
-      __syncwarp();
-      ++staged;
-    }
-  }
-  __device__ uint32_t byte(uint32_t at) const {
-    const uint32_t place = offset + at;
-    return at < size ? lines[place / 4 % room] >> (8 * (place % 4)) & 0xff : 0;
-  }
-};
-
 /// Pushed, it leaves every state as it is, and never needs a word.
 constexpr element::RansSymbol no_rans_symbol = element::make_rans_symbol(0, element::rans_total);
 
@@ -110,84 +75,18 @@ struct RansCoder {
   }
 };
 
-/// A symbol that a state stands for, and the state without it, which may lack a word.
-struct RansTaken {
-  uint32_t symbol, next;
-};
-
-/// Undoes the interleaved coder: one state a lane. A warp runs it. `Stream` has byte(i), 0 behind the end,
-/// and size.
-template <class Stream, uint32_t symbols = element::rans_max_symbols>
-struct RansDecoder {
-  const StartsOf<symbols>* starts;
-  Stream stream;
-  uint32_t lanes;
-  uint32_t state = element::rans_lower_bound;
-  uint32_t at = 0;  ///< of the next word
-
-  __device__ void begin() {
-    const uint32_t lane = lane_of();
-    if (lane < lanes)
-      state = stream.byte(4 * lane) | stream.byte(4 * lane + 1) << 8 | stream.byte(4 * lane + 2) << 16 |
-              stream.byte(4 * lane + 3) << 24;
-    at = 4 * lanes;
-  }
-  /// What this lane's state stands for.
-  __device__ RansTaken look(uint32_t table) const {
-    const uint32_t slot = state & (element::rans_total - 1);
-    const uint4* words = reinterpret_cast<const uint4*>(&starts[table]);
-    // Bit 15 of a half word stays where its start is not above the slot.
-    const uint32_t probe = 0x80008000u + slot * 0x10001u;
-    const auto within = [&](uint32_t pair) { return __popc((probe - pair) & 0x80008000u); };
-    uint32_t reached = 0;
-#pragma unroll
-    for (uint32_t w = 0; w < symbols / 8; ++w) {
-      const uint4 four = words[w];
-      reached += within(four.x) + within(four.y) + within(four.z) + within(four.w);
-    }
-    const uint32_t symbol = reached - 1, start = starts[table].start[symbol];
-    const uint32_t end = symbol + 1 < symbols ? starts[table].start[symbol + 1] : element::rans_total;
-    return {symbol, (end - start) * (state >> element::rans_precision_bits) + (slot - start)};
-  }
-  /// Active lanes go on to `next` and the words that they lack, the lowest lane first.
-  __device__ void take(bool active, uint32_t next) {
-    const bool needs = active && next < element::rans_lower_bound;
-    const uint32_t needing = __ballot_sync(all_lanes, needs);
-    if (needs) {
-      const uint32_t from = at + 2 * __popc(needing & lanes_below());
-      const uint32_t word = from + 2 <= stream.size ? stream.byte(from) | stream.byte(from + 1) << 8 : 0u;
-      next = next << 16 | word;
-    }
-    at += 2 * __popc(needing);
-    if (active) state = next;
-  }
-  /// The next symbol of each active lane, the lowest lane first.
-  __device__ uint32_t step(bool active, uint32_t table) {
-    RansTaken taken{0, state};
-    if (active) taken = look(table);
-    take(active, taken.next);
-    return taken.symbol;
-  }
-  /// Whether all states are where they began.
-  __device__ bool home() const {
-    return __all_sync(all_lanes, lane_of() >= lanes || state == element::rans_lower_bound);
-  }
-  __device__ bool finished() const {
-    return home() && at == stream.size;
-  }
-};
-
 /// The starts of a table's intervals, then their end, for a search that begins near its goal.
+template <uint32_t symbols = element::rans_max_symbols>
 struct SearchRow {
+  static constexpr uint32_t starts = symbols + 4;
   static constexpr uint32_t windows = 128;  ///< of slots; as many bytes have each of the 32 banks in one word
   static constexpr uint32_t window_bits = element::rans_precision_bits - 7;
-  uint16_t start[element::rans_max_symbols + 4];
+  uint16_t start[starts];
   uint8_t first[windows];  ///< the symbol of a window's first slot
 
-  /// All threads; `starts` need not lie in shared memory.
-  __device__ void fill_start(const Starts& starts, uint32_t i) {
-    if (i < element::rans_max_symbols + 4)
-      start[i] = i < element::rans_max_symbols ? starts.start[i] : uint16_t(element::rans_total);
+  /// `from` need not lie in shared memory.
+  __device__ void fill_start(const StartsOf<symbols>& from, uint32_t i) {
+    start[i] = i < symbols ? from.start[i] : uint16_t(element::rans_total);
   }
   /// \pre start is filled
   __device__ void fill_first(uint32_t window) {
@@ -196,6 +95,17 @@ struct SearchRow {
     first[window] = uint8_t(symbol);
   }
 };
+/// Rows of so many tables; all threads, of which there are `threads`.
+template <uint32_t symbols>
+__device__ void fill_rows(SearchRow<symbols>* rows, const StartsOf<symbols>* tables, uint32_t count,
+                          uint32_t threads) {
+  using Row = SearchRow<symbols>;
+  for (uint32_t i = threadIdx.x; i < count * Row::starts; i += threads)
+    rows[i / Row::starts].fill_start(tables[i / Row::starts], i % Row::starts);
+  __syncthreads();
+  for (uint32_t i = threadIdx.x; i < count * Row::windows; i += threads)
+    rows[i / Row::windows].fill_first(i % Row::windows);
+}
 
 /// A symbol's number and interval.
 struct RansInterval {
@@ -203,8 +113,9 @@ struct RansInterval {
 };
 /// The interval that holds a slot of a table; all lanes, which may have tables of their own. Almost always
 /// that of the window's first slot or the next one, so that no lane goes a way of its own.
-__device__ inline RansInterval interval_of(const SearchRow& row, uint32_t slot) {
-  const uint32_t symbol = row.first[slot >> SearchRow::window_bits];
+template <uint32_t symbols>
+__device__ RansInterval interval_of(const SearchRow<symbols>& row, uint32_t slot) {
+  const uint32_t symbol = row.first[slot >> SearchRow<symbols>::window_bits];
   const uint32_t start = row.start[symbol], middle = row.start[symbol + 1], end = row.start[symbol + 2];
   const bool second = slot >= middle;
   RansInterval found{symbol + second, second ? middle : start, second ? end : middle};
@@ -217,27 +128,29 @@ __device__ inline RansInterval interval_of(const SearchRow& row, uint32_t slot) 
   return found;
 }
 
-/// Undoes the interleaved coder as RansDecoder does, in as few instructions as one warp, whose every
-/// instruction waits for the one before it, has from one state to the next. All lanes run everything; those
-/// without a state go on with what is ignored.
+/// Undoes the interleaved coder, in as few instructions as one warp, whose every instruction waits for the
+/// one before it, has from one state to the next. All lanes run everything; those without a state go on with
+/// what is ignored. `Words` tells of the two bytes at a place, the first one lowest, and of anything behind
+/// the end.
+template <class Words, uint32_t symbols = element::rans_max_symbols>
 struct RansChain {
-  const SearchRow* rows;
-  const uint8_t* bytes;  ///< of which the stream has those at..end - 1, two or more
-  uint32_t at, end;
+  const SearchRow<symbols>* rows;
+  Words words;
+  uint32_t at;  ///< byte of the stream, of the next word
   uint32_t lanes;
   uint32_t state = element::rans_lower_bound;
   uint32_t ahead = 0;  ///< the word that this lane takes where all lanes before it take one
 
-  /// Two bytes from place `from` on, the first one lowest; behind the end, the last two.
-  __device__ uint32_t two_bytes(uint32_t from) const {
-    const uint8_t* const place = bytes + (from < end - 2 ? from : end - 2);
-    return place[0] | uint32_t(place[1]) << 8;
-  }
-  /// \pre 4 * lanes bytes are there
+  /// States at the stream's beginning.  \pre 4 * lanes bytes are there
   __device__ void begin() {
-    if (lane_of() < lanes) state = two_bytes(at + 4 * lane_of()) | two_bytes(at + 4 * lane_of() + 2) << 16;
+    uint32_t own = state;
+    if (lane_of() < lanes) own = words(at + 4 * lane_of()) | words(at + 4 * lane_of() + 2) << 16;
     at += 4 * lanes;
-    ahead = two_bytes(at + 2 * lane_of());
+    begin(own);
+  }
+  __device__ void begin(uint32_t own_state) {
+    if (lane_of() < lanes) state = own_state;
+    ahead = words(at + 2 * lane_of());
   }
   __device__ uint32_t slot() const { return state & (element::rans_total - 1); }
   /// Active lanes go on to the state without the symbol of `interval`, and to the words that they lack, the
@@ -251,17 +164,27 @@ struct RansChain {
     const uint32_t filled = needs ? next << 16 | word : next;
     state = active ? filled : state;
     at += 2 * __popc(needing);
-    ahead = two_bytes(at + 2 * lane_of());
+    ahead = words(at + 2 * lane_of());
   }
   /// The next symbol of each active lane, the lowest lane first.
-  __device__ uint32_t step(bool active, const SearchRow& row) {
+  __device__ uint32_t step(bool active, const SearchRow<symbols>& row) {
     const RansInterval interval = interval_of(row, slot());
     take(active, interval);
     return interval.symbol;
   }
-  /// Whether all states are where they began, and all words are taken.
-  __device__ bool finished() const {
-    return at == end && __all_sync(all_lanes, lane_of() >= lanes || state == element::rans_lower_bound);
+  /// Whether all states are where they began.
+  __device__ bool home() const {
+    return __all_sync(all_lanes, lane_of() >= lanes || state == element::rans_lower_bound);
+  }
+};
+
+/// Words of a stream that lies in memory as it is; behind its end, its last one.
+struct WordsInPlace {
+  const uint8_t* bytes;
+  uint32_t end;  ///< of the stream, which has two bytes or more
+  __device__ uint32_t operator()(uint32_t at) const {
+    const uint8_t* const place = bytes + (at < end - 2 ? at : end - 2);
+    return place[0] | uint32_t(place[1]) << 8;
   }
 };
 
