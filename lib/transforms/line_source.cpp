@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <span>
 
+#include "kernels/cpu/single_products.hpp"
 #include "lib/core/scattered.hpp"
 
 namespace jsq {
@@ -15,10 +16,15 @@ constexpr size_t panel_elements = 65536;
 /// Columns of sums that stay in the nearest cache while the lines of a panel are added to them.
 constexpr size_t stretch = 256;
 
+/// Large matrices that are made of kernels are multiplied in f32: no device has them, and what is sought in
+/// them needs few digits.
+bool in_single(const LineSource& matrix) {
+  return matrix.group() > 1 && matrix.lines() * matrix.columns() >= size_t(1) << 21;
+}
+
 template <class Use>
-void for_columns(size_t columns, Use use) {
-  for (size_t k = 0; k < columns; k += cpu::most_thin_columns)
-    use(k, std::min(cpu::most_thin_columns, columns - k));
+void for_columns(size_t columns, Use use, size_t most = cpu::most_thin_columns) {
+  for (size_t k = 0; k < columns; k += most) use(k, std::min(most, columns - k));
 }
 
 /// Columns of `rows` sums of a device, times scale.
@@ -59,18 +65,24 @@ Eigen::MatrixXf times(const LineSource& matrix, const Eigen::MatrixXf& factor, d
   Eigen::MatrixXf result(Eigen::Index(matrix.lines()), factor.cols());
   const size_t panel = matrix.panel(panel_elements), panels = (matrix.lines() + panel - 1) / panel;
   const auto stride = size_t(factor.rows());
+  const bool single = in_single(matrix);
+  const size_t most = single ? cpu::most_single_columns : cpu::most_thin_columns;
   tbb::parallel_for(size_t(0), panels, [&](size_t p) {
-    LineSource::Scratch scratch;
+    static thread_local LineSource::Scratch scratch;
     const size_t first = p * panel, count = std::min(panel, matrix.lines() - first);
     const float* const lines = matrix.read(first, count, scratch);
-    std::vector<double> sums(count * cpu::most_thin_columns);
-    for_columns(size_t(factor.cols()), [&](size_t k, size_t columns) {
-      cpu::rows_times_factor(lines, count, matrix.columns(), {factor.data() + k * stride, stride, columns},
-                             {sums.data(), count, columns});
-      for (size_t c = 0; c < columns; ++c)
-        for (size_t i = 0; i < count; ++i)
-          result(Eigen::Index(first + i), Eigen::Index(k + c)) = float(sums[c * count + i] * scale);
-    });
+    std::vector<double> sums(count * most);
+    const auto multiply = single ? cpu::single_rows_times_factor : cpu::rows_times_factor;
+    for_columns(
+        size_t(factor.cols()),
+        [&](size_t k, size_t columns) {
+          multiply(lines, count, matrix.columns(), {factor.data() + k * stride, stride, columns},
+                   {sums.data(), count, columns});
+          for (size_t c = 0; c < columns; ++c)
+            for (size_t i = 0; i < count; ++i)
+              result(Eigen::Index(first + i), Eigen::Index(k + c)) = float(sums[c * count + i] * scale);
+        },
+        most);
   });
   return result;
 }
@@ -83,17 +95,22 @@ Eigen::MatrixXf transposed_times(const LineSource& matrix, const Eigen::MatrixXf
                        [&](auto in, auto sums) { matrix.transposed_times_on_device(in, sums); });
   Eigen::MatrixXd sums = Eigen::MatrixXd::Zero(Eigen::Index(width), weights.cols());
   LineSource::Scratch scratch;
-  const size_t panel = matrix.panel(4 * panel_elements);
+  const bool single = in_single(matrix);
+  const auto add = single ? cpu::add_single_rows : cpu::add_weighted_rows;
+  const size_t panel = matrix.panel(4 * panel_elements),
+               most = single ? cpu::most_single_columns : cpu::most_thin_columns;
   for (size_t first = 0; first < matrix.lines(); first += panel) {
     const size_t count = std::min(panel, matrix.lines() - first);
     const float* const lines = matrix.read(first, count, scratch);
     tbb::parallel_for(size_t(0), stretches, [&](size_t s) {
       const size_t begin = s * stretch, n = std::min(stretch, width - begin);
-      for_columns(size_t(weights.cols()), [&](size_t k, size_t columns) {
-        cpu::add_weighted_rows(lines + begin, count, n, width,
-                               {weights.data() + k * stride + first, stride, columns},
-                               {sums.data() + k * width + begin, width, columns});
-      });
+      for_columns(
+          size_t(weights.cols()),
+          [&](size_t k, size_t columns) {
+            add(lines + begin, count, n, width, {weights.data() + k * stride + first, stride, columns},
+                {sums.data() + k * width + begin, width, columns});
+          },
+          most);
     });
   }
   return (sums * scale).cast<float>();

@@ -59,7 +59,8 @@ class MatrixLines final : public LineSource {
 MatrixF some_groups(const LineSource& matrix, size_t every, bool other);
 
 /// matrix factor scale, lines x columns of the factor. Sums are exact products in double, in an order that
-/// follows from the shape alone (kernels/cpu/thin_products.hpp), and are rounded to f32 once.
+/// follows from the shape alone (kernels/cpu/thin_products.hpp), and are rounded to f32 once; of large
+/// matrices whose lines come in groups they are sums in f32 (kernels/cpu/single_products.hpp).
 Eigen::MatrixXf times(const LineSource& matrix, const Eigen::MatrixXf& factor, double scale);
 /// matrix^T weights scale. Sums take the lines in their order.
 Eigen::MatrixXf transposed_times(const LineSource& matrix, const Eigen::MatrixXf& weights, double scale);

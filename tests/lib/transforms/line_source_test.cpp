@@ -78,5 +78,27 @@ TEST(LineSource, NeitherGroupsNorThreadsChangeABit) {
     }
 }
 
+/// In f32: the rounding of a few hundred additions.
+TEST(LineSource, ProductsOfLargeMatricesInGroupsAreNearThoseOfPlainLoopsOnAnyNumberOfThreads) {
+  const MatrixF matrix = matrix_of(3600, 600, 7);
+  const Eigen::MatrixXf factor = factor_of(600, 27, 8), weights = factor_of(3600, 27, 9);
+  const GroupedLines grouped(matrix, 9);
+  const Eigen::MatrixXf forth = times(grouped, factor, down), back = transposed_times(grouped, weights, down);
+  const Eigen::MatrixXd exact = matrix.cast<double>();
+  const auto near = [](const Eigen::MatrixXf& found, const Eigen::MatrixXd& expected,
+                       const Eigen::MatrixXd& size) {
+    const Eigen::MatrixXd off = (found.cast<double>() - expected).cwiseAbs() - 1e-5 * size;
+    EXPECT_LE(off.maxCoeff(), 0.0);
+  };
+  near(forth, exact * factor.cast<double>() * down,
+       exact.cwiseAbs() * factor.cast<double>().cwiseAbs() * down);
+  near(back, exact.transpose() * weights.cast<double>() * down,
+       exact.cwiseAbs().transpose() * weights.cast<double>().cwiseAbs() * down);
+  tbb::task_arena(3).execute([&] {
+    EXPECT_EQ(times(grouped, factor, down), forth);
+    EXPECT_EQ(transposed_times(grouped, weights, down), back);
+  });
+}
+
 }  // namespace
 }  // namespace jsq
