@@ -46,7 +46,8 @@ double energy_of(const TensorPool& pool, size_t t, uint64_t first, uint64_t coun
 /// In no cosine domain: that turns lines, and singular values stay what they are.
 std::vector<double> shares_of(const TensorPool& pool, const PoolSite& site, double energy,
                               uint32_t directions) {
-  const PartLines lines(pool, site.t, site.first, site.site, false);
+  PartLines lines(pool, site.t, site.first, site.site, false);
+  lines.keep();
   const Subspace found = leading_subspace(
       lines, {.rank = std::min<uint32_t>(directions, 64),
               .iterations = 2,

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <span>
 
 #include "lib/methods/rdoq_device_products.hpp"
 #include "lib/methods/rdoq_scales.hpp"
@@ -12,8 +13,8 @@ namespace jsq {
 
 namespace {
 
-/// A part with kernels of at most so many elements is brought into lines once.
-constexpr uint64_t most_kept = uint64_t(1) << 22;
+/// Elements of a part that is kept at most: in larger ones, directions are sought in a sample.
+constexpr uint64_t most_kept = uint64_t(1) << 21;
 
 /// A row of the part as `inner` lines, which begin `columns` elements apart.
 void row_to_lines(const TensorPool& pool, size_t t, uint64_t begin, const ScaleView& view,
@@ -47,21 +48,29 @@ PartLines::PartLines(const TensorPool& pool, size_t t, uint64_t first, const Tra
       first_(first),
       view_(site.view) {
   if (cosine) dct_.emplace(site.kernel);
+}
+
+void PartLines::keep() {
   if (view_.inner == 1 || lines() * columns() > most_kept) return;
   MatrixF all{Eigen::Index(lines()), Eigen::Index(columns())};
   Scratch scratch;
-  std::copy_n(read(0, lines(), scratch), lines() * columns(), all.data());
+  copy(0, lines(), scratch, all.data());
   kept_ = std::move(all);
+}
+
+void PartLines::copy(size_t first, size_t count, Scratch& scratch, float* to) const {
+  const uint64_t begin = first_ + first / group() * view_.row_elements();
+  for (size_t r = 0; r < count / group(); ++r)
+    row_to_lines(pool_, t_, begin + r * view_.row_elements(), view_, dct_, scratch,
+                 to + r * view_.row_elements());
 }
 
 const float* PartLines::read(size_t first, size_t count, Scratch& scratch) const {
   if (kept_.size() > 0) return kept_.data() + first * columns();
-  const uint64_t begin = first_ + first / group() * view_.row_elements();
-  if (group() == 1) return pool_.read(t_, begin, count * columns(), scratch.lines).data();
+  if (group() == 1)
+    return pool_.read(t_, first_ + first * view_.row_elements(), count * columns(), scratch.lines).data();
   scratch.lines.resize(count * columns());
-  for (size_t r = 0; r < count / group(); ++r)
-    row_to_lines(pool_, t_, begin + r * view_.row_elements(), view_, dct_, scratch,
-                 scratch.lines.data() + r * view_.row_elements());
+  copy(first, count, scratch, scratch.lines.data());
   return scratch.lines.data();
 }
 
@@ -229,6 +238,7 @@ FactorBasis make_basis(const LineSource& lines, const SubspaceOptions& options, 
   const MatrixF some = sampled ? some_groups(lines, every, false) : MatrixF(),
                 others = sampled ? some_groups(lines, every, true) : MatrixF();
   const MatrixLines some_lines(some), other_lines(others);
+  basis.sampled = sampled;
   if (sampled) {
     scaled.sample = &some_lines;
     scaled.judge = &other_lines;
@@ -255,10 +265,15 @@ FactorBasis make_basis(const LineSource& lines, const SubspaceOptions& options, 
   return basis;
 }
 
-std::vector<RankChoice> likely_choices(const FactorBasis& basis, double step, double lambda) {
+namespace {
+
+constexpr std::array<uint32_t, 4> likely_kappas = {2, 5, 8, 11};
+
+/// Expected error + lambda bits, in step^2, of every rank from 0 on.
+std::vector<double> costs_of_ranks(const FactorBasis& basis, uint32_t kappa, double step, double lambda) {
   const auto m = double(basis.subspace.right.rows()),
              n = basis.lines.places * double(std::tuple_size_v<decltype(basis.lines.means)::value_type>);
-  const double square = step * step;
+  const double square = step * step, unit = kappas16[kappa] * step / 16;
   const auto residual_cost = [&](double energy) {
     double cost = 0;
     for (double a : basis.line_shares)
@@ -266,30 +281,63 @@ std::vector<RankChoice> likely_choices(const FactorBasis& basis, double step, do
         cost += cost_of_variance(a * b * energy / (m * n * square), lambda);
     return cost * m * n / double(quantiles * quantiles);
   };
+  double energy = basis.energy, bits = 0, noise = 0;
+  std::vector<double> costs = {residual_cost(energy)};
+  for (Eigen::Index j = 0; j < basis.subspace.singular.size(); ++j) {
+    const double s = basis.subspace.singular[j];
+    energy = std::max(energy - s * s, 0.0);
+    bits +=
+        bits_of_component(basis.lines, size_t(j), unit) + bits_of_component(basis.columns, size_t(j), unit);
+    noise += m * unit * unit / 12;
+    costs.push_back(residual_cost(energy + noise) + lambda * bits);
+  }
+  return costs;
+}
+
+/// The rank with the least cost, but 0; 0 where there is no other.
+uint32_t best_rank(std::span<const double> costs) {
+  return costs.size() > 1 ? uint32_t(std::min_element(costs.begin() + 1, costs.end()) - costs.begin()) : 0;
+}
+
+}  // namespace
+
+std::vector<RankChoice> likely_choices(const FactorBasis& basis, double step, double lambda) {
   std::vector<RankChoice> likely;
-  for (const uint32_t kappa : {2u, 5u, 8u, 11u}) {
-    double least = HUGE_VAL;
-    const double unit = kappas16[kappa] * step / 16;
-    double energy = basis.energy, bits = 0, noise = 0;
-    for (Eigen::Index j = 0; j < basis.subspace.singular.size(); ++j) {
-      const double s = basis.subspace.singular[j];
-      energy = std::max(energy - s * s, 0.0);
-      bits +=
-          bits_of_component(basis.lines, size_t(j), unit) + bits_of_component(basis.columns, size_t(j), unit);
-      noise += m * unit * unit / 12;
-      const double cost = residual_cost(energy + noise) + lambda * bits;
-      if (cost >= least) continue;
-      if (least == HUGE_VAL) likely.push_back({});
-      least = cost;
-      likely.back() = {uint32_t(j) + 1, kappa};
-    }
+  for (const uint32_t kappa : likely_kappas) {
+    const std::vector<double> costs = costs_of_ranks(basis, kappa, step, lambda);
+    if (costs.size() > 1) likely.push_back({best_rank(costs), kappa});
   }
   return likely;
 }
 
+namespace {
+
+/// The least rank after which nothing is to be gained but what noise gains: of any rank a little more.
+uint32_t useful_rank(std::span<const double> costs) {
+  constexpr double nothing = 0.002, little = 0.04;  // of what all save
+  constexpr double like_noise = 0.02;               // of what one of those before saves
+  constexpr size_t next = 4;
+  const auto best = size_t(std::min_element(costs.begin(), costs.end()) - costs.begin());
+  const double all = costs[0] - costs[best];
+  for (size_t j = 0; j < best; ++j) {
+    const double left = costs[j] - costs[best];
+    if (left <= nothing * all) return uint32_t(j);
+    const size_t ahead = std::min(j + next, best);
+    const double before = j > 0 ? (costs[0] - costs[j]) / double(j) : 0,
+                 each = (costs[j] - costs[ahead]) / double(ahead - j);
+    if (left <= little * all && each < like_noise * before) return uint32_t(j);
+  }
+  return uint32_t(best);
+}
+
+}  // namespace
+
 uint32_t useful_directions(const FactorBasis& basis, double step, double lambda) {
   uint32_t most = 0;
-  for (const RankChoice& choice : likely_choices(basis, step, lambda)) most = std::max(most, choice.rank);
+  for (const uint32_t kappa : likely_kappas) {
+    const std::vector<double> costs = costs_of_ranks(basis, kappa, step, lambda);
+    most = std::max(most, basis.sampled ? useful_rank(costs) : best_rank(costs));
+  }
   return most;
 }
 

@@ -24,11 +24,12 @@ constexpr uint64_t most_factored = uint64_t(1) << 18;
 MatrixF part_lines(const TensorPool& pool, size_t t, uint64_t first, const TransformSite& site, bool cosine,
                    std::span<const uint64_t> rows);
 
-/// All of them, read when they are asked for; a small part with kernels once and for all. What is given
-/// outlives it.
+/// All of them, read when they are asked for. What is given outlives it.
 class PartLines final : public LineSource {
  public:
   PartLines(const TensorPool& pool, size_t t, uint64_t first, const TransformSite& site, bool cosine);
+  /// Brings a part with kernels of not too many elements into lines once, for what reads it often.
+  void keep();
   const float* read(size_t first, size_t count, Scratch& scratch) const override;
   /// A matrix of a pool that is on a device.
   bool is_on_device() const override;
@@ -37,6 +38,8 @@ class PartLines final : public LineSource {
                                   cpu::ThinFactor<double> sums) const override;
 
  private:
+  void copy(size_t first, size_t count, Scratch& scratch, float* to) const;
+
   const TensorPool& pool_;
   size_t t_;
   uint64_t first_;
@@ -47,7 +50,8 @@ class PartLines final : public LineSource {
 
 /// Where a part's factors come from.
 struct FactorBasis {
-  Subspace subspace;  ///< of its lines
+  Subspace subspace;     ///< of its lines
+  bool sampled = false;  ///< whether some of the lines told which directions there may be
   double energy = 0;
   std::vector<double> line_shares,
       column_shares;  ///< quantiles of the energies of lines and columns, against their means
@@ -71,7 +75,8 @@ struct RankChoice {
 /// For some units, the finest first, the rank with the least expected error + lambda bits, in step^2: no
 /// trial coding.
 std::vector<RankChoice> likely_choices(const FactorBasis& basis, double step, double lambda);
-/// Directions that pay at this step, by likely_choices.
+/// Directions that pay at this step, by the same rule. Of a sampled basis without those that save as little
+/// as noise does.
 uint32_t useful_directions(const FactorBasis& basis, double step, double lambda);
 /// About what the factors take, and what the residual takes of numbers that are beyond most_factor.
 double expected_factor_bits(const FactorBasis& basis, const RankChoice& choice, double step);

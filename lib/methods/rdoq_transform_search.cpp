@@ -93,7 +93,7 @@ TransformSearch::Part TransformSearch::part_of(const PoolSite& site, double step
   // Factors of two or three lines say no less than the lines.
   if (std::min(view.rows * view.inner, view.columns) < 4) return part;
   if (view.rows * view.inner + view.columns > most_factored) return part;
-  find_basis(part, all_lines(part), step, lambda);
+  find_basis(part, step, lambda);
   return part;
 }
 
@@ -102,7 +102,9 @@ PartLines TransformSearch::all_lines(const Part& part) const {
   return {pool_, site.t, site.first, site.site, site.site.takes_dct()};
 }
 
-void TransformSearch::find_basis(Part& part, const LineSource& lines, double step, double lambda) const {
+void TransformSearch::find_basis(Part& part, double step, double lambda) const {
+  PartLines lines = all_lines(part);
+  lines.keep();
   part.finest = step;
   part.basis = make_basis(lines, options_.subspace, step, lambda);
   const Subspace& found = part.basis.subspace;
@@ -127,7 +129,7 @@ bool TransformSearch::look_further(double step, double lambda) {
     if (all || step >= 0.8 * part.finest) return;
     if (!wants_more(useful_directions(part.basis, step, lambda), size_t(singular.size()))) return;
     const Eigen::Index before = singular.size();
-    find_basis(part, all_lines(part), step, lambda);
+    find_basis(part, step, lambda);
     found[j] = part.basis.subspace.singular.size() > before;
   });
   return std::any_of(found.begin(), found.end(), [](uint8_t more) { return more; });
@@ -218,8 +220,10 @@ CodingCost TransformSearch::choose(const CodingCosts& costs, Part& part, double 
       part.layout = layout;
     }
   }
-  const auto most = uint32_t(part.basis.subspace.singular.size());
-  if (most == 0) return best;
+  if (part.basis.subspace.singular.size() == 0) return best;
+  // Directions of noise cost time, and what they save a sample hardly tells.
+  const uint32_t most = part.basis.sampled ? std::max(useful_directions(part.basis, step, lambda), 1u)
+                                           : uint32_t(part.basis.subspace.singular.size());
   // Downhill from what the rule says, or from what was chosen before.
   std::map<RankChoice, double> seen;
   double least_with = HUGE_VAL;

@@ -58,7 +58,7 @@ class TransformSearch {
     Layout layout;  ///< of what was chosen
   };
   Part part_of(const PoolSite& site, double step, double lambda) const;
-  void find_basis(Part& part, const LineSource& lines, double step, double lambda) const;
+  void find_basis(Part& part, double step, double lambda) const;
   PartLines all_lines(const Part& part) const;
   Part part_without(size_t t, uint64_t first, uint64_t count) const;
   static CostSample sample_of(const Part& part, const MatrixF& lines, bool frequencies);
