@@ -9,26 +9,37 @@
 namespace jsq {
 namespace {
 
-/// Where excess(step), which falls with the step, is 1: by secants. Its last call is with what it returns.
+/// Where excess(step), which falls with the step, is 1: by lines through the logarithms on both sides, of
+/// which one that stays weighs less each time. Its last call is with what it returns.
 template <class Excess>
 double search_step(double step, Excess excess) {
-  double low = 0, high = HUGE_VAL, step_before = 0, found_before = 0;
-  for (int round = 0; round < 7; ++round) {
-    const double found = excess(step);
-    if (std::abs(found - 1) < 0.02 || round == 6) break;
-    (found > 1 ? low : high) = step;
-    double next = step * std::clamp(std::sqrt(found), 0.25, 4.0);
-    if (step_before > 0 && (found > found_before) == (step < step_before)) {
-      const double slope = coarse_log2(found / found_before) / coarse_log2(step / step_before);
-      if (slope < -0.05) next = step * std::clamp(power_of_eighths(found, -1 / slope), 0.125, 8.0);
+  struct End {
+    double step = 0, octaves = 0;
+  } fine, coarse;
+  constexpr double most_octaves = 2;  // beyond which lines say little
+  bool was_fine = false;
+  for (int round = 0; round < 8; ++round) {
+    const double found = excess(step), octaves = coarse_log2(std::max(found, 0x1p-40));
+    if (std::abs(found - 1) < 0.02 || round == 7) break;
+    const bool is_fine = found > 1, between = fine.step > 0 && coarse.step > 0;
+    End& end = is_fine ? fine : coarse;
+    const End before = end;
+    if (between && is_fine == was_fine) (is_fine ? coarse : fine).octaves /= 2;
+    end = {step, std::clamp(octaves, -most_octaves, most_octaves)};
+    was_fine = is_fine;
+    if (fine.step > 0 && coarse.step > 0) {
+      if (coarse.step < 1.005 * fine.step) break;
+      const double share = std::clamp(fine.octaves / (fine.octaves - coarse.octaves), 0.05, 0.95);
+      step = fine.step + share * (coarse.step - fine.step);
+      continue;
+    }
+    double factor = std::clamp(std::sqrt(found), 0.25, 4.0);
+    if (before.step > 0) {
+      const double slope = (end.octaves - before.octaves) / coarse_log2(step / before.step);
+      if (slope < -0.05) factor = std::clamp(power_of_eighths(found, -1 / slope), 0.125, 8.0);
     }
     // Where bytes hardly follow the step, on to where they do.
-    if (high == HUGE_VAL) next = std::max(next, 1.1 * step);
-    if (!(next > low && next < high)) next = high == HUGE_VAL ? 1.5 * low : std::sqrt(low * high);
-    if (low > 0 && high < 1.005 * low) break;
-    step_before = step;
-    found_before = found;
-    step = next;
+    step *= is_fine ? std::max(factor, 1.1) : std::min(factor, 0.9);
   }
   return step;
 }
@@ -114,11 +125,15 @@ void TransformChooser::follow(const TransformAim& aim, Trained trained) {
       const double calibration =
           found / aim.excess(round == 0 ? search.plain_cost(costs, step) : search.cost(costs, step), step);
       // Bytes fall faster with the step than they would with the choices of another one.
-      step = search_step(step, [&](double tried) {
-        if (search.look_further(tried, trained.lambda)) near = false;
+      const auto excess = [&](double tried) {
         const CodingCost cost = search.choose(costs, tried, std::exchange(near, true));
         return calibration * aim.excess(cost, tried);
-      });
+      };
+      step = search_step(step, excess);
+      if (search.look_further(step, trained.lambda)) {
+        near = false;
+        step = search_step(step, excess);
+      }
     } else {
       // Estimates that led far astray, or to both sides, are not asked again where to go.
       const double share = between ? std::clamp(fine.octaves / (fine.octaves - coarse.octaves), 0.1, 0.9) : 0;
@@ -148,7 +163,7 @@ void TransformChooser::follow(const TransformAim& aim, Trained trained) {
     }
     // Tables that know next to nothing but zeros, or no zeros, are of no use elsewhere.
     if (nearer && std::abs(miss.octaves) < 1) trained = std::move(next);
-    if (std::abs(miss.octaves) < (between ? 0.15 : 0.07)) break;
+    if (std::abs(miss.octaves) < (between ? 0.15 : whole ? 0.03 : 0.1)) break;
   }
   if (step != nearest.step && !nearest_choices.empty()) {
     coding_.take(sites_, nearest_choices, stored_step(nearest.step));

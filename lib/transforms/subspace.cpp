@@ -169,8 +169,22 @@ Subspace leading_subspace(const LineSource& matrix, const SubspaceOptions& optio
     if (!sampled && options.sparing && (last || 2 * Eigen::Index(useful) <= result.singular.size()))
       return result;
     kept = std::min<Eigen::Index>(wanted, useful + useful / 4 + options.oversampling);
-    if (!sampled) break;
-    const Eigen::Index some = std::min(kept, axes.lengths.size());
+    if (!sampled) {
+      for (uint32_t round = 1; round < options.iterations; ++round) {
+        const Eigen::MatrixXf left = axes_of(
+            range.images, axes, std::min(kept + Eigen::Index(options.oversampling), axes.lengths.size()));
+        range = {};
+        widen(range, matrix, matrix, left, options.scale);
+        axes = principal_axes(gram_of(range.images));
+        result = subspace_of(range, axes, kept, options.scale);
+      }
+      columns = range.right.cols();
+      if (last || !options.useful || !wants_more(options.useful(result), size_t(result.singular.size())))
+        return result;
+      continue;  // what hid behind the noise of the first look
+    }
+    // Products take columns by fours.
+    const Eigen::Index some = std::min((kept + 3) / 4 * 4, axes.lengths.size());
     const Eigen::MatrixXf rows = transposed_times(judge, axes_of(range.images, axes, some), options.scale);
     result = with_images(matrix, orthonormal(rows), options.scale);
     columns = result.singular.size();
@@ -180,15 +194,6 @@ Subspace leading_subspace(const LineSource& matrix, const SubspaceOptions& optio
     range.right = orthonormal(result.right);
     range.images = times(matrix, range.right, options.scale);
   }
-  for (uint32_t round = 1; round < options.iterations; ++round) {
-    const Eigen::MatrixXf left =
-        axes_of(range.images, axes, std::min(kept + Eigen::Index(options.oversampling), axes.lengths.size()));
-    range = {};
-    widen(range, matrix, matrix, left, options.scale);
-    axes = principal_axes(gram_of(range.images));
-    result = subspace_of(range, axes, kept, options.scale);
-  }
-  return result;
 }
 
 }  // namespace jsq
