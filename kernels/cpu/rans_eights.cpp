@@ -7,6 +7,10 @@
 
 #include "kernels/cpu/rans_eights.hpp"
 
+#if HWY_ARCH_X86
+#include <immintrin.h>
+#endif
+
 HWY_BEFORE_NAMESPACE();
 namespace jsq::cpu::HWY_NAMESPACE {
 
@@ -109,13 +113,55 @@ HWY_INLINE void split(const Sixteen& symbols, States* words) {
   words[1] = word(hn::UpperHalf(d32, symbols.interval), hn::UpperHalf(d32, symbols.reciprocal));
 }
 
-HWY_INLINE Sixteen look_up(const uint16_t* ids, const RansSymbol* table) {
+/// Of each id the lower five bits' word of 32.
+HWY_INLINE hn::Vec<hn::FixedTag<uint32_t, 16> > of_32(const uint32_t* words,
+                                                      hn::Vec<hn::FixedTag<uint32_t, 16> > ids) {
   const hn::FixedTag<uint32_t, 16> du;
-  Sixteen symbols;
-  if (look_up_near(ids, table, symbols)) return symbols;
-  const auto first = hn::BitCast(du, gather_symbols(ids, table)),
-             second = hn::BitCast(du, gather_symbols(ids + 8, table));
-  return {hn::ConcatEven(du, second, first), hn::ConcatOdd(du, second, first)};
+  return {_mm512_permutex2var_epi32(hn::Load(du, words).raw, ids.raw, hn::Load(du, words + 16).raw)};
+}
+
+HWY_INLINE Sixteen gather_sixteen(const uint16_t* ids, const SymbolTable& table) {
+  const hn::FixedTag<uint32_t, 16> du;
+  const auto lower = hn::BitCast(du, gather_symbols(ids, table.symbols)),
+             upper = hn::BitCast(du, gather_symbols(ids + 8, table.symbols));
+  return {hn::ConcatEven(du, upper, lower), hn::ConcatOdd(du, upper, lower)};
+}
+
+/// The symbols of sixteen ids, from registers where they are of two groups at most: a gather takes longer.
+HWY_INLINE Sixteen look_up(const uint16_t* ids, const SymbolTable& table) {
+  const hn::FixedTag<uint32_t, 16> du;
+  const hn::FixedTag<uint16_t, 16> d16;
+  const auto all = hn::LoadU(d16, ids);
+  const uint32_t first_group = ids[0] / grouped_symbols, last_group = ids[15] / grouped_symbols;
+  const auto group = hn::ShiftRight<5>(all);
+  static_assert(grouped_symbols == 1 << 5);
+  const auto in_first = hn::Eq(group, hn::Set(d16, uint16_t(first_group)));
+  const auto wide = hn::PromoteTo(du, all);
+  const SymbolGroup& first = table.groups[first_group];
+  Sixteen symbols = {of_32(first.intervals, wide), of_32(first.reciprocals, wide)};
+  if (hn::AllTrue(d16, in_first)) return symbols;
+  if (hn::AllTrue(d16, hn::Or(in_first, hn::Eq(group, hn::Set(d16, uint16_t(last_group)))))) {
+    const SymbolGroup& last = table.groups[last_group];
+    const auto is_first = hn::Eq(hn::ShiftRight<5>(wide), hn::Set(du, first_group));
+    return {hn::IfThenElse(is_first, symbols.interval, of_32(last.intervals, wide)),
+            hn::IfThenElse(is_first, symbols.reciprocal, of_32(last.reciprocals, wide))};
+  }
+  return gather_sixteen(ids, table);
+}
+
+/// Whether neighbours mostly are of two groups at most, by some of them.
+bool mostly_near(const uint16_t* const* ids, size_t pairs) {
+  const size_t step = pairs / 64 + 1;
+  size_t looked_at = 0, near = 0;
+  for (size_t p = 0; p < pairs; p += step, ++looked_at) {
+    const uint16_t* const own = ids[p % encoded_together] + 16 * p;
+    const uint32_t first = own[0] / grouped_symbols, last = own[15] / grouped_symbols;
+    bool fits = true;
+    for (size_t i = 1; i < 15; ++i)
+      fits &= own[i] / grouped_symbols == first || own[i] / grouped_symbols == last;
+    near += fits;
+  }
+  return 8 * near >= 7 * looked_at;
 }
 
 /// Codes eight symbols, one a lane.
@@ -197,7 +243,7 @@ HWY_INLINE void push_two_eights(const Sixteen& symbols, hn::Vec<hn::FixedTag<uin
                      hn::Add(next, hn::Sub(hn::Set(du, element::rans_total), frequency)));
 }
 
-void encode_beside(const uint16_t* const* ids, size_t pairs, const RansSymbol* table,
+void encode_beside(const uint16_t* const* ids, size_t pairs, const SymbolTable& table,
                    EncodingLanes* streams) {
   constexpr size_t twos = encoded_together / 2;
   const hn::FixedTag<uint32_t, 16> du;
@@ -208,19 +254,35 @@ void encode_beside(const uint16_t* const* ids, size_t pairs, const RansSymbol* t
   for (size_t two = 0; two < twos; ++two)
     x[two] =
         hn::Combine(du, hn::LoadU(d32, streams[2 * two + 1].states), hn::LoadU(d32, streams[2 * two].states));
-  for (size_t p = pairs; p-- > 0;)
-  // States and places in registers.
-#pragma GCC unroll 2
-    for (size_t two = 0; two < twos; ++two) {
-      const size_t k = 2 * two;
-      const Sixteen one = look_up(ids[k] + 16 * p, table), other = look_up(ids[k + 1] + 16 * p, table);
-      push_two_eights({hn::ConcatUpperUpper(du, other.interval, one.interval),
-                       hn::ConcatUpperUpper(du, other.reciprocal, one.reciprocal)},
-                      x[two], out[k], out[k + 1]);
-      push_two_eights({hn::ConcatLowerLower(du, other.interval, one.interval),
-                       hn::ConcatLowerLower(du, other.reciprocal, one.reciprocal)},
-                      x[two], out[k], out[k + 1]);
+  // Named one by one: an array of them would be in memory, and every step would wait for its own stores.
+  static_assert(twos == 2);
+  auto x0 = x[0], x1 = x[1];
+  uint16_t *out0 = out[0], *out1 = out[1], *out2 = out[2], *out3 = out[3];
+  const auto push = [&](const Sixteen& one, const Sixteen& other, auto& states, uint16_t*& one_out,
+                        uint16_t*& other_out) HWY_ATTR {
+    push_two_eights({hn::ConcatUpperUpper(du, other.interval, one.interval),
+                     hn::ConcatUpperUpper(du, other.reciprocal, one.reciprocal)},
+                    states, one_out, other_out);
+    push_two_eights({hn::ConcatLowerLower(du, other.interval, one.interval),
+                     hn::ConcatLowerLower(du, other.reciprocal, one.reciprocal)},
+                    states, one_out, other_out);
+  };
+  const auto push_all = [&](auto symbols_of) HWY_ATTR {
+    for (size_t p = pairs; p-- > 0;) {
+      push(symbols_of(ids[0] + 16 * p, table), symbols_of(ids[1] + 16 * p, table), x0, out0, out1);
+      push(symbols_of(ids[2] + 16 * p, table), symbols_of(ids[3] + 16 * p, table), x1, out2, out3);
     }
+  };
+  if (mostly_near(ids, pairs))
+    push_all([](const uint16_t* own, const SymbolTable& all) HWY_ATTR { return look_up(own, all); });
+  else
+    push_all([](const uint16_t* own, const SymbolTable& all) HWY_ATTR { return gather_sixteen(own, all); });
+  x[0] = x0;
+  x[1] = x1;
+  out[0] = out0;
+  out[1] = out1;
+  out[2] = out2;
+  out[3] = out3;
   for (size_t two = 0; two < twos; ++two) {
     hn::StoreU(hn::LowerHalf(d32, x[two]), d32, streams[2 * two].states);
     hn::StoreU(hn::UpperHalf(d32, x[two]), d32, streams[2 * two + 1].states);
@@ -286,10 +348,11 @@ uint16_t* encode_groups(const uint16_t* ids, size_t groups, const RansSymbol* ta
 
 #if HWY_TARGET > HWY_AVX3
 
-void encode_beside(const uint16_t* const* ids, size_t pairs, const RansSymbol* table,
+void encode_beside(const uint16_t* const* ids, size_t pairs, const SymbolTable& table,
                    EncodingLanes* streams) {
   for (size_t k = 0; k < encoded_together; ++k)
-    streams[k].first = encode_groups<1>(ids[k], 2 * pairs, table, streams[k].states, streams[k].first);
+    streams[k].first =
+        encode_groups<1>(ids[k], 2 * pairs, table.symbols, streams[k].states, streams[k].first);
 }
 
 #endif
@@ -407,7 +470,18 @@ uint16_t* encode_sixteens(const uint16_t* ids, size_t groups, const element::Ran
   return HWY_DYNAMIC_DISPATCH(encode_wide)(ids, groups, table, states, end);
 }
 
-void encode_eights_beside(const uint16_t* const* ids, size_t pairs, const element::RansSymbol* table,
+std::vector<SymbolGroup> symbol_groups(std::span<const element::RansSymbol> symbols) {
+  std::vector<SymbolGroup> groups((symbols.size() + grouped_symbols - 1) / grouped_symbols);
+  for (size_t i = 0; i < symbols.size(); ++i) {
+    SymbolGroup& group = groups[i / grouped_symbols];
+    const size_t at = i % grouped_symbols;
+    group.intervals[at] = uint32_t(symbols[i].start) | uint32_t(symbols[i].frequency) << 16;
+    group.reciprocals[at] = symbols[i].reciprocal;
+  }
+  return groups;
+}
+
+void encode_eights_beside(const uint16_t* const* ids, size_t pairs, const SymbolTable& table,
                           EncodingLanes* streams) {
   if (pairs > 0) HWY_DYNAMIC_DISPATCH(encode_beside)(ids, pairs, table, streams);
 }

@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
+#include <vector>
 
 #include "kernels/element/rans.hpp"
 
@@ -37,9 +39,22 @@ struct EncodingLanes {
 };
 constexpr size_t encoded_together = 4;
 
+/// Neighbours of a table, as registers take them: start and frequency, this in the upper half; reciprocals.
+constexpr size_t grouped_symbols = 32;
+struct alignas(64) SymbolGroup {
+  uint32_t intervals[grouped_symbols] = {}, reciprocals[grouped_symbols] = {};
+};
+std::vector<SymbolGroup> symbol_groups(std::span<const element::RansSymbol> symbols);
+
+/// The same symbols in both forms.
+struct SymbolTable {
+  const element::RansSymbol* symbols;
+  const SymbolGroup* groups;
+};
+
 /// The same as encode_eights of ids[k][0..16 pairs) on each of `encoded_together` streams, which take turns:
-/// a step of one is a chain of multiplications.  \pre the table has a multiple of sixteen symbols
-void encode_eights_beside(const uint16_t* const* ids, size_t pairs, const element::RansSymbol* table,
+/// a step of one is a chain of multiplications. Fastest where neighbours are of one or two groups.
+void encode_eights_beside(const uint16_t* const* ids, size_t pairs, const SymbolTable& table,
                           EncodingLanes* streams);
 
 /// The same as encode_eights for a table of at most element::rans_max_symbols symbols, which registers can

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/cpu/rans_eights.hpp"
-
 namespace jsq::cpu {
 
 using element::RansSlot;
@@ -47,7 +45,7 @@ void RansEncoder::encode_section(std::span<const uint16_t> ids, std::span<const 
 }
 
 void RansEncoder::encode_sections(std::span<RansEncoder> encoders, const uint16_t* const* ids, size_t length,
-                                  const RansSymbol* table) {
+                                  const SymbolTable& table) {
   EncodingLanes streams[encoded_together];
   const uint16_t* lists[encoded_together];
   for (size_t k = 0; k < encoded_together; ++k) {

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/cpu/rans_eights.hpp"
 #include "kernels/cpu/rans_fours.hpp"
 #include "kernels/element/rans.hpp"
 
@@ -30,9 +31,9 @@ class RansEncoder {
   void encode_section(std::span<const uint16_t> ids, std::span<const element::RansSymbol> table);
   /// The same section of several streams of eight lanes, at most encoded_together: ids[k] for encoders[k],
   /// which may end with symbols that have the whole of a table, since these leave a stream as it is.  \pre
-  /// equal lengths that are multiples of 16; all of `table` is a multiple of sixteen symbols
+  /// equal lengths that are multiples of 16
   static void encode_sections(std::span<RansEncoder> encoders, const uint16_t* const* ids, size_t length,
-                              const element::RansSymbol* table);
+                              const SymbolTable& table);
   /// Appends the stream to `out`.
   void finish(std::string& out) const;
 

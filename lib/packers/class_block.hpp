@@ -14,6 +14,7 @@
 #include "kernels/cpu/class_runs.hpp"
 #include "kernels/cpu/classify.hpp"
 #include "kernels/cpu/quantize.hpp"
+#include "kernels/cpu/rans_eights.hpp"
 #include "kernels/element/class_layout.hpp"
 #include "kernels/element/class_plan.hpp"
 #include "lib/core/block_sums.hpp"
@@ -164,7 +165,10 @@ class ClassCoder {
   std::vector<ValueParts> value_parts_;  // of the classes; apart, since coders are moved about
   std::array<uint8_t, 16 * 4> token_classes_{};
   std::optional<cpu::RunCoding> run_coding_;  // of blocks that are written run by run, where they can be
-  std::optional<cpu::RunClasses> runs_;       // of blocks that are read run by run, where they can be
+  // What these are coded with: the magnitudes of all classes in one activity beside each other.
+  std::vector<element::RansSymbol> run_symbols_;
+  std::vector<cpu::SymbolGroup> run_symbol_groups_;
+  std::optional<cpu::RunClasses> runs_;  // of blocks that are read run by run, where they can be
 };
 
 /// Adds what quantizing a block gave to its sums.

@@ -14,6 +14,7 @@ namespace jsq {
 
 using cpu::BitWriter;
 using element::magnitude_table;
+using element::magnitude_table_offset;
 using element::max_activity_buckets;
 using element::rice_parameter;
 using element::symbol_id;
@@ -176,6 +177,18 @@ void ClassCoder::prepare_run_coding() {
   if (map != MapPacker::entropy || plan.quantizer != element::ClassQuantizer::cell || plan.width[0] != 0 ||
       classes_per_token(plan.classes) != 2)
     return;
+  uint32_t place[max_classes] = {}, places = 0;
+  for (uint32_t j = 1; j < plan.classes; ++j) {
+    if (!(model.magnitudes_coded >> (j - 1) & 1)) continue;
+    place[j] = places;
+    places += 1u << element::coded_magnitude_bits(plan.width[j]);
+  }
+  constexpr uint32_t group = cpu::grouped_symbols;
+  const uint32_t first = symbol_id(magnitude_table_offset, 0) / group * group + group;
+  const uint32_t stride = (places + group - 1) / group * group;
+  run_symbols_.assign(symbols_.begin(), symbols_.begin() + symbol_id(magnitude_table_offset, 0));
+  run_symbols_.resize(first + max_activity_buckets * size_t(stride));
+
   cpu::RunCoding runs;
   runs.classes = plan.classes;
   for (uint32_t j = 1; j < plan.classes; ++j) {
@@ -186,10 +199,16 @@ void ClassCoder::prepare_run_coding() {
     runs.low_bits[j] = coded ? element::raw_magnitude_bits(plan.width[j]) : plan.width[j] - 1;
     (coded ? runs.raw_mask[j] : runs.plane_mask[j]) = uint8_t((2u << runs.low_bits[j]) - 1);
     const bool by_activity = model.magnitudes_by_activity >> (j - 1) & 1;
-    for (uint32_t b = 0; b < max_activity_buckets; ++b)
-      runs.magnitudes[b][j] = symbol_id(magnitude_table(j, by_activity ? b : 0), 0);
+    for (uint32_t b = 0; b < max_activity_buckets; ++b) {
+      runs.magnitudes[b][j] = uint16_t(first + b * stride + place[j]);
+      if (!coded) continue;
+      const auto own = symbols_.begin() + symbol_id(magnitude_table(j, by_activity ? b : 0), 0);
+      std::copy_n(own, 1u << element::coded_magnitude_bits(plan.width[j]),
+                  run_symbols_.begin() + runs.magnitudes[b][j]);
+    }
   }
   for (uint32_t b = 0; b < max_activity_buckets; ++b) runs.tokens[b] = symbol_id(token_table_offset + b, 0);
+  run_symbol_groups_ = cpu::symbol_groups(run_symbols_);
   run_coding_ = runs;
 }
 
@@ -325,7 +344,7 @@ void ClassCoder::encode_runs(std::span<const UncodedBlock> blocks) const {
   for (size_t part = 0; part < 3; ++part) {
     if (blocks.size() == 1 || lanes != 8) {
       for (size_t k = 0; k < blocks.size(); ++k)
-        encoders[k].encode_section({sections[k].ids[part], sections[k].length[part]}, symbols_.data());
+        encoders[k].encode_section({sections[k].ids[part], sections[k].length[part]}, run_symbols_.data());
       continue;
     }
     size_t longest = 0;
@@ -339,7 +358,8 @@ void ClassCoder::encode_runs(std::span<const UncodedBlock> blocks) const {
       ids[k] = room(list, longest);
       std::fill(ids[k] + sections[k].length[part], ids[k] + longest, no_symbol);
     }
-    cpu::RansEncoder::encode_sections(encoders, ids, longest, symbols_.data());
+    cpu::RansEncoder::encode_sections(encoders, ids, longest,
+                                      {run_symbols_.data(), run_symbol_groups_.data()});
   }
   for (size_t k = 0; k < blocks.size(); ++k) {
     if (coded[k].tokens == 0) continue;  // an empty block is all zeros

@@ -247,7 +247,8 @@ TEST(RansEights, AreTheSameBesideOthersAtEverySimdLevel) {
         ids[k].resize(longest, nothing);
         lists[k] = ids[k].data();
       }
-      cpu::RansEncoder::encode_sections(encoders, lists, longest, symbols.data());
+      const std::vector<cpu::SymbolGroup> groups = cpu::symbol_groups(symbols);
+      cpu::RansEncoder::encode_sections(encoders, lists, longest, {symbols.data(), groups.data()});
       for (size_t k = 0; k < streams; ++k) {
         std::string bytes;
         encoders[k].finish(bytes);
