@@ -175,6 +175,7 @@ class Compressor {
   void make_pools() {
     const auto start = std::chrono::steady_clock::now();
     const bool on_device = codes_on_device(options_.backend, row_.info.name, row_.info.backends, elements_);
+    const HistogramPass pass = row_.ranks ? HistogramPass::with_summary : HistogramPass::when_asked;
     std::vector<std::vector<PoolTensor>> groups;
     if (options_.scope == Scope::archive || jobs_.empty()) groups.emplace_back();
     for (Job& job : jobs_) {
@@ -187,8 +188,7 @@ class Compressor {
       Pool pool;
       for (const PoolTensor& tensor : group) pool.input_bytes += tensor.info->stored_bytes();
       if (options_.nonfinite != NonFinitePolicy::error) note_nonfinite(group);
-      pool.tensors = std::make_unique<TensorPool>(
-          std::move(group), row_.ranks ? HistogramPass::with_summary : HistogramPass::when_asked, on_device);
+      pool.tensors = std::make_unique<TensorPool>(std::move(group), pass, on_device, ranked_share());
       if (options_.nonfinite == NonFinitePolicy::error)
         for (size_t t = 0; t < pool.tensors->tensors().size(); ++t)
           nonfinite_[pool.tensors->tensors()[t].number].count = pool.tensors->statistics(t).nonfinite();
@@ -197,6 +197,13 @@ class Compressor {
     if (options_.nonfinite == NonFinitePolicy::error) refuse_nonfinite();
     make_encoders();
     setup_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+
+  /// Of the elements of a pool, by what the target leaves for each.
+  double ranked_share() const {
+    if (row_.ranked_share == nullptr || !has_budget()) return 1;
+    return row_.ranked_share(options_.method,
+                             8 * double(budget_bytes()) / double(std::max<uint64_t>(1, elements_)));
   }
 
   void make_encoders() {

@@ -15,6 +15,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace jsq::cpu::HWY_NAMESPACE {
 
+namespace hn = hwy::HWY_NAMESPACE;
+
 constexpr size_t lanes = 16;
 constexpr bool fused = multiplies_and_adds(HWY_TARGET);
 
@@ -36,11 +38,50 @@ void count_bins(const float* values, size_t count, uint32_t* histogram) {
   for (; i < count; ++i) ++histogram[(bits[i] & element::magnitude_mask) >> summary_bin_shift];
 }
 
+#if HWY_TARGET <= HWY_AVX3
+
+/// Bins of some of the elements, listed by vectors and then counted: for few, a fraction of what all take.
+struct ListedBins {
+  static constexpr size_t most = 1024;
+  alignas(64) uint32_t bins[most + lanes];
+  size_t size = 0;
+  /// Lists those of sixteen keys that are at least `least`, which is above 0.
+  HWY_INLINE void add(const float* values, uint32_t least) {
+    const hn::FixedTag<uint32_t, lanes> du;
+    const auto key = hn::And(hn::LoadU(du, reinterpret_cast<const uint32_t*>(values)),
+                             hn::Set(du, element::magnitude_mask));
+    const auto wanted = hn::Gt(key, hn::Set(du, least - 1));
+    hn::StoreU(hn::Compress(hn::ShiftRight<summary_bin_shift>(key), wanted), du, bins + size);
+    size += hn::CountTrue(du, wanted);
+  }
+  HWY_INLINE void count(uint32_t* histogram) {
+    for (size_t i = 0; i < size; ++i) ++histogram[bins[i]];
+    size = 0;
+  }
+};
+constexpr bool lists_bins = true;
+
+#else
+
+struct ListedBins {
+  static constexpr size_t most = 0;
+  size_t size = 0;
+  void add(const float*, uint32_t) {}
+  void count(uint32_t*) {}
+};
+constexpr bool lists_bins = false;
+
+#endif
+
+enum class Bins : uint8_t { none, all, from_least };
+
 /// Defined-order sums of finite values; zeros and the maximum come along. Returns the largest key met, finite
-/// or not. With `histogram` it counts bins too: what waits for stores and what waits for sums take turns.
-template <bool counts>
+/// or not. It counts bins too, of all keys or of those from `least` on: what waits for stores and what waits
+/// for sums take turns.
+template <Bins counts>
 HWY_INLINE uint32_t sum_and_count(const float* values, size_t count, ChunkSums& sums,
-                                  [[maybe_unused]] uint32_t* histogram) {
+                                  [[maybe_unused]] uint32_t* histogram, [[maybe_unused]] uint32_t least = 0) {
+  [[maybe_unused]] ListedBins listed;
   double sum[lanes] = {}, sum_abs[lanes] = {}, energy[lanes] = {};
   uint32_t zeros[lanes] = {}, max_key[lanes] = {};
   const uint32_t* bits = reinterpret_cast<const uint32_t*>(values);
@@ -55,13 +96,17 @@ HWY_INLINE uint32_t sum_and_count(const float* values, size_t count, ChunkSums& 
       zeros[l] += key == 0;
       max_key[l] = key > max_key[l] ? key : max_key[l];
     }
-    if constexpr (counts) {
+    if constexpr (counts == Bins::all) {
       // Unrolled, compilers keep the last round's counters for behind the loop, which takes twice as long.
 #pragma GCC unroll 1
       for (size_t four = 0; four < lanes; four += 4) count_four(values + i + four, histogram);
+    } else if constexpr (counts == Bins::from_least) {
+      listed.add(values + i, least);
+      if (listed.size >= ListedBins::most) listed.count(histogram);
     }
   }
-  if constexpr (counts) count_bins(values + i, count - i, histogram);
+  if constexpr (counts == Bins::from_least) listed.count(histogram);
+  if constexpr (counts != Bins::none) count_bins(values + i, count - i, histogram);
   for (size_t l = 0; i + l < count; ++l) {
     const double g = values[i + l];
     const uint32_t key = bits[i + l] & element::magnitude_mask;
@@ -88,11 +133,16 @@ HWY_INLINE uint32_t sum_and_count(const float* values, size_t count, ChunkSums& 
 }
 
 uint32_t sum_lanes(const float* values, size_t count, ChunkSums& sums) {
-  return sum_and_count<false>(values, count, sums, nullptr);
+  return sum_and_count<Bins::none>(values, count, sums, nullptr);
 }
 
 uint32_t sum_lanes_and_bins(const float* values, size_t count, ChunkSums& sums, uint32_t* histogram) {
-  return sum_and_count<true>(values, count, sums, histogram);
+  return sum_and_count<Bins::all>(values, count, sums, histogram);
+}
+
+uint32_t sum_lanes_and_large_bins(const float* values, size_t count, ChunkSums& sums, uint32_t* histogram,
+                                  uint32_t least) {
+  return sum_and_count < lists_bins ? Bins::from_least : Bins::all > (values, count, sums, histogram, least);
 }
 
 void refine(const float* values, size_t count, const KeyRange* ranges, size_t range_count, uint32_t* counts) {
@@ -136,16 +186,21 @@ namespace jsq::cpu {
 
 HWY_EXPORT(sum_lanes);
 HWY_EXPORT(sum_lanes_and_bins);
+HWY_EXPORT(sum_lanes_and_large_bins);
 HWY_EXPORT(count_bins);
 HWY_EXPORT(refine);
 HWY_EXPORT(count_equal);
 
-ChunkSums summarise_chunk(std::span<const float> values, std::span<uint32_t> histogram) {
+ChunkSums summarise_chunk(std::span<const float> values, std::span<uint32_t> histogram, uint32_t least) {
   ChunkSums sums;
-  const uint32_t max_key =
-      histogram.empty()
-          ? HWY_DYNAMIC_DISPATCH(sum_lanes)(values.data(), values.size(), sums)
-          : HWY_DYNAMIC_DISPATCH(sum_lanes_and_bins)(values.data(), values.size(), sums, histogram.data());
+  uint32_t max_key = 0;
+  if (histogram.empty())
+    max_key = HWY_DYNAMIC_DISPATCH(sum_lanes)(values.data(), values.size(), sums);
+  else if (least == 0)
+    max_key = HWY_DYNAMIC_DISPATCH(sum_lanes_and_bins)(values.data(), values.size(), sums, histogram.data());
+  else
+    max_key = HWY_DYNAMIC_DISPATCH(sum_lanes_and_large_bins)(values.data(), values.size(), sums,
+                                                             histogram.data(), least);
   if (max_key < element::first_nonfinite_key) {
     sums.max_key = max_key;
     return sums;

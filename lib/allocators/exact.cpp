@@ -356,6 +356,11 @@ Allocation allocate_by_threshold(MagnitudeIndex& index, const WidthSet& widths, 
     const uint32_t from = j == 0 ? 0 : allocation.threshold_key[j];
     const uint32_t to = std::min(max_key, j + 1 < classes ? allocation.threshold_key[j + 1] - 1 : max_key);
     if (from > to) continue;
+    if (from < index.first_key() && j == 0 && widths[0] == 0) {
+      // Nothing needs the range of what is left out, but that there is one.
+      if (allocation.members(0) > 0) allocation.high_key[0] = to;
+      continue;
+    }
     // Ranges end where there are elements: an outlier alone has a narrow one.
     const auto& cells = index.cells();
     const auto top = std::partition_point(cells.begin(), cells.end(),

@@ -30,8 +30,17 @@ MagnitudeIndex::MagnitudeIndex(const Population& population, uint64_t most_sorte
     rebuild();
     return;
   }
-  const std::vector<uint64_t>& histogram = population.histogram();
-  for (uint32_t bin = summary_bins; bin-- > 0;)
+  take_bins(population.histogram());
+}
+
+MagnitudeIndex::MagnitudeIndex(const Population& population, const std::vector<uint64_t>& histogram,
+                               uint32_t first_key)
+    : population_(population), first_key_(first_key) {
+  take_bins(histogram);
+}
+
+void MagnitudeIndex::take_bins(const std::vector<uint64_t>& histogram) {
+  for (uint32_t bin = summary_bins; bin-- > first_key_ >> cpu::summary_bin_shift;)
     if (histogram[bin])
       cells_.push_back({bin << cpu::summary_bin_shift, cpu::summary_bin_shift, histogram[bin]});
   rebuild();

@@ -30,7 +30,13 @@ class MagnitudeIndex {
   /// split where they are asked about, which costs less where few ranks are. The answers are the same.
   explicit MagnitudeIndex(const Population& population, uint64_t most_sorted = sorted_elements);
 
+  /// Of the keys from `first_key` on alone, a bin's first, which `histogram` has: only for
+  /// allocate_by_threshold().
+  MagnitudeIndex(const Population& population, const std::vector<uint64_t>& histogram, uint32_t first_key);
+
   const Population& population() const { return population_; }
+  /// Keys below it are in no cell.
+  uint32_t first_key() const { return first_key_; }
   uint64_t elements() const { return population_.summary().elements; }
   /// Non-empty cells from the largest keys to the smallest.
   const std::vector<Cell>& cells() const { return cells_; }
@@ -51,7 +57,9 @@ class MagnitudeIndex {
  private:
   size_t cell_of_rank(uint64_t rank) const;
   void rebuild();
+  void take_bins(const std::vector<uint64_t>& histogram);
   const Population& population_;
+  uint32_t first_key_ = 0;
   std::vector<Cell> cells_;
   std::vector<uint64_t> before_;
 };

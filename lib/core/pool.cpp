@@ -4,6 +4,7 @@
 #include <tbb/parallel_for.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "kernels/cpu/dither.hpp"
 #include "kernels/cpu/summary.hpp"
@@ -55,6 +56,7 @@ struct LocalHistogram {
 
 constexpr uint64_t task_length = 16 * cpu::sum_chunk;
 constexpr uint64_t least_sample = uint64_t(1) << 21;
+constexpr uint64_t least_listed = uint64_t(1) << 24;  ///< elements of pools of which few are counted
 
 /// Chunks of which one is looked at: a power of two up to the chunks of a task.
 uint64_t sampled_chunks(const std::vector<Stretch>& tasks) {
@@ -65,6 +67,23 @@ uint64_t sampled_chunks(const std::vector<Stretch>& tasks) {
 }
 
 }  // namespace
+
+/// The first key of the bin from which on a share of the elements lies, the largest, as stretches at even
+/// distances have it.
+uint32_t TensorPool::key_of_share(double share) const {
+  constexpr uint64_t length = 512, wanted = 128;
+  const std::vector<Stretch> stretches = stretches_of(tensors_, length);
+  std::vector<uint32_t> keys;
+  std::vector<float> scratch;
+  for (uint64_t k = 0; k < wanted; ++k) {
+    const Stretch& stretch = stretches[k * stretches.size() / wanted];
+    for (const float g : read(stretch.tensor, stretch.first, stretch.count, scratch))
+      keys.push_back(element::magnitude_key(g));
+  }
+  const auto at = keys.begin() + std::ptrdiff_t(share * double(keys.size() - 1));
+  std::nth_element(keys.begin(), at, keys.end(), std::greater<>());
+  return *at >> cpu::summary_bin_shift << cpu::summary_bin_shift;
+}
 
 /// The chunks' sums of every task; the histogram goes to the summary where the pass takes it.
 TensorPool::TaskSums TensorPool::summarise_tasks(HistogramPass pass) {
@@ -84,9 +103,9 @@ TensorPool::TaskSums TensorPool::summarise_tasks(HistogramPass pass) {
         counts = local.counts;
       }
       for (size_t at = 0; at < values.size(); at += cpu::sum_chunk)
-        sums[i].insert(
-            sums[i].end(), stands_for,
-            cpu::summarise_chunk(values.subspan(at, std::min(cpu::sum_chunk, values.size() - at)), counts));
+        sums[i].insert(sums[i].end(), stands_for,
+                       cpu::summarise_chunk(values.subspan(at, std::min(cpu::sum_chunk, values.size() - at)),
+                                            counts, least_counted_key_));
     };
     // Of whole groups of chunks one stands for all, not in step with the rows of a matrix.
     const size_t group = size_t(every) * cpu::sum_chunk, whole = every == 1 ? 0 : task.count / group * group;
@@ -96,10 +115,11 @@ TensorPool::TaskSums TensorPool::summarise_tasks(HistogramPass pass) {
     }
     if (whole < task.count) summarise(whole, task.count, 1);
   });
-  if (pass != HistogramPass::when_asked) summary_.histogram.resize(summary_bins);
-  for (const LocalHistogram& local : sampled) local.add_to(summary_.histogram);
-  for (uint64_t& count : summary_.histogram) count *= every;
-  for (const LocalHistogram& local : histograms) local.add_to(summary_.histogram);
+  std::vector<uint64_t>& histogram = least_counted_key_ > 0 ? histogram_of_largest_ : summary_.histogram;
+  if (pass != HistogramPass::when_asked) histogram.resize(summary_bins);
+  for (const LocalHistogram& local : sampled) local.add_to(histogram);
+  for (uint64_t& count : histogram) count *= every;
+  for (const LocalHistogram& local : histograms) local.add_to(histogram);
   return sums;
 }
 
@@ -176,8 +196,15 @@ std::vector<double> TensorPool::squares_about(std::span<const double> centres) c
   return totals;
 }
 
-TensorPool::TensorPool(std::vector<PoolTensor> tensors, HistogramPass pass, bool on_device_wanted)
+TensorPool::TensorPool(std::vector<PoolTensor> tensors, HistogramPass pass, bool on_device_wanted,
+                       double ranked_share)
     : tensors_(std::move(tensors)) {
+  uint64_t elements = 0;
+  for (const PoolTensor& tensor : tensors_) elements += tensor.info->elements();
+  // Counting by lists takes longer where they are long.
+  const bool pays = elements >= least_listed && ranked_share < 0.5;
+  if (pays && pass == HistogramPass::with_summary && !on_device_wanted)
+    least_counted_key_ = key_of_share(ranked_share);
   summarise(pass, on_device_wanted, nullptr, 0);
 }
 

@@ -45,10 +45,11 @@ enum class HistogramPass : uint8_t { with_summary, when_asked, of_a_sample };
 class TensorPool final : public Population {
  public:
   /// Takes the tensors in order, fills `first`, and makes the summary in one parallel pass.
-  /// With `on_device` every pass runs on the CUDA device, the histogram with the summary.  \throws Error
-  /// backend_unavailable.
+  /// With `on_device` every pass runs on the CUDA device, the histogram with the summary.  Where only the
+  /// ranks of so large a share of the elements, the largest, are expected to be asked for, the summary of a
+  /// large pool may count them alone.  \throws Error backend_unavailable.
   explicit TensorPool(std::vector<PoolTensor> tensors, HistogramPass pass = HistogramPass::with_summary,
-                      bool on_device = false);
+                      bool on_device = false, double ranked_share = 1);
   /// Tensor t of another pool alone; on the device where that is, and in the same memory if all of it is
   /// there. `whole` outlives it.  \throws Error backend_unavailable.
   TensorPool(const TensorPool& whole, size_t t, HistogramPass pass);
@@ -60,6 +61,10 @@ class TensorPool final : public Population {
   /// Without a histogram where that waits to be asked for.
   const Summary& summary() const override { return summary_; }
   const std::vector<uint64_t>& histogram() const override;
+  /// The smallest key, a bin's first, from which on the summary counted a histogram without the rest;
+  /// 0 where it did not.
+  uint32_t least_counted_key() const { return least_counted_key_; }
+  const std::vector<uint64_t>& histogram_of_largest() const { return histogram_of_largest_; }
   const std::vector<PoolTensor>& tensors() const { return tensors_; }
   const TensorStatistics& statistics(size_t tensor) const { return statistics_[tensor]; }
 
@@ -92,11 +97,14 @@ class TensorPool final : public Population {
   /// The values of its only tensor are those of tensor `t` of `whole`, unless that is null.
   TaskSums summarise_tasks_on_device(const TensorPool* whole, size_t t);
   void summarise(HistogramPass pass, bool on_device, const TensorPool* whole, size_t t);
+  uint32_t key_of_share(double share) const;
   TensorPool(std::shared_ptr<const GradientSource> source, const TensorInfo& info);
   std::shared_ptr<const GradientSource> owned_;  ///< the source of a tensor in memory
   std::vector<PoolTensor> tensors_;
   std::vector<TensorStatistics> statistics_;
   Summary summary_{.histogram = {}};  ///< whose histogram has bins only where a pass counted it
+  uint32_t least_counted_key_ = 0;
+  std::vector<uint64_t> histogram_of_largest_;
   mutable std::once_flag counted_;
   mutable std::vector<uint64_t> histogram_;  ///< once asked for
   std::unique_ptr<cuda::PoolValues> device_;

@@ -144,7 +144,7 @@ class JointSqDeviceBlocks final : public DeviceBlocks {
 class JointSqEncoder final : public MethodEncoder {
  public:
   JointSqEncoder(const TensorPool& pool, const MethodSpec& spec, const EncoderContext& context)
-      : pool_(pool), options_(parse_options(spec, context)), seed_(context.stream), index_(pool) {}
+      : pool_(pool), options_(parse_options(spec, context)), seed_(context.stream) {}
 
   void aim_native() override {
     throw Error(Errc::usage,
@@ -455,6 +455,31 @@ class JointSqEncoder final : public MethodEncoder {
         std::vector<double>(sums.class_energy.begin(), sums.class_energy.begin() + classes));
   }
 
+  /// Of the whole pool: another pass, where the summary has counted the largest alone.
+  MagnitudeIndex& index() {
+    if (!index_) index_.emplace(pool_);
+    return *index_;
+  }
+
+  /// From bins as they are, whatever has been split meanwhile: of the largest alone, as long as no others are
+  /// kept, which gives the same allocation.
+  Allocation allocate_pool_by_threshold(uint64_t payload_bits, double extra_bits) {
+    const auto allocate_by_bins = [&] {
+      return allocate_by_threshold(*bins_, options_.widths, payload_bits, extra_bits);
+    };
+    if (!bins_ && pool_.least_counted_key() > 0)
+      bins_.emplace(pool_, pool_.histogram_of_largest(), pool_.least_counted_key());
+    if (bins_ && bins_->first_key() > 0) {
+      Allocation allocation = allocate_by_bins();
+      const auto& keys = allocation.threshold_key;
+      if (std::all_of(keys.begin() + 1, keys.end(), [&](uint32_t key) { return key >= bins_->first_key(); }))
+        return allocation;
+      bins_.reset();
+    }
+    if (!bins_) bins_.emplace(pool_, pool_.histogram(), 0);
+    return allocate_by_bins();
+  }
+
   Evaluation evaluate(bool on_sample, uint64_t payload_bits, double extra_bits) {
     Evaluation e;
     e.payload_bits = std::clamp(payload_bits, least_bits(on_sample), most_bits(on_sample));
@@ -465,8 +490,8 @@ class JointSqEncoder final : public MethodEncoder {
     const bool only_sample = on_sample && elements_of(true) < elements_of(false);
     allocation_options.first_extra_bits = only_sample ? std::max(extra_bits, 1e-6) : extra_bits;
     e.allocation = !on_sample && by_threshold_
-                       ? allocate_by_threshold(index_, options_.widths, e.payload_bits, extra_bits)
-                       : allocate(on_sample ? sample_->index : index_, options_.widths, e.payload_bits,
+                       ? allocate_pool_by_threshold(e.payload_bits, extra_bits)
+                       : allocate(on_sample ? sample_->index : index(), options_.widths, e.payload_bits,
                                   allocation_options, &e.log);
 
     ClassCoder& coder = e.stored.coder;
@@ -493,7 +518,7 @@ class JointSqEncoder final : public MethodEncoder {
     else
       tally_pool(e);
     if (!on_sample && errors_ == Errors::modelled)
-      e.sums.squared_error = modelled_squared_error(index_, coder.plan);
+      e.sums.squared_error = modelled_squared_error(index(), coder.plan);
     choose_packers(e, on_sample);
     return e;
   }
@@ -959,8 +984,8 @@ class JointSqEncoder final : public MethodEncoder {
   const TensorPool& pool_;
   Options options_;
   uint64_t seed_;
-  std::unique_ptr<Sample> sample_;  ///< drawn by the first aim
-  MagnitudeIndex index_;
+  std::unique_ptr<Sample> sample_;              ///< drawn by the first aim
+  std::optional<MagnitudeIndex> index_, bins_;  ///< once asked for; of bins that are never split
   std::optional<Evaluation> sample_choice_, chosen_;
   ClassCoder coder_;
   double aimed_ = 0;
@@ -1001,6 +1026,13 @@ const MethodRow jointsq_row = {
     make_jointsq_decoder,
     nullptr,
     false,
-    true};
+    true,
+    // An element that is kept takes five bits or more, all in all, where few are; half again as many, since
+    // what the budget does keep is known later.
+    [](const MethodSpec& spec, double bits) {
+      const bool by_threshold = spec.option("alloc") == "exact" && spec.option("realloc") == "none" &&
+                                spec.option("widths").starts_with('0');
+      return by_threshold ? std::min(1.0, 0.3 * bits) : 1.0;
+    }};
 
 }  // namespace jsq

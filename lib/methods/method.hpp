@@ -189,6 +189,9 @@ struct MethodRow {
   bool packs = false;  ///< parameter sets may hold tensors: blocks without bytes are asked of the decoder too
   bool ranks =
       false;  ///< looks at the magnitudes of a pool by rank, so that their histogram is wanted at once
+  /// The share of the elements, the largest, whose ranks matter to a budget of so many bits an element: an
+  /// estimate, not too low in general. Null: all of them.
+  double (*ranked_share)(const MethodSpec& spec, double bits) = nullptr;
 };
 
 /// The row's encoder; a scheme is wrapped by the search for its size.

@@ -131,6 +131,28 @@ TEST(NaturalLogarithm, IsTheLibrarysToFewUnits) {
   EXPECT_EQ(element::natural_logarithm(1.0f), 0.0);
 }
 
+TEST(Summary, MayLeaveOutBinsBelowAKeyAndNothingElse) {
+  test::for_each_simd_level([&] {
+    for (const Kind kind : {Kind::heavy, Kind::zeros, Kind::ternary})
+      for (const size_t n : lengths)
+        for (const uint32_t least : {1u, 0x10000u, 0x3f000000u, 0x7f7f0000u}) {
+          for (const std::vector<float>& g : {make_data(kind, n), with_nonfinite(make_data(kind, n))}) {
+            std::vector<uint32_t> all(cpu::counted_bins), largest(cpu::counted_bins);
+            const element::ChunkSums expected = cpu::summarise_chunk(g, all),
+                                     found = cpu::summarise_chunk(g, largest, least);
+            EXPECT_TRUE(
+                std::equal(all.begin() + (least >> 16) + 1, all.end(), largest.begin() + (least >> 16) + 1));
+            EXPECT_TRUE(least % 0x10000 != 0 || all[least >> 16] == largest[least >> 16]);
+            EXPECT_EQ(bits(found.sum), bits(expected.sum));
+            EXPECT_EQ(bits(found.sum_abs), bits(expected.sum_abs));
+            EXPECT_EQ(bits(found.energy), bits(expected.energy));
+            EXPECT_EQ(found.zeros, expected.zeros);
+            EXPECT_EQ(found.max_key, expected.max_key);
+          }
+        }
+  });
+}
+
 /// The sums of an axis from what it means: each element's index, its parts folded one by one.
 std::vector<double> sums_by_index(const element::Axis& axis, const std::vector<float>& g) {
   std::vector<double> sums(axis.indices);

@@ -199,5 +199,38 @@ TEST(ThresholdAllocator, IsNearItsBudgetAndOptimalForThePayloadItTakes) {
   }
 }
 
+TEST(ThresholdAllocator, NeedsNoBinsBelowItsThresholds) {
+  for (test::Kind kind : test::all_kinds) {
+    const std::vector<float> values = test::make_data(kind, 600000);
+    const SpanPopulation population(values);
+    for (double extra_bits : {0.0, 3.0, 20.0})
+      for (double bits : {0.001, 0.03, 0.5, 1.6}) {
+        const auto budget = uint64_t(bits * double(values.size()));
+        MagnitudeIndex whole(population, 0);
+        const Allocation expected = allocate_by_threshold(whole, {}, budget, extra_bits);
+        const uint32_t least =
+            *std::min_element(expected.threshold_key.begin() + 1, expected.threshold_key.end());
+        // From just below the least threshold on, and from well below; but not from above, which shows.
+        for (const uint32_t first : {(least - 1) >> 16 << 16, least / 2 >> 16 << 16}) {
+          MagnitudeIndex largest(population, population.histogram(), first);
+          const Allocation found = allocate_by_threshold(largest, {}, budget, extra_bits);
+          EXPECT_EQ(found.threshold_key, expected.threshold_key);
+          EXPECT_EQ(found.at_least, expected.at_least);
+          EXPECT_EQ(found.payload_bits, expected.payload_bits);
+          for (uint32_t j = 1; j < 4; ++j) {
+            EXPECT_EQ(found.low_key[j], expected.low_key[j]);
+            EXPECT_EQ(found.high_key[j], expected.high_key[j]);
+          }
+          EXPECT_EQ(found.high_key[0] > 0, expected.high_key[0] > 0);
+        }
+        if (expected.at_least[1] < 100 || least >= element::first_nonfinite_key) continue;
+        const uint32_t above = (least >> 16 << 16) + (8u << 16);
+        MagnitudeIndex too_few(population, population.histogram(), above);
+        const Allocation found = allocate_by_threshold(too_few, {}, budget, extra_bits);
+        EXPECT_LT(*std::min_element(found.threshold_key.begin() + 1, found.threshold_key.end()), above);
+      }
+  }
+}
+
 }  // namespace
 }  // namespace jsq

@@ -194,6 +194,29 @@ TEST(TensorPool, ASampleOfALargePoolStandsForIt) {
   EXPECT_EQ(again.histogram(), sampled.histogram());
 }
 
+TEST(TensorPool, LargeOnesMayCountTheirLargestElementsAlone) {
+  const std::vector<float> values = test::make_data(test::Kind::heavy, (size_t(1) << 24) + 77777);
+  const Tensors parts(values, {70000, values.size() - 70000});
+  const TensorPool whole(parts.tensors);
+  EXPECT_EQ(whole.least_counted_key(), 0u);
+  for (const double share : {0.3, 0.01}) {
+    const TensorPool pool(parts.tensors, HistogramPass::with_summary, false, share);
+    const uint32_t first = pool.least_counted_key() >> cpu::summary_bin_shift;
+    ASSERT_GT(first, 0u);
+    EXPECT_EQ(pool.least_counted_key() % (1u << cpu::summary_bin_shift), 0u);
+    const std::vector<uint64_t>& all = whole.histogram();
+    uint64_t counted = 0;
+    for (size_t bin = first; bin < all.size(); ++bin) {
+      ASSERT_EQ(pool.histogram_of_largest()[bin], all[bin]) << bin;
+      counted += all[bin];
+    }
+    EXPECT_NEAR(double(counted) / double(values.size()), share, 0.3 * share);
+    EXPECT_EQ(pool.histogram(), all) << "whole where it is asked for";
+    EXPECT_EQ(pool.summary().energy, whole.summary().energy);
+    EXPECT_EQ(pool.summary().max_key, whole.summary().max_key);
+  }
+}
+
 TEST(TensorPool, MayBeEmpty) {
   const TensorPool none({});
   EXPECT_EQ(none.summary().elements, 0u);
