@@ -147,11 +147,12 @@ size_t list_nonzero_indices(const uint8_t* classes, size_t count, uint32_t first
 template <uint32_t Thresholds>
 size_t list_fixed(const float* values, size_t count, const int32_t* thresholds, uint32_t first,
                   uint8_t* classes, uint32_t* indices) {
-  constexpr size_t together = 64;
+  constexpr size_t together = 64, ahead = 768;
   const uint32_t* bits = reinterpret_cast<const uint32_t*>(values);
   const int32_t least = thresholds[0];
   size_t k = 0, i = 0;
   for (; i + together <= count; i += together) {
+    for (size_t l = 0; l < together; l += 16) __builtin_prefetch(values + i + ahead + l);
     int32_t largest = 0;
     for (size_t l = 0; l < together; ++l) {
       const auto key = int32_t(bits[i + l] & element::magnitude_mask);
