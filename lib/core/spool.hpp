@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <cstdio>
 #include <memory>
-#include <string>
 #include <string_view>
+#include <vector>
 
 #include "jsq/compress.hpp"
 
@@ -31,9 +31,14 @@ class Spool {
   struct CloseFile {
     void operator()(std::FILE* file) const { std::fclose(file); }
   };
+  struct Free {
+    void operator()(char* bytes) const;
+  };
+  void keep(std::string_view bytes);
   ByteSink* forward_ = nullptr;
   size_t memory_limit_;
-  std::string memory_;
+  std::vector<std::unique_ptr<char, Free>> pieces_;  ///< full but for the last
+  size_t kept_ = 0;                                  ///< bytes in them
   std::unique_ptr<std::FILE, CloseFile> file_;
   uint64_t size_ = 0;
 };
