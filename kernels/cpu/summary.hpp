@@ -22,8 +22,8 @@ using element::summary_bins;
 constexpr uint32_t counted_bins = 0x8000;
 
 /// Adds the elements of `values` (at most sum_chunk) to `histogram` (counted_bins counters, or none) and
-/// returns the sums of the finite ones. Keys below `least` may be left out of the histogram, which spares most
-/// of its time where few are above.
+/// returns the sums of the finite ones. Keys below `least` may be left out of the histogram, which spares
+/// most of its time where few are above.
 ChunkSums summarise_chunk(std::span<const float> values, std::span<uint32_t> histogram, uint32_t least = 0);
 
 /// The histogram alone.
