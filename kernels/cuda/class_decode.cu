@@ -569,7 +569,8 @@ __global__ void __launch_bounds__(threads, 2) decode_blocks(const __grid_constan
     __syncthreads();
     if (threadIdx.x < max_classes + 7) s.members[threadIdx.x] = 0;
     if (threadIdx.x == 0) s.kept = s.at = s.bad = 0;
-    const uint32_t skipped = uint32_t(view.offset & 3), words = (skipped + view.bytes + 3) / 4;
+    const uint32_t skipped = uint32_t(view.offset & 3),
+                   words = view.bytes > 0 ? (skipped + view.bytes + 3) / 4 : 0;
     const uint32_t* from = a.bytes + view.offset / 4;
     const bool fits = 4 * words <= a.layout.staged;
     for (uint32_t w = threadIdx.x; fits && w < words; w += threads) staged[w] = from[w];
@@ -605,7 +606,10 @@ __global__ void __launch_bounds__(threads, 2) decode_blocks(const __grid_constan
       if (listed) read_codes<Q>(c, block, at, s, list, kept);
     }
     __syncthreads();
-    if (!s.bad) write_values(view, s, list, kept);
+    if (s.bad)
+      store_zeros(view.values, view.count);
+    else
+      write_values(view, s, list, kept);
     if (threadIdx.x == 0) a.ok[b] = s.bad ? 0 : 1;
   }
 }

@@ -755,14 +755,14 @@ __device__ void code_block(const Arguments& a, const BlockView& block, Shared& s
   const uint32_t stream_bytes = uses_rans ? 4 * c.lanes + 2 * s.words : 0;
   const uint32_t length_bytes = uses_rans ? (element::bit_length(stream_bytes) + 6) / 7 : 0;
   const uint32_t total = parts.bytes + length_bytes + stream_bytes;
+  const uint32_t room = uint32_t((total + output_alignment - 1) / output_alignment * output_alignment);
   if (threadIdx.x == 0) {
-    const unsigned long long room = (total + output_alignment - 1) / output_alignment * output_alignment;
-    s.offset = atomicAdd(a.used, room);
+    s.offset = atomicAdd(a.used, (unsigned long long)(room));
     result.offset = s.offset;
     result.bytes = total;
   }
   __syncthreads();
-  if (s.offset + total > a.capacity) return;
+  if (s.offset + room > a.capacity) return;
   const uint32_t states_at = parts.map_bytes + length_bytes, words_at = states_at + 4 * c.lanes;
   const uint32_t stream_end = states_at + stream_bytes;
   const auto byte_at = [&](uint32_t p) -> uint32_t {
@@ -774,8 +774,8 @@ __device__ void code_block(const Arguments& a, const BlockView& block, Shared& s
     return (stream_bytes >> 7 * k & 127u) | (k + 1 < length_bytes ? 128u : 0u);
   };
   uint32_t* out = a.out + s.offset / 4;
-  for (uint32_t w = threadIdx.x; 4 * w < total; w += threads) {
-    uint32_t word = 0;
+  for (uint32_t w = threadIdx.x; 4 * w < room; w += threads) {
+    uint32_t word = 0;  // also behind the end, where the host copies but does not look
     for (uint32_t k = 0; k < 4 && 4 * w + k < total; ++k) word |= byte_at(4 * w + k) << 8 * k;
     out[w] = word;
   }

@@ -429,7 +429,7 @@ __device__ void read_dependent(const StreamArguments& a, const StreamView& view,
 __device__ bool begin_stream(const StreamArguments& a, StreamView& view, Shared& s) {
   share_view(view, a.streams[blockIdx.x]);
   if (view.zero || !view.sound) {
-    for (uint32_t i = threadIdx.x; i < view.count; i += threads) view.values[i] = 0;
+    store_zeros(view.values, view.count);
     if (threadIdx.x == 0) a.sound[blockIdx.x] = uint8_t(view.sound);
     return false;
   }
@@ -453,6 +453,7 @@ __global__ void __launch_bounds__(threads, 4) decode_streams(const __grid_consta
   else if (sound)
     store_plain(a, view), sound = s.bits_at == view.bytes;
   sound = __syncthreads_and(sound) != 0;
+  if (!sound) store_zeros(view.values, view.count);
   if (threadIdx.x == 0) a.sound[blockIdx.x] = sound;
 }
 
@@ -463,7 +464,10 @@ __global__ void __launch_bounds__(threads, 4) decode_dependent(const __grid_cons
   if (!begin_stream(a, view, s)) return;
   read_dependent(a, view, s);
   __syncthreads();
-  if (s.sound) store_beside(a, view, s);
+  if (s.sound)
+    store_beside(a, view, s);
+  else
+    store_zeros(view.values, view.count);
   if (threadIdx.x == 0) a.sound[blockIdx.x] = s.sound != 0;
 }
 

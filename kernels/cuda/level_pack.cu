@@ -274,6 +274,10 @@ struct alignas(16) Eight {
     high >>= 16;
     return level;
   }
+  __device__ void put_first(int16_t level) {
+    high = high << 16 | low >> 48;
+    low = low << 16 | uint16_t(level);
+  }
 };
 
 __device__ void put_levels(const PackView& view, Shared& s, BitStream& bits) {
@@ -285,7 +289,11 @@ __device__ void put_levels(const PackView& view, Shared& s, BitStream& bits) {
   for (uint32_t at = 0; at < view.count; at += round_levels) {
     const uint32_t first = at + each * threadIdx.x;
     Eight levels{};
-    if (first < view.count) levels = *reinterpret_cast<const Eight*>(view.levels + first);
+    if (first + each <= view.count)
+      levels = *reinterpret_cast<const Eight*>(view.levels + first);
+    else
+      for (uint32_t k = first < view.count ? view.count - first : 0; k-- > 0;)
+        levels.put_first(view.levels[first + k]);
     uint32_t before = 0;
     if (view.packer == LevelPacker::elias_sparse) {
       uint32_t last = 0;

@@ -254,6 +254,7 @@ class LevelRun final : public LevelBlocks {
     group.coded.reserve(out);
     copy_to_device(group.heads.data(), heads.data(), heads.size(), stream);
     copy_to_device(group.pack_views.data(), views.data(), views.size(), stream);
+    clear(group.out.data(), out / sizeof(uint32_t), stream);  // no block fills its room
     launch_pack(group.pack_views.data(), uint32_t(views.size()), group.packed_bytes.data(), stream);
     PinnedBuffer<uint32_t>& packed = group.host_packed_bytes;
     packed.reserve(views.size());

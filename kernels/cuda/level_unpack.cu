@@ -241,7 +241,7 @@ __global__ void __launch_bounds__(threads, 4) unpack_blocks(const __grid_constan
   share_view(view, a.blocks[blockIdx.x]);
   const uint32_t n = view.count;
   if (view.zero || !view.sound) {
-    for (uint32_t i = threadIdx.x; i < n; i += threads) view.values[i] = 0;
+    store_zeros(view.values, n);
     if (threadIdx.x == 0) a.sound[blockIdx.x] = view.sound;
     return;
   }
@@ -272,7 +272,7 @@ __global__ void __launch_bounds__(threads, 4) unpack_blocks(const __grid_constan
     sound = sound && element::bits_as<uint32_t>(scale_at(view, bytes, b)) < element::first_nonfinite_key;
   sound = __syncthreads_and(sound) != 0;
   if (threadIdx.x == 0) a.sound[blockIdx.x] = sound;
-  if (!sound) return;
+  if (!sound) return store_zeros(view.values, n);
   for (uint32_t i = threadIdx.x; i < n; i += threads) {
     const int32_t level = levels.get(i);
     const float scale = a.bucket ? scale_at(view, bytes, i / a.bucket) : a.tensor.scale;

@@ -95,6 +95,7 @@ class CodingRun final : public CodedBlocks {
     ClassWorkspace& workspace = pool_.workspaces_[&group - groups_.data()];
     workspace.prepare(composition_, ResidentValues::largest(group.host_views), count);
     clear(group.used.data(), 1, group.stream);
+    clear(group.device_results.data(), count, group.stream);
     launch_encode(composition_, symbols_.data(), group.views.data(), count, group.out.data(),
                   group.out.size() * sizeof(uint32_t), group.used.data(), group.device_results.data(),
                   workspace, group.stream);
@@ -206,6 +207,7 @@ class DenseRun final : public DenseBlocks {
     group.coded.reserve(elements * size_);
     copy_to_device(group.device_views.data(), group.views.data(), blocks, group.stream);
     copy_to_device(group.device_first.data(), group.first.data(), blocks, group.stream);
+    clear(group.device_sums.data(), blocks, group.stream);
     launch_dense_encode(format_, group.device_views.data(), uint32_t(blocks), group.device_first.data(),
                         group.out.data(), group.device_sums.data(), group.stream);
     copy_to_host(group.sums.data(), group.device_sums.data(), blocks, group.stream);

@@ -79,6 +79,7 @@ class ResidentValues final : public PoolValues {
     for_batches([&](const Batch& batch) {
       const uint32_t count = put_chunks(batch);
       device_sums.reserve(count);
+      clear(device_sums.data(), count, compute_);
       launch_summary(chunks_.data(), count, device_sums.data(), bins.data(), compute_);
       const size_t before = sums.size();
       sums.resize(before + count);
@@ -202,6 +203,7 @@ class ResidentValues final : public PoolValues {
       device_blocks.reserve(views.size());
       device_results.reserve(views.size());
       copy_to_device(device_blocks.data(), views.data(), views.size(), compute_);
+      clear(device_results.data(), views.size(), compute_);
       workspaces_[0].prepare(composition, largest(views), uint32_t(views.size()));
       launch_tally(composition, device_blocks.data(), uint32_t(views.size()), totals.data(),
                    totals.data() + 1, device_results.data(), workspaces_[0], compute_);

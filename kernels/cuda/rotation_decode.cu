@@ -40,11 +40,10 @@ __global__ void __launch_bounds__(threads) unrotate_blocks(const __grid_constant
   for (uint32_t b = blockIdx.x; b < a.count; b += gridDim.x) {
     const UnrotateView view = a.blocks[b];
     __syncthreads();
-    if (view.zero) {
-      for (uint32_t i = threadIdx.x; i < view.count; i += threads) view.values[i] = 0;
+    if (view.zero || !a.sound[b]) {
+      store_zeros(view.values, view.count);
       continue;
     }
-    if (!a.sound[b]) continue;
     const BlockBits bytes(view.data, view.bytes);
     const auto norm_at = [&](uint32_t number) {
       if (!a.rotation.norm_of_block) return a.norm;
@@ -58,6 +57,7 @@ __global__ void __launch_bounds__(threads) unrotate_blocks(const __grid_constant
     for (uint32_t number = threadIdx.x; number < norms; number += threads)
       sound = sound && element::bits_as<uint32_t>(norm_at(number)) < element::first_nonfinite_key;
     if (__syncthreads_and(sound) == 0) {
+      store_zeros(view.values, view.count);
       if (threadIdx.x == 0) a.sound[b] = 0;
       continue;
     }

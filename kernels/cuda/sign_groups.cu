@@ -199,7 +199,7 @@ __global__ void __launch_bounds__(decode_threads)
   __shared__ DecodeView view;
   share_view(view, views[blockIdx.x]);
   if (view.zero || !view.sound) {
-    for (uint32_t i = threadIdx.x; i < view.count; i += decode_threads) view.values[i] = 0;
+    store_zeros(view.values, view.count);
     if (threadIdx.x == 0) sound_blocks[blockIdx.x] = uint8_t(view.sound);
     return;
   }
@@ -217,7 +217,7 @@ __global__ void __launch_bounds__(decode_threads)
     sound = sound && sound_means(bucket_means(b));
   sound = __syncthreads_and(sound) != 0;
   if (threadIdx.x == 0) sound_blocks[blockIdx.x] = sound;
-  if (!sound) return;
+  if (!sound) return store_zeros(view.values, view.count);
   for (uint32_t i = 4 * threadIdx.x; i < view.count; i += 4 * decode_threads) {
     const uint32_t signs = bytes.bits(begin + i, 4);
     uint64_t group_before = UINT64_MAX;

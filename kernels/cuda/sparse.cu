@@ -244,6 +244,7 @@ class SparsePass {
       used_.reserve(1);
       copy_to_device(views_.data(), views.data(), views.size(), pool_.compute_);
       clear(used_.data(), 1, pool_.compute_);
+      clear(tiles_.data(), tiles, pool_.compute_);
       const auto kernel = selection.random ? list_tiles<true> : list_tiles<false>;
       kernel<<<uint32_t(tiles), threads, 0, pool_.compute_>>>(views_.data(), tiles_of_block, selection,
                                                               indices_.data(), values_.data(), room,

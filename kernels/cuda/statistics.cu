@@ -302,6 +302,8 @@ class TensorPass {
       const uint32_t count = pool_.put_chunks(batch);
       device_sums.reserve(count);
       device_moments.reserve(count);
+      clear(device_sums.data(), count, pool_.compute_);
+      clear(device_moments.data(), count, pool_.compute_);
       launch_summary(pool_.chunks_.data(), count, device_sums.data(), bins.data(), pool_.compute_);
       launch_on_pairs("moments", moments_of_chunks, moments_threads, pool_.chunks_.data(), count,
                       pool_.compute_, device_sums.data(), device_moments.data());
@@ -326,6 +328,7 @@ class TensorPass {
     for_batches([&](const Batch& batch) {
       const uint32_t count = pool_.put_chunks(batch);
       found.reserve(count);
+      clear(found.data(), count, pool_.compute_);
       largest_of_chunks<<<blocks_for_pairs(largest_of_chunks, largest_threads, largest_bytes, count),
                           largest_threads, largest_bytes, pool_.compute_>>>(
           pool_.chunks_.data(), count, cuts, found.data(), device_counts.data());

@@ -44,6 +44,11 @@ __device__ inline void store_values(float* values, uint32_t i, uint32_t count, c
     if (i + k < count) values[i + k] = four[k];
 }
 
+/// `count` zeros, by all threads.
+__device__ inline void store_zeros(float* values, uint32_t count) {
+  for (uint32_t i = threadIdx.x; i < count; i += blockDim.x) values[i] = 0.0f;
+}
+
 __device__ inline double magnitude(float g) {
   return double(element::magnitude_of_key(element::magnitude_key(g)));
 }
