@@ -1,13 +1,13 @@
 // Reading an HDF5 dump. Contiguous datasets are read from the mapped file without HDF5; all others slab by
-// slab through it, keeping the last slabs decoded, so that a pass in order inflates each chunk once. What is
-// listed and kept beside the gradients is decided in hdf5_listing.cpp.
+// slab through it, keeping the last slabs decoded, so that a pass in order inflates each chunk once, and a
+// small dump is inflated once. What is listed and kept beside the gradients is decided in hdf5_listing.cpp.
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <optional>
+#include <vector>
 
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/hdf5/hdf5_file.hpp"
@@ -22,6 +22,9 @@ namespace jsq {
 namespace hdf5 {
 
 namespace {
+
+/// Two slabs are kept, and more of them up to so many bytes: methods that search read in any order.
+constexpr size_t kept_bytes = size_t(32) << 20;
 
 /// One decoded slab of one tensor, as stored in the file.
 struct DecodedSlab {
@@ -50,6 +53,7 @@ class Hdf5Source final : public GradientSource {
   template <class Take>
   void for_each_slab(size_t tensor, uint64_t first, size_t count, Take take) const;
   const DecodedSlab& slab_with(size_t tensor, uint64_t element) const;
+  DecodedSlab& free_slab(size_t bytes) const;
   void decode(size_t tensor, const Slab& slab, std::byte* out) const;
   Place at(size_t tensor) const { return {Errc::damaged, path_, listing_.tensors[tensor].name}; }
 
@@ -60,7 +64,7 @@ class Hdf5Source final : public GradientSource {
   // Guarded by Session: reads of one source from several threads share them.
   mutable Handle open_dataset_;
   mutable size_t open_tensor_ = SIZE_MAX;
-  mutable std::array<DecodedSlab, 2> slabs_;
+  mutable std::vector<DecodedSlab> slabs_;
   mutable uint64_t uses_ = 0;
 };
 
@@ -139,17 +143,32 @@ const DecodedSlab& Hdf5Source::slab_with(size_t tensor, uint64_t element) const 
       slab.last_use = uses_;
       return slab;
     }
-  DecodedSlab& oldest = slabs_[0].last_use <= slabs_[1].last_use ? slabs_[0] : slabs_[1];
   const TensorInfo& info = listing_.tensors[tensor];
   const Slab wanted = slab_at(info.shape, listing_.storage[tensor].chunk, dtype_bytes(info.dtype), element);
-  oldest.tensor = SIZE_MAX;
-  oldest.bytes.resize(wanted.count * dtype_bytes(info.dtype));
-  decode(tensor, wanted, oldest.bytes.data());
-  oldest.tensor = tensor;
-  oldest.first = wanted.first;
-  oldest.count = wanted.count;
-  oldest.last_use = uses_;
-  return oldest;
+  const size_t bytes = wanted.count * dtype_bytes(info.dtype);
+  DecodedSlab& slab = free_slab(bytes);
+  slab.tensor = SIZE_MAX;
+  slab.bytes.resize(bytes);
+  decode(tensor, wanted, slab.bytes.data());
+  slab.tensor = tensor;
+  slab.first = wanted.first;
+  slab.count = wanted.count;
+  slab.last_use = uses_;
+  return slab;
+}
+
+/// A slab for so many bytes: another one, or in its place the one that was not used for longest.
+DecodedSlab& Hdf5Source::free_slab(size_t bytes) const {
+  const auto last_use = [](const DecodedSlab& slab) { return slab.last_use; };
+  size_t kept = bytes;
+  for (const DecodedSlab& slab : slabs_) kept += slab.bytes.size();
+  while (slabs_.size() > 2 && kept > kept_bytes) {
+    const auto oldest = std::ranges::min_element(slabs_, {}, last_use);
+    kept -= oldest->bytes.size();
+    slabs_.erase(oldest);
+  }
+  if (slabs_.size() < 2 || kept <= kept_bytes) return slabs_.emplace_back();
+  return *std::ranges::min_element(slabs_, {}, last_use);
 }
 
 /// Calls take(stored bytes, offset in the range) for the pieces of a range in order, with HDF5 locked.

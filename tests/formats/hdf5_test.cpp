@@ -343,6 +343,12 @@ TEST(Hdf5Source, ReadsRowsOfChunksLargerThanASlab) {
       for (size_t i = 0; i < count; ++i) ASSERT_EQ(values[i], float((at + i) % 65521));
     }
   }
+  // Out of order, in more slabs than are kept.
+  std::vector<float> scratch;
+  for (uint64_t i = 0; i < 40; ++i) {
+    const uint64_t at = i * 7919093 % 10800000;
+    ASSERT_EQ(source->read(i % 2, at, 1, scratch)[0], float(at % 65521)) << at;
+  }
 }
 
 TEST(Hdf5Source, ReadsFromSeveralThreadsAtOnce) {
