@@ -162,13 +162,14 @@ bool worth_time(const Directory& directory, size_t bytes) {
   return bytes <= 4096 || bytes <= elements / 64;
 }
 
-/// Whether a directory that took `bytes` so far is part enough of the frame for the mixing coder, which takes
-/// a fifth off at best: not where that is less than what block sizes are decided by.
+/// Whether entries that took `bytes` so far are part enough of the frame for the mixing coder, which takes a
+/// fifth off at best: not where that is less than what block sizes are decided by.
 bool worth_mixing(const Directory& directory, size_t bytes) {
-  uint64_t of_blocks = 0;
+  uint64_t others = 0;
+  for (const ParameterSet& set : directory.sets) others += set.bytes.size();
   for (const FrameTensor& tensor : directory.tensors)
-    for (uint64_t block : tensor.block_bytes) of_blocks += block;
-  return bytes >= of_blocks / 1024;
+    for (uint64_t block : tensor.block_bytes) others += block;
+  return bytes >= others / 1024;
 }
 
 constexpr size_t many_bytes = size_t(64) << 10;  ///< of a directory that little effort goes into
@@ -229,7 +230,9 @@ std::string write_directory(const Directory& directory) {
   }
   // Entropy-coded parameters would spoil the statistics of names and lengths.
   const std::string entries = write_entries(directory, true);
+  size_t of_entries = entries.size();
   if (const std::optional<std::string> packed = zstd_frame(entries, patient)) {
+    of_entries = std::min(of_entries, packed->size());
     ByteWriter apart;
     apart.u8(2);
     apart.uvarint(entries.size());
@@ -238,7 +241,7 @@ std::string write_directory(const Directory& directory) {
     if (apart.size() < best.size()) best = std::move(apart);
   }
   if (patient && entries.size() >= least_mixed_bytes && entries.size() <= most_mixed_bytes &&
-      worth_mixing(directory, best.size())) {
+      worth_mixing(directory, of_entries)) {
     ByteWriter mixed;
     mixed.u8(3);
     mixed.uvarint(entries.size());
