@@ -27,6 +27,7 @@ struct BenchOptions {
   std::string method = "jointsq";
   std::string target;  ///< empty: the method's own
   std::string size = "64Mi";
+  std::string values = "host";  ///< where they are: host or device
   double min_time_seconds = 1;
 };
 
@@ -63,11 +64,16 @@ float synthetic_value(uint64_t i) {
   return float(sum) * float(1 << j) * 0x1p-26f;
 }
 
+float* place_of(const std::shared_ptr<void>& memory, uint64_t element) {
+  return static_cast<float*>(memory.get()) + element;
+}
+
 /// What is coded: tensors that lie one after the other in memory.
 struct Workload {
   std::vector<float> values;
   std::vector<TensorInfo> tensors;
   std::map<size_t, std::vector<std::vector<uint64_t>>> layers;
+  std::shared_ptr<void> on_device;  ///< a copy of the values; null: they are coded from the host's memory
 
   std::vector<InputDump> dumps() const {
     std::vector<InputDump> result;
@@ -75,7 +81,8 @@ struct Workload {
     for (size_t t = 0; t < tensors.size(); ++t) {
       const auto count = size_t(tensors[t].elements());
       InputDump dump{fmt::format("bench{}.npy", t),
-                     source_of(tensors[t], std::span(values).subspan(first, count)),
+                     on_device ? device_source({{tensors[t], place_of(on_device, first)}}, nullptr)
+                               : source_of(tensors[t], std::span(values).subspan(first, count)),
                      {},
                      true,
                      {}};
@@ -207,6 +214,9 @@ BenchResult measure(const Workload& work, const CompressOptions& options, double
   std::vector<float> destination(values.size(),
                                  1.0f);  // written once, so that no measurement meets untouched pages
 
+  const std::shared_ptr<void> device_destination =
+      work.on_device ? device_memory(values.size() * sizeof(float)) : nullptr;
+
   std::unique_ptr<DeviceClock> clock;
   if (options.backend == Backend::cuda) clock = std::make_unique<DeviceClock>();
   MemorySink frame;  // its memory is reused, as a program would
@@ -234,6 +244,11 @@ BenchResult measure(const Workload& work, const CompressOptions& options, double
     for (size_t t = 0; t < work.tensors.size(); ++t) {
       const std::span<float> own = left.first(size_t(work.tensors[t].elements()));
       left = left.subspan(own.size());
+      if (device_destination) {
+        read_to_device(reader, t, 0, own.size(),
+                       place_of(device_destination, size_t(own.data() - destination.data())), nullptr);
+        continue;
+      }
       const uint64_t block = uint64_t(1) << reader.tensors()[t].block_log2;
       in_pieces(own.size(), block, options.threads,
                 [&](uint64_t first, uint64_t count) { reader.read(t, first, own.subspan(first, count)); });
@@ -248,6 +263,12 @@ BenchResult measure(const Workload& work, const CompressOptions& options, double
     if (enough(result.decompress)) continue;
     do result.decompress.measure(decode, clock.get());
     while (!enough(result.decompress) && result.decompress.total() < result.compress.total());
+    if (device_destination) {
+      TensorInfo whole;
+      whole.shape = {values.size()};
+      device_source({{whole, device_destination.get()}}, nullptr)
+          ->read_stored(0, 0, values.size(), reinterpret_cast<std::byte*>(destination.data()));
+    }
     result.nmse = distortion(values, destination).nmse();  // here, where decompression wrote last
   }
   return result;
@@ -268,6 +289,8 @@ int run_bench(const BenchOptions& options, const GlobalOptions& global) {
   coding.seed = global.seed;
   coding.backend = backend_named(global.backend);
   coding.threads = global.threads == 0 ? 1 : global.threads;
+  if (options.values == "device" && coding.backend != Backend::cuda)
+    throw Error(Errc::usage, "--values device: only --backend cuda codes from the device's memory; add it");
   coding.measure = false;  // sizes are what a program that sends frames needs
   const bool whole = options.size == "dump";
   Workload work = whole ? whole_dump(options.input) : Workload();
@@ -280,6 +303,11 @@ int run_bench(const BenchOptions& options, const GlobalOptions& global) {
         fmt::format("--size {} needs about {} bytes and --memory-limit allows {}; use a smaller --size",
                     options.size, elements * bytes_per_element, global.memory_limit_bytes));
   if (!whole) work = bench_workload(options, elements);
+  if (options.values == "device") {
+    work.on_device = device_memory(work.values.size() * sizeof(float));
+    copy_to_device({reinterpret_cast<const char*>(work.values.data()), work.values.size() * sizeof(float)},
+                   work.on_device.get(), nullptr);
+  }
   const BenchResult result = measure(work, coding, options.min_time_seconds);
 
   const std::string device = coding.backend == Backend::cuda ? device_name() : "";
@@ -295,6 +323,7 @@ int run_bench(const BenchOptions& options, const GlobalOptions& global) {
                      {"threads", result.threads},
                      {"device", device.empty() ? Json(nullptr) : Json(device)},
                      {"clock", device.empty() ? "host" : "device"},
+                     {"values", options.values},
                      {"file_ratio", json_number(result.report.file_ratio())},
                      {"nmse", json_number(result.nmse)}};
     for (const auto& [name, timing] : operations)
@@ -322,7 +351,9 @@ int run_bench(const BenchOptions& options, const GlobalOptions& global) {
                                    count_text(result.elements), size_text(result.elements * sizeof(float)),
                                    options.input.empty() ? "the synthetic dump" : printable(options.input),
                                    result.threads, result.threads == 1 ? "" : "s",
-                                   device.empty() ? "" : fmt::format(", {}, by its clock", printable(device)),
+                                   device.empty() ? ""
+                                                  : fmt::format(", {}, by its clock{}", printable(device),
+                                                                work.on_device ? ", values there" : ""),
                                    ratio_text(result.report.file_ratio()), number_text(result.nmse)));
   print(Stream::out, table.render(global.format));
   return 0;
@@ -353,6 +384,12 @@ void add_bench(CLI::App& app, const GlobalOptions& global, std::function<int()>&
                    "Elements to code; suffixes K, M, G, Ki, Mi, Gi; or dump: INPUT's tensors as they are "
                    "(default: 64Mi)")
       ->type_name("COUNT");
+  command
+      ->add_option("--values", options->values,
+                   "Where values are coded from and decoded to: host, or device with --backend cuda "
+                   "(default: host)")
+      ->type_name("PLACE")
+      ->check(CLI::IsMember({"host", "device"}));
   command
       ->add_option("--min-time", options->min_time_seconds,
                    "Seconds to compress and to decompress at least, and three repetitions (default: 1)")

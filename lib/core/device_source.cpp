@@ -69,6 +69,11 @@ std::shared_ptr<const GradientSource> device_source(std::vector<DeviceTensor> te
   return source;
 }
 
+std::shared_ptr<void> device_memory(size_t bytes) {
+  require_backend("cuda");
+  return on_device([&] { return cuda::allocate_for_user(bytes); });
+}
+
 void copy_to_device(std::string_view bytes, void* device, DeviceStream stream) {
   on_device([&] { cuda::copy_to_user(device, bytes.data(), bytes.size(), stream); });
 }

@@ -88,6 +88,12 @@ PYTHON
   expect "$EXIT_MISSING" jsq bench --size 64Ki missing.npy
 }
 
+@test "values on the device need the device's backend" {
+  expect "$EXIT_USAGE" jsq --backend cpu bench --size 64Ki --values device
+  contains "$stderr" "--backend cuda"
+  expect "$EXIT_USAGE" jsq bench --size 64Ki --values elsewhere
+}
+
 @test "a size that does not fit into --memory-limit is refused with what to do" {
   needs_its_own_memory
   expect "$EXIT_LIMIT" jsq --memory-limit 256MiB bench --size 1Gi

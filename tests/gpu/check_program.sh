@@ -30,6 +30,14 @@ import json
 report = json.load(open("bench.json"))
 assert report["clock"] == "device" and report["device"] and report["compress"]["seconds"] > 0, report
 PYTHON
+"$jsq" --backend cuda --json bench --size 70000 --min-time 0 --values device >there.json
+"$jsq" --backend cpu --json bench --size 70000 --min-time 0 >here.json
+python3 - <<'PYTHON' || fail "bench with values on the device: another size or error"
+import json
+here, there = json.load(open("here.json")), json.load(open("there.json"))
+assert (here["values"], there["values"]) == ("host", "device"), there
+assert (here["file_ratio"], here["nmse"]) == (there["file_ratio"], there["nmse"]), (here, there)
+PYTHON
 
 for target in ratio=8 ratio=32 nmse=0.2; do
   "$jsq" -q compress --backend cpu -t "$target" -o cpu.jsq "$dump"

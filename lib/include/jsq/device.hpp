@@ -36,6 +36,10 @@ struct DeviceTensor {
 JSQ_API std::shared_ptr<const GradientSource> device_source(std::vector<DeviceTensor> tensors,
                                                             DeviceStream stream);
 
+/// Device memory that is freed with its last owner, for programs without CUDA's headers.  \throws Error
+/// backend_unavailable.
+JSQ_API std::shared_ptr<void> device_memory(size_t bytes);
+
 /// Copies a frame, or any bytes, to device memory, behind what is on `stream`; returns when they are there.
 /// \throws Error backend_unavailable.
 JSQ_API void copy_to_device(std::string_view bytes, void* device, DeviceStream stream);
