@@ -2,6 +2,7 @@
 #include "kernels/cuda/context.hpp"
 #include "kernels/cuda/dense.hpp"
 #include "kernels/cuda/device.hpp"
+#include "kernels/cuda/kernel_lines.hpp"
 #include "kernels/cuda/levels.hpp"
 #include "kernels/cuda/low_rank.hpp"
 #include "kernels/cuda/sign_groups.hpp"
@@ -130,6 +131,10 @@ std::vector<double> weighted_runs(PoolValues&, const StoredRuns&, uint64_t, cons
 
 std::vector<OuterSums> sum_outer_errors(PoolValues&, const OuterProduct&, std::span<const float>, uint64_t,
                                         std::span<const BlockRange>, std::span<const uint8_t>) {
+  throw DeviceError(reason);
+}
+
+KernelLines kernel_lines(PoolValues&, const KernelRows&) {
   throw DeviceError(reason);
 }
 

@@ -33,6 +33,15 @@ constexpr int cosine_fraction_bits = 8;
 JSQ_HD constexpr int64_t without_fraction(int64_t x) {
   return (x + (int64_t(1) << (cosine_fraction_bits - 1))) >> cosine_fraction_bits;
 }
+/// Along an axis, the other way: of the sum of numbers times their cosines.
+JSQ_HD constexpr double coefficient_of_sum(double sum) {
+  return sum * 0x1p-16;
+}
+/// As lines hold it that low-rank factors are found from.
+JSQ_HD constexpr float number_of_line(double x) {
+  constexpr double largest = 0x1.fffffep127;
+  return float(x < -largest ? -largest : largest < x ? largest : x);
+}
 /// Along an axis: of the sum of coefficients times their cosines, which have 16 bits of fraction.
 JSQ_HD constexpr int64_t element_of_sum(int64_t sum) {
   return (sum + (int64_t(1) << 15)) >> 16;

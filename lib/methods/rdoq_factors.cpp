@@ -48,10 +48,13 @@ PartLines::PartLines(const TensorPool& pool, size_t t, uint64_t first, const Tra
       first_(first),
       view_(site.view) {
   if (cosine) dct_.emplace(site.kernel);
+  runs_ = {t_, columns(), lines(), first_};
 }
 
 void PartLines::keep() {
-  if (view_.inner == 1 || lines() * columns() > most_kept) return;
+  if (view_.inner == 1) return;
+  lay_out_on_device();
+  if (lines() * columns() > most_kept) return;
   MatrixF all{Eigen::Index(lines()), Eigen::Index(columns())};
   Scratch scratch;
   copy(0, lines(), scratch, all.data());
@@ -74,17 +77,27 @@ const float* PartLines::read(size_t first, size_t count, Scratch& scratch) const
   return scratch.lines.data();
 }
 
+void PartLines::lay_out_on_device() {
+  if (pool_.device() == nullptr || columns() > most_device_columns) return;
+  cuda::KernelRows kernels{t_, first_, view_.rows, view_.columns, uint32_t(view_.inner), {}};
+  for (uint32_t axis = 0; dct_ && axis < dct_->axes(); ++axis)
+    kernels.axes.push_back({dct_->extent(axis), dct_->stride(axis), dct_table(dct_->extent(axis))});
+  on_device_ = kernel_lines_on_device(pool_, kernels);
+  if (on_device_.values) runs_ = {0, columns(), lines(), 0};
+}
+
 bool PartLines::is_on_device() const {
-  return view_.inner == 1 && columns() <= most_device_columns && pool_.device() != nullptr;
+  return columns() <= most_device_columns && pool_.device() != nullptr &&
+         (view_.inner == 1 || on_device_.values != nullptr);
 }
 
 void PartLines::times_on_device(cpu::ThinFactor<const float> factor, cpu::ThinFactor<double> sums) const {
-  lines_times_on_device(pool_, {t_, columns(), lines(), first_}, factor, sums);
+  lines_times_on_device(pool_, on_device_, runs_, factor, sums);
 }
 
 void PartLines::transposed_times_on_device(cpu::ThinFactor<const float> weights,
                                            cpu::ThinFactor<double> sums) const {
-  weighted_lines_on_device(pool_, {t_, columns(), lines(), first_}, weights, sums);
+  weighted_lines_on_device(pool_, on_device_, runs_, weights, sums);
 }
 
 namespace {

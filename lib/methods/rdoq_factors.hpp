@@ -10,6 +10,8 @@
 #include <span>
 #include <vector>
 
+#include "kernels/cuda/kernel_lines.hpp"
+#include "kernels/cuda/low_rank.hpp"
 #include "lib/core/pool.hpp"
 #include "lib/methods/rdoq_transforms.hpp"
 #include "lib/transforms/subspace.hpp"
@@ -28,10 +30,11 @@ MatrixF part_lines(const TensorPool& pool, size_t t, uint64_t first, const Trans
 class PartLines final : public LineSource {
  public:
   PartLines(const TensorPool& pool, size_t t, uint64_t first, const TransformSite& site, bool cosine);
-  /// Brings a part with kernels of not too many elements into lines once, for what reads it often.
+  /// Brings a part with kernels into lines once, for what reads it often: on the pool's device, and in memory
+  /// where there are not too many elements.
   void keep();
   const float* read(size_t first, size_t count, Scratch& scratch) const override;
-  /// A matrix of a pool that is on a device.
+  /// A matrix of a pool that is on a device, or kernels that found room there as lines.
   bool is_on_device() const override;
   void times_on_device(cpu::ThinFactor<const float> factor, cpu::ThinFactor<double> sums) const override;
   void transposed_times_on_device(cpu::ThinFactor<const float> weights,
@@ -39,6 +42,7 @@ class PartLines final : public LineSource {
 
  private:
   void copy(size_t first, size_t count, Scratch& scratch, float* to) const;
+  void lay_out_on_device();
 
   const TensorPool& pool_;
   size_t t_;
@@ -46,6 +50,8 @@ class PartLines final : public LineSource {
   const ScaleView& view_;
   std::optional<KernelDct> dct_;
   MatrixF kept_;
+  cuda::StoredRuns runs_;        ///< the lines on a device
+  cuda::KernelLines on_device_;  ///< of kernels
 };
 
 /// Where a part's factors come from.

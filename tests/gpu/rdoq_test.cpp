@@ -161,7 +161,8 @@ TEST_F(RdoqOnDevice, UndoesTransformsAsTheProcessorDoesCleanly) {
 }
 
 TEST_F(RdoqOnDevice, WritesTheProcessorsFramesOfMatricesOnTheDeviceCleanly) {
-  const Shapes shapes = {{150, 200}, {200, 150}, {24, 16, 3, 3}, {9000}, {90, 333}};
+  const Shapes shapes = {{150, 200}, {200, 150},        {24, 16, 3, 3}, {9000},
+                         {90, 333},  {20, 30, 2, 5, 3}, {25, 40, 11},   {60, 300, 3, 1}};
   std::vector<std::vector<float>> tensors;
   for (size_t t = 0; t < shapes.size(); ++t)
     tensors.push_back(shapes[t].size() == 1 ? make_data(Kind::heavy, 9000)
