@@ -14,7 +14,7 @@ namespace jsq {
 namespace {
 
 /// Elements of a part that is kept at most: in larger ones, directions are sought in a sample.
-constexpr uint64_t most_kept = uint64_t(1) << 21;
+constexpr uint64_t most_kept = uint64_t(1) << 20;
 
 /// A row of the part as `inner` lines, which begin `columns` elements apart.
 void row_to_lines(const TensorPool& pool, size_t t, uint64_t begin, const ScaleView& view,
@@ -241,7 +241,7 @@ void measure_energies(const LineSource& lines, std::vector<double>& of_lines,
 }  // namespace
 
 /// Of a part with several times as many elements, about as many tell which directions there may be.
-constexpr size_t sampled_elements = size_t(1) << 20;
+constexpr size_t sampled_elements = size_t(1) << 19;
 
 FactorBasis make_basis(const LineSource& lines, const SubspaceOptions& options, double step, double lambda) {
   FactorBasis basis;
