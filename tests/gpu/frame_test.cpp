@@ -209,6 +209,11 @@ TEST_F(FrameOnDevice, IsTheProcessorsToTheByteForKeptElementsOfLargeBlocks) {
                   DType::f16);
 }
 
+TEST_F(FrameOnDevice, SamplesThresholdsAndStoresShortValuesCleanly) {
+  for (const char* method : {"dgc:threshold=sampled,density=0.01", "randk:density=0.01,values=f16"})
+    expect_parity({make_data(Kind::heavy, 70001)}, method, "");
+}
+
 TEST_F(FrameOnDevice, MeetsTargetsOfKeptElementsWithTheSameBytes) {
   const std::vector<std::vector<float>> tensors = {make_data(Kind::heavy, 70001),
                                                    make_data(Kind::gauss, 3000)};
