@@ -107,6 +107,19 @@ struct Elements {
 };
 constexpr uint32_t raw_at = 16, mask_at = 24;
 
+#if HWY_TARGET <= HWY_AVX3
+
+/// Sixteen bytes below 16 as fours of bits of a word, the first at its upper end.
+HWY_INLINE uint64_t fours(hn::Vec<B> bytes) {
+  static_assert(element::raw_magnitude_bits(8) + 1 <= 4);
+  const B d8;
+  const auto backwards = hn::TableLookupBytes(bytes, hn::Sub(hn::Set(d8, 15), hn::Iota(d8, 0)));
+  const __m128i pairs = _mm_maddubs_epi16(backwards.raw, _mm_set1_epi16(0x1001));
+  return uint64_t(_mm_cvtsi128_si64(_mm_packus_epi16(pairs, pairs)));
+}
+
+#endif
+
 /// Appends ids and raw bits.
 HWY_INLINE void put_listed(const uint32_t* listed, size_t count, uint16_t* ids, RawBits& raw) {
   const U du;
@@ -116,13 +129,24 @@ HWY_INLINE void put_listed(const uint32_t* listed, size_t count, uint16_t* ids, 
   for (size_t i = 0; i < count; i += step) {
     const auto all = hn::LoadU(du, listed + i);
     hn::StoreU(hn::TruncateTo(d16, all), d16, ids + i);
-    alignas(16) uint8_t bits[lanes], masks[lanes];
-    hn::StoreU(hn::TruncateTo(d8, hn::ShiftRight<raw_at>(all)), d8, bits);
-    hn::StoreU(hn::TruncateTo(d8, hn::ShiftRight<mask_at>(all)), d8, masks);
+    const auto bits = hn::TruncateTo(d8, hn::ShiftRight<raw_at>(all)),
+               masks = hn::TruncateTo(d8, hn::ShiftRight<mask_at>(all));
+#if HWY_TARGET <= HWY_AVX3
+    const uint64_t mask = fours(masks), word = _pext_u64(fours(bits), mask);
+    const auto length = unsigned(__builtin_popcountll(mask));
+    const unsigned last = length > 32 ? 32 : length;
+    if (length > 32) raw.put(word >> 32, length - 32);
+    raw.put(word & (~uint64_t(0) >> (64 - last) % 64), last);
+#else
+    alignas(16) uint8_t bytes_of_bits[lanes], bytes_of_masks[lanes];
+    hn::StoreU(bits, d8, bytes_of_bits);
+    hn::StoreU(masks, d8, bytes_of_masks);
     for (size_t k = 0; k < step; k += 8) {
-      const uint64_t mask = __builtin_bswap64(eight(masks + k));
-      raw.put(_pext_u64(__builtin_bswap64(eight(bits + k)), mask), unsigned(__builtin_popcountll(mask)));
+      const uint64_t mask = __builtin_bswap64(eight(bytes_of_masks + k));
+      raw.put(_pext_u64(__builtin_bswap64(eight(bytes_of_bits + k)), mask),
+              unsigned(__builtin_popcountll(mask)));
     }
+#endif
   }
 }
 

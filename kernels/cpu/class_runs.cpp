@@ -64,6 +64,24 @@ size_t list_tables(const RunClasses& with, const uint8_t* buckets, size_t runs, 
   alignas(16) uint8_t by_bucket[element::max_activity_buckets][16] = {};
   for (size_t b = 0; b < element::max_activity_buckets; ++b)
     std::memcpy(by_bucket[b], with.tables[b], RunClasses::most_classes);
+#if HWY_TARGET <= HWY_AVX3
+  const hn::FixedTag<uint32_t, 16> du;
+  uint8_t* out = tables;
+  for (size_t r = 0; r < runs; ++r) {
+    if (buckets[r] == 0) continue;
+    hn::Vec<decltype(d)> classes[2];
+    run.classes(tokens, classes);
+    tokens += run_tokens;
+    const auto table = hn::Load(d, by_bucket[buckets[r]]);
+    for (size_t half = 0; half < 2; ++half) {
+      const __mmask16 kept = _mm_test_epi8_mask(classes[half].raw, classes[half].raw);
+      const auto numbers = hn::PromoteTo(du, hn::TableLookupBytes(table, classes[half]));
+      const hn::Vec<decltype(du)> listed{_mm512_maskz_compress_epi32(kept, numbers.raw)};
+      hn::StoreU(hn::TruncateTo(d, listed), d, out);
+      out += unsigned(__builtin_popcount(kept));
+    }
+  }
+#else
   Bytes numbers, kept;
   uint8_t* out = tables;
   for (size_t r = 0; r < runs;) {
@@ -87,6 +105,7 @@ size_t list_tables(const RunClasses& with, const uint8_t* buckets, size_t runs, 
       out += unsigned(__builtin_popcountll(mask)) / 8;
     }
   }
+#endif
   return size_t(out - tables);
 }
 
@@ -116,30 +135,79 @@ struct CellValues {
     low_bits = hn::Load(U(), bits);
   }
 
-  HWY_INLINE void write(const uint8_t* classes, const uint8_t* symbols, const uint8_t* raw,
-                        float* values) const {
+  HWY_INLINE hn::Vec<F> of(hn::Vec<U> class_of, hn::Vec<U> symbol, hn::Vec<U> bits) const {
     const F df;
     const U du;
     const hn::RebindToSigned<F> di;
-    const B d8;
-    for (size_t l = 0; l < 16; l += hn::Lanes(df)) {
-      const auto class_of = hn::PromoteTo(du, hn::LoadU(d8, classes + l));
-      const auto of = hn::IndicesFromVec(df, class_of);
-      const auto symbol = hn::PromoteTo(du, hn::LoadU(d8, symbols + l)),
-                 bits = hn::PromoteTo(du, hn::LoadU(d8, raw + l)),
-                 shift = hn::TableLookupLanes(low_bits, hn::IndicesFromVec(du, class_of));
-      const auto sign = hn::Shr(bits, shift);
-      const auto index = hn::Add(hn::Shl(hn::Sub(symbol, sign), shift), bits);
-      const auto centre =
-          hn::Add(hn::TableLookupLanes(low, of),
-                  hn::Mul(hn::Add(hn::ConvertTo(df, hn::BitCast(di, index)), hn::Set(df, 0.5f)),
-                          hn::TableLookupLanes(step, of)));
-      const auto most = hn::TableLookupLanes(high, of);
-      const auto magnitude = hn::IfThenElse(hn::Gt(centre, most), most, centre);
-      hn::StoreU(hn::Or(magnitude, hn::BitCast(df, hn::ShiftLeft<31>(sign))), df, values + l);
-    }
+    const auto of = hn::IndicesFromVec(df, class_of);
+    const auto shift = hn::TableLookupLanes(low_bits, hn::IndicesFromVec(du, class_of));
+    const auto sign = hn::Shr(bits, shift);
+    const auto index = hn::Add(hn::Shl(hn::Sub(symbol, sign), shift), bits);
+    const auto centre = hn::Add(hn::TableLookupLanes(low, of),
+                                hn::Mul(hn::Add(hn::ConvertTo(df, hn::BitCast(di, index)), hn::Set(df, 0.5f)),
+                                        hn::TableLookupLanes(step, of)));
+    const auto most = hn::TableLookupLanes(high, of);
+    const auto magnitude = hn::IfThenElse(hn::Gt(centre, most), most, centre);
+    return hn::Or(magnitude, hn::BitCast(df, hn::ShiftLeft<31>(sign)));
   }
 };
+
+#if HWY_TARGET <= HWY_AVX3
+
+/// Sixteen elements at once: raw bits go to four bits each of one word, symbols to the lanes of those that
+/// are kept.
+size_t write_values(const RunClasses& with, const uint8_t* buckets, size_t runs, const uint8_t* tokens,
+                    const uint8_t* symbols, const char* raw, size_t most_bits, float* values) {
+  static_assert(element::raw_magnitude_bits(8) + 1 <= 4);
+  const hn::FixedTag<uint8_t, 16> d;
+  const CellValues::U du;
+  const hn::FixedTag<uint64_t, 8> d64;
+  const RunOfTokens run{table_of(with.first), table_of(with.second)};
+  const auto raw_mask = table_of(with.raw_mask), backwards = hn::Sub(hn::Set(d, 15), hn::Iota(d, 0));
+  const auto first_eight = hn::Lt(hn::Iota(hn::RebindToSigned<CellValues::U>(), 0),
+                                  hn::Set(hn::RebindToSigned<CellValues::U>(), 8));
+  // Element l's bits are the (15 - l)-th four of a word.
+  const auto half_of =
+      hn::IndicesFromVec(du, hn::IfThenElseZero(hn::RebindMask(du, first_eight), hn::Set(du, 1)));
+  const auto shift_of = hn::And(hn::ShiftLeft<2>(hn::Sub(hn::Set(du, 15), hn::Iota(du, 0))), hn::Set(du, 31));
+  const CellValues cells(with);
+  size_t position = 0;
+  for (size_t r = 0; r < runs; ++r, values += run_length) {
+    if (buckets[r] == 0) {
+      std::memset(values, 0, run_length * sizeof(float));
+      continue;
+    }
+    if (position > most_bits) return position;
+    hn::Vec<decltype(d)> halves[2];
+    run.classes(tokens, halves);
+    tokens += run_tokens;
+    for (size_t half = 0; half < 2; ++half) {
+      const auto classes = halves[half];
+      const __mmask16 kept = _mm_test_epi8_mask(classes.raw, classes.raw);
+      const auto symbol = hn::PromoteTo(du, hn::LoadU(d, symbols));
+      symbols += unsigned(__builtin_popcount(kept));
+      // Fours of bits from bytes of them, the last element's lowest; the first element's bits come first.
+      const auto masks = hn::TableLookupBytes(raw_mask, hn::TableLookupBytes(classes, backwards));
+      const __m128i pairs = _mm_maddubs_epi16(masks.raw, _mm_set1_epi16(0x1001));
+      const auto places = uint64_t(_mm_cvtsi128_si64(_mm_packus_epi16(pairs, pairs)));
+      const auto length = unsigned(__builtin_popcountll(places));
+      uint64_t window;
+      std::memcpy(&window, raw + position / 8, 8);
+      window = __builtin_bswap64(window) << position % 8 |
+               uint32_t(uint8_t(raw[position / 8 + 8])) >> (8 - position % 8);
+      const uint64_t fours = _pdep_u64(window >> (64 - length) % 64, places);
+      position += length;
+      const auto bits =
+          hn::And(hn::Shr(hn::TableLookupLanes(hn::BitCast(du, hn::Set(d64, fours)), half_of), shift_of),
+                  hn::Set(du, 15));
+      hn::StoreU(cells.of(hn::PromoteTo(du, classes), {_mm512_maskz_expand_epi32(kept, symbol.raw)}, bits),
+                 CellValues::F(), values + 16 * half);
+    }
+  }
+  return position;
+}
+
+#else
 
 size_t write_values(const RunClasses& with, const uint8_t* buckets, size_t runs, const uint8_t* tokens,
                     const uint8_t* symbols, const char* raw, size_t most_bits, float* values) {
@@ -183,15 +251,21 @@ size_t write_values(const RunClasses& with, const uint8_t* buckets, size_t runs,
       std::memcpy(signs.of + i, &bits, 8);
       position += length;
     }
+    const CellValues::F df;
+    const CellValues::U du;
+    const CellValues::B d8;
+    const auto load = [&](const uint8_t* bytes) HWY_ATTR { return hn::PromoteTo(du, hn::LoadU(d8, bytes)); };
     for (size_t a = 0; a < active; ++a)
-      for (size_t half = 0; half < run_length; half += 16) {
-        const size_t at = a * run_length + half;
-        cells.write(classes.of + at, symbols_of.of + at, signs.of + at,
-                    values + active_run[a] * size_t(run_length) + half);
+      for (size_t l = 0; l < run_length; l += hn::Lanes(df)) {
+        const size_t at = a * run_length + l;
+        hn::StoreU(cells.of(load(classes.of + at), load(symbols_of.of + at), load(signs.of + at)), df,
+                   values + active_run[a] * size_t(run_length) + l);
       }
   }
   return position;
 }
+
+#endif
 
 #else
 

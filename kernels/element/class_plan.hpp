@@ -45,10 +45,10 @@ JSQ_HD uint32_t activity_bucket(uint32_t activity) {
 }
 
 /// Bits of a class member's magnitude index that are entropy-coded; the rest is sent as it is.
-JSQ_HD uint32_t coded_magnitude_bits(uint32_t width) {
+JSQ_HD constexpr uint32_t coded_magnitude_bits(uint32_t width) {
   return width <= 1 ? 0 : (width <= 5 ? width - 1 : 4);
 }
-JSQ_HD uint32_t raw_magnitude_bits(uint32_t width) {
+JSQ_HD constexpr uint32_t raw_magnitude_bits(uint32_t width) {
   return width == 0 ? 0 : width - 1 - coded_magnitude_bits(width);
 }
 

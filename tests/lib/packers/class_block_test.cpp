@@ -537,6 +537,26 @@ TEST(ClassBlock, IsCodedAndDecodedSideBySideAsAloneAtEverySimdLevel) {
   }
 }
 
+/// Runs and halves of runs that are in one class throughout have the most raw bits and the fewest that there
+/// are.
+TEST(ClassBlock, RunsMayBeInOneClassThroughout) {
+  Random random(21);
+  for (const WidthSet& widths : {WidthSet({0, 2, 4, 8}), WidthSet({0, 7, 8}), WidthSet({0, 5, 6, 8})}) {
+    std::vector<float> values(4096);
+    for (size_t at = 0; at < values.size(); at += 16) {
+      const float size = std::ldexp(1.0f, -4 * int(random.below(4)));
+      // Most are small in their class, so that coding their magnitudes pays.
+      for (size_t i = at; i < at + 16; ++i)
+        values[i] = size * float(1 + 8 * std::pow(random.uniform(), 6)) * (random.below(2) ? 1.0f : -1.0f);
+    }
+    for (const double bits : {0.5, 2.0, 4.0, 7.9}) {
+      const Composition composition{.widths = widths, .lanes = 8, .bits_an_element = bits};
+      test::for_each_simd_level([&] { expect_round_trip(composition, values); });
+      if (HasFatalFailure()) FAIL() << text_of(composition);
+    }
+  }
+}
+
 TEST(ClassTally, MergesByAddition) {
   const std::vector<float> values = make_data(Kind::heavy, 4000);
   const Fitted fitted = fit({}, values);
