@@ -221,9 +221,14 @@ CodingCost TransformSearch::choose(const CodingCosts& costs, Part& part, double 
     }
   }
   if (part.basis.subspace.singular.size() == 0) return best;
-  // Directions of noise cost time, and what they save a sample hardly tells.
-  const uint32_t most = part.basis.sampled ? std::max(useful_directions(part.basis, step, lambda), 1u)
-                                           : uint32_t(part.basis.subspace.singular.size());
+  const std::vector<RankChoice> likely = likely_choices(part.basis, step, lambda);
+  auto most = uint32_t(part.basis.subspace.singular.size());
+  if (part.basis.sampled) {
+    // Directions of noise cost time, and what they save a sample hardly tells.
+    const uint32_t useful = std::max(useful_directions(part.basis, step, lambda), 1u);
+    if (std::any_of(likely.begin(), likely.end(), [&](const RankChoice& c) { return c.rank > useful; }))
+      most = useful;
+  }
   // Downhill from what the rule says, or from what was chosen before.
   std::map<RankChoice, double> seen;
   double least_with = HUGE_VAL;
@@ -249,8 +254,7 @@ CodingCost TransformSearch::choose(const CodingCosts& costs, Part& part, double 
   if (near && before.rank > 0) {
     consider(before.rank, int(before.kappa));
   } else {
-    for (const RankChoice& likely : likely_choices(part.basis, step, lambda))
-      consider(likely.rank, int(likely.kappa));
+    for (const RankChoice& choice : likely) consider(choice.rank, int(choice.kappa));
   }
   // Where factors are far from worth it, no neighbour is.
   for (RankChoice from{}; from != nearest && least_with < 1.1 * least && seen.size() < 24;) {
