@@ -246,8 +246,10 @@ constexpr size_t sampled_elements = size_t(1) << 19;
 FactorBasis make_basis(const LineSource& lines, const SubspaceOptions& options, double step, double lambda) {
   FactorBasis basis;
   SubspaceOptions scaled = options;
-  const size_t every = options.sparing ? lines.lines() * lines.columns() / sampled_elements : 1;
-  const bool sampled = every > 1 && lines.lines() / every >= 2 * options.rank;
+  const size_t every = options.sparing ? std::min(lines.lines() * lines.columns() / sampled_elements,
+                                                  lines.lines() / (2 * options.rank))
+                                       : 1;
+  const bool sampled = every > 1;
   const MatrixF some = sampled ? some_groups(lines, every, false) : MatrixF(),
                 others = sampled ? some_groups(lines, every, true) : MatrixF();
   const MatrixLines some_lines(some), other_lines(others);
