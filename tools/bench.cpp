@@ -249,9 +249,7 @@ BenchResult measure(const Workload& work, const CompressOptions& options, double
                        place_of(device_destination, size_t(own.data() - destination.data())), nullptr);
         continue;
       }
-      const uint64_t block = uint64_t(1) << reader.tensors()[t].block_log2;
-      in_pieces(own.size(), block, options.threads,
-                [&](uint64_t first, uint64_t count) { reader.read(t, first, own.subspan(first, count)); });
+      reader.read(t, 0, own, options.threads);
     }
   };
   // In turns, so that all meet the same machine. Decompression is repeated until it has taken as long as

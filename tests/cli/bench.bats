@@ -20,6 +20,16 @@ load helper.bash
   [ "$(jq ".memcpy.repetitions == 4 * .compress.repetitions" <<<"$output")" = true ]
 }
 
+@test "on one thread, compression and decompression begin no other" {
+  command -v strace >/dev/null || skip "strace is not installed"
+  strace -qq -o /dev/null true 2>/dev/null || skip "this machine does not allow tracing"
+  begun() {
+    strace -f -qq -o trace -e trace=clone,clone3 "$@" >/dev/null
+    grep -c clone trace || true
+  }
+  [ "$(begun "$jsq" --threads 1 bench --size 4Mi --min-time 0)" = "$(begun "$jsq" --version)" ]
+}
+
 @test "a dump is repeated to the size asked for, and what is measured is really coded" {
   fc=$samples/resnet20_late_fc.weight.npy
   expect 0 jsq --json bench --size 100K --min-time 0 -t ratio=16 "$fc"
