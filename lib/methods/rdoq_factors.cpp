@@ -78,7 +78,7 @@ const float* PartLines::read(size_t first, size_t count, Scratch& scratch) const
 }
 
 void PartLines::lay_out_on_device() {
-  if (pool_.device() == nullptr || columns() > most_device_columns) return;
+  if (pool_.device() == nullptr || columns() > most_device_columns || takes_single_products()) return;
   cuda::KernelRows kernels{t_, first_, view_.rows, view_.columns, uint32_t(view_.inner), {}};
   for (uint32_t axis = 0; dct_ && axis < dct_->axes(); ++axis)
     kernels.axes.push_back({dct_->extent(axis), dct_->stride(axis), dct_table(dct_->extent(axis))});

@@ -9,18 +9,17 @@
 #include "lib/core/scattered.hpp"
 
 namespace jsq {
+
+bool LineSource::takes_single_products() const {
+  return group_ > 1 && lines_ * columns_ >= size_t(1) << 21;
+}
+
 namespace {
 
 /// Elements of a panel: it stays in a cache while it meets one group of columns after the other.
 constexpr size_t panel_elements = 65536;
 /// Columns of sums that stay in the nearest cache while the lines of a panel are added to them.
 constexpr size_t stretch = 256;
-
-/// Large matrices that are made of kernels are multiplied in f32: no device has them, and what is sought in
-/// them needs few digits.
-bool in_single(const LineSource& matrix) {
-  return matrix.group() > 1 && matrix.lines() * matrix.columns() >= size_t(1) << 21;
-}
 
 template <class Use>
 void for_columns(size_t columns, Use use, size_t most = cpu::most_thin_columns) {
@@ -59,13 +58,13 @@ MatrixF some_groups(const LineSource& matrix, size_t every, bool other) {
 }
 
 Eigen::MatrixXf times(const LineSource& matrix, const Eigen::MatrixXf& factor, double scale) {
-  if (matrix.is_on_device())
+  if (matrix.is_on_device() && !matrix.takes_single_products())
     return from_device(factor, matrix.lines(), scale,
                        [&](auto in, auto sums) { matrix.times_on_device(in, sums); });
   Eigen::MatrixXf result(Eigen::Index(matrix.lines()), factor.cols());
   const size_t panel = matrix.panel(panel_elements), panels = (matrix.lines() + panel - 1) / panel;
   const auto stride = size_t(factor.rows());
-  const bool single = in_single(matrix);
+  const bool single = matrix.takes_single_products();
   const size_t most = single ? cpu::most_single_columns : cpu::most_thin_columns;
   tbb::parallel_for(size_t(0), panels, [&](size_t p) {
     static thread_local LineSource::Scratch scratch;
@@ -90,12 +89,12 @@ Eigen::MatrixXf times(const LineSource& matrix, const Eigen::MatrixXf& factor, d
 Eigen::MatrixXf transposed_times(const LineSource& matrix, const Eigen::MatrixXf& weights, double scale) {
   const size_t width = matrix.columns(), stride = size_t(weights.rows()),
                stretches = (width + stretch - 1) / stretch;
-  if (matrix.is_on_device())
+  if (matrix.is_on_device() && !matrix.takes_single_products())
     return from_device(weights, width, scale,
                        [&](auto in, auto sums) { matrix.transposed_times_on_device(in, sums); });
   Eigen::MatrixXd sums = Eigen::MatrixXd::Zero(Eigen::Index(width), weights.cols());
   LineSource::Scratch scratch;
-  const bool single = in_single(matrix);
+  const bool single = matrix.takes_single_products();
   const auto add = single ? cpu::add_single_rows : cpu::add_weighted_rows;
   const size_t panel = matrix.panel(4 * panel_elements),
                most = single ? cpu::most_single_columns : cpu::most_thin_columns;

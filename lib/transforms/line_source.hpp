@@ -30,6 +30,9 @@ class LineSource {
   /// multiples of group()
   virtual const float* read(size_t first, size_t count, Scratch& scratch) const = 0;
   size_t group() const { return group_; }
+  /// Whether sums are formed in f32: those of large matrices whose lines come in groups, since what is sought
+  /// in them needs few digits. No device forms such sums.
+  bool takes_single_products() const;
   /// Whether the lines are on a device that forms sums of all of them, in the same order.
   virtual bool is_on_device() const { return false; }
   virtual void times_on_device(cpu::ThinFactor<const float>, cpu::ThinFactor<double>) const {}
@@ -59,8 +62,8 @@ class MatrixLines final : public LineSource {
 MatrixF some_groups(const LineSource& matrix, size_t every, bool other);
 
 /// matrix factor scale, lines x columns of the factor. Sums are exact products in double, in an order that
-/// follows from the shape alone (kernels/cpu/thin_products.hpp), and are rounded to f32 once; of large
-/// matrices whose lines come in groups they are sums in f32 (kernels/cpu/single_products.hpp).
+/// follows from the shape alone (kernels/cpu/thin_products.hpp), and are rounded to f32 once; where the
+/// matrix takes them, they are sums in f32 (kernels/cpu/single_products.hpp).
 Eigen::MatrixXf times(const LineSource& matrix, const Eigen::MatrixXf& factor, double scale);
 /// matrix^T weights scale. Sums take the lines in their order.
 Eigen::MatrixXf transposed_times(const LineSource& matrix, const Eigen::MatrixXf& weights, double scale);

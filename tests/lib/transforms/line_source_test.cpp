@@ -35,12 +35,36 @@ class GroupedLines final : public LineSource {
   const MatrixF& matrix_;
 };
 
+/// The same on a device whose sums would be wrong.
+class GroupedDeviceLines final : public LineSource {
+ public:
+  explicit GroupedDeviceLines(const LineSource& lines)
+      : LineSource(lines.lines(), lines.columns(), lines.group()), lines_(lines) {}
+  const float* read(size_t first, size_t count, Scratch& scratch) const override {
+    return lines_.read(first, count, scratch);
+  }
+  bool is_on_device() const override { return true; }
+
+ private:
+  const LineSource& lines_;
+};
+
 constexpr double down = 0x1p-7;
 
 struct Case {
   size_t lines, columns, factor;
 };
 constexpr Case cases[] = {{1, 1, 1}, {6, 3, 20}, {300, 700, 9}, {1200, 257, 4}, {12, 70000, 17}};
+
+TEST(LineSource, SumsInF32AreTheProcessorsWhereverTheLinesAre) {
+  const MatrixF matrix = matrix_of(2048, 1024, 5);
+  const Eigen::MatrixXf factor = factor_of(1024, 3, 6), weights = factor_of(2048, 3, 7);
+  const GroupedLines grouped(matrix, 4);
+  const GroupedDeviceLines on_device(grouped);
+  ASSERT_TRUE(grouped.takes_single_products());
+  EXPECT_EQ(times(on_device, factor, down), times(grouped, factor, down));
+  EXPECT_EQ(transposed_times(on_device, weights, down), transposed_times(grouped, weights, down));
+}
 
 TEST(LineSource, ProductsAreThoseOfPlainLoops) {
   for (const auto& [lines, columns, wide] : cases) {
