@@ -44,7 +44,8 @@ void Spool::Free::operator()(char* bytes) const {
 
 void Spool::keep(std::string_view bytes) {
   while (!bytes.empty()) {
-    if (kept_ == begin_of_piece(pieces_.size())) pieces_.emplace_back(allocate_piece(pieces_.size()));
+    if (kept_ == begin_of_piece(pieces_.size()))
+      pieces_.push_back(std::unique_ptr<char, Free>(allocate_piece(pieces_.size())));
     const size_t last = pieces_.size() - 1, in_last = kept_ - begin_of_piece(last);
     const size_t n = std::min(bytes.size(), bytes_of_piece(last) - in_last);
     std::memcpy(pieces_[last].get() + in_last, bytes.data(), n);
