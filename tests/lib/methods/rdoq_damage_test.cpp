@@ -4,6 +4,7 @@
 // not justify.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <new>
@@ -37,16 +38,23 @@ thread_local size_t largest_allocation = 0;
 namespace jsq {
 namespace {
 
+/// The flags that a set begins with (SPEC.md).
+enum : uint8_t { layers = 1, pack = 4, exact = 8, transforms = 16, dependent = 32, positive = 64 };
+
+/// random: no two values are alike; kernels: those of a kernel are; product: lines are multiples of one.
+enum class Likeness { random, kernels, product };
+
 /// What is coded, and how.
 struct Form {
   const char* name;
   const char* method;
   double bytes;
+  int flags;                                  ///< of what this stores
   std::vector<std::vector<uint64_t>> shapes;  ///< one tensor each
   Rounding rounding = Rounding::automatic;
   std::vector<std::vector<uint64_t>> layers = {};  ///< of the first tensor
-  bool positive = false;
-  size_t one_in = 1;  ///< is not zero
+  size_t one_in = 1;                               ///< is not zero
+  Likeness likeness = Likeness::random;
 };
 
 void PrintTo(const Form& form, std::ostream* out) {
@@ -59,6 +67,8 @@ struct Stored {
   std::vector<std::shared_ptr<const GradientSource>> sources;
   std::string parameters;
   std::vector<std::string> blocks;  ///< one a tensor; these tensors have no more
+  std::vector<std::vector<float>> decoded;
+  std::string refusal;
   size_t elements = 0;
 
   explicit Stored(const Form& form) {
@@ -69,7 +79,15 @@ struct Stored {
       std::vector<float>& own = values.emplace_back(test::make_data(test::Kind::heavy, info.elements(), 9));
       for (size_t i = 0; i < own.size(); ++i) {
         own[i] *= float(1 + i % 7);
-        if (form.positive) own[i] = std::abs(own[i]);
+        if (form.likeness == Likeness::kernels) {
+          const auto inner = size_t(shape[2] * shape[3]);
+          own[i] = own[i / inner * inner] + own[i] / 16;
+        }
+        if (form.likeness == Likeness::product) {
+          const auto columns = size_t(shape.back());
+          own[i] = std::sin(float(i / columns + 1)) * std::cos(float(2 * (i % columns))) + own[i] / 256;
+        }
+        if (form.flags & positive) own[i] = std::abs(own[i]);
         if (i % form.one_in != 0) own[i] = 0;
       }
       elements += own.size();
@@ -94,9 +112,10 @@ struct Stored {
   }
   BlockPlace place(size_t t) const { return {uint32_t(t), 0, &sources[t]->tensors()[0], 0}; }
 
-  /// Decodes everything; false where it is refused, which only damage may be.
-  bool decodes(std::string_view set, const std::vector<std::string>& streams) const {
+  /// Decodes everything to `decoded`; false where it is refused, which only damage may be: `refusal`.
+  bool decodes(std::string_view set, const std::vector<std::string>& streams) {
     largest_allocation = 0;
+    decoded.clear();
     bool whole = true;
     try {
       const auto decoder = method_row("rdoq").make_decoder(set, "set");
@@ -104,7 +123,7 @@ struct Stored {
       for (size_t t = 0; t < values.size(); ++t) places.push_back(place(t));
       decoder->bind(places);
       for (size_t t = 0; t < values.size(); ++t) {
-        std::vector<float> back(values[t].size(), 7.0f);
+        std::vector<float>& back = decoded.emplace_back(values[t].size(), 7.0f);
         if (streams[t].empty())
           decoder->decode_empty(place(t), back);
         else
@@ -113,6 +132,7 @@ struct Stored {
       }
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), Errc::damaged) << error.what();
+      refusal = error.what();
       whole = false;
     } catch (const std::exception& error) {
       ADD_FAILURE() << "not an Error: " << error.what();
@@ -126,12 +146,13 @@ struct Stored {
 class DamagedRdoq : public testing::TestWithParam<Form> {};
 
 TEST_P(DamagedRdoq, DecodesWhereNothingIsDamaged) {
-  const Stored stored(GetParam());
+  Stored stored(GetParam());
+  EXPECT_EQ(int(uint8_t(stored.parameters[0])), GetParam().flags);
   EXPECT_TRUE(stored.decodes(stored.parameters, stored.blocks));
 }
 
 TEST_P(DamagedRdoq, IsRefusedOrDecodesToNumbersWhicheverBitIsFlipped) {
-  const Stored stored(GetParam());
+  Stored stored(GetParam());
   std::string set = stored.parameters;
   for (size_t bit = 0; bit < 8 * set.size() && !HasFailure(); ++bit) {
     SCOPED_TRACE("bit " + std::to_string(bit) + " of the set");
@@ -150,7 +171,7 @@ TEST_P(DamagedRdoq, IsRefusedOrDecodesToNumbersWhicheverBitIsFlipped) {
 }
 
 TEST_P(DamagedRdoq, IsRefusedWhereverItEndsAndWithBytesBehind) {
-  const Stored stored(GetParam());
+  Stored stored(GetParam());
   for (size_t size = 0; size < stored.parameters.size() && !HasFailure(); ++size)
     EXPECT_FALSE(stored.decodes(stored.parameters.substr(0, size), stored.blocks))
         << size << " bytes of the set";
@@ -166,7 +187,7 @@ TEST_P(DamagedRdoq, IsRefusedWhereverItEndsAndWithBytesBehind) {
 }
 
 TEST_P(DamagedRdoq, IsRefusedOrDecodesToNumbersWhereBytesAreOthers) {
-  const Stored stored(GetParam());
+  Stored stored(GetParam());
   test::Random random(7);
   for (int round = 0; round < 1500 && !HasFailure(); ++round) {
     SCOPED_TRACE("round " + std::to_string(round));
@@ -191,27 +212,77 @@ TEST_P(DamagedRdoq, IsRefusedOrDecodesToNumbersWhereBytesAreOthers) {
   }
 }
 
+constexpr Rounding automatic = Rounding::automatic;
 const Form forms[] = {
-    {"fast", "rdoq:preset=fast", 260, {{24, 25}}},
-    {"dct", "rdoq:transform=dct", 300, {{12, 8, 3, 3}}},
-    {"low_rank", "rdoq:transform=lowrank", 300, {{40, 30}}},
-    {"best", "rdoq:preset=best", 300, {{40, 30}}},
-    {"dependent", "rdoq:levels=dependent,transform=none", 900, {{24, 25}}},
-    {"dependent_at_low_rates", "rdoq:levels=dependent,transform=none", 120, {{1200}}},
-    {"stochastic", "rdoq:preset=fast", 400, {{24, 25}}, Rounding::stochastic},
-    {"exact", "rdoq:transform=none", 400, {{40, 30}}, Rounding::automatic, {}, false, 30},
-    {"one_sign", "rdoq:transform=none", 300, {{24, 25}}, Rounding::automatic, {}, true},
-    {"dependent_of_one_sign",
-     "rdoq:levels=dependent,transform=none",
-     700,
-     {{24, 25}},
-     Rounding::automatic,
-     {},
-     true},
-    {"exact_of_one_sign", "rdoq:transform=none", 400, {{1200}}, Rounding::automatic, {}, true, 30},
-    {"layers", "rdoq:transform=none", 300, {{1092}}, Rounding::automatic, {{20, 25}, {8}, {8}, {8, 8, 3, 3}}},
-    {"pack", "rdoq:preset=best", 500, {{20, 25}, {16}, {4, 4, 3, 3}, {1}}},
+    {"fast", "rdoq:preset=fast", 260, 0, {{24, 25}}},
+    {"dct", "rdoq:transform=dct", 300, transforms, {{12, 8, 3, 3}}, automatic, {}, 1, Likeness::kernels},
+    {"low_rank", "rdoq:transform=lowrank", 300, transforms, {{40, 30}}, automatic, {}, 1, Likeness::product},
+    {"best", "rdoq:preset=best", 300, dependent, {{40, 30}}},
+    {"dependent", "rdoq:levels=dependent,transform=none", 900, dependent, {{24, 25}}},
+    {"dependent_at_low_rates", "rdoq:levels=dependent,transform=none", 300, dependent, {{1200}}},
+    {"plain_instead_of_dependent", "rdoq:levels=dependent,transform=none", 120, 0, {{1200}}},
+    {"stochastic", "rdoq:preset=fast", 400, 0, {{24, 25}}, Rounding::stochastic},
+    {"exact", "rdoq:transform=none", 400, exact, {{40, 30}}, automatic, {}, 30},
+    {"one_sign", "rdoq:transform=none", 300, positive, {{24, 25}}},
+    {"dependent_of_one_sign", "rdoq:levels=dependent,transform=none", 700, dependent | positive, {{24, 25}}},
+    {"exact_of_one_sign", "rdoq:transform=none", 400, exact | positive, {{1200}}, automatic, {}, 30},
+    {"layers", "rdoq:transform=none", 300, layers, {{1092}}, automatic, {{20, 25}, {8}, {8}, {8, 8, 3, 3}}},
+    {"pack", "rdoq:preset=best", 500, pack, {{20, 25}, {16}, {4, 4, 3, 3}, {1}}},
 };
+
+const Form& form_of(std::string_view name) {
+  return *std::find_if(std::begin(forms), std::end(forms),
+                       [&](const Form& form) { return form.name == name; });
+}
+
+TEST(DamagedRdoqSet, WhoseStepIsFarFromTheUnitOfItsFactorsIsRefused) {
+  Stored stored(form_of("low_rank"));
+  for (const int exponent : {-160, 128}) {
+    std::string set = stored.parameters;
+    set[3] = char(exponent);
+    set[4] = char(exponent >> 8);
+    EXPECT_FALSE(stored.decodes(set, stored.blocks)) << exponent;
+    EXPECT_EQ(stored.refusal, "set is damaged: its factors have a unit far from the step");
+  }
+}
+
+TEST(DamagedRdoqSet, WhosePackIsOfMoreThan2To20ElementsIsRefused) {
+  const Stored stored(form_of("pack"));
+  TensorInfo info;
+  info.shape = {16};
+  std::vector<BlockPlace> places((size_t(1) << 16) + 1);
+  for (size_t t = 0; t < places.size(); ++t) places[t] = {uint32_t(t), 0, &info, 0};
+  const auto decoder = method_row("rdoq").make_decoder(stored.parameters, "set");
+  try {
+    decoder->bind(places);
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Errc::damaged);
+    EXPECT_STREQ(error.what(), "set is damaged: more packed elements than 2^20");
+  }
+}
+
+// Of rdoq's blocks without bytes: a prediction is all that is known of the elements, otherwise nothing is.
+TEST(RdoqBlocks, WithoutBytesAreWhatFactorsPredict) {
+  Stored stored(form_of("low_rank"));
+  ASSERT_TRUE(stored.decodes(stored.parameters, {""}));
+  double squares = 0, errors = 0;
+  for (size_t i = 0; i < stored.elements; ++i) {
+    const double value = stored.values[0][i];
+    squares += value * value;
+    errors += (value - stored.decoded[0][i]) * (value - stored.decoded[0][i]);
+  }
+  EXPECT_LT(errors, squares / 10);
+}
+
+TEST(RdoqBlocks, WithoutBytesAreZerosWhereNothingPredicts) {
+  for (const Form& form : forms) {
+    if (form.flags & pack || form.likeness == Likeness::product) continue;
+    Stored stored(form);
+    ASSERT_TRUE(stored.decodes(stored.parameters, {""})) << form.name;
+    EXPECT_EQ(stored.decoded[0], std::vector<float>(stored.elements)) << form.name;
+  }
+}
 
 INSTANTIATE_TEST_SUITE_P(Rdoq, DamagedRdoq, testing::ValuesIn(forms),
                          [](const testing::TestParamInfo<Form>& form) {
