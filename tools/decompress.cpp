@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -68,6 +69,8 @@ void check_options(const Options& options) {
                 "--rm would delete tensors that --tensor and --slice leave out; drop one of them");
   if (options.to_stdout || options.output == "-")
     throw Error(Errc::usage, "--rm needs an output file; name one with -o");
+  if (std::find(options.frames.begin(), options.frames.end(), "-") != options.frames.end())
+    throw Error(Errc::usage, "--rm needs a frame that is a file, not standard input");
 }
 
 /// The frame's name without its ending; "" where it has none.
@@ -140,7 +143,7 @@ class Decompressor {
     result.target = result.is_folder ? folder_target(options_, path, result.dumps.size())
                                      : file_target(options_, path, result.dumps.front());
     restore(frame, result);
-    if (options_.remove && !options_.keep) remove_frame(path, result);
+    if (options_.remove && !options_.keep) remove_frame(path);
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
     return result;
   }
@@ -215,9 +218,7 @@ class Decompressor {
     output.commit();
   }
 
-  static void remove_frame(const std::string& path, const Result& result) {
-    if (path == "-" || result.target == "-")
-      throw Error(Errc::usage, "--rm needs a frame and an output that are files");
+  static void remove_frame(const std::string& path) {
     if (::unlink(path.c_str()) != 0)
       throw Error(Errc::write_failed,
                   path + ": decompressed, but cannot be removed: " + std::strerror(errno));

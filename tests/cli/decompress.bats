@@ -218,6 +218,9 @@ open('long.jsq', 'wb').write(w.frame([w.Tensor(name=name, sizes=(0,))], [w.param
   expect 0 jsq decompress -f -k --rm grad.npy.jsq
   [ -e grad.npy.jsq ]
   expect "$EXIT_USAGE" jsq decompress -f --rm --slice 0:1 grad.npy.jsq
+  expect "$EXIT_USAGE" bash -c '"$JSQ_BIN" decompress --rm -o back.npy - <grad.npy.jsq'
+  contains "$stderr" "--rm needs a frame that is a file"
+  [ ! -e back.npy ]
   expect 0 jsq decompress -f --rm grad.npy.jsq
   [ ! -e grad.npy.jsq ]
 }
