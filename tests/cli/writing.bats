@@ -139,6 +139,18 @@ moments_of() { if [ "${JSQ_KILL_STEP-5}" -eq 1 ]; then echo "$2"; else echo "$1"
   [ "$failures" -ge 8 ]
 }
 
+@test "a target that appears while it is written is not replaced, and one that no name can be given to is exit 7" {
+  require_tracing
+  local error wanted status
+  while read -r error wanted; do
+    status=$(at_call 1 renameat2 "error=$error" "$JSQ_BIN" compress -q -t ratio=8 -o out.jsq "$samples/resnet20_late_fc.weight.npy")
+    [ "$status" -eq "$wanted" ] || { echo "$error: status $status" >&2; cat stderr.txt >&2; return 1; }
+    [ ! -e out.jsq ]
+    no_temporaries
+  done <<<"EEXIST $EXIT_REFUSED
+EACCES $EXIT_WRITE"
+}
+
 @test "a disk of one megabyte that fills up is exit 7, the old file intact" {
   mkdir disk
   mount -t tmpfs -o size=1m tmpfs disk 2>/dev/null || skip "only root can mount a small disk"
