@@ -249,10 +249,17 @@ struct FrameReader::State {
                                    std::to_string(elements));
   }
 
-  /// Calls use(first element, count, fetch) for the blocks that hold [first, first + count), or for several
-  /// neighbours that lie in it whole; fetch(values) decodes them.
+  /// How many blocks of tensor t are decoded at once where all their values wait in memory.
+  size_t held_together(size_t t) const {
+    constexpr size_t most = size_t(1) << 20;
+    return std::clamp<size_t>(most >> directory.tensors[t].block_log2, 1, decoders->blocks_together(t));
+  }
+
+  /// Calls use(first element, count, fetch) for the blocks that hold [first, first + count), or for up to
+  /// `together` neighbours that lie in it whole; fetch(values) decodes them.
   template <class Use>
-  void for_blocks(size_t t, uint64_t first, uint64_t count, unsigned threads, Use use) const {
+  void for_blocks(size_t t, uint64_t first, uint64_t count, unsigned threads, size_t together,
+                  Use use) const {
     const FrameTensor& tensor = directory.tensors[t];
     const uint64_t elements = tensor.info.elements();
     check_range(t, first, count);
@@ -285,7 +292,7 @@ struct FrameReader::State {
         threads == 1 ? 1
                      : size_t(std::max(1, arena_threads(threads) > 0 ? arena_threads(threads)
                                                                      : tbb::info::default_concurrency()));
-    const size_t together = std::clamp<size_t>((end - begin) / workers, 1, decoders->blocks_together(t));
+    together = std::clamp<size_t>((end - begin) / workers, 1, together);
     std::vector<size_t> starts;  // of the pieces
     for (size_t b = begin; b < end;) {
       starts.push_back(b);
@@ -425,17 +432,19 @@ std::optional<TensorCoding> FrameReader::coding_of(size_t t) const {
 
 void FrameReader::read(size_t t, uint64_t first, std::span<float> values, unsigned threads) const {
   const State& state = *state_;
-  state.for_blocks(t, first, values.size(), threads, [&](uint64_t start, size_t count, const auto& fetch) {
-    if (start >= first && start + count <= first + values.size()) {
-      fetch(values.subspan(size_t(start - first), count));
-      return;
-    }
-    std::vector<float> block(count);
-    fetch(block);
-    const uint64_t from = std::max(first, start), to = std::min(first + values.size(), start + count);
-    std::copy(block.begin() + std::ptrdiff_t(from - start), block.begin() + std::ptrdiff_t(to - start),
-              values.begin() + std::ptrdiff_t(from - first));
-  });
+  const size_t together = state.decoders->blocks_together(t);
+  state.for_blocks(
+      t, first, values.size(), threads, together, [&](uint64_t start, size_t count, const auto& fetch) {
+        if (start >= first && start + count <= first + values.size()) {
+          fetch(values.subspan(size_t(start - first), count));
+          return;
+        }
+        std::vector<float> block(count);
+        fetch(block);
+        const uint64_t from = std::max(first, start), to = std::min(first + values.size(), start + count);
+        std::copy(block.begin() + std::ptrdiff_t(from - start), block.begin() + std::ptrdiff_t(to - start),
+                  values.begin() + std::ptrdiff_t(from - first));
+      });
   const TensorInfo& info = tensors()[t].info;
   if (info.dtype == DType::f16 || info.dtype == DType::bf16) {
     // What the dump will hold is what a reader gets.
@@ -473,14 +482,15 @@ void FrameReader::read_stored(size_t t, uint64_t first, uint64_t count, std::spa
   const State& state = *state_;
   const DType dtype = tensors()[t].info.dtype;
   const size_t size = dtype_bytes(dtype);
-  state.for_blocks(t, first, count, threads, [&](uint64_t start, size_t n, const auto& fetch) {
-    static thread_local std::vector<float> block;
-    block.resize(n);
-    fetch(block);
-    const uint64_t from = std::max(first, start), to = std::min(first + count, start + n);
-    encode_elements(dtype, std::span<const float>(block).subspan(size_t(from - start), size_t(to - from)),
-                    out.data() + (from - first) * size);
-  });
+  state.for_blocks(
+      t, first, count, threads, state.held_together(t), [&](uint64_t start, size_t n, const auto& fetch) {
+        static thread_local std::vector<float> block;
+        block.resize(n);
+        fetch(block);
+        const uint64_t from = std::max(first, start), to = std::min(first + count, start + n);
+        encode_elements(dtype, std::span<const float>(block).subspan(size_t(from - start), size_t(to - from)),
+                        out.data() + (from - first) * size);
+      });
   const wire::Exceptions kept = state.exceptions(t);
   for (size_t i = 0; i < kept.index.size(); ++i)
     if (kept.index[i] >= first && kept.index[i] < first + count)
@@ -493,7 +503,7 @@ uint64_t FrameReader::elements_together(size_t tensor, size_t workers) const {
   if (coded.block_bytes.empty()) return block;
   if (state_->on_device(tensor)) return std::max(State::piece_elements / block, uint64_t(1)) * block;
   const size_t blocks = coded.block_bytes.size() / std::max<size_t>(workers, 1);
-  return std::clamp<uint64_t>(blocks, 1, state_->decoders->blocks_together(tensor)) * block;
+  return std::clamp<uint64_t>(blocks, 1, state_->held_together(tensor)) * block;
 }
 
 void FrameReader::write_dump(size_t d, GradientSink& sink, unsigned threads) const {

@@ -54,7 +54,7 @@ size_t SetDecoders::blocks_together(size_t t) const {
   // Nobody asks for the method of blocks without bytes, which need not be known.
   const auto has_bytes = [](uint64_t bytes) { return bytes > 0; };
   if (std::none_of(tensor.block_bytes.begin(), tensor.block_bytes.end(), has_bytes)) return 1;
-  return of(tensor.parameter_set).blocks_together(size_t(1) << tensor.block_log2);
+  return of(tensor.parameter_set).blocks_together();
 }
 
 BlockPlace SetDecoders::place(size_t t, size_t b) const {

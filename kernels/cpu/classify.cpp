@@ -326,21 +326,5 @@ size_t list_nonzero(std::span<const uint8_t> classes, uint32_t* indices) {
   return HWY_DYNAMIC_DISPATCH(list_nonzero_indices)(classes.data(), classes.size(), 0, indices);
 }
 
-size_t list_active(std::span<const uint8_t> classes, std::span<const uint8_t> buckets, uint32_t* indices) {
-  size_t listed = 0;
-  for (size_t run = 0; run < buckets.size();) {
-    if (buckets[run] == 0) {
-      ++run;
-      continue;
-    }
-    const size_t first = run * element::run_length;
-    while (run < buckets.size() && buckets[run] != 0) ++run;
-    const size_t end = std::min(classes.size(), run * element::run_length);
-    listed += HWY_DYNAMIC_DISPATCH(list_nonzero_indices)(classes.data() + first, end - first, uint32_t(first),
-                                                         indices + listed);
-  }
-  return listed;
-}
-
 }  // namespace jsq::cpu
 #endif

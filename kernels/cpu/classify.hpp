@@ -44,7 +44,4 @@ size_t classify_and_list(std::span<const float> values, uint64_t first_index, co
 /// classes.size() + 16.
 size_t list_nonzero(std::span<const uint8_t> classes, uint32_t* indices);
 
-/// The same of the runs whose activity bucket is not 0; the others have nothing to list.
-size_t list_active(std::span<const uint8_t> classes, std::span<const uint8_t> buckets, uint32_t* indices);
-
 }  // namespace jsq::cpu

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "kernels/cpu/rans_fours.hpp"
+#include "kernels/cpu/rans_take.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace jsq::cpu::HWY_NAMESPACE {
@@ -26,18 +27,6 @@ HWY_INLINE const char* within(const char* next, EightLanes& stream) {
     return stream.end;
   }
   return next;
-}
-
-/// The next symbol of a state, without a branch on whether a word is taken.
-HWY_INLINE uint32_t take(uint32_t& state, const RansSlot* table, const char*& next) {
-  const RansSlot slot = table[state & (rans_total - 1)];
-  const uint32_t x = element::rans_advance(state, slot);
-  uint16_t word;
-  std::memcpy(&word, next, sizeof word);
-  const uint32_t needs = x < rans_lower_bound;
-  state = x << 16 * needs | (word & (0u - needs));
-  next += sizeof word * needs;
-  return element::rans_slot_symbol(slot);
 }
 
 #if HWY_CAP_GE256
@@ -140,7 +129,8 @@ void decode_groups(const RansSlot* slots, EightLanes* streams, const uint8_t* co
       const RansSlot* table = slots + (size_t(tables[k][g]) << rans_precision_bits);
       own.next = within(own.next, own);
       for (size_t i = each * g; i < each * (g + 1); i += 8)
-        for (size_t l = 0; l < 8; ++l) symbols[k][i + l] = uint8_t(take(own.states[l], table, own.next));
+        for (size_t l = 0; l < 8; ++l)
+          symbols[k][i + l] = uint8_t(take_symbol(own.states[l], table, own.next));
     }
     streams[k] = own;
   }
@@ -153,8 +143,8 @@ void decode_symbols(const RansSlot* slots, EightLanes* streams, const uint8_t* c
     for (size_t i = 0; i < 8 * eights; i += 8) {
       own.next = within(own.next, own);
       for (size_t l = i; l < i + 8; ++l)
-        symbols[k][l] =
-            uint8_t(take(own.states[l - i], slots + (size_t(tables[k][l]) << rans_precision_bits), own.next));
+        symbols[k][l] = uint8_t(
+            take_symbol(own.states[l - i], slots + (size_t(tables[k][l]) << rans_precision_bits), own.next));
     }
     streams[k] = own;
   }
@@ -164,17 +154,31 @@ void decode_symbols(const RansSlot* slots, EightLanes* streams, const uint8_t* c
 
 void decode_following(const RansSlot* slots, EightLanes* streams, const uint8_t* tables, size_t count,
                       uint8_t* const* symbols) {
+  const RansSlot* after[element::rans_max_symbols];
+  for (size_t s = 0; s < element::rans_max_symbols; ++s)
+    after[s] = slots + (size_t(tables[s]) << rans_precision_bits);
   EightLanes own[fours];
-  uint32_t symbol[fours] = {};
-  for (size_t k = 0; k < fours; ++k) own[k] = streams[k];
-  for (size_t i = 0; i < count; ++i) {
-    for (size_t k = 0; k < fours; ++k) {
-      if (i % 8 == 0) own[k].next = within(own[k].next, own[k]);
-      const RansSlot* table = slots + (size_t(tables[symbol[k]]) << rans_precision_bits);
-      symbol[k] = take(own[k].states[i % 8], table, own[k].next);
-      symbols[k][i] = uint8_t(symbol[k]);
-    }
+  const RansSlot* table[fours];
+  uint8_t* out[fours];
+  for (size_t k = 0; k < fours; ++k) {
+    own[k] = streams[k];
+    table[k] = after[0];
+    out[k] = symbols[k];
   }
+  const auto one = [&](size_t k, size_t i, size_t lane) {
+    const uint32_t symbol = take_symbol(own[k].states[lane], table[k], own[k].next);
+    table[k] = after[symbol];
+    out[k][i] = uint8_t(symbol);
+  };
+  size_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    for (size_t k = 0; k < fours; ++k) own[k].next = within(own[k].next, own[k]);
+    for (size_t lane = 0; lane < 8; ++lane)
+      for (size_t k = 0; k < fours; ++k) one(k, i + lane, lane);
+  }
+  for (size_t k = 0; k < fours; ++k) own[k].next = within(own[k].next, own[k]);
+  for (size_t lane = 0; i + lane < count; ++lane)
+    for (size_t k = 0; k < fours; ++k) one(k, i + lane, lane);
   for (size_t k = 0; k < fours; ++k) streams[k] = own[k];
 }
 

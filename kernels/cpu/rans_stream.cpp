@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/cpu/rans_take.hpp"
+
 namespace jsq::cpu {
 
 using element::RansSlot;
@@ -77,23 +79,6 @@ RansDecoder::RansDecoder(std::string_view stream, uint32_t lanes)
   words_.at = lanes * sizeof(uint32_t);
 }
 
-namespace {
-
-/// The next symbol of a state, without a branch on whether a word is taken: the two bytes at `next` are read
-/// in any case.
-inline uint32_t take(uint32_t& state, const RansSlot* table, const char*& next) {
-  const RansSlot slot = table[state & (element::rans_total - 1)];
-  const uint32_t x = element::rans_advance(state, slot);
-  uint16_t word;
-  std::memcpy(&word, next, sizeof word);
-  const uint32_t needs = x < element::rans_lower_bound;
-  state = x << 16 * needs | (word & (0u - needs));
-  next += sizeof word * needs;
-  return element::rans_slot_symbol(slot);
-}
-
-}  // namespace
-
 /// Eight symbols, one a lane, while there are words for all of them; returns how many
 /// were taken of `count`, a multiple of eight.
 size_t RansDecoder::take_eights(uint8_t* symbols, size_t count, const RansSlot* table) {
@@ -105,7 +90,7 @@ size_t RansDecoder::take_eights(uint8_t* symbols, size_t count, const RansSlot* 
       left >= 16 ? words_.bytes + words_.size - 16 : nullptr;  // where eight words are still there
   size_t i = 0;
   for (; i + 8 <= count && last != nullptr && next <= last; i += 8)
-    for (uint32_t l = 0; l < 8; ++l) symbols[i + l] = uint8_t(take(states[l], table, next));
+    for (uint32_t l = 0; l < 8; ++l) symbols[i + l] = uint8_t(take_symbol(states[l], table, next));
   words_.at = size_t(next - words_.bytes);
   std::copy(states, states + 8, states_);
   return i;

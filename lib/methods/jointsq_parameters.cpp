@@ -89,7 +89,7 @@ class JointSqDecoder final : public MethodDecoder {
     const ClassBlock alone{block, values, what};
     stored_.coder.decode({&alone, 1});
   }
-  size_t blocks_together(size_t elements) const override { return stored_.coder.blocks_together(elements); }
+  size_t blocks_together() const override { return stored_.coder.decoded_together(); }
   void decode_together(std::span<const StoredBlock> blocks) const override {
     std::vector<ClassBlock> parts;
     for (const StoredBlock& block : blocks) parts.push_back({block.bytes, block.values, block.what});

@@ -154,10 +154,10 @@ class MethodDecoder {
   /// Decodes one non-empty block.  \throws Error damaged, naming `what`. Thread-safe.
   virtual void decode_block(const BlockPlace& place, std::string_view block, std::span<float> values,
                             std::string_view what) const = 0;
-  /// How many blocks of so many elements decode_together() had better be given at once.
-  virtual size_t blocks_together(size_t elements) const;
+  /// How many blocks decode_together() had better be given at once.
+  virtual size_t blocks_together() const;
   /// decode_block() of each; blocks decoded side by side can be faster. Thread-safe.  \pre at most
-  /// blocks_together() of the longest
+  /// blocks_together()
   virtual void decode_together(std::span<const StoredBlock> blocks) const;
   /// Told once, before anything is decoded, which tensors use the parameter set, in order, for methods that
   /// keep tensors in it.  \throws Error damaged.

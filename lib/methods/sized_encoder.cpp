@@ -52,7 +52,7 @@ void MethodEncoder::encode_together(size_t t, std::span<const Uncoded> blocks, b
       encode_unmeasured(t, block.first, block.values, *block.out, *block.sums);
 }
 
-size_t MethodDecoder::blocks_together(size_t) const {
+size_t MethodDecoder::blocks_together() const {
   return 1;
 }
 

@@ -202,10 +202,6 @@ class SparseDecoder final : public MethodDecoder {
 
   void decode_block(const BlockPlace& place, std::string_view block, std::span<float> values,
                     std::string_view what) const override {
-    if (stored_.values == SparseValues::quantized) {
-      stored_.coder.decode(block, values, what);
-      return;
-    }
     if (stored_.random) {
       std::fill(values.begin(), values.end(), 0.0f);
       static thread_local std::vector<uint32_t> kept;
@@ -216,16 +212,35 @@ class SparseDecoder final : public MethodDecoder {
         decode_random_exact(kept, block, values, what);
       return;
     }
-    ByteReader in(block, what);
-    float scale = 0;
-    if (stored_.values == SparseValues::levels) {
-      scale = in.magnitude("the scale");
+    const StoredBlock alone{place, block, values, what};
+    decode_together({&alone, 1});
+  }
+
+  size_t blocks_together() const override { return stored_.random ? 1 : stored_.coder.decoded_together(); }
+  void decode_together(std::span<const StoredBlock> blocks) const override {
+    if (stored_.random) return MethodDecoder::decode_together(blocks);
+    std::vector<ClassBlock> maps;
+    if (stored_.values == SparseValues::quantized) {
+      for (const StoredBlock& block : blocks) maps.push_back({block.bytes, block.values, block.what});
+      stored_.coder.decode(maps);
+      return;
     }
-    const std::span<const uint32_t> kept = stored_.coder.decode(in.string(), values, what);
-    if (stored_.values == SparseValues::levels)
-      decode_levels(in, scale, kept, values, what);
-    else
-      decode_exact(in, kept, values);
+    const bool levels = stored_.values == SparseValues::levels;
+    std::vector<ByteReader> in;
+    std::vector<float> scales;
+    for (const StoredBlock& block : blocks) {
+      in.emplace_back(block.bytes, block.what);
+      scales.push_back(levels ? in.back().magnitude("the scale") : 0.0f);
+      maps.push_back({in.back().string(), block.values, block.what});
+    }
+    std::vector<std::span<const uint32_t> > kept(blocks.size());
+    stored_.coder.decode(maps, kept);
+    for (size_t k = 0; k < blocks.size(); ++k) {
+      if (levels)
+        decode_levels(in[k], scales[k], kept[k], blocks[k].values, blocks[k].what);
+      else
+        decode_exact(in[k], kept[k], blocks[k].values);
+    }
   }
 
   std::unique_ptr<DeviceBlockDecoder> device_decoder() const override {

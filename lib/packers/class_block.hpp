@@ -79,9 +79,11 @@ class ClassCoder {
   void encode_unmeasured(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element,
                          uint32_t tensor, std::string& out, BlockSums& sums) const;
 
-  /// The same of several blocks, whose symbols are coded side by side.  \pre at most blocks_together()
+  /// The same of several blocks, whose symbols are coded side by side.  \pre at most encoded_together()
   void encode(std::span<const UncodedBlock> blocks, DType dtype) const;
   void encode_unmeasured(std::span<const UncodedBlock> blocks) const;
+  /// How many blocks of so many elements are better coded at once: all of them are in memory meanwhile.
+  static size_t encoded_together(size_t elements);
 
   /// The same for a block of n elements of which `kept`, ascending, are in class 1 with these code words, and
   /// the others in class 0.  \pre two classes, the first without bits.
@@ -96,12 +98,11 @@ class ClassCoder {
   std::span<const uint32_t> decode(std::string_view block, std::span<float> values,
                                    std::string_view what) const;
 
-  /// The same of several blocks, whose entropy-coded streams are decoded side by side.  \pre at most
-  /// blocks_together()
-  void decode(std::span<const ClassBlock> blocks) const;
-  /// How many blocks of so many elements are better coded or decoded at once: all of them are in memory
-  /// meanwhile.
-  size_t blocks_together(size_t elements) const;
+  /// The same of several blocks, whose entropy-coded streams are decoded side by side; `kept`, as many, where
+  /// what is kept is asked for.  \pre at most decoded_together()
+  void decode(std::span<const ClassBlock> blocks, std::span<std::span<const uint32_t> > kept = {}) const;
+  /// How many blocks are better decoded at once.
+  size_t decoded_together() const;
 
   /// Counts a block: classes, symbols in every context, and the errors of the decoded values after rounding
   /// to `dtype`.

@@ -91,19 +91,10 @@ uint32_t get_class(BitReader& in, uint32_t classes) {
   throw Error(Errc::damaged, std::string(what) + " is damaged: " + found);
 }
 
-/// The bits of eight tokens of four, one of each element.
-inline uint32_t mask_of_tokens(const uint8_t* tokens) {
-  uint64_t word;
-  std::memcpy(&word, tokens, 8);
-  word = (word | word >> 4) & 0x00ff00ff00ff00ffu;
-  word = (word | word >> 8) & 0x0000ffff0000ffffu;
-  return uint32_t(word | word >> 16);
-}
-
 /// Buffers of a block that is read, reused by a thread from block to block.
 struct ReadBuffers {
   std::vector<uint8_t> classes, buckets, kept_classes, symbols, tokens, tables;
-  std::vector<uint32_t> kept;
+  std::vector<uint32_t> kept, active, places;  // active runs; tokens that are not 0
   std::string stream;
   size_t kept_count = 0;
 };
@@ -120,24 +111,24 @@ T* room(std::vector<T>& buffer, size_t count) {
   return buffer.data();
 }
 
-/// Lists what is kept of `whole` runs and of `last` tokens of one more, from the tokens of active runs.
-void list_tokens(size_t whole, size_t last, ReadBuffers& s) {
-  const uint8_t* tokens = s.tokens.data();
-  uint32_t* kept = s.kept.data();
-  size_t count = 0;
-  const auto list = [&](size_t run, uint32_t mask) {
-    for (; mask != 0; mask &= mask - 1)
-      kept[count++] = uint32_t(run * run_length) + uint32_t(std::countr_zero(mask));
-  };
-  for (size_t r = 0; r < whole; ++r) {
-    if (s.buckets[r] == 0) continue;
-    list(r, mask_of_tokens(tokens));
-    tokens += run_length / 4;
+/// Lists what is kept, and its classes, from `count` tokens of the active runs.
+template <size_t joined>
+void list_tokens(const uint8_t* classes_of_token, size_t count, ReadBuffers& s) {
+  constexpr size_t each = run_length / joined;
+  const size_t listed = cpu::list_nonzero({s.tokens.data(), count}, room(s.places, count + 16));
+  uint32_t* const kept = room(s.kept, listed * joined + 16);
+  uint8_t* const kept_classes = room(s.kept_classes, listed * joined + 1);
+  size_t k = 0;
+  for (size_t i = 0; i < listed; ++i) {
+    const size_t t = s.places[i], first = s.active[t / each] * run_length + t % each * joined;
+    const uint8_t* const classes = classes_of_token + size_t(s.tokens[t]) * 4;
+    for (size_t l = 0; l < joined; ++l) {
+      kept[k] = uint32_t(first + l);
+      kept_classes[k] = classes[l];
+      k += classes[l] != 0;
+    }
   }
-  uint8_t rest[run_length / 4] = {};
-  std::copy(tokens, tokens + last, rest);
-  if (last > 0) list(whole, mask_of_tokens(rest));
-  s.kept_count = count;
+  s.kept_count = k;
 }
 
 }  // namespace
@@ -210,7 +201,8 @@ class ClassCoder::Reading {
   }
   void write_runs();
   void read_plain_map();
-  void take_classes(const uint8_t* tokens);
+  void take_classes();
+  void list_tokens();
 
   size_t each() const { return run_length / classes_per_token(plan_.classes); }
 
@@ -220,8 +212,8 @@ class ClassCoder::Reading {
   std::span<float> out_;
   std::string_view what_;
   ReadBuffers& s_;
-  size_t at_ = 0;                        // of the bytes that are not read
-  bool named_ = false, listed_ = false;  // what is kept, with its classes or without
+  size_t at_ = 0;       // of the bytes that are not read
+  bool named_ = false;  // the map lists what is kept
   const bool by_runs_;
   std::optional<cpu::RansDecoder> decoder_;
   size_t active_ = 0, last_ = 0;  // whole runs with tokens, and the tokens of a short one
@@ -323,14 +315,13 @@ void ClassCoder::Reading::read_activities() {
 size_t ClassCoder::Reading::list_token_tables() {
   const size_t n = out_.size(), whole = n / run_length;
   const uint8_t* const buckets = s_.buckets.data();
-  uint8_t* const tables = room(s_.tables, runs() + 1);
-  active_ = 0;
-  for (size_t r = 0; r < whole; ++r) {
-    tables[active_] = with_.token_tables_[buckets[r]];
-    active_ += buckets[r] != 0;
-  }
+  uint32_t* const active = room(s_.active, runs() + 16);
+  active_ = cpu::list_nonzero({buckets, runs()}, active);
+  uint8_t* const tables = room(s_.tables, active_ + 1);
+  for (size_t k = 0; k < active_; ++k) tables[k] = with_.token_tables_[buckets[active[k]]];
   const uint32_t joined = classes_per_token(plan_.classes);
   last_ = runs() > whole && buckets[whole] != 0 ? (n - whole * run_length + joined - 1) / joined : 0;
+  active_ -= last_ > 0;
   room(s_.tokens, active_ * each() + last_);
   return active_;
 }
@@ -341,62 +332,56 @@ void ClassCoder::Reading::read_tokens() {
 }
 
 /// Classes of all elements from tokens.
-void ClassCoder::Reading::take_classes(const uint8_t* tokens) {
+void ClassCoder::Reading::take_classes() {
   const size_t n = out_.size(), whole = n / run_length;
   const uint32_t joined = classes_per_token(plan_.classes);
+  const uint8_t* tokens = s_.tokens.data();
   uint8_t* const classes = room(s_.classes, runs() * run_length);
-  for (size_t r = 0; r < runs(); ++r) {
-    uint8_t* run = classes + r * run_length;
-    if (s_.buckets[r] == 0 || r == whole) std::memset(run, 0, run_length);
-    if (s_.buckets[r] == 0) continue;
-    const size_t count = r == whole ? last_ : each();
-    if (plan_.classes == 4) {
-      // The default: two classes of two bits, split without a table so that the loop vectorises.
-      for (size_t t = 0; t < count; ++t) {
-        const auto pair = uint16_t((tokens[t] & 3) | (tokens[t] >> 2) << 8);
-        std::memcpy(run + 2 * t, &pair, 2);
-      }
-    } else if (joined == 2) {
-      for (size_t t = 0; t < count; ++t) std::memcpy(run + 2 * t, &with_.token_classes_[tokens[t] * 4], 2);
-    } else if (joined == 4) {
-      for (size_t t = 0; t < count; ++t) std::memcpy(run + 4 * t, &with_.token_classes_[tokens[t] * 4], 4);
-    } else {
-      std::memcpy(run, tokens, count);
-    }
+  std::memset(classes, 0, runs() * run_length);
+  for (size_t k = 0; k < active_ + (last_ > 0); ++k) {
+    uint8_t* const run = classes + s_.active[k] * run_length;
+    const size_t count = s_.active[k] == whole ? last_ : each();
+    for (size_t t = 0; t < count; ++t)
+      std::memcpy(run + joined * t, &with_.token_classes_[tokens[t] * 4], joined);
     tokens += count;
   }
   for (size_t i = n; i < (n + joined - 1) / joined * joined; ++i)
     if (classes[i]) damaged(what_, "padding classes are not zero");
 }
 
+void ClassCoder::Reading::list_tokens() {
+  const size_t count = active_ * each() + last_;
+  const uint8_t* const classes = with_.token_classes_.data();
+  switch (classes_per_token(plan_.classes)) {
+    case 4:
+      jsq::list_tokens<4>(classes, count, s_);
+      break;
+    case 2:
+      jsq::list_tokens<2>(classes, count, s_);
+      break;
+    default:
+      jsq::list_tokens<1>(classes, count, s_);
+      break;
+  }
+  if (s_.kept_count > 0 && s_.kept[s_.kept_count - 1] >= out_.size())
+    damaged(what_, "padding classes are not zero");
+}
+
 void ClassCoder::Reading::end_map() {
   if (by_runs_) return;
   const size_t n = out_.size(), whole = n / run_length;
-  uint32_t* const kept = room(s_.kept, n + 16);
   if (with_.map == MapPacker::entropy) {
     if (last_ > 0)
       decoder_->next_groups(with_.slots_.data(), {&with_.token_tables_[s_.buckets[whole]], 1}, last_,
                             s_.tokens.data() + active_ * each());
-    // Tokens of two classes are masks of what is kept.
-    listed_ = plan_.width[0] == 0;
-    if (listed_ && plan_.classes == 2) {
-      list_tokens(whole, last_, s_);
-      if (s_.kept_count > 0 && kept[s_.kept_count - 1] >= n) damaged(what_, "padding classes are not zero");
-    } else {
-      take_classes(s_.tokens.data());
-      if (listed_)
-        s_.kept_count = cpu::list_active(std::span<const uint8_t>(s_.classes.data(), n),
-                                         std::span<const uint8_t>(s_.buckets.data(), runs()), kept);
-    }
+    if (plan_.width[0] == 0) return list_tokens();
+    take_classes();
   }
-  if (!named_ && !listed_)
-    s_.kept_count = list_kept(plan_, std::span<const uint8_t>(s_.classes.data(), n), kept);
-  const size_t count = s_.kept_count;
-  uint8_t* const kept_classes = room(s_.kept_classes, count);
-  if (plan_.classes == 2 && plan_.width[0] == 0)
-    std::fill(kept_classes, kept_classes + count, uint8_t(1));
-  else if (!named_)
-    for (size_t k = 0; k < count; ++k) kept_classes[k] = s_.classes[kept[k]];
+  if (named_) return;
+  const std::span<const uint8_t> classes(s_.classes.data(), n);
+  s_.kept_count = list_kept(plan_, classes, room(s_.kept, n + 16));
+  uint8_t* const kept_classes = room(s_.kept_classes, s_.kept_count);
+  for (size_t k = 0; k < s_.kept_count; ++k) kept_classes[k] = classes[s_.kept[k]];
 }
 
 size_t ClassCoder::Reading::list_magnitude_tables() {
@@ -491,9 +476,10 @@ void ClassCoder::Reading::end() {
 
 std::span<const uint32_t> ClassCoder::decode(std::string_view block, std::span<float> values,
                                              std::string_view what) const {
-  Reading reading(*this, {block, values, what}, read_buffers()[0], true);
-  read_alone(reading);
-  return reading.kept();
+  const ClassBlock alone{block, values, what};
+  std::span<const uint32_t> kept;
+  decode({&alone, 1}, {&kept, 1});
+  return kept;
 }
 
 void ClassCoder::read_alone(Reading& reading) const {
@@ -514,16 +500,18 @@ void ClassCoder::read_alone(Reading& reading) const {
   reading.end();
 }
 
-size_t ClassCoder::blocks_together(size_t elements) const {
-  constexpr size_t most = size_t(1) << 18;
-  return model.uses_rans() && lanes == 8 && elements <= most ? cpu::rans_together : 1;
+size_t ClassCoder::decoded_together() const {
+  return model.uses_rans() && lanes == 8 ? cpu::rans_together : 1;
 }
 
-void ClassCoder::decode(std::span<const ClassBlock> blocks) const {
-  if (blocks.size() == 1 || blocks_together(0) == 1) {
-    for (const ClassBlock& block : blocks) {
-      Reading reading(*this, block, read_buffers()[0], false);
+void ClassCoder::decode(std::span<const ClassBlock> blocks,
+                        std::span<std::span<const uint32_t> > kept) const {
+  const bool list = !kept.empty();
+  if (blocks.size() == 1 || decoded_together() == 1) {
+    for (size_t k = 0; k < blocks.size(); ++k) {
+      Reading reading(*this, blocks[k], read_buffers()[list ? k : 0], list);
       read_alone(reading);
+      if (list) kept[k] = reading.kept();
     }
     return;
   }
@@ -531,7 +519,7 @@ void ClassCoder::decode(std::span<const ClassBlock> blocks) const {
   auto& buffers = read_buffers();
   std::vector<Reading> readings;
   for (size_t k = 0; k < blocks.size(); ++k) {
-    readings.emplace_back(*this, blocks[k], buffers[k], false).begin(true);
+    readings.emplace_back(*this, blocks[k], buffers[k], list).begin(true);
   }
   // Streams that are missing, and those that end before others, go on with table 0, which leaves them as they
   // are.
@@ -554,9 +542,9 @@ void ClassCoder::decode(std::span<const ClassBlock> blocks) const {
   const auto pad = [&](const size_t* counts, size_t multiple) {
     const size_t most = (*std::max_element(counts, counts + together) + multiple - 1) / multiple * multiple;
     for (size_t k = 0; k < together; ++k) {
-      uint8_t* const list = room(buffers[k].tables, most);
-      std::fill(list + counts[k], list + most, uint8_t(0));
-      tables[k] = list;
+      uint8_t* const padded = room(buffers[k].tables, most);
+      std::fill(padded + counts[k], padded + most, uint8_t(0));
+      tables[k] = padded;
     }
     return most;
   };
@@ -596,6 +584,7 @@ void ClassCoder::decode(std::span<const ClassBlock> blocks) const {
     take_back();
   }
   for (Reading& reading : readings) reading.end();
+  for (size_t k = 0; k < kept.size(); ++k) kept[k] = readings[k].kept();
 }
 
 }  // namespace jsq

@@ -371,6 +371,11 @@ void ClassCoder::encode_runs(std::span<const UncodedBlock> blocks) const {
   }
 }
 
+size_t ClassCoder::encoded_together(size_t elements) {
+  constexpr size_t most = size_t(1) << 18;
+  return elements <= most ? cpu::encoded_together : 1;
+}
+
 bool ClassCoder::go_by_runs(std::span<const UncodedBlock> blocks) const {
   return std::all_of(blocks.begin(), blocks.end(), [&](const UncodedBlock& block) {
     return goes_by_runs(block.values.size(), block.first_pool_index);

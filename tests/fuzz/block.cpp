@@ -26,7 +26,7 @@ std::optional<std::vector<float>> decoded(const MethodDecoder& decoder, StoredBl
 
 void decode_together(const MethodDecoder& decoder, const BlockPlace& place, std::string_view stored,
                      size_t elements) {
-  const size_t most = decoder.blocks_together(elements);
+  const size_t most = decoder.blocks_together();
   if (most < 2) return;
   std::vector<float> values(most * elements);
   std::vector<StoredBlock> blocks;

@@ -532,6 +532,18 @@ TEST(ClassBlock, IsCodedAndDecodedSideBySideAsAloneAtEverySimdLevel) {
       for (size_t k = 0; k < blocks.size(); ++k) together.push_back({blocks[k], values[k], "block"});
       fitted.coder.decode(together);
       for (size_t k = 0; k < blocks.size(); ++k) expect_same_bits(values[k], expected[k]);
+
+      for (std::vector<float>& own : values) std::fill(own.begin(), own.end(), 42.0f);
+      std::vector<std::span<const uint32_t>> kept(blocks.size());
+      fitted.coder.decode(together, kept);
+      for (size_t k = 0; k < blocks.size(); ++k) {
+        expect_same_bits(values[k], expected[k]);
+        // Cells have no value of magnitude 0.
+        std::vector<uint32_t> nonzero;
+        for (size_t i = 0; i < values[k].size(); ++i)
+          if (values[k][i] != 0) nonzero.push_back(uint32_t(i));
+        ASSERT_EQ(std::vector<uint32_t>(kept[k].begin(), kept[k].end()), nonzero);
+      }
     });
     if (HasFatalFailure()) FAIL() << text_of(composition) << " n " << whole;
   }
