@@ -103,7 +103,7 @@ TEST(ContextEights, AreTheElementsOneByOne) {
           const Case made = random_case(lanes, last, alternate, count, bytes, zeros, ++seed);
           const size_t begin = std::min<size_t>(3, bytes);
           const Decoded expected = one_by_one(made, begin);
-          test::for_each_simd_level([&] {
+          test::for_each_simd_level([&, last = last] {
             Decoded found;
             found.symbols.assign(count, 99);
             found.values.assign(count, -1.0f);

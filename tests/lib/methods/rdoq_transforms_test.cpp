@@ -230,7 +230,9 @@ TEST(RdoqTransforms, ARankOrAFactorBeyondItsLimitIsRefused) {
   EXPECT_EQ(read_back(64, 32767), 1u);
   EXPECT_EQ(read_back(1, -32767), 1u);
   for (const auto& [rank, factor] : {std::pair(65u, 5), {128u, 5}, {3u, 32768}, {3u, -33000}})
-    EXPECT_EQ(test::error_of([&] { read_back(rank, factor); }).code(), Errc::damaged) << rank << factor;
+    EXPECT_EQ(test::error_of([&, rank = rank, factor = factor] { read_back(rank, factor); }).code(),
+              Errc::damaged)
+        << rank << factor;
 }
 
 TEST(RdoqTransforms, AUnitFarFromTheStepIsRefused) {

@@ -98,7 +98,7 @@ TEST(LeadingSubspace, FindsInSomeLinesWhatTheWholeHas) {
                               .iterations = 2,
                               .first = 16,
                               .useful =
-                                  [&](const Subspace& looked_at) {
+                                  [&, useful = useful, of_sample = of_sample](const Subspace& looked_at) {
                                     const uint32_t most = looked_at.left.rows() == 1200 ? useful : of_sample;
                                     // As long as in the whole: a sample does not flatter what it was not made
                                     // from.
