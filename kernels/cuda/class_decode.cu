@@ -617,9 +617,7 @@ __global__ void __launch_bounds__(threads, 2) decode_blocks(const __grid_constan
 template <ClassQuantizer Q>
 void launch_as(const Arguments& arguments, const Stream& stream) {
   const auto kernel = decode_blocks<Q>;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             int(arguments.layout.shared_bytes)),
-        "asking for shared memory");
+  allow_shared(kernel, arguments.layout.shared_bytes);
   kernel<<<arguments.layout.grid, threads, arguments.layout.shared_bytes, stream>>>(arguments);
   check_launch("decoding blocks");
 }

@@ -847,8 +847,7 @@ template <ClassQuantizer Q, Work W>
 void launch_as(const Arguments& arguments, const Stream& stream) {
   const auto kernel = class_blocks<Q, W>;
   const ClassWorkspace::Layout& layout = arguments.layout;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(layout.shared_bytes)),
-        "asking for shared memory");
+  allow_shared(kernel, layout.shared_bytes);
   const uint32_t grid = layout.grid < arguments.count ? layout.grid : arguments.count;
   kernel<<<grid, threads, layout.shared_bytes, stream>>>(arguments);
   check_launch(W == Work::encode ? "coding blocks" : "counting blocks");

@@ -1,8 +1,10 @@
-// How large grids are: as many blocks as the device holds at once, so that none waits while others look for
-// work. For files of this folder only.
+// What launches ask of the device: grids of as many blocks as it holds at once, so that none waits while
+// others look for work, and shared memory. For files of this folder only.
 #pragma once
 
 #include <algorithm>
+#include <map>
+#include <mutex>
 
 #include "kernels/cuda/memory.hpp"
 
@@ -15,13 +17,25 @@ inline uint64_t device_attribute(cudaDeviceAttr attribute) {
   return uint64_t(value);
 }
 
+/// Lets launches of a kernel have so much shared memory beside its own. What they were let before stays:
+/// other threads may be about to launch it.
+template <class Kernel>
+void allow_shared(Kernel kernel, size_t bytes) {
+  static std::mutex mutex;
+  static std::map<Kernel, size_t> allowed;
+  const std::lock_guard lock(mutex);
+  size_t& most = allowed[kernel];
+  if (bytes <= most) return;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
+        "asking for shared memory");
+  most = bytes;
+}
+
 /// Blocks of a kernel whose blocks go on with the next piece of work: at most `wanted`. The kernel may then
 /// have as much shared memory beside its own.
 template <class Kernel>
 uint32_t blocks_at_once(Kernel kernel, uint32_t threads, size_t shared_bytes, uint64_t wanted) {
-  if (shared_bytes > 0)
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)),
-          "asking for shared memory");
+  allow_shared(kernel, shared_bytes);
   int of_processor = 0;
   check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&of_processor, kernel, int(threads), shared_bytes),
         "asking for room on the device");

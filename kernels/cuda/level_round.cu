@@ -2,6 +2,7 @@
 // counts and the sums of errors. All warps round a tile while three of them add up the one before, in the
 // contract's order: 16 lanes by index, folded by halving; a half warp holds the lanes of one sum.
 #include "kernels/cuda/block_sums.cuh"
+#include "kernels/cuda/grid.hpp"
 #include "kernels/cuda/level_gaps.cuh"
 #include "kernels/cuda/level_kernels.hpp"
 #include "kernels/element/philox.hpp"
@@ -243,8 +244,7 @@ void launch_round(const RoundPlan& plan, const RoundView* blocks, uint32_t count
   a.near_symbols = most_symbols < most_near_symbols ? most_symbols : most_near_symbols;
   a.sums = sums;
   const auto bytes = uint32_t(sizeof(Shared) + a.near_symbols * sizeof(uint32_t));
-  check(cudaFuncSetAttribute(round_blocks, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
-        "asking for shared memory");
+  allow_shared(round_blocks, bytes);
   round_blocks<<<count, threads, bytes, stream>>>(a);
   check_launch("rounding blocks");
 }

@@ -1,6 +1,7 @@
 // Blocks that are rotated and rounded to a table of integers, as THC does, with their counts and sums. One
 // thread block takes one block of values.
 #include "kernels/cuda/block_sums.cuh"
+#include "kernels/cuda/grid.hpp"
 #include "kernels/cuda/level_gaps.cuh"
 #include "kernels/cuda/rotated_block.cuh"
 
@@ -237,9 +238,7 @@ void launch_rotate(const Rotation& rotation, const RoundPlan& plan, const RoundV
   a.coordinates = room.coordinates.data();
   a.errors = room.errors.data();
   a.sums = sums;
-  check(cudaFuncSetAttribute(rotate_blocks, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             int(sizeof(RoundingShared))),
-        "asking for shared memory");
+  allow_shared(rotate_blocks, sizeof(RoundingShared));
   rotate_blocks<<<grid, threads, sizeof(RoundingShared), stream>>>(a);
   check_launch("rotating blocks");
 }
