@@ -13,6 +13,7 @@
 #include <mutex>
 
 #include "formats/mapped_file.hpp"
+#include "formats/wire/device_decoders.hpp"
 #include "formats/wire/directory.hpp"
 #include "formats/wire/exceptions.hpp"
 #include "formats/wire/set_decoders.hpp"
@@ -34,8 +35,7 @@ struct FrameReader::State {
   uint64_t directory_stored = 0;
   std::unique_ptr<wire::SetDecoders> decoders;  // of the directory, which stays where it is
   Backend backend = Backend::cpu;
-  mutable std::mutex device_mutex;  // one thread at a time drives the device
-  mutable std::vector<std::unique_ptr<DeviceBlockDecoder>> device_decoders;  // of the parameter sets
+  std::unique_ptr<wire::DeviceDecoders> device_decoders;
 
   std::string block_name(size_t t, size_t b) const {
     const FrameTensor& tensor = directory.tensors[t];
@@ -94,16 +94,7 @@ struct FrameReader::State {
   }
 
   bool has_device_decoder(size_t t) const {
-    const std::lock_guard lock(device_mutex);
-    return device_decoder(directory.tensors[t].parameter_set) != nullptr;
-  }
-
-  /// The decoder of a parameter set on the device; null where it has none.  \pre the caller holds
-  /// device_mutex
-  DeviceBlockDecoder* device_decoder(uint32_t set) const {
-    auto& coder = device_decoders[set];
-    if (!coder) coder = decoders->of(set).device_decoder();
-    return coder.get();
+    return bool(device_decoders->take(directory.tensors[t].parameter_set));
   }
 
   /// A block of a group and where it lies in the file.
@@ -138,9 +129,8 @@ struct FrameReader::State {
       if (size > 0) end = offset + wire::checksum_bytes + size;
     }
     {
-      const std::lock_guard lock(device_mutex);
-      DeviceBlockDecoder* coder = device_decoder(tensor.parameter_set);
-      if (coder == nullptr)
+      const wire::DeviceDecoders::Taken coder = device_decoders->take(tensor.parameter_set);
+      if (!coder)
         throw Error(Errc::backend_unavailable,
                     "backend 'cuda' cannot be used: " + decoders->of(tensor.parameter_set).describe() +
                         " is cpu only; use --backend cpu or auto");
@@ -170,9 +160,9 @@ struct FrameReader::State {
   static constexpr uint64_t group_elements = uint64_t(1) << 26, piece_elements = uint64_t(1) << 24;
 
   /// Block b of tensor t, at `offset`, and those behind it that lie in [first, first + count) whole, as it
-  /// does; or it alone. `b` and `offset` go on to the next one.
-  std::vector<GroupBlock> group_from(size_t t, size_t& b, uint64_t& offset, uint64_t first,
-                                     uint64_t count) const {
+  /// does, about `most` elements of them; or it alone. `b` and `offset` go on to the next one.
+  std::vector<GroupBlock> group_from(size_t t, size_t& b, uint64_t& offset, uint64_t first, uint64_t count,
+                                     uint64_t most) const {
     const FrameTensor& tensor = directory.tensors[t];
     const uint64_t length = uint64_t(1) << tensor.block_log2, elements = tensor.info.elements();
     std::vector<GroupBlock> group;
@@ -185,7 +175,7 @@ struct FrameReader::State {
       held += size_t(end - begin);
       if (tensor.block_bytes[b]) offset += tensor.block_bytes[b] + wire::checksum_bytes;
       ++b;
-      more = whole && end < elements && held < group_elements;
+      more = whole && end < elements && held < most;
     }
     return group;
   }
@@ -208,7 +198,7 @@ struct FrameReader::State {
     while (b < end) {
       const bool whole = is_whole(b);
       const uint64_t start = place_of(b).first;
-      const std::vector<GroupBlock> group = group_from(t, b, offset, first, count);
+      const std::vector<GroupBlock> group = group_from(t, b, offset, first, count, group_elements);
       const size_t held = group.back().first + group.back().count;
       std::shared_ptr<void> room;
       if (!whole) room = cuda::allocate_for_user(held * sizeof(float));
@@ -277,15 +267,17 @@ struct FrameReader::State {
       return uint64_t(b) * length >= first && std::min((uint64_t(b) + 1) * length, elements) <= first + count;
     };
     if (on_device(t)) {
+      const unsigned decoding = threads == 1 ? 1 : wire::DeviceDecoders::most_taken;
       uint64_t offset = offsets.front();
-      for (size_t b = begin; b < end;) {
-        const uint64_t start = uint64_t(b) * length;
-        const std::vector<GroupBlock> group = group_from(t, b, offset, first, count);
-        const size_t held = group.back().first + group.back().count;
-        use(start, held, [&](std::span<float> out) {
+      std::vector<std::vector<GroupBlock>> groups;
+      for (size_t b = begin; b < end;)
+        groups.push_back(group_from(t, b, offset, first, count, group_elements / decoding));
+      for_each_piece(groups.size(), decoding, [&](size_t g) {
+        const std::vector<GroupBlock>& group = groups[g];
+        use(group.front().index * length, group.back().first + group.back().count, [&](std::span<float> out) {
           decode_group(t, group, out, [](size_t, const Error& error) { throw error; });
         });
-      }
+      });
       return;
     }
     const size_t workers =
@@ -306,13 +298,17 @@ struct FrameReader::State {
       use(start, size_t(std::min(n * length, elements - start)),
           [&](std::span<float> out) { decode_blocks(t, b, std::span(offsets).subspan(b - begin, n), out); });
     };
-    const size_t pieces = starts.size() - 1;
-    if (threads == 1 || pieces == 1) {
-      for (size_t piece = 0; piece < pieces; ++piece) one(piece);
+    for_each_piece(starts.size() - 1, threads, one);
+  }
+  /// Calls use(i) for all i < count, on so many threads.
+  template <class Use>
+  static void for_each_piece(size_t count, unsigned threads, Use use) {
+    if (threads == 1 || count == 1) {
+      for (size_t i = 0; i < count; ++i) use(i);
     } else if (threads == 0) {
-      tbb::parallel_for(size_t(0), pieces, one);
+      tbb::parallel_for(size_t(0), count, use);
     } else {
-      tbb::task_arena(arena_threads(threads)).execute([&] { tbb::parallel_for(size_t(0), pieces, one); });
+      tbb::task_arena(arena_threads(threads)).execute([&] { tbb::parallel_for(size_t(0), count, use); });
     }
   }
 };
@@ -343,7 +339,8 @@ FrameReader FrameReader::from_bytes(std::string_view bytes, std::string name) {
   state->directory_stored = stored;
   state->directory = wire::read_directory(directory, offset, state->name);
   state->decoders = std::make_unique<wire::SetDecoders>(state->directory);
-  state->device_decoders.resize(state->directory.sets.size());
+  state->device_decoders =
+      std::make_unique<wire::DeviceDecoders>(*state->decoders, state->directory.sets.size());
   return FrameReader(std::move(state));
 }
 
