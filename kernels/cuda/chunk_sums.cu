@@ -147,10 +147,12 @@ class ChunkPass {
     std::vector<uint32_t> all;
     DeviceBuffer<uint32_t> keys;
     DeviceBuffer<StridedView> device_views;
-    pool.for_batches([&](const Batch& batch) {
-      std::vector<StridedView> views;
+    std::vector<StridedView> views;
+    uint64_t total = 0;
+    const auto launch = [&](const Batch& batch) {
+      views.clear();
+      total = 0;
       std::vector<uint64_t> first;
-      uint64_t total = 0;
       for (const Piece& piece : batch.pieces) {
         const uint64_t index = pool.pool_first_[piece.tensor] + piece.first,
                        skipped = (phase + stride - index % stride) % stride;
@@ -170,11 +172,8 @@ class ChunkPass {
                     pool.compute_>>>(device_views.data() + v, stride);
         check_launch("taking keys");
       }
-      const size_t before = all.size();
-      all.resize(before + total);
-      copy_to_host(all.data() + before, keys.data(), total, pool.compute_);
-      pool.compute_.synchronize();
-    });
+    };
+    pool.for_batches(launch, [&](const Batch&) { pool.append(all, keys, total); });
     return all;
   }
 
@@ -184,15 +183,12 @@ class ChunkPass {
     auto& pool = static_cast<ResidentValues&>(values);
     std::vector<Result> all;
     DeviceBuffer<Result> found;
-    pool.for_batches([&](const Batch& batch) {
-      const uint32_t count = pool.put_chunks(batch);
-      found.reserve(count);
-      if (count > 0) launch(pool.chunks_.data(), count, found.data(), pool.compute_);
-      const size_t before = all.size();
-      all.resize(before + count);
-      copy_to_host(all.data() + before, found.data(), count, pool.compute_);
-      pool.compute_.synchronize();
-    });
+    pool.for_batches(
+        [&](const Batch& batch) {
+          found.reserve(batch.chunks);
+          if (batch.chunks > 0) launch(pool.chunks_of(batch), batch.chunks, found.data(), pool.compute_);
+        },
+        [&](const Batch& batch) { pool.append(all, found, batch.chunks); });
     return all;
   }
 };

@@ -6,8 +6,8 @@
 
 namespace jsq::cuda {
 
-/// Codes groups of blocks on two streams in turn: while the host takes the blocks of one, the device rounds
-/// the next.
+/// Codes groups of blocks on two streams in turn: while the device rounds one, the values of the next come
+/// over, and while the host takes the blocks of one, the device rounds the next.
 class LevelRun final : public LevelBlocks {
  public:
   LevelRun(ResidentValues& pool, LevelPlan plan, std::span<const BlockRange> blocks, ChooseLayout choose)
@@ -30,9 +30,9 @@ class LevelRun final : public LevelBlocks {
       if (started_ == taken_) start(groups_[turn_ ^ 1]);
       turn_ ^= 1;
       Group& group = groups_[turn_];
+      if (started_ < blocks_.size() && pool_.has_place_beside(group.batch, blocks_[started_]))
+        start(groups_[turn_ ^ 1]);  // meanwhile
       finish(group);
-      if (started_ < blocks_.size() && pool_.holds(pool_.batches_[group.batch], blocks_[started_]))
-        start(groups_[turn_ ^ 1]);
     }
     const Group& group = groups_[turn_];
     const size_t k = taken_++ - group.begin;
@@ -79,11 +79,8 @@ class LevelRun final : public LevelBlocks {
 
   /// Puts the rounding of the next blocks, and the copies of what it counts, on the group's stream.
   void start(Group& group) {
-    size_t batch = started_ == 0 ? 0 : last_batch_;
-    while (!pool_.holds(pool_.batches_[batch], blocks_[started_])) ++batch;
+    const size_t batch = group.batch = pool_.batch_of(blocks_[started_]);
     pool_.bring(batch);
-    pool_.compute_.synchronize();  // which waits for the copies
-    group.batch = last_batch_ = batch;
     group.begin = group.end = started_;
     group.round.clear();
     group.counts_at.clear();
@@ -125,6 +122,7 @@ class LevelRun final : public LevelBlocks {
     if (plan_.samples) {
       start_samples(group);
     } else {
+      pool_.await(stream);
       const RoundPlan plan{plan_.bucket, plan_.norm, plan_.nearest, plan_.count_gaps, plan_.stream};
       if (plan_.rotation)
         launch_rotate(*plan_.rotation, plan, group.round_views.data(), uint32_t(blocks), group.sums.data(),
@@ -134,6 +132,7 @@ class LevelRun final : public LevelBlocks {
                      stream);
       copy_to_host(group.host_sums.data(), group.sums.data(), blocks, stream);
     }
+    pool_.leave(batch, stream);
     copy_to_host(group.host_counts.data(), group.counts.data(), counts, stream);
   }
 
@@ -163,6 +162,7 @@ class LevelRun final : public LevelBlocks {
     group.piece_sums.reserve(pieces);
     group.host_piece_sums.reserve(pieces);
     copy_to_device(group.device_pieces.data(), group.pieces.data(), pieces, group.stream);
+    pool_.await(group.stream);
     launch_sample(group.device_pieces.data(), uint32_t(pieces), plan_.samples->rate, group.piece_sums.data(),
                   group.stream);
     copy_to_host(group.host_piece_sums.data(), group.piece_sums.data(), pieces, group.stream);
@@ -273,7 +273,7 @@ class LevelRun final : public LevelBlocks {
   std::vector<BlockRange> blocks_;
   ChooseLayout choose_;
   std::array<Group, 2> groups_;
-  size_t taken_ = 0, started_ = 0, turn_ = 0, last_batch_ = 0;
+  size_t taken_ = 0, started_ = 0, turn_ = 0;
 };
 
 std::unique_ptr<LevelBlocks> encode_levels(PoolValues& pool, LevelPlan plan,

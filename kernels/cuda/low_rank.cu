@@ -356,7 +356,7 @@ class ThinPass {
 
   std::vector<OuterSums> errors(const OuterProduct& product, std::span<const float> outer,
                                 std::span<const BlockRange> blocks, std::span<const uint8_t> zero) {
-    std::vector<OuterSums> sums(blocks.size());
+    std::vector<OuterSums> sums;
     DeviceBuffer<float> inner_numbers(product.inner.size() + 1), outer_numbers(outer.size() + 1);
     copy_to_device(inner_numbers.data(), product.inner.data(), product.inner.size(), pool_.compute_);
     copy_to_device(outer_numbers.data(), outer.data(), outer.size(), pool_.compute_);
@@ -368,24 +368,20 @@ class ThinPass {
     DeviceBuffer<BlockView> device_blocks;
     DeviceBuffer<OuterView> device_views;
     DeviceBuffer<OuterSums> device_sums;
-    size_t next = 0;
-    pool_.for_batches([&](const Batch& batch) {
-      const size_t begin = next;
-      std::vector<BlockView> values;
-      std::vector<OuterView> views;
-      for (; next < blocks.size() && ResidentValues::holds(batch, blocks[next]); ++next) {
-        const BlockRange& block = blocks[next];
+    std::vector<OuterView> views;
+    const auto launch = [&](size_t begin, const std::vector<BlockView>& values) {
+      views.clear();
+      for (size_t b = begin; b < begin + values.size(); ++b) {
+        const BlockRange& block = blocks[b];
         OuterView view;
         view.rows = outer_numbers.data() + block.first / product.width;
         view.row_stride = 1;
         view.column_stride = runs_.count;
         view.offset = block.first % product.width;
         view.count = uint32_t(block.count);
-        view.zero = zero[next] != 0;
+        view.zero = zero[b] != 0;
         views.push_back(view);
-        values.push_back(pool_.view_of(batch, block));
       }
-      if (views.empty()) return;
       device_blocks.reserve(values.size());
       device_views.reserve(views.size());
       device_sums.reserve(views.size());
@@ -394,8 +390,9 @@ class ThinPass {
       sum_outer<<<uint32_t(views.size()), threads, 0, pool_.compute_>>>(
           device_blocks.data(), device_views.data(), columns, device_sums.data());
       check_launch("summing errors of a product");
-      copy_to_host(sums.data() + begin, device_sums.data(), views.size(), pool_.compute_);
-      pool_.compute_.synchronize();
+    };
+    pool_.for_blocks(blocks, UINT64_MAX, launch, [&](size_t, const std::vector<BlockView>& values) {
+      pool_.append(sums, device_sums, values.size());
     });
     return sums;
   }
@@ -410,29 +407,32 @@ class ThinPass {
   /// use(stretch) for all that is on the device together, in order.
   template <class Use>
   void for_stretches(Use use) {
-    for (size_t b = 0; b < pool_.batches_.size(); ++b) {
-      const std::vector<Piece>& pieces = pool_.batches_[b].pieces;
-      const auto first = std::find_if(pieces.begin(), pieces.end(),
-                                      [&](const Piece& piece) { return piece.tensor == runs_.tensor; });
-      if (first == pieces.end()) continue;
-      // Pieces of a tensor lie side by side: all but its last are whole.
-      uint64_t there = first->first;
-      for (auto piece = first; piece != pieces.end() && piece->tensor == runs_.tensor; ++piece)
-        there += piece->count;
-      const uint64_t begin = std::max(first->first, runs_.first),
-                     end = std::min(there, runs_.first + runs_.width * runs_.count);
-      if (begin >= end) continue;
-      pool_.bring(b);
-      Stretch stretch;
-      stretch.values = pool_.values_of(*first) + (begin - first->first);
-      stretch.first = begin - runs_.first;
-      stretch.count = end - begin;
-      stretch.width = runs_.width;
-      stretch.runs = runs_.count;
-      stretch.first_run = stretch.first / runs_.width;
-      stretch.last_run = (stretch.first + stretch.count - 1) / runs_.width;
-      use(stretch);
-    }
+    pool_.for_batches_with([&](const Batch& batch) { return stretch_of(batch).count > 0; },
+                           [&](const Batch& batch) { use(stretch_of(batch)); }, [](const Batch&) {});
+  }
+  /// What of the runs a batch holds; its count is 0 where it holds none.
+  Stretch stretch_of(const Batch& batch) const {
+    Stretch stretch;
+    stretch.count = 0;
+    const std::vector<Piece>& pieces = batch.pieces;
+    const auto first = std::find_if(pieces.begin(), pieces.end(),
+                                    [&](const Piece& piece) { return piece.tensor == runs_.tensor; });
+    if (first == pieces.end()) return stretch;
+    // Pieces of a tensor lie side by side: all but its last are whole.
+    uint64_t there = first->first;
+    for (auto piece = first; piece != pieces.end() && piece->tensor == runs_.tensor; ++piece)
+      there += piece->count;
+    const uint64_t begin = std::max(first->first, runs_.first),
+                   end = std::min(there, runs_.first + runs_.width * runs_.count);
+    if (begin >= end) return stretch;
+    stretch.values = pool_.values_of(*first) + (begin - first->first);
+    stretch.first = begin - runs_.first;
+    stretch.count = end - begin;
+    stretch.width = runs_.width;
+    stretch.runs = runs_.count;
+    stretch.first_run = stretch.first / runs_.width;
+    stretch.last_run = (stretch.first + stretch.count - 1) / runs_.width;
+    return stretch;
   }
 
   ResidentValues& pool_;

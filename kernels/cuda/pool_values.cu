@@ -4,8 +4,8 @@
 
 namespace jsq::cuda {
 
-/// Codes groups of blocks on two streams in turn: while the host takes the blocks of one, the device codes
-/// the next.
+/// Codes groups of blocks on two streams in turn: while the device codes one, the values of the next come
+/// over, and while the host takes the blocks of one, the device codes the next.
 class CodingRun final : public CodedBlocks {
  public:
   CodingRun(ResidentValues& pool, const ClassComposition& composition,
@@ -30,8 +30,9 @@ class CodingRun final : public CodedBlocks {
       if (launched_ == taken_) launch(groups_[turn_ ^ 1]);
       turn_ ^= 1;
       Group& group = groups_[turn_];
+      if (launched_ < blocks_.size() && pool_.has_place_beside(group.batch, blocks_[launched_]))
+        launch(groups_[turn_ ^ 1]);  // meanwhile
       finish(group);
-      if (launched_ < blocks_.size() && same_batch(group)) launch(groups_[turn_ ^ 1]);
     }
     const Group& group = groups_[turn_];
     const BlockResult& result = group.results[taken_++ - group.begin];
@@ -57,17 +58,9 @@ class CodingRun final : public CodedBlocks {
     PinnedBuffer<char> coded;
   };
 
-  /// Whether the next blocks are on the device together with those of `group`, so that both can be coded at
-  /// once.
-  bool same_batch(const Group& group) const {
-    return pool_.holds(pool_.batches_[group.batch], blocks_[launched_]);
-  }
-
   void launch(Group& group) {
-    size_t batch = launched_ == 0 ? 0 : last_batch_;
-    while (!pool_.holds(pool_.batches_[batch], blocks_[launched_])) ++batch;
+    const size_t batch = group.batch = pool_.batch_of(blocks_[launched_]);
     pool_.bring(batch);
-    group.batch = last_batch_ = batch;
     group.begin = group.end = launched_;
     group.host_views.clear();
     uint64_t elements = 0;
@@ -77,7 +70,6 @@ class CodingRun final : public CodedBlocks {
       elements += blocks_[group.end++].count;
     }
     launched_ = group.end;
-    pool_.compute_.synchronize();
     // A guess of the output: half of the input at most where the ratio is low; finish() comes back when it
     // was too little.
     group.out.reserve(std::max<uint64_t>(size_t(guess_ * double(elements)), 64 * group.host_views.size()));
@@ -96,9 +88,11 @@ class CodingRun final : public CodedBlocks {
     workspace.prepare(composition_, ResidentValues::largest(group.host_views), count);
     clear(group.used.data(), 1, group.stream);
     clear(group.device_results.data(), count, group.stream);
+    pool_.await(group.stream);
     launch_encode(composition_, symbols_.data(), group.views.data(), count, group.out.data(),
                   group.out.size() * sizeof(uint32_t), group.used.data(), group.device_results.data(),
                   workspace, group.stream);
+    pool_.leave(group.batch, group.stream);
     copy_to_host(group.host_used.data(), group.used.data(), 1, group.stream);
     copy_to_host(group.results.data(), group.device_results.data(), count, group.stream);
   }
@@ -126,7 +120,7 @@ class CodingRun final : public CodedBlocks {
   DeviceBuffer<element::RansSymbol> symbols_;
   std::vector<BlockRange> blocks_;
   std::array<Group, 2> groups_;
-  size_t taken_ = 0, launched_ = 0, turn_ = 0, last_batch_ = 0;
+  size_t taken_ = 0, launched_ = 0, turn_ = 0;
   double guess_ = 0.15;  ///< words of output an element
 };
 
@@ -154,9 +148,9 @@ class DenseRun final : public DenseBlocks {
       if (started_ == taken_) start(groups_[turn_ ^ 1]);
       turn_ ^= 1;
       const Group& group = groups_[turn_];
+      if (started_ < blocks_.size() && pool_.has_place_beside(group.batch, blocks_[started_]))
+        start(groups_[turn_ ^ 1]);  // meanwhile
       group.stream.synchronize();
-      if (started_ < blocks_.size() && pool_.holds(pool_.batches_[group.batch], blocks_[started_]))
-        start(groups_[turn_ ^ 1]);
     }
     const Group& group = groups_[turn_];
     const size_t k = taken_++ - group.begin;
@@ -181,11 +175,8 @@ class DenseRun final : public DenseBlocks {
   };
 
   void start(Group& group) {
-    size_t batch = started_ == 0 ? 0 : last_batch_;
-    while (!pool_.holds(pool_.batches_[batch], blocks_[started_])) ++batch;
+    const size_t batch = group.batch = pool_.batch_of(blocks_[started_]);
     pool_.bring(batch);
-    pool_.compute_.synchronize();  // which waits for the copies
-    group.batch = last_batch_ = batch;
     group.begin = group.end = started_;
     group.views.clear();
     group.first.clear();
@@ -208,8 +199,10 @@ class DenseRun final : public DenseBlocks {
     copy_to_device(group.device_views.data(), group.views.data(), blocks, group.stream);
     copy_to_device(group.device_first.data(), group.first.data(), blocks, group.stream);
     clear(group.device_sums.data(), blocks, group.stream);
+    pool_.await(group.stream);
     launch_dense_encode(format_, group.device_views.data(), uint32_t(blocks), group.device_first.data(),
                         group.out.data(), group.device_sums.data(), group.stream);
+    pool_.leave(batch, group.stream);
     copy_to_host(group.sums.data(), group.device_sums.data(), blocks, group.stream);
     copy_to_host(group.coded.data(), reinterpret_cast<const char*>(group.out.data()), elements * size_,
                  group.stream);
@@ -220,7 +213,7 @@ class DenseRun final : public DenseBlocks {
   size_t size_;
   std::vector<BlockRange> blocks_;
   std::array<Group, 2> groups_;
-  size_t taken_ = 0, started_ = 0, turn_ = 0, last_batch_ = 0;
+  size_t taken_ = 0, started_ = 0, turn_ = 0;
 };
 
 std::unique_ptr<PoolValues> make_pool_values(std::vector<PoolValues::Tensor> tensors, PoolValues::Read read,

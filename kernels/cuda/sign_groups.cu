@@ -243,10 +243,10 @@ class SignPass {
   std::vector<SignSums> by_group(size_t tensor, const SignGroups& groups) {
     DeviceBuffer<SignSums> sums(groups.groups);
     clear(sums.data(), groups.groups, pool_.compute_);
-    for (size_t b = 0; b < pool_.batches_.size(); ++b)
-      for (const Piece& piece : pool_.batches_[b].pieces) {
-        if (piece.tensor != tensor) continue;
-        pool_.bring(b);
+    const auto is_of_tensor = [&](const Piece& piece) { return piece.tensor == tensor; };
+    const auto launch = [&](const Batch& batch) {
+      for (const Piece& piece : batch.pieces) {
+        if (!is_of_tensor(piece)) continue;
         GroupArguments a;
         a.values = pool_.values_of(piece);
         a.first = piece.first;
@@ -258,6 +258,12 @@ class SignPass {
         a.sums = sums.data();
         add(a);
       }
+    };
+    pool_.for_batches_with(
+        [&](const Batch& batch) {
+          return std::any_of(batch.pieces.begin(), batch.pieces.end(), is_of_tensor);
+        },
+        launch, [](const Batch&) {});
     return host(sums, groups.groups);
   }
 
@@ -267,7 +273,7 @@ class SignPass {
       before.push_back(before.back() + (block.count + bucket - 1) / bucket);
     DeviceBuffer<SignSums> sums(before.back());
     clear(sums.data(), before.back(), pool_.compute_);
-    for_blocks(blocks, [&](size_t begin, std::span<const BlockView> views) {
+    const auto launch = [&](size_t begin, const std::vector<BlockView>& views) {
       for (size_t v = 0; v < views.size(); ++v) {
         GroupArguments a;
         a.values = views[v].values;
@@ -277,7 +283,8 @@ class SignPass {
         a.sums = sums.data() + before[begin + v];
         add(a);
       }
-    });
+    };
+    pool_.for_blocks(blocks, UINT64_MAX, launch, [](size_t, const std::vector<BlockView>&) {});
     return host(sums, before.back());
   }
 
@@ -295,8 +302,9 @@ class SignPass {
     DeviceBuffer<LevelSums> sums(blocks.size());
     clear(sums.data(), blocks.size(), pool_.compute_);
     uint64_t buckets = 0;
-    for_blocks(blocks, [&](size_t begin, std::span<const BlockView> views) {
-      std::vector<GroupPlace> places;
+    std::vector<GroupPlace> places;
+    const auto launch = [&](size_t begin, const std::vector<BlockView>& views) {
+      places.clear();
       for (const BlockView& view : views) {
         places.push_back(place_of_block(groups, view.first_element, buckets));
         if (groups.bucket != 0) buckets += (view.count + groups.bucket - 1) / groups.bucket;
@@ -314,8 +322,9 @@ class SignPass {
       code_sign_blocks<<<blocks_for_pairs(code_sign_blocks, code_threads, error_tiles_bytes, count),
                          code_threads, error_tiles_bytes, pool_.compute_>>>(a);
       check_launch("coding signs");
-      pool_.compute_.synchronize();  // the places go
-    });
+    };
+    const auto collect = [&](size_t, const std::vector<BlockView>&) { pool_.compute_.synchronize(); };
+    pool_.for_blocks(blocks, UINT64_MAX, launch, collect);  // views and places go from group to group
     copy_to_host(coded.sums.data(), sums.data(), blocks.size(), pool_.compute_);
     // Words behind the end of a block are nobody's.
     for (size_t b = 0; b < blocks.size(); ++b)
@@ -331,25 +340,9 @@ class SignPass {
     check_launch("adding groups by sign");
   }
   std::vector<SignSums> host(const DeviceBuffer<SignSums>& sums, size_t count) {
-    std::vector<SignSums> found(count);
-    copy_to_host(found.data(), sums.data(), count, pool_.compute_);
-    pool_.compute_.synchronize();
+    std::vector<SignSums> found;
+    pool_.append(found, sums, count);
     return found;
-  }
-  /// use(first block, views) of blocks that are on the device together.
-  template <class Use>
-  void for_blocks(std::span<const BlockRange> blocks, Use use) {
-    size_t next = 0;
-    for (size_t b = 0; b < pool_.batches_.size() && next < blocks.size(); ++b) {
-      const Batch& batch = pool_.batches_[b];
-      if (!ResidentValues::holds(batch, blocks[next])) continue;
-      pool_.bring(b);
-      const size_t begin = next;
-      std::vector<BlockView> views;
-      for (; next < blocks.size() && ResidentValues::holds(batch, blocks[next]); ++next)
-        views.push_back(pool_.view_of(batch, blocks[next]));
-      use(begin, std::span<const BlockView>(views));
-    }
   }
 
   ResidentValues& pool_;

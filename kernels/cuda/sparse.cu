@@ -230,12 +230,14 @@ class SparsePass {
 
   void list(const Selection& selection, uint64_t most, std::vector<KeptElements>& lists) {
     lists.resize(blocks_.size());
-    for_groups([&](size_t begin, const std::vector<BlockView>& views) {
-      const uint32_t tiles_of_block = (ResidentValues::largest(views) + tile - 1) / tile;
-      const uint64_t tiles = uint64_t(tiles_of_block) * views.size();
+    uint32_t tiles_of_block = 0;
+    uint64_t tiles = 0, room = 0;
+    const auto launch = [&](size_t, const std::vector<BlockView>& views) {
+      tiles_of_block = (ResidentValues::largest(views) + tile - 1) / tile;
+      tiles = uint64_t(tiles_of_block) * views.size();
       uint64_t elements = 0;
       for (const BlockView& view : views) elements += view.count;
-      const uint64_t room = std::min(most, elements);
+      room = std::min(most, elements);
       views_.reserve(views.size());
       tiles_.reserve(tiles);
       host_tiles_.reserve(tiles);
@@ -251,6 +253,8 @@ class SparsePass {
                                                               used_.data(), tiles_.data());
       check_launch("listing kept elements");
       copy_to_host(host_tiles_.data(), tiles_.data(), tiles, pool_.compute_);
+    };
+    const auto collect = [&](size_t begin, const std::vector<BlockView>&) {
       pool_.compute_.synchronize();
       uint64_t used = 0;
       for (uint64_t i = 0; i < tiles; ++i) used += host_tiles_[i].count;
@@ -268,13 +272,16 @@ class SparsePass {
         list.indices.insert(list.indices.end(), from, from + kept.count);
         list.values.insert(list.values.end(), values, values + kept.count);
       }
-    });
+    };
+    pool_.for_blocks(blocks_, group_elements, launch, collect);
   }
 
   void sum(std::span<const SparseDecoded> decoded, const SparseExpectation& expectation,
            std::vector<SparseSums>& sums) {
     sums.resize(blocks_.size());
-    for_groups([&](size_t begin, const std::vector<BlockView>& views) {
+    std::vector<SumView> chunks;
+    std::vector<size_t> block_of;
+    const auto launch = [&](size_t begin, const std::vector<BlockView>& views) {
       const auto of_group = decoded.subspan(begin, views.size());
       uint64_t kept = 0, coded = 0;
       for (const SparseDecoded& block : of_group) {
@@ -287,8 +294,8 @@ class SparsePass {
       host_indices_.reserve(kept);
       host_values_.reserve(kept);
       host_coded_.reserve(coded);
-      std::vector<SumView> chunks;
-      std::vector<size_t> block_of;
+      chunks.clear();
+      block_of.clear();
       kept = coded = 0;
       for (size_t b = 0; b < views.size(); ++b) {
         put_chunks(views[b], of_group[b], kept, coded, chunks);
@@ -314,31 +321,16 @@ class SparsePass {
                pool_.compute_>>>(chunks_.data(), uint32_t(chunks.size()), expectation, sums_.data());
       check_launch("summing errors");
       copy_to_host(host_sums_.data(), sums_.data(), chunks.size(), pool_.compute_);
+    };
+    const auto collect = [&](size_t, const std::vector<BlockView>&) {
       pool_.compute_.synchronize();
       for (size_t c = 0; c < chunks.size(); ++c) add(sums[block_of[c]], host_sums_[c]);
-    });
+    };
+    pool_.for_blocks(blocks_, group_elements, launch, collect);
   }
 
  private:
   static constexpr uint64_t group_elements = uint64_t(1) << 28;
-
-  template <class Use>
-  void for_groups(Use use) {
-    size_t batch = 0;
-    for (size_t begin = 0, end = 0; begin < blocks_.size(); begin = end) {
-      while (!pool_.holds(pool_.batches_[batch], blocks_[begin])) ++batch;
-      pool_.bring(batch);
-      std::vector<BlockView> views;
-      uint64_t elements = 0;
-      for (; end < blocks_.size() && elements < group_elements &&
-             pool_.holds(pool_.batches_[batch], blocks_[end]);
-           ++end) {
-        views.push_back(pool_.view_of(pool_.batches_[batch], blocks_[end]));
-        elements += views.back().count;
-      }
-      use(begin, views);
-    }
-  }
 
   /// The chunks of a block whose decoded elements lie at `kept` and `coded` of the group's.
   void put_chunks(const BlockView& block, const SparseDecoded& decoded, uint64_t kept, uint64_t coded,

@@ -298,25 +298,28 @@ class TensorPass {
     }
     DeviceBuffer<ChunkSums> device_sums;
     DeviceBuffer<ChunkMoments> device_moments;
-    for_batches([&](const Batch& batch) {
-      const uint32_t count = pool_.put_chunks(batch);
+    const auto launch = [&](const Batch& batch) {
+      const auto [chunks, count] = chunks_of(batch);
       device_sums.reserve(count);
       device_moments.reserve(count);
       clear(device_sums.data(), count, pool_.compute_);
       clear(device_moments.data(), count, pool_.compute_);
-      launch_summary(pool_.chunks_.data(), count, device_sums.data(), bins.data(), pool_.compute_);
-      launch_on_pairs("moments", moments_of_chunks, moments_threads, pool_.chunks_.data(), count,
-                      pool_.compute_, device_sums.data(), device_moments.data());
+      launch_summary(chunks, count, device_sums.data(), bins.data(), pool_.compute_);
+      launch_on_pairs("moments", moments_of_chunks, moments_threads, chunks, count, pool_.compute_,
+                      device_sums.data(), device_moments.data());
       for (size_t a = 0; a < axes.size(); ++a)
         launch_axis(stretch_of(batch), axes[a], axis_sums[a].data(), pool_.compute_);
-      append(result.sums, device_sums, count);
-      append(result.moments, device_moments, count);
+    };
+    for_batches(launch, [&](const Batch& batch) {
+      const uint32_t count = chunks_of(batch).count;
+      pool_.append(result.sums, device_sums, count);
+      pool_.append(result.moments, device_moments, count);
     });
     std::vector<unsigned long long> counted;
-    append(counted, bins, bins.size());
+    pool_.append(counted, bins, bins.size());
     for (size_t b = 0; b < counted.size(); ++b) histogram[b] += counted[b];
     for (size_t a = 0; a < axes.size(); ++a)
-      append(result.axes.emplace_back(), axis_sums[a], axes[a].indices);
+      pool_.append(result.axes.emplace_back(), axis_sums[a], axes[a].indices);
     return result;
   }
 
@@ -325,48 +328,55 @@ class TensorPass {
     DeviceBuffer<unsigned long long> device_counts(element::keys_of_bin * size_t(cuts.bin_count));
     clear(device_counts.data(), device_counts.size(), pool_.compute_);
     DeviceBuffer<LargestSums> found;
-    for_batches([&](const Batch& batch) {
-      const uint32_t count = pool_.put_chunks(batch);
+    const auto launch = [&](const Batch& batch) {
+      const auto [chunks, count] = chunks_of(batch);
       found.reserve(count);
       clear(found.data(), count, pool_.compute_);
       largest_of_chunks<<<blocks_for_pairs(largest_of_chunks, largest_threads, largest_bytes, count),
-                          largest_threads, largest_bytes, pool_.compute_>>>(
-          pool_.chunks_.data(), count, cuts, found.data(), device_counts.data());
+                          largest_threads, largest_bytes, pool_.compute_>>>(chunks, count, cuts, found.data(),
+                                                                            device_counts.data());
       check_launch("largest elements");
-      append(result, found, count);
-    });
+    };
+    for_batches(launch, [&](const Batch& batch) { pool_.append(result, found, chunks_of(batch).count); });
     std::vector<unsigned long long> counted;
-    append(counted, device_counts, device_counts.size());
+    pool_.append(counted, device_counts, device_counts.size());
     for (size_t i = 0; i < counted.size(); ++i) counts[i] += counted[i];
     return result;
   }
 
  private:
-  /// Calls use(batch) with the tensor's pieces of every batch that has some, when they are on the device.
-  template <class Use>
-  void for_batches(Use use) {
-    for (size_t b = 0; b < pool_.batches_.size(); ++b) {
-      Batch own;
-      for (const Piece& piece : pool_.batches_[b].pieces)
-        if (piece.tensor == tensor_) own.pieces.push_back(piece);
-      if (own.pieces.empty()) continue;
-      pool_.bring(b);
-      use(own);
-    }
+  /// Of all batches that hold some of the tensor.
+  template <class Launch, class Collect>
+  void for_batches(Launch launch, Collect collect) {
+    pool_.for_batches_with([&](const Batch& batch) { return !pieces_of(batch).empty(); }, launch, collect);
   }
 
   /// The pieces of a tensor in a batch lie side by side.
-  Stretch stretch_of(const Batch& batch) const {
-    const Piece &first = batch.pieces.front(), &last = batch.pieces.back();
-    return {pool_.values_of(first), first.first, last.first + last.count - first.first};
+  std::span<const Piece> pieces_of(const Batch& batch) const {
+    const auto [first, end] =
+        std::equal_range(batch.pieces.begin(), batch.pieces.end(), Piece{.tensor = tensor_},
+                         [](const Piece& a, const Piece& b) { return a.tensor < b.tensor; });
+    return {first, end};
   }
-
-  template <class T>
-  void append(std::vector<T>& all, const DeviceBuffer<T>& found, size_t count) {
-    const size_t before = all.size();
-    all.resize(before + count);
-    copy_to_host(all.data() + before, found.data(), count, pool_.compute_);
-    pool_.compute_.synchronize();
+  Stretch stretch_of(const Batch& batch) const {
+    const std::span<const Piece> pieces = pieces_of(batch);
+    return {pool_.values_of(pieces.front()), pieces.front().first,
+            pieces.back().first + pieces.back().count - pieces.front().first};
+  }
+  struct Chunks {
+    const ChunkView* first = nullptr;
+    uint32_t count = 0;
+  };
+  Chunks chunks_of(const Batch& batch) const {
+    const std::span<const Piece> own = pieces_of(batch);
+    const auto count = [](std::span<const Piece> pieces) {
+      uint64_t chunks = 0;
+      for (const Piece& piece : pieces) chunks += (piece.count + element::sum_chunk - 1) / element::sum_chunk;
+      return uint32_t(chunks);
+    };
+    if (own.empty()) return {};
+    const std::span<const Piece> before(batch.pieces.data(), own.data());
+    return {pool_.chunks_of(batch) + count(before), count(own)};
   }
 
   ResidentValues& pool_;

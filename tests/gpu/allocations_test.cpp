@@ -4,9 +4,9 @@
 #include <cstddef>
 
 #include "kernels/cuda/dense.hpp"
-#include "kernels/cuda/levels.hpp"
 #include "lib/packers/class_device.hpp"
 #include "tests/gpu/device.hpp"
+#include "tests/gpu/sign_levels.hpp"
 #include "tests/kernels/data.hpp"
 #include "tests/lib/packers/class_coding.hpp"
 
@@ -90,22 +90,8 @@ TEST_F(Allocations, AreNoneInTheLoopOverDenseBlocks) {
 }
 
 TEST_F(Allocations, AreNoneInTheLoopOverLevelBlocks) {
-  cuda::LevelTensor signs;
-  signs.signs = true;
-  signs.symbols = 2;
-  signs.scale = 1;
-  signs.negative = -1;
-  cuda::LevelPlan plan;
-  plan.tensors = {signs};
   const auto pool = test::pool_values(tensors, batch);
-  const auto coded =
-      cuda::encode_levels(*pool, plan, blocks, [](size_t, const cuda::LevelSums&, std::span<const uint32_t>) {
-        cuda::LevelLayout layout;
-        layout.numbered = false;
-        layout.width = 1;
-        layout.most_bytes = block / 8;
-        return layout;
-      });
+  const auto coded = cuda::encode_levels(*pool, test::sign_plan(), blocks, test::sign_layout);
   expect_none_later([&] { return coded->next().size(); });
 }
 

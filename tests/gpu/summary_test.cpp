@@ -76,6 +76,13 @@ TEST_F(SummaryOnDevice, IsTheSameWhenThePoolComesInBatches) {
   expect_same_chunks(tensors, 1);  // a batch takes a mebielement at least
 }
 
+TEST_F(SummaryOnDevice, IsTheSameWhenAPoolThatStaysComesInBatches) {
+  const std::vector<float> part = make_data(Kind::heavy, 1u << 20);
+  std::vector<float> large;  // of three batches
+  for (int i = 0; i < 9; ++i) large.insert(large.end(), part.begin(), part.end());
+  expect_same_chunks({make_data(Kind::gauss, 17), large, {}, make_data(Kind::sparse, 200000)}, 0);
+}
+
 TEST_F(SummaryOnDevice, IsTheSameWhereMagnitudesOfNeighboursAreFarApart) {
   std::vector<std::vector<float>> tensors;
   for (int i = 0; i < 20; ++i) {
