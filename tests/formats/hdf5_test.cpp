@@ -546,6 +546,22 @@ TEST(Hdf5Sink, RefusesNamesThatHdf5WouldReadAsSomethingElse) {
   }
 }
 
+TEST(Hdf5Sink, RefusesShapesThatHdf5CannotHold) {
+  const Scratch scratch;
+  const auto refusal = [&](std::vector<uint64_t> shape) {
+    return error_of([&] { create_hdf5((scratch / "x.h5").string(), plain_dump, {f32_tensor("w", shape)}); });
+  };
+  EXPECT_EQ(refusal(std::vector<uint64_t>(33, 1)).code(), Errc::unsupported_format);
+  EXPECT_EQ(refusal({uint64_t(1) << 61}).code(), Errc::damaged);
+  EXPECT_EQ(refusal({uint64_t(1) << 31, uint64_t(1) << 31}).code(), Errc::damaged);
+}
+
+TEST(Hdf5Sink, RefusesAStream) {
+  const Error error = error_of([] { create_gradients("-", {DumpFormat::hdf5, ""}, {f32_tensor("w", {1})}); });
+  EXPECT_EQ(error.code(), Errc::unsupported_format);
+  EXPECT_NE(std::string(error.what()).find("name an output file"), std::string::npos);
+}
+
 TEST(Hdf5Sink, RefusesNamesThatClash) {
   const Scratch scratch;
   const std::vector<std::vector<std::string>> cases{
@@ -779,6 +795,45 @@ TEST(HostileHdf5Attachment, OfATensorMayNotClaimWhatItIsNot) {
     info.attachment.assign(hostile.bytes.begin(), hostile.bytes.end());
     const Error error = error_of([&] { create_hdf5((scratch / "x.h5").string(), plain_dump, {info}); });
     EXPECT_EQ(error.code(), Errc::damaged) << hostile.what << ": " << error.what();
+  }
+}
+
+struct HostileRecord {
+  hdf5::RecordKind kind;
+  std::string body;
+  const char* reason;
+};
+
+TEST(HostileHdf5Attachment, OfARecordMayNotClaimWhatItIsNot) {
+  using hdf5::RecordKind;
+  const Scratch scratch;
+  const HostileRecord cases[] = {
+      // int8, a shape, properties, values or none
+      {RecordKind::dataset, std::string("\x10\x01\x64\x02\x00", 5), "values reach beyond the end"},
+      {RecordKind::dataset,
+       std::string("\x10\x02\x80\x80\x80\x80\x80\x01\x80\x80\x80\x80\x80\x01\x00\x00", 16),
+       "a shape beyond 2^63 elements"},
+      {RecordKind::dataset, std::string("\x10\x00\x00\x02", 4), "unknown mark 2 before the values"},
+      // a float of 2 bytes whose fields are those of binary16
+      {RecordKind::named_type,
+       std::string("\x45\x00\x02\x10\x00\x00\x00\x0f\x0a\x05\x00\x0a\x0f\x03\x00\x00", 16),
+       "normalisation code 3"},
+      {RecordKind::named_type,
+       std::string("\x45\x00\x02\x10\x00\x00\x00\x0f\x0a\x05\x00\x0a\x0f\x00\x03\x00", 16), "padding code 3"},
+      {RecordKind::named_type, std::string("\x10\x01"), "unknown datatype flags"},
+      {RecordKind::soft_link, std::string("/w\0x", 4), "the target of a soft link holds a NUL byte"},
+      {RecordKind::hard_link, "w", "the target of a hard link is not an absolute path"},
+      {RecordKind::hard_link, "/a_link", "a hard link to another link"},
+  };
+  for (const HostileRecord& hostile : cases) {
+    hdf5::AttachmentWriter writer;
+    writer.add(RecordKind::soft_link, "a_link", "/w");
+    writer.add(hostile.kind, "hostile", hostile.body);
+    const DumpInfo dump{DumpFormat::hdf5, writer.finish(hdf5::Generation::earliest)};
+    const Error error =
+        error_of([&] { create_hdf5((scratch / "x.h5").string(), dump, {f32_tensor("w", {4})})->finish(); });
+    EXPECT_EQ(error.code(), Errc::damaged) << hostile.reason;
+    EXPECT_NE(std::string(error.what()).find(hostile.reason), std::string::npos) << error.what();
   }
 }
 

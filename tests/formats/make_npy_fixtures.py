@@ -220,7 +220,7 @@ def zip_bytes(members, comment=b"", end=None):
         at = len(out) + len(directory)
         directory += struct.pack("<IQHHIIQQQQ", 0x06064b50, 44, 45, 45, 0, 0, end["count"], end["count"], end["size"],
                                  end["offset"])
-        directory += struct.pack("<IIQI", 0x07064b50, 0, at, 1)
+        directory += struct.pack("<IIQI", 0x07064b50, 0, end.get("locator", at), 1)
         end.update(count=0xffff, size=0xffffffff, offset=0xffffffff)
     return out + directory + struct.pack("<IHHHHIIH", 0x06054b50, end["disk"], 0, end["count"], end["count"], end["size"],
                                          end["offset"], len(comment)) + comment
@@ -464,6 +464,8 @@ def make_bad(folder):
     bad_zip("outside", [{**member, "at": 10**6}], "damaged", "lies outside the file")
     bad_zip("longer_than_file", [{**member, "size": 9999, "packed_size": 9999}], "damaged", "expected 9999 bytes")
     bad_zip("several_disks", [member], "unsupported_format", "spans several disks", end={"disk": 3})
+    bad_zip("zip64_without_its_field", [{**member, "size": 2**32 - 1}], "damaged", "expected a zip64 extra field, found none")
+    bad_zip("zip64_locator_to_nothing", [member], "damaged", "points to no end record", end={"zip64": True, "locator": 0})
     bad_zip("directory_shifted", [member], "damaged", "does not end at its end record", end={"offset": 1})
     bad_zip("too_many_entries", [member], "damaged", "entries do not fit", end={"count": 60000})
     bad_zip("too_few_entries", [member, ids], "damaged", "follow the end", end={"count": 1})
