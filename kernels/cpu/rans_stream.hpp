@@ -11,8 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/cpu/rans_beside.hpp"
 #include "kernels/cpu/rans_eights.hpp"
-#include "kernels/cpu/rans_fours.hpp"
 #include "kernels/element/rans.hpp"
 
 namespace jsq::cpu {

@@ -14,6 +14,7 @@
 #include "kernels/cpu/class_runs.hpp"
 #include "kernels/cpu/classify.hpp"
 #include "kernels/cpu/quantize.hpp"
+#include "kernels/cpu/rans_beside.hpp"
 #include "kernels/cpu/rans_eights.hpp"
 #include "kernels/element/class_layout.hpp"
 #include "kernels/element/class_plan.hpp"
@@ -159,7 +160,8 @@ class ClassCoder {
   std::vector<element::RansSymbol> symbols_;
   std::vector<CodeParts> code_parts_;  // [class][code word], of 256 each
   std::vector<element::RansSlot> slots_;
-  // Numbers of tables of slots_: of activities and of the tokens of each; of magnitudes.
+  std::vector<cpu::SymbolStarts> starts_;
+  // Numbers of tables, which stand in both: of activities and of the tokens of each; of magnitudes.
   std::array<uint8_t, 16> activity_tables_{};
   std::array<uint8_t, element::max_activity_buckets> token_tables_{};
   std::array<std::array<uint8_t, element::max_activity_buckets>, element::max_classes> magnitude_tables_{};

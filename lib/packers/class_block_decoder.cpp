@@ -18,6 +18,7 @@ void ClassCoder::prepare_decoding() {
   // Table 0 stands in for tables that a damaged model lacks, so that every number is valid.
   // Symbol 0 has all its slots, and leaves the states as they are.
   slots_.clear();
+  starts_.assign(1, cpu::make_symbol_starts(SymbolFrequencies{element::rans_total}));
   for (uint32_t slot = 0; slot < element::rans_total; ++slot)
     slots_.push_back(element::make_rans_slot(0, element::rans_total, slot));
   auto add = [&](const SymbolFrequencies& frequencies) {
@@ -25,6 +26,7 @@ void ClassCoder::prepare_decoding() {
     size_t slot = slots_.size();
     const auto number = uint8_t(slot >> element::rans_precision_bits);
     slots_.resize(slot + element::rans_total);
+    starts_.push_back(cpu::make_symbol_starts(frequencies));
     for (uint32_t symbol = 0; symbol < max_symbols; ++symbol)
       for (uint32_t i = 0; i < frequencies[symbol]; ++i)
         slots_[slot++] = element::make_rans_slot(symbol, frequencies[symbol], i);
@@ -515,7 +517,9 @@ void ClassCoder::decode(std::span<const ClassBlock> blocks,
     }
     return;
   }
-  constexpr size_t together = cpu::rans_together;
+  constexpr size_t most_together = cpu::rans_together;
+  const size_t together = blocks.size() <= most_together / 2 ? most_together / 2 : most_together;
+  const cpu::RansTables with{slots_.data(), starts_.data()};
   auto& buffers = read_buffers();
   std::vector<Reading> readings;
   for (size_t k = 0; k < blocks.size(); ++k) {
@@ -524,7 +528,8 @@ void ClassCoder::decode(std::span<const ClassBlock> blocks,
   // Streams that are missing, and those that end before others, go on with table 0, which leaves them as they
   // are.
   static const char none[cpu::rans_padding] = {};
-  cpu::EightLanes lanes_of[together];
+  cpu::EightLanes lanes_of[most_together];
+  const std::span<cpu::EightLanes> streams(lanes_of, together);
   const auto lend = [&] {
     for (size_t k = 0; k < together; ++k) {
       lanes_of[k] = cpu::EightLanes{{}, none, none};
@@ -536,8 +541,8 @@ void ClassCoder::decode(std::span<const ClassBlock> blocks,
   const auto take_back = [&] {
     for (size_t k = 0; k < readings.size(); ++k) readings[k].take_back(lanes_of[k]);
   };
-  uint8_t* symbols[together];
-  const uint8_t* tables[together];
+  uint8_t* symbols[most_together];
+  const uint8_t* tables[most_together];
   /// All lists as long as the longest, which is returned.
   const auto pad = [&](const size_t* counts, size_t multiple) {
     const size_t most = (*std::max_element(counts, counts + together) + multiple - 1) / multiple * multiple;
@@ -554,7 +559,7 @@ void ClassCoder::decode(std::span<const ClassBlock> blocks,
     if (std::all_of(readings.begin(), readings.end(), [&](const Reading& r) { return r.runs() == runs; })) {
       lend();
       for (size_t k = 0; k < together; ++k) symbols[k] = room(buffers[k].buckets, runs);
-      cpu::decode_following_of_four(slots_.data(), lanes_of, activity_tables_.data(), runs, symbols);
+      cpu::decode_following_beside(with, streams, activity_tables_.data(), runs, symbols);
       take_back();
       for (size_t k = 0; k < readings.size(); ++k)
         readings[k].check_activities(
@@ -565,22 +570,22 @@ void ClassCoder::decode(std::span<const ClassBlock> blocks,
         reading.read_activities();
       }
     }
-    size_t active[together] = {};
+    size_t active[most_together] = {};
     for (size_t k = 0; k < readings.size(); ++k) active[k] = readings[k].list_token_tables();
     const size_t most = pad(active, 1), each = run_length / classes_per_token(plan.classes);
     for (size_t k = 0; k < together; ++k) symbols[k] = room(buffers[k].tokens, most * each);
     lend();
-    cpu::decode_groups_of_four(slots_.data(), lanes_of, tables, most, each, symbols);
+    cpu::decode_groups_beside(with, streams, tables, most, each, symbols);
     take_back();
   }
   for (Reading& reading : readings) reading.end_map();
   if (model.magnitudes_coded != 0) {
-    size_t coded[together] = {};
+    size_t coded[most_together] = {};
     for (size_t k = 0; k < readings.size(); ++k) coded[k] = readings[k].list_magnitude_tables();
     const size_t most = pad(coded, 8);
     for (size_t k = 0; k < together; ++k) symbols[k] = room(buffers[k].symbols, most + cpu::runs_padding);
     lend();
-    cpu::decode_symbols_of_four(slots_.data(), lanes_of, tables, most / 8, symbols);
+    cpu::decode_symbols_beside(with, streams, tables, most / 8, symbols);
     take_back();
   }
   for (Reading& reading : readings) reading.end();

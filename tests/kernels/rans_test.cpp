@@ -221,6 +221,7 @@ TEST(RansEights, AreTheSameBesideOthersAtEverySimdLevel) {
     for (int round = 0; round < 60; ++round) {
       // The last table has one symbol, which changes nothing; streams that are shorter end with it.
       std::vector<RansSymbol> symbols;
+      std::vector<cpu::SymbolStarts> starts = {cpu::make_symbol_starts(std::array<uint32_t, 16>{4096})};
       std::vector<Table> tables;
       for (size_t t = 0; t < 1 + random.below(4); ++t) {
         tables.push_back(random_table(random));
@@ -274,28 +275,32 @@ TEST(RansDivision, IsExactAroundTheMultiplesOfEveryFrequency) {
   }
 }
 
-TEST(RansFours, AreTheStepsOfFourStreamsOneByOneAtEverySimdLevel) {
+TEST(RansBeside, AreTheStepsOfFourOrEightStreamsOneByOneAtEverySimdLevel) {
   test::for_each_simd_level([] {
     test::Random random(6);
     for (int round = 0; round < 60; ++round) {
       // The first table has one symbol; streams that are shorter go on with it.
-      const size_t each = 8 * (1 + random.below(4)), longest = random.below(40);
+      const size_t each = 8 * (1 + random.below(4)), longest = random.below(40),
+                   together = cpu::rans_together / (1 + random.below(2));
       std::vector<RansSymbol> symbols(16, make_rans_symbol(0, element::rans_total));
       std::vector<RansSlot> slots;
       for (uint32_t i = 0; i < element::rans_total; ++i)
         slots.push_back(element::make_rans_slot(0, element::rans_total, i));
+      std::vector<cpu::SymbolStarts> starts = {cpu::make_symbol_starts(std::array<uint32_t, 16>{4096})};
       std::vector<Table> tables;
       for (size_t t = 0; t < 1 + random.below(5); ++t) {
         tables.push_back(random_table(random));
         symbols.insert(symbols.end(), tables.back().symbols.begin(), tables.back().symbols.end());
         slots.insert(slots.end(), tables.back().slots.begin(), tables.back().slots.end());
+        starts.push_back(cpu::make_symbol_starts(tables.back().frequency));
       }
+      const cpu::RansTables with{slots.data(), starts.data()};
       std::string bytes[cpu::rans_together];
       std::vector<uint8_t> expected[3][cpu::rans_together], numbers[2][cpu::rans_together];
       // Tables that follow from the symbol before; where it has none, the last one's.
       uint8_t following[16];
       for (uint8_t& t : following) t = uint8_t(1 + random.below(tables.size()));
-      for (size_t k = 0; k < cpu::rans_together; ++k) {
+      for (size_t k = 0; k < together; ++k) {
         std::vector<uint16_t> ids[3];
         const auto draw = [&](size_t part, uint8_t t) {
           const auto symbol =
@@ -323,14 +328,14 @@ TEST(RansFours, AreTheStepsOfFourStreamsOneByOneAtEverySimdLevel) {
         bytes[k].append(cpu::rans_padding, '\0');
       }
       std::vector<cpu::RansDecoder> decoders;
-      for (const std::string& padded : bytes)
-        decoders.emplace_back(std::string_view(padded).substr(0, padded.size() - cpu::rans_padding), 8);
+      for (size_t k = 0; k < together; ++k)
+        decoders.emplace_back(std::string_view(bytes[k]).substr(0, bytes[k].size() - cpu::rans_padding), 8);
       for (size_t part = 0; part < 3; ++part) {
         cpu::EightLanes streams[cpu::rans_together];
         std::vector<uint8_t> read[cpu::rans_together];
         uint8_t* out[cpu::rans_together];
         const uint8_t* of[cpu::rans_together];
-        for (size_t k = 0; k < cpu::rans_together; ++k) {
+        for (size_t k = 0; k < together; ++k) {
           decoders[k].begin_section();
           streams[k] = decoders[k].lend();
           read[k].resize(longest * std::max<size_t>(each, 8));
@@ -338,12 +343,12 @@ TEST(RansFours, AreTheStepsOfFourStreamsOneByOneAtEverySimdLevel) {
           if (part > 0) of[k] = numbers[part - 1][k].data();
         }
         if (part == 0)
-          cpu::decode_following_of_four(slots.data(), streams, following, longest, out);
+          cpu::decode_following_beside(with, {streams, together}, following, longest, out);
         else if (part == 1)
-          cpu::decode_groups_of_four(slots.data(), streams, of, longest, each, out);
+          cpu::decode_groups_beside(with, {streams, together}, of, longest, each, out);
         else
-          cpu::decode_symbols_of_four(slots.data(), streams, of, longest, out);
-        for (size_t k = 0; k < cpu::rans_together; ++k) {
+          cpu::decode_symbols_beside(with, {streams, together}, of, longest, out);
+        for (size_t k = 0; k < together; ++k) {
           decoders[k].take_back(streams[k]);
           read[k].resize(expected[part][k].size());
           ASSERT_EQ(read[k], expected[part][k]) << "part " << part << " stream " << k;
