@@ -108,6 +108,7 @@ void mean_of_frames(const std::vector<std::string>& frames, std::span<float> mea
       reader.read(t, 0, decoded, threads);
       for (float value : decoded) sum[at++] += double(value);
     }
+    if (at < mean.size()) throw Error(Errc::damaged, "a worker's message: has fewer elements than the mean");
   }
   for (size_t i = 0; i < sum.size(); ++i) mean[i] = float(sum[i] / double(frames.size()));
 }

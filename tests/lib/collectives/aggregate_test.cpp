@@ -6,6 +6,7 @@
 #include <cmath>
 #include <random>
 
+#include "jsq/compress.hpp"
 #include "jsq/error.hpp"
 
 namespace jsq {
@@ -92,12 +93,33 @@ TEST(aggregate, errors_of_independent_workers_average_out) {
   EXPECT_NEAR(one / sixteen, 16, 1.5);
 }
 
+TEST(mean_of_frames, refuses_messages_that_are_not_as_long_as_the_mean) {
+  const Values values(10, 1.0f);
+  CompressOptions options;
+  options.method = parse_method("fp32");
+  options.target = default_target(options.method);
+  MemorySink frame;
+  compress({{"g", source_of(flat(10), values), {}, true}}, options, frame);
+  for (const size_t elements : {9, 10, 11}) {
+    Values mean(elements);
+    try {
+      mean_of_frames({frame.bytes, frame.bytes}, mean, 1);
+      EXPECT_EQ(elements, 10u);
+      EXPECT_EQ(mean, values);
+    } catch (const Error& error) {
+      EXPECT_NE(elements, 10u);
+      EXPECT_EQ(error.code(), Errc::damaged) << error.what();
+    }
+  }
+}
+
 TEST(aggregate, refuses_workers_that_do_not_fit_together) {
   Values a(10, 1.0f), b(9, 1.0f), mean(10);
   AggregateOptions options;
   options.method = parse_method("fp32");
   EXPECT_THROW(aggregate(flat(10), {a, b}, options, mean), Error);
   EXPECT_THROW(aggregate(flat(10), {}, options, mean), Error);
+  EXPECT_THROW(aggregate(flat(10), {a}, options, std::span(mean).first(9)), Error);
   a[3] = NAN;
   EXPECT_THROW(aggregate(flat(10), {a}, options, mean), Error);
 }
