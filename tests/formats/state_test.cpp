@@ -135,6 +135,7 @@ TEST(HostileState, IsRefusedWithTheReason) {
             std::string::npos);
   EXPECT_NE(refusal(with("step", "18446744073709551616"), Errc::damaged).find("expected a number"),
             std::string::npos);
+  EXPECT_NE(refusal(with("state", "2"), Errc::newer_format).find("a state of version 2"), std::string::npos);
   EXPECT_NE(refusal(with("rank", "-1"), Errc::damaged).find("number in the state"), std::string::npos);
   EXPECT_NE(refusal(changed(good, [](wire::Directory& directory) { directory.tensors[0].info.name = "u"; }),
                     Errc::damaged)

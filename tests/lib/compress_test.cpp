@@ -726,6 +726,30 @@ TEST(Compress, RoundTripsTenThousandRandomSmallDumps) {
   EXPECT_GT(coded, 8000u);
 }
 
+TEST(Compress, RefusesLayersThatAreNotTheTensor) {
+  const std::vector<float> values = make_data(Kind::heavy, 60, 1);
+  const auto refuses = [&](std::vector<std::vector<uint64_t>> layers) {
+    MemorySink sink;
+    InputDump input{"dump", one_tensor(values), {}, true};
+    input.layers[0] = std::move(layers);
+    try {
+      compress({input}, options_for({TargetKind::nmse, 0.1}, "rdoq"), sink);
+      return false;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Errc::usage) << error.what();
+      return true;
+    }
+  };
+  const uint64_t large = uint64_t(1) << 32;
+  EXPECT_FALSE(refuses({{5, 10}, {10}}));
+  EXPECT_TRUE(refuses({}));
+  EXPECT_TRUE(refuses({{5, 10}}));
+  EXPECT_TRUE(refuses({{5, 10}, {11}}));
+  EXPECT_TRUE(refuses({{60}, {0}}));
+  EXPECT_TRUE(refuses({{large, large, 60}}));
+  EXPECT_TRUE(refuses({std::vector<uint64_t>(33, 1), {59}}));
+}
+
 TEST(SourceOf, RefusesAShapeThatIsNotTheValues) {
   const std::vector<float> values(10);
   EXPECT_EQ(error_of([&] { one_tensor(values, {3, 4}); }).code(), Errc::usage);

@@ -186,6 +186,14 @@ TEST(state, refuses_another_method_shape_or_name) {
   EXPECT_EQ(state.step, 2u);
 }
 
+TEST(state, an_array_of_another_size_than_its_tensor_is_refused) {
+  State state;
+  const Values gradient = {1, -2, 3};
+  step(state, "fp16", "native", gradient, Feedback::residual);
+  state.set("w", "e", {0, 0});
+  EXPECT_EQ(code_of([&] { step(state, "fp16", "native", gradient, Feedback::residual); }), Errc::usage);
+}
+
 std::string temporary_path() {
   std::string path = testing::TempDir() + "jsq-state-XXXXXX";
   const int descriptor = ::mkstemp(path.data());
