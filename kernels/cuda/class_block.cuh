@@ -90,6 +90,21 @@ __device__ inline uint32_t kept_class(uint32_t kept) {
   return kept >> (kept_index_bits + 8);
 }
 
+/// Whether magnitudes of class j are entropy-coded.
+__device__ inline bool magnitude_coded(const ClassComposition& c, uint32_t j) {
+  return j > 0 && (c.magnitudes_coded >> (j - 1) & 1);
+}
+__device__ inline uint32_t bytes_of(uint32_t bits) {
+  return (bits + 7) / 8;
+}
+
+/// The next `bytes` of the dynamic shared memory.
+__device__ inline char* carve(char*& at, uint32_t bytes) {
+  char* begin = at;
+  at += (bytes + 15) / 16 * 16;
+  return begin;
+}
+
 /// The class of the element with this key and pool index.
 __device__ inline uint32_t class_of(const element::ClassPlan& plan, uint32_t key, uint64_t pool_index) {
   uint32_t j = 0;
