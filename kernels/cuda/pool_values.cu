@@ -29,10 +29,13 @@ class CodingRun final : public CodedBlocks {
     if (taken_ == groups_[turn_].end) {
       if (launched_ == taken_) launch(groups_[turn_ ^ 1]);
       turn_ ^= 1;
-      Group& group = groups_[turn_];
-      if (launched_ < blocks_.size() && pool_.has_place_beside(group.batch, blocks_[launched_]))
-        launch(groups_[turn_ ^ 1]);  // meanwhile
+      Group &group = groups_[turn_], &other = groups_[turn_ ^ 1];
+      const bool more = launched_ < blocks_.size() && pool_.has_place_beside(group.batch, blocks_[launched_]);
+      const bool first = group.begin == 0;  // it tells how much room the others need
+      if (more && first) pool_.bring(pool_.batch_of(blocks_[launched_]));
+      if (more && !first) launch(other);  // meanwhile
       finish(group);
+      if (more && first) launch(other);
     }
     const Group& group = groups_[turn_];
     const BlockResult& result = group.results[taken_++ - group.begin];

@@ -1,7 +1,9 @@
 // Whole frames: what --backend cuda writes is what the processor writes, to the byte, and each reads what the
 // other wrote; the reports say the same.
+#include <atomic>
 #include <bit>
 #include <fstream>
+#include <thread>
 
 #include "jsq/compress.hpp"
 #include "jsq/error.hpp"
@@ -365,6 +367,34 @@ TEST_F(FrameOnDevice, IsTheProcessorsToTheByteOnARealMatrix) {
   for (const char* method : {"powersgd:rank=3", "acpsgd", "lgreco:base=powersgd", "thc:norm=block"})
     expect_parity({{values.begin(), values.end()}}, method, "", NonFinitePolicy::error, DType::f32,
                   Rounding::automatic, {info.shape});
+}
+
+TEST_F(FrameOnDevice, DecodesForSeveralThreadsAtOnce) {
+  std::vector<std::vector<float>> tensors;
+  for (size_t t = 0; t < 6; ++t) tensors.push_back(make_data(Kind::heavy, 40000 * t + 1000));
+  for (const char* method : {"jointsq", "qsgd", "topk", "fp16", "rdoq"}) {
+    SCOPED_TRACE(method);
+    const Coded frame = coded(tensors, Backend::cpu, method, "");
+    std::vector<std::vector<float>> expected;
+    for (size_t t = 0; t < tensors.size(); ++t)
+      expected.push_back(decoded(frame.bytes, Backend::cpu, t, tensors[t].size()));
+    FrameReader reader = FrameReader::from_bytes(frame.bytes);
+    reader.use(Backend::cuda);
+    std::atomic<int> same = 0;
+    const auto read_all = [&](size_t from) {
+      for (size_t k = 0; k < tensors.size(); ++k) {
+        const size_t t = (from + k) % tensors.size();
+        std::vector<float> values(tensors[t].size());
+        reader.read(t, 0, values, 1);
+        same += values == expected[t];
+      }
+    };
+    constexpr size_t threads = 4;
+    std::vector<std::thread> readers;
+    for (size_t i = 0; i < threads; ++i) readers.emplace_back(read_all, i);
+    for (std::thread& one : readers) one.join();
+    EXPECT_EQ(same, int(threads * tensors.size()));
+  }
 }
 
 TEST_F(FrameOnDevice, TellsOfDamageInTheWordsOfTheProcessor) {
