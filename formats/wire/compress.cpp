@@ -417,15 +417,20 @@ class Compressor {
     }
   }
 
-  /// Directory bytes before any block is coded, with lengths of two bytes a block.
+  /// Directory bytes before any block is coded, with blocks of the average length that the target asks for,
+  /// of two bytes at least.
   uint64_t frame_overhead() const {
     wire::Directory directory = make_directory();
     for (wire::ParameterSet& set : directory.sets) set.bytes.clear();
-    uint64_t checksums = 0;
+    uint64_t blocks = 0;
     for (FrameTensor& tensor : directory.tensors) {
-      tensor.block_bytes.assign(size_t(wire::block_count(tensor.info.elements(), tensor.block_log2)), 300);
-      checksums += wire::checksum_bytes * tensor.block_bytes.size();
+      tensor.block_bytes.resize(size_t(wire::block_count(tensor.info.elements(), tensor.block_log2)));
+      blocks += tensor.block_bytes.size();
     }
+    const uint64_t average = budget_bytes() / std::max<uint64_t>(1, blocks),
+                   checksums = wire::checksum_bytes * blocks;
+    for (FrameTensor& tensor : directory.tensors)
+      std::fill(tensor.block_bytes.begin(), tensor.block_bytes.end(), std::max<uint64_t>(300, average));
     return wire::header_bytes + wire::footer_bytes + wire::write_directory(directory).size() + checksums;
   }
 
