@@ -14,27 +14,51 @@ constexpr int most_log_odds = 4000;
 constexpr uint32_t least_probability = 16, most_probability = 65536 - 16;  // of 65536
 
 /// log2 of v > 0 in 1/256, linear between powers of two.
-int rough_log2(uint64_t v) {
+constexpr int rough_log2(uint64_t v) {
   const int top = 63 - std::countl_zero(v);
   const uint64_t mantissa = top >= 8 ? v >> (top - 8) : v << (8 - top);
   return 256 * top + int(mantissa) - 256;
 }
 
-/// Log odds, in 1/256 octave, of a probability in 2^-16.
+// Tables, since a division for every context and bit would take longest of all.
+
+/// Of 32768..65535.
+constexpr auto upper_log_odds = [] {
+  std::array<int16_t, 32768> table{};
+  for (uint64_t p = 32768; p < 65536; ++p)
+    table[p - 32768] = int16_t(rough_log2((p << 16) / (65536 - p)) - 16 * 256);
+  return table;
+}();
+
+/// Log odds, in 1/256 octave, of a probability in 2^-16, 1..65535.
 int log_odds(uint32_t p) {
-  const bool low = p < 32768;
-  const uint64_t larger = low ? 65536 - p : p;
-  const int odds = rough_log2((larger << 16) / (65536 - larger)) - 16 * 256;
-  return low ? -odds : odds;
+  return p < 32768 ? -upper_log_odds[32768 - p] : upper_log_odds[p - 32768];
 }
+
+/// Of 0..most_log_odds.
+constexpr auto upper_probability = [] {
+  std::array<uint16_t, most_log_odds + 1> table{};
+  for (int odds = 0; odds <= most_log_odds; ++odds) {
+    const uint64_t ratio = uint64_t(256 + (odds & 255)) << (odds >> 8);
+    table[size_t(odds)] = uint16_t(std::min<uint64_t>((ratio << 16) / (ratio + 256), 65535));
+  }
+  return table;
+}();
 
 /// The inverse, 1..65535.
 uint32_t probability(int odds) {
-  const int magnitude = std::min(std::abs(odds), most_log_odds);
-  const uint64_t ratio = uint64_t(256 + (magnitude & 255)) << (magnitude >> 8);
-  const auto larger = uint32_t(std::min<uint64_t>((ratio << 16) / (ratio + 256), 65535));
+  const uint32_t larger = upper_probability[size_t(std::min(std::abs(odds), most_log_odds))];
   return odds < 0 ? 65536 - larger : larger;
 }
+
+constexpr uint32_t most_times = 255;  ///< that an average looks back
+
+/// 2^32 / d, above: times n below 2^22, its upper word is n / d.
+constexpr auto reciprocals = [] {
+  std::array<uint32_t, most_times + 2> table{};
+  for (uint64_t d = 2; d < table.size(); ++d) table[d] = uint32_t((uint64_t(1) << 32) / d + 1);
+  return table;
+}();
 
 /// How often a bit was 1, as an average over all times at first and over the last ones later.
 struct Average {
@@ -42,10 +66,13 @@ struct Average {
   uint32_t times = 0;
 
   uint32_t probability() const { return std::clamp(value >> 6, least_probability, most_probability); }
-  void follow(uint32_t bit, uint32_t most_times) {
-    times = std::min(times + 1, most_times);
-    const int32_t target = bit ? 65535 << 6 : 0;
-    value = uint32_t(int32_t(value) + (target - int32_t(value)) / int32_t(times + 1));
+  /// \pre most <= most_times
+  void follow(uint32_t bit, uint32_t most) {
+    constexpr uint32_t top = 65535 << 6;
+    times = std::min(times + 1, most);
+    const uint32_t distance = bit ? top - value : value;
+    const auto step = uint32_t(uint64_t(distance) * reciprocals[times + 1] >> 32);
+    value = bit ? value + step : value - step;
   }
 };
 
@@ -114,7 +141,7 @@ class Match {
   void end_bit(uint32_t bit) {
     if (expected_ < 0) return;
     const bool right = uint32_t(expected_) == bit;
-    of_length_[std::min(matched_, 31u)].follow(right, 255);
+    of_length_[std::min(matched_, 31u)].follow(right, most_times);
     if (!right) matched_ = 0;
   }
   void end_byte(const History& history) {
@@ -155,6 +182,8 @@ class Model {
         const uint32_t ones = uint32_t(std::popcount(bits)) - 1, all = uint32_t(std::bit_width(bits)) - 1;
         of_context[bits].value = 65536 * (10 * ones + 4) / (10 * all + 8) << 6;
       }
+    for (size_t i = 0; i < contexts; ++i)
+      for (size_t bits = 2; bits < 128; ++bits) remember_odds(i, bits);
     for (auto& weights : weights_) weights.fill(first_weight);
     begin_byte();
     predict();
@@ -167,12 +196,14 @@ class Model {
 
   void update(uint32_t bit) {
     for (size_t s = 0; s < 2; ++s) {
-      const int64_t error = int64_t(bit << 16) - int64_t(probability_[s]);
-      for (size_t i = 0; i < inputs; ++i) weights_[set_[s]][i] += (input_[i] * error) >> 15;
+      const int32_t error = int32_t(bit << 16) - int32_t(probability_[s]);
+      std::array<int64_t, inputs>& weights = weights_[set_[s]];
+      for (size_t i = 0; i < inputs; ++i) weights[i] += (input_[i] * error) >> 15;
     }
     for (size_t i = 0; i < contexts; ++i) {
       uint8_t& recent = recent_[i][slot_[i]];
       by_recent_[i][recent].follow(bit, 127);
+      if (recent != 1) remember_odds(i, recent);
       recent = uint8_t(recent * 2 + bit);
       if (recent >= 128) recent = (recent & 63) | 64;  // the last six
     }
@@ -197,11 +228,14 @@ class Model {
     for (const uint32_t words : history_.words()) context_[i++] = words;
   }
 
+  void remember_odds(size_t i, size_t recent) {
+    odds_[i][recent] = int16_t(log_odds(by_recent_[i][recent].probability()));
+  }
+
   void predict() {
     for (size_t i = 0; i < contexts; ++i) {
       slot_[i] = (context_[i] + partial_ * spread) * 0x2545F491u >> 14;
-      const uint8_t recent = recent_[i][slot_[i]];
-      input_[i] = recent == 1 ? 0 : log_odds(by_recent_[i][recent].probability());
+      input_[i] = odds_[i][recent_[i][slot_[i]]];
     }
     input_[contexts] = matches_[0].log_odds_of_one(history_, partial_);
     input_[contexts + 1] = matches_[1].log_odds_of_one(history_, partial_);
@@ -229,13 +263,28 @@ class Model {
   std::array<uint32_t, contexts> context_{}, slot_{};
   std::array<std::vector<uint8_t>, contexts> recent_;  ///< a 1, then the last bits in this context, up to six
   std::array<std::array<Average, 128>, contexts> by_recent_{};  ///< what followed such bits
+  std::array<std::array<int16_t, 128>, contexts> odds_{};       ///< of these; 0 where nothing is known
   std::array<Match, 2> matches_{Match(4), Match(8)};
-  std::array<int64_t, inputs> input_{};
+  std::array<int32_t, inputs> input_{};  ///< within 2^12
   std::array<std::array<int64_t, inputs>, 16>
       weights_;  ///< in 2^-16; no text of most_mixed_bytes leads beyond 2^33
   std::array<uint32_t, 2> set_{}, probability_{};
   uint32_t mixed_ = 0;
 };
+
+/// What has seen the primer. That of directories takes as long as the gradients of a small network, and they
+/// are coded for every frame that is tried: what it leaves is kept, and copied where the thread's last model
+/// was.
+Model& primed(std::string_view primer) {
+  static thread_local std::optional<Model> model;
+  if (primer.data() == directory_primer().data()) {
+    static const Model kept(directory_primer());
+    model = kept;
+  } else {
+    model.emplace(primer);
+  }
+  return *model;
+}
 
 // --- Arithmetic coder ---
 
@@ -272,7 +321,7 @@ struct Interval {
 }  // namespace
 
 std::string encode_mixed(std::string_view primer, std::string_view text) {
-  Model model(primer);
+  Model& model = primed(primer);
   Interval interval;
   std::string code;
   for (const char byte : text)
@@ -286,7 +335,7 @@ std::string encode_mixed(std::string_view primer, std::string_view text) {
 }
 
 std::optional<std::string> decode_mixed(std::string_view primer, std::string_view code, size_t size) {
-  Model model(primer);
+  Model& model = primed(primer);
   Interval interval;
   size_t at = 0, known = 0;
   const auto next = [&] { return at < code.size() ? uint8_t(code[at++]) : uint8_t(0); };
