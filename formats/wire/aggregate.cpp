@@ -4,7 +4,6 @@
 
 #include <fmt/format.h>
 #include <tbb/parallel_for.h>
-#include <tbb/task_arena.h>
 
 #include <algorithm>
 #include <numeric>
@@ -124,10 +123,9 @@ void true_mean(const std::vector<std::span<const float>>& workers, std::span<flo
 AggregateReport aggregate(const std::vector<TensorInfo>& tensors, const Workers& workers,
                           const AggregateOptions& options, std::span<float> mean) {
   check(tensors, workers, mean);
-  tbb::task_arena arena(arena_threads(options.threads));
   AggregateReport report;
   report.worker_bytes.assign(workers.size(), 0);
-  arena.execute([&] {
+  on_threads(options.threads, [&] {
     std::vector<AggregateWorker> sides;
     for (size_t w = 0; w < workers.size(); ++w)
       sides.emplace_back(views_of(tensors, workers[w]), options, uint32_t(w), uint32_t(workers.size()));

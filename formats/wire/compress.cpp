@@ -812,9 +812,10 @@ CompressReport compress_step(const std::vector<InputDump>& inputs, const Compres
 }  // namespace
 
 CompressReport compress(const std::vector<InputDump>& inputs, const CompressOptions& options, ByteSink& out) {
-  tbb::task_arena arena(arena_threads(options.threads));
-  if (options.state != nullptr) return arena.execute([&] { return compress_step(inputs, options, out); });
-  return arena.execute([&] { return Compressor(inputs, options).run(out); });
+  return on_threads(options.threads, [&] {
+    return options.state != nullptr ? compress_step(inputs, options, out)
+                                    : Compressor(inputs, options).run(out);
+  });
 }
 
 }  // namespace jsq

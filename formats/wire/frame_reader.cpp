@@ -3,7 +3,6 @@
 
 #include <tbb/parallel_for.h>
 #include <tbb/parallel_pipeline.h>
-#include <tbb/task_arena.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -308,7 +307,7 @@ struct FrameReader::State {
     } else if (threads == 0) {
       tbb::parallel_for(size_t(0), count, use);
     } else {
-      tbb::task_arena(arena_threads(threads)).execute([&] { tbb::parallel_for(size_t(0), count, use); });
+      on_threads(threads, [&] { tbb::parallel_for(size_t(0), count, use); });
     }
   }
 };
@@ -505,7 +504,7 @@ uint64_t FrameReader::elements_together(size_t tensor, size_t workers) const {
 
 void FrameReader::write_dump(size_t d, GradientSink& sink, unsigned threads) const {
   const FrameDump& dump = dumps()[d];
-  tbb::task_arena arena(arena_threads(threads));
+  const KeptArena arena(threads);
   struct Piece {
     size_t tensor;
     uint64_t first, count;
@@ -524,9 +523,9 @@ void FrameReader::write_dump(size_t d, GradientSink& sink, unsigned threads) con
   };
   size_t t = dump.first_tensor;
   uint64_t at = 0;
-  arena.execute([&] {
+  arena->execute([&] {
     tbb::parallel_pipeline(
-        size_t(arena.max_concurrency()) * 2,
+        size_t(arena->max_concurrency()) * 2,
         tbb::make_filter<
             void, Piece*>(tbb::filter_mode::serial_in_order, [&](tbb::flow_control& control) -> Piece* {
           while (t < dump.first_tensor + dump.tensor_count && at >= tensors()[t].info.elements()) {
@@ -537,7 +536,7 @@ void FrameReader::write_dump(size_t d, GradientSink& sink, unsigned threads) con
             control.stop();
             return nullptr;
           }
-          const uint64_t length = elements_together(t, size_t(arena.max_concurrency()));
+          const uint64_t length = elements_together(t, size_t(arena->max_concurrency()));
           const uint64_t count = std::min(length, tensors()[t].info.elements() - at);
           Piece* const piece = fresh_piece();
           piece->tensor = t;
@@ -599,8 +598,7 @@ std::vector<BlockDamage> FrameReader::test(bool quick, unsigned threads) const {
         if (jobs[k].block == block) messages[k] = error.what();
     });
   }
-  tbb::task_arena arena(arena_threads(threads));
-  arena.execute([&] {
+  on_threads(threads, [&] {
     tbb::parallel_for(size_t(0), jobs.size(), [&](size_t i) {
       const Job& job = jobs[i];
       if (taken[i]) return;

@@ -3,7 +3,6 @@
 #include "jsq/rate_distortion.hpp"
 
 #include <tbb/parallel_for.h>
-#include <tbb/task_arena.h>
 
 #include <algorithm>
 #include <bit>
@@ -90,7 +89,7 @@ const Lagrangian& RateDistortion::Curve::at(double log_slope) {
   if (found != known.end()) return found->second;
   const double slope = std::exp(log_slope) * elements / energy;
   std::vector<Lagrangian> of_part(parts.size());
-  tbb::task_arena(arena_threads(threads)).execute([&] {
+  on_threads(threads, [&] {
     tbb::parallel_for(size_t(0), parts.size(),
                       [&](size_t p) { of_part[p] = least_lagrangian(parts[p], slope); });
   });
