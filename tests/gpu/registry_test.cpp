@@ -2,6 +2,7 @@
 // where blocks, warps and words end, and a mebielement; each decodes what the other coded.
 #include "jsq/method.hpp"
 #include "tests/gpu/device.hpp"
+#include "tests/gpu/device_methods.hpp"
 #include "tests/gpu/frame_parity.hpp"
 #include "tests/kernels/data.hpp"
 
@@ -41,19 +42,8 @@ TEST_P(RegistryOnDevice, RunsEveryCompositionOfTensorsCleanly) {
       "", NonFinitePolicy::error, DType::f32, Rounding::automatic, {{9001}, {0}, {64, 129}});
 }
 
-std::vector<const MethodInfo*> methods_on_device() {
-  std::vector<const MethodInfo*> found = methods();
-  std::erase_if(found, [](const MethodInfo* method) { return !method->backends.starts_with("cpu, cuda"); });
-  return found;
-}
-
-std::string row_name(const testing::TestParamInfo<const MethodInfo*>& row) {
-  std::string name(row.param->name);
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-}
-
-INSTANTIATE_TEST_SUITE_P(Registry, RegistryOnDevice, testing::ValuesIn(methods_on_device()), row_name);
+INSTANTIATE_TEST_SUITE_P(Registry, RegistryOnDevice, testing::ValuesIn(test::methods_on_device()),
+                         test::row_name);
 
 }  // namespace
 }  // namespace jsq
