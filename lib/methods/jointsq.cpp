@@ -4,22 +4,18 @@
 // This file holds the definition and the search for the payload budget that meets a byte or error target;
 // what the noun modules do is not repeated here.
 #include <fmt/format.h>
-#include <tbb/enumerable_thread_specific.h>
-#include <tbb/parallel_for.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <numeric>
 #include <optional>
 
 #include "jsq/error.hpp"
 #include "lib/allocators/allocator.hpp"
 #include "lib/core/bytes.hpp"
 #include "lib/core/device.hpp"
-#include "lib/core/scattered.hpp"
 #include "lib/methods/jointsq_errors.hpp"
 #include "lib/methods/jointsq_parameters.hpp"
+#include "lib/methods/jointsq_tally.hpp"
 #include "lib/methods/method.hpp"
 #include "lib/methods/options.hpp"
 #include "lib/methods/scheme.hpp"
@@ -111,14 +107,9 @@ struct Evaluation {
   Allocation allocation;
   JointSqParameters stored;
   std::array<bool, element::max_classes> present{};
-  // Apart, since evaluations are moved about.
-  std::unique_ptr<ClassTally> tally = std::make_unique<ClassTally>();
-  std::unique_ptr<EntropyCounts>
-      chances;  ///< what the tally counts of symbols that were given a chance, not met
-  BlockSums sums;
+  PoolTally tally;
   std::vector<ReallocationStep> log;
   double map_bits = 0, value_bits = 0;
-  double growth_of_kept = 1;  ///< elements that are kept / those that the tally's map stands for
   double expected_bytes = 0;  // parameters and blocks
 };
 
@@ -179,7 +170,7 @@ class JointSqEncoder final : public MethodEncoder {
           e = least_error_below(std::move(e), 0.85, true, wanted);
           falls = e.payload_bits < fullest;
         }
-        if (best && e.sums.squared_error >= best->sums.squared_error) {
+        if (best && e.tally.sums.squared_error >= best->tally.sums.squared_error) {
           if (++no_better == most_no_better) break;
           continue;
         }
@@ -251,14 +242,15 @@ class JointSqEncoder final : public MethodEncoder {
     set_block_size(double(pool_.summary().elements) / 4);
     const auto metric = [&](const Evaluation& e) {
       double energy = 0;
-      for (double class_energy : e.sums.class_energy) energy += class_energy;
+      for (double class_energy : e.tally.sums.class_energy) energy += class_energy;
       switch (target.kind) {
         case TargetKind::maxabs:
-          return double(e.sums.max_error);
+          return double(e.tally.sums.max_error);
         case TargetKind::hprime:
-          return noise_of(*e.tally, e.sums).per_element;
+          return noise_of(*e.tally.counts, e.tally.sums).per_element;
         default:
-          return energy > 0 ? e.sums.squared_error / energy : (e.sums.squared_error > 0 ? HUGE_VAL : 0.0);
+          return energy > 0 ? e.tally.sums.squared_error / energy
+                            : (e.tally.sums.squared_error > 0 ? HUGE_VAL : 0.0);
       }
     };
     // The sample tells which charges q meet the target, in how few bytes, and about how many bits that takes.
@@ -370,37 +362,8 @@ class JointSqEncoder final : public MethodEncoder {
       MagnitudeIndex::sorted_elements;  ///< pools up to this size are tallied in full
   static constexpr size_t sample_block = 1u << 16;
 
-  static constexpr uint64_t plenty = uint64_t(1) << 21,
-                            most_counted = 8 * plenty;  ///< elements of a pool that are tallied, counted
-
-  /// Ranges that are counted of a large pool, whatever its blocks are: short, so that those of which the
-  /// magnitudes are tallied, or even the classes are counted, come from every layer.
-  static constexpr uint8_t range_log2 = 13, spread_log2 = 12;
-  /// Of so many ranges one is counted where not all are: two counts and two whole passes, which is what
-  /// coding takes, read the values less than 2.2 times.
-  static constexpr uint32_t spread = 20;
-
-  /// One range of each spread, not in step with the rows of a matrix.
-  std::vector<cuda::BlockRange> spread_ranges() const {
-    constexpr uint64_t length = uint64_t(1) << spread_log2;
-    std::vector<cuda::BlockRange> ranges;
-    uint32_t number = 0;
-    for (size_t t = 0; t < pool_.tensors().size(); ++t) {
-      const uint64_t elements = pool_.tensors()[t].info->elements();
-      for (uint64_t first = 0; first < elements; first += length, ++number)
-        if (number % spread == scattered_place(number / spread, spread))
-          ranges.push_back({t, first, size_t(std::min(length, elements - first))});
-    }
-    return ranges;
-  }
-
   /// How evaluate() finds a pool's squared error.
   enum class Errors : uint8_t { none, modelled, measured };
-
-  template <class Counts>
-  static uint64_t sum_of(const Counts& counts) {
-    return std::accumulate(counts.begin(), counts.end(), uint64_t(0));
-  }
 
   bool small() const { return pool_.summary().elements <= whole_elements; }
 
@@ -518,9 +481,12 @@ class JointSqEncoder final : public MethodEncoder {
     if (on_sample)
       tally_sample(e);
     else
-      tally_pool(e);
+      e.tally = tally_pool(pool_, coder, e.allocation, block_log2_,
+                           errors_ == Errors::measured ? Tallied::all_with_errors
+                           : small()                   ? Tallied::all
+                                                       : Tallied::part);
     if (!on_sample && errors_ == Errors::modelled)
-      e.sums.squared_error = modelled_squared_error(index(), coder.plan);
+      e.tally.sums.squared_error = modelled_squared_error(index(), coder.plan);
     choose_packers(e, on_sample);
     return e;
   }
@@ -530,169 +496,8 @@ class JointSqEncoder final : public MethodEncoder {
     for (size_t at = 0; at < values.size(); at += sample_block) {
       BlockSums sums;
       e.stored.coder.tally(values.subspan(at, std::min(sample_block, values.size() - at)), at, at, 0,
-                           DType::f32, *e.tally, sums);
-      e.sums.add(sums);
-    }
-  }
-
-  /// Small pools, and searches for an error, are tallied in full. Otherwise classes are counted in every
-  /// block, or in a part of the blocks at even distances where that is plenty, and magnitudes in fewer; both
-  /// stand in for the whole, every symbol being given a chance.
-  void tally_pool(Evaluation& e) const {
-    const bool in_full = small() || errors_ == Errors::measured;
-    // Of a dozen large blocks a third would say little about the rest: ranges are counted in their place.
-    // Only where all are counted is it known which symbols occur.
-    const uint64_t elements = pool_.summary().elements, tallied_elements = std::min(plenty, elements / 4);
-    const bool sampled = !in_full && elements >= most_counted;
-    const std::vector<cuda::BlockRange> blocks =
-        sampled ? spread_ranges() : pool_blocks(pool_, in_full ? block_log2_ : range_log2);
-    const size_t stride =
-        in_full ? 1 : size_t(std::max<uint64_t>(1, elements / (sampled ? spread : 1) / tallied_elements));
-    std::vector<BlockSums> sums(blocks.size());
-    struct Tallies {
-      ClassTally counted, tallied;
-    };
-    ClassTally tallied;
-    if (pool_.device() != nullptr) {
-      Tallies found = tally_on_device<Tallies>(e.stored.coder, blocks, stride, sums);
-      tallied = found.tallied;
-      e.tally->merge(found.counted);
-    } else {
-      tbb::enumerable_thread_specific<Tallies> tallies;
-      tbb::parallel_for(size_t(0), blocks.size(), [&](size_t i) {
-        static thread_local std::vector<float> scratch;
-        const cuda::BlockRange& block = blocks[i];
-        const PoolTensor& tensor = pool_.tensors()[block.tensor];
-        const std::span<const float> values = pool_.read(block.tensor, block.first, block.count, scratch);
-        const ClassCoder& coder = e.stored.coder;
-        Tallies& local = tallies.local();
-        if (errors_ == Errors::measured)
-          coder.tally(values, tensor.first + block.first, block.first, tensor.number, tensor.info->dtype,
-                      local.tallied, sums[i]);
-        else if (i % stride == 0)
-          coder.tally_symbols(values, tensor.first + block.first, block.first, tensor.number, local.tallied);
-        else
-          coder.count(values, tensor.first + block.first, local.counted);
-      });
-      for (const Tallies& local : tallies) {
-        tallied.merge(local.tallied);
-        e.tally->merge(local.counted);
-      }
-    }
-    for (const BlockSums& block : sums) e.sums.add(block);
-    e.tally->merge(tallied);
-    if (!in_full) e.chances = std::make_unique<EntropyCounts>();
-    if (sampled)
-      extrapolate_classes(e, blocks.size());
-    else if (!in_full && block_log2_ > range_log2)
-      join_ranges(e);
-    if (sampled || stride > 1) extrapolate_magnitudes(e, tallied);
-  }
-
-  /// Counts blocks on the device, every stride-th in full.
-  template <class Tallies>
-  Tallies tally_on_device(const ClassCoder& coder, const std::vector<cuda::BlockRange>& blocks, size_t stride,
-                          std::vector<BlockSums>& sums) const {
-    std::vector<uint8_t> in_full(blocks.size());
-    for (size_t i = 0; i < blocks.size(); i += stride) in_full[i] = 1;
-    cuda::ClassCounts tallied_counts, counted_counts;
-    std::vector<cuda::ClassSums> found(blocks.size());
-    on_device([&] {
-      pool_.device()->tally(device_composition(coder), blocks, in_full, tallied_counts, counted_counts,
-                            found);
-    });
-    for (size_t i = 0; i < blocks.size(); i += stride) sums[i] = block_sums(coder.plan, found[i], false);
-    return {class_tally(counted_counts), class_tally(tallied_counts)};
-  }
-
-  /// Inside a block the runs on both sides of a range's end follow each other, which no range has counted:
-  /// every activity that occurs may follow every other.
-  static void join_ranges(Evaluation& e) {
-    std::array<bool, element::max_activity_buckets> occurs{};
-    for (const SymbolCounts& following : e.tally->entropy.activity)
-      for (uint32_t b = 0; b < element::max_activity_buckets; ++b) occurs[b] |= following[b] > 0;
-    for (uint32_t b = 0; b < element::max_activity_buckets; ++b)
-      for (uint32_t next = 0; next < element::max_activity_buckets; ++next) {
-        e.chances->activity[b][next] = occurs[b] && occurs[next];
-        e.tally->entropy.activity[b][next] += e.chances->activity[b][next];
-      }
-  }
-
-  /// Counts of `ranges` ranges become those of the pool, of which the allocation knows how many elements are
-  /// in every class.
-  void extrapolate_classes(Evaluation& e, size_t ranges) const {
-    const uint32_t classes = e.stored.coder.plan.classes;
-    ClassTally& tally = *e.tally;
-    const double elements = double(pool_.summary().elements);
-    const double scale = elements / double(std::max<uint64_t>(1, sum_of(tally.members)));
-    const double kept_of_ranges = scale * double(sum_of(tally.members) - tally.members[0]);
-    for (uint32_t j = 0; j < classes; ++j) tally.members[j] = e.allocation.members(j) + 1;
-    const double kept = double(sum_of(tally.members) - tally.members[0]);
-    if (kept_of_ranges > 0) e.growth_of_kept = kept / kept_of_ranges;
-
-    const uint32_t buckets = element::activity_bucket(element::run_length * (classes - 1)) + 1;
-    const auto extend = [](uint64_t& count, double by) { count = uint64_t(double(count) * by) + 1; };
-    // Blocks, of which there are few, begin as if a quiet run came before. So do ranges, but in a block their
-    // first runs follow others as all runs do.
-    SymbolCounts follows{};
-    for (const SymbolCounts& row : tally.entropy.activity)
-      for (uint32_t b = 0; b < buckets; ++b) follows[b] += row[b];
-    const double first = double(ranges) / double(std::max<uint64_t>(1, sum_of(follows)));
-    for (uint32_t b = 0; b < buckets; ++b) {
-      uint64_t& count = tally.entropy.activity[0][b];
-      count -= std::min(count, uint64_t(first * double(follows[b])));
-    }
-    for (uint32_t b = 0; b < buckets; ++b) {
-      for (uint32_t next = 0; next < buckets; ++next)
-        extend(tally.entropy.activity[b][next], scale / (1 - first));
-      for (uint32_t j = 0; j < classes; ++j) extend(tally.entropy.classes[b][j], scale);
-    }
-  }
-
-  /// By how much the bits of a map grow with what it keeps: as runs of each activity bring both, but no
-  /// faster than where elements are independent.
-  static double growth_of_map(const Evaluation& e, const EntropyModel& model, double elements) {
-    if (e.growth_of_kept == 1) return 1;
-    const EntropyCounts& counts = e.tally->entropy;
-    double kept_bits = 0, kept_squared = 0, all_kept = 0, all_bits = 0;
-    for (uint32_t b = 0; b < model.buckets; ++b) {
-      double runs = 0, kept = 0;
-      EntropyCounts of_bucket;
-      for (uint32_t previous = 0; previous < model.buckets; ++previous) {
-        of_bucket.activity[previous][b] = counts.activity[previous][b];
-        runs += double(counts.activity[previous][b]);
-      }
-      of_bucket.classes[b] = counts.classes[b];
-      for (uint32_t j = 1; b > 0 && j < model.classes; ++j) kept += double(counts.classes[b][j]);
-      const double bits = double(model.cost(of_bucket).map_q16) / 65536;
-      kept_bits += kept * bits / std::max(runs, 1.0);
-      kept_squared += kept * kept / std::max(runs, 1.0);
-      all_kept += kept;
-      all_bits += bits;
-    }
-    if (kept_squared == 0 || all_bits == 0) return 1;
-    const double p = all_kept / elements;
-    const double by_runs = kept_bits / kept_squared * all_kept / all_bits;
-    const double alone =
-        p < 0.5 ? p * std::log2(1 / p - 1) / (p * std::log2(1 / p) + (1 - p) * std::log2(1 / (1 - p))) : 0;
-    return std::pow(e.growth_of_kept, std::min(by_runs, alone));
-  }
-
-  void extrapolate_magnitudes(Evaluation& e, const ClassTally& known) const {
-    uint64_t known_elements = 0;
-    for (uint64_t members : known.members) known_elements += members;
-    e.tally->rice_bits = uint64_t(double(known.rice_bits) * double(pool_.summary().elements) /
-                                  double(std::max<uint64_t>(1, known_elements)));
-    for (uint32_t j = 0; j < e.stored.coder.plan.classes; ++j) {
-      if (e.tally->members[j] == 0) continue;
-      const uint32_t symbols = 1u << element::coded_magnitude_bits(e.stored.coder.plan.width[j]);
-      const double scale = known.members[j] ? double(e.tally->members[j]) / double(known.members[j]) : 0.0;
-      for (uint32_t b = 0; b < element::max_activity_buckets; ++b)
-        for (uint32_t s = 0; s < symbols; ++s) {
-          e.tally->entropy.magnitude[j][b][s] =
-              uint64_t(double(known.entropy.magnitude[j][b][s]) * scale) + 1;
-          e.chances->magnitude[j][b][s] = 1;
-        }
+                           DType::f32, *e.tally.counts, sums);
+      e.tally.sums.add(sums);
     }
   }
 
@@ -707,17 +512,18 @@ class JointSqEncoder final : public MethodEncoder {
       blocks += double((tensor.info->elements() + (uint64_t(1) << block_log2_) - 1) >> block_log2_);
     double prefix_bits = 0, kept = 0;
     for (uint32_t j = 1; j < coder.plan.classes; ++j) {
-      prefix_bits += double(e.tally->members[j]) * std::min(j, coder.plan.classes - 2);
-      kept += double(e.tally->members[j]);
+      prefix_bits += double(e.tally.counts->members[j]) * std::min(j, coder.plan.classes - 2);
+      kept += double(e.tally.counts->members[j]);
     }
     if (options_.widths[0] > 0) kept = n;
 
     // Magnitudes are modelled the same way whatever the map is.
-    const EntropyModel with_map =
-        fit_entropy_model(e.tally->entropy, coder.plan.classes, widths_array(), true, options_.values_coded);
-    const EntropyModel::Cost cost = with_map.cost(e.tally->entropy),
-                             of_chances = e.chances ? with_map.cost(*e.chances) : EntropyModel::Cost{};
-    const double growth = growth_of_map(e, with_map, n);
+    const EntropyModel with_map = fit_entropy_model(e.tally.counts->entropy, coder.plan.classes,
+                                                    widths_array(), true, options_.values_coded);
+    const EntropyModel::Cost cost = with_map.cost(e.tally.counts->entropy),
+                             of_chances =
+                                 e.tally.chances ? with_map.cost(*e.tally.chances) : EntropyModel::Cost{};
+    const double growth = growth_of_map(e.tally, with_map, n);
     double best = HUGE_VAL;
     for (MapPacker map : {MapPacker::entropy, MapPacker::raw, MapPacker::bitmap, MapPacker::rice}) {
       if (options_.map && *options_.map != map) continue;
@@ -731,7 +537,7 @@ class JointSqEncoder final : public MethodEncoder {
           map_bits = n + prefix_bits + 8 * blocks / scale;
           break;
         case MapPacker::rice:
-          map_bits = growth * double(e.tally->rice_bits);
+          map_bits = growth * double(e.tally.counts->rice_bits);
           break;
         case MapPacker::entropy:
           map_bits = growth * double(cost.map_q16 - of_chances.map_q16) / 65536;
@@ -741,7 +547,7 @@ class JointSqEncoder final : public MethodEncoder {
           break;  // not among jointsq's
       }
       double value_bits = double(cost.magnitudes_q16 - of_chances.magnitudes_q16) / 65536;
-      if (options_.widths[0] > 0) value_bits += double(e.tally->members[0]) * options_.widths[0];
+      if (options_.widths[0] > 0) value_bits += double(e.tally.counts->members[0]) * options_.widths[0];
       map_bits *= scale;
       value_bits *= scale;
       const EntropyModel model = map == MapPacker::entropy ? with_map : with_map.without_map();
@@ -862,9 +668,9 @@ class JointSqEncoder final : public MethodEncoder {
     double cells = 0;
     for (uint32_t j = 1; j < chosen_->stored.coder.plan.classes; ++j) {
       const double step = chosen_->stored.coder.plan.scale[j].step;
-      cells += double(chosen_->tally->members[j]) * step * step / 12;
+      cells += double(chosen_->tally.counts->members[j]) * step * step / 12;
     }
-    return cells > 2 * sample_choice_->sums.squared_error * sample_->drawn.scale;
+    return cells > 2 * sample_choice_->tally.sums.squared_error * sample_->drawn.scale;
   }
 
   /// The least error of the pool in at most `most_bytes`, from a payload that the sample found; errors are
@@ -879,7 +685,7 @@ class JointSqEncoder final : public MethodEncoder {
     bool rose = false;
     for (double growth = 1.25; !fell && growth < 1e6; growth *= growth) {
       Evaluation e = evaluate(false, uint64_t(double(best.payload_bits) * growth), best.extra_bits);
-      if (e.expected_bytes > most_bytes || e.sums.squared_error >= best.sums.squared_error) break;
+      if (e.expected_bytes > most_bytes || e.tally.sums.squared_error >= best.tally.sums.squared_error) break;
       best = std::move(e);
       rose = true;
     }
@@ -899,13 +705,14 @@ class JointSqEncoder final : public MethodEncoder {
     const auto taken = [&](const Evaluation& e) {
       uint64_t bits = 0;
       for (uint32_t j = 0; j < e.stored.coder.plan.classes; ++j)
-        bits += e.tally->members[j] * e.stored.coder.plan.width[j];
+        bits += e.tally.counts->members[j] * e.stored.coder.plan.width[j];
       return double(std::min(bits, e.payload_bits));
     };
     const double end = 0.003 * taken(best);
     const auto is_better = [&](double payload_bits) {
       Evaluation e = evaluate(on_sample, uint64_t(payload_bits), best.extra_bits);
-      if (e.sums.squared_error >= best.sums.squared_error || e.expected_bytes > most_bytes) return false;
+      if (e.tally.sums.squared_error >= best.tally.sums.squared_error || e.expected_bytes > most_bytes)
+        return false;
       best = std::move(e);
       return true;
     };
