@@ -294,8 +294,10 @@ Drawn draw_series(const Chart& chart, const Series& series, const std::vector<Ba
         block, colour, title);
   } else {
     bool labels = false;
+    size_t points = 0;
     for (const PlotPoint& point : series.points) {
       if (!drawable(point, chart)) continue;
+      ++points;
       labels |= !point.label.empty();
       rows += fmt::format("{:.17g} {:.17g} {}\n", point.x, point.y, quoted_in_data(point.label));
     }
@@ -303,10 +305,12 @@ Drawn draw_series(const Chart& chart, const Series& series, const std::vector<Ba
     const std::string dash =
         series.reference ? fmt::format("dt ({}) lw 2", reference_dashes[style % reference_dashes.size()])
                          : fmt::format("dt {} lw 1.5", style / colours.size() % 4 + 1);
-    const std::string with = series.mark == Mark::line ? "lines " + dash
-                             : series.mark == Mark::points
-                                 ? fmt::format("points pt {}", symbol)
-                                 : fmt::format("linespoints {} pt {}", dash, symbol);
+    constexpr int cross = 1;  // a line of one point has no length
+    const std::string with =
+        series.mark == Mark::line && points == 1 ? fmt::format("linespoints {} pt {}", dash, cross)
+        : series.mark == Mark::line              ? "lines " + dash
+        : series.mark == Mark::points            ? fmt::format("points pt {}", symbol)
+                                                 : fmt::format("linespoints {} pt {}", dash, symbol);
     drawn.elements = fmt::format("${} using 1:2 with {} lc '{}' {}", block, with, colour, title);
     if (labels)
       drawn.elements +=

@@ -248,6 +248,11 @@ PYTHON
   expect "$EXIT_USAGE" jsq -q analyze --plot noise.txt "$samples/vit2_early.h5"
 }
 
+@test "--plot marks the h' of a tensor alone, whose line has no length" {
+  expect 0 jsq -q analyze --noise --plot alone.svg "$samples/resnet20_mid.npy"
+  grep -q "xlink:href='#gpPt0'" alone.svg
+}
+
 @test "text is at most 120 columns wide for files and tensors of short names, and says each legend once" {
   cp "$samples/resnet20_mid.npy" grad.npy
   python -c "
