@@ -1,14 +1,18 @@
 // The decoders of a frame's parameter sets on the device. Two threads at most have one at a time: while the
-// values of one are copied to the host, the kernels of the other run.
+// values of one are copied to the host, the kernels of the other run. Whichever thread it is, it works on one
+// device.
 #pragma once
 
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "formats/wire/set_decoders.hpp"
+#include "kernels/cuda/user_memory.hpp"
+#include "lib/core/device.hpp"
 #include "lib/methods/method.hpp"
 
 namespace jsq::wire {
@@ -23,8 +27,11 @@ class DeviceDecoders {
   /// A decoder in the hands of one thread, or none.
   class Taken {
    public:
-    Taken(DeviceDecoders& all, uint32_t set, std::unique_ptr<DeviceBlockDecoder> decoder)
-        : all_(all), set_(set), decoder_(std::move(decoder)) {}
+    Taken(DeviceDecoders& all, uint32_t set)
+        : all_(all),
+          set_(set),
+          device_(on_device([&] { return cuda::DeviceOfThread(all.device()); })),
+          decoder_(all.take_one(set)) {}
     Taken(const Taken&) = delete;
     Taken& operator=(const Taken&) = delete;
     ~Taken() {
@@ -36,12 +43,23 @@ class DeviceDecoders {
    private:
     DeviceDecoders& all_;
     uint32_t set_;
+    cuda::DeviceOfThread device_;
     std::unique_ptr<DeviceBlockDecoder> decoder_;
   };
 
+  /// The device of all decoders: that of the thread which asks first. Thread-safe.
+  int device() {
+    const std::lock_guard lock(mutex_);
+    if (!device_) device_ = cuda::device_of_thread();
+    return *device_;
+  }
+
   /// One of set `set`, as soon as fewer than most_taken are; none where the method has none. Thread-safe.
   /// \pre the thread has none  \throws Error backend_unavailable.
-  Taken take(uint32_t set) {
+  Taken take(uint32_t set) { return {*this, set}; }
+
+ private:
+  std::unique_ptr<DeviceBlockDecoder> take_one(uint32_t set) {
     std::unique_lock lock(mutex_);
     given_back_.wait(lock, [&] { return taken_ < most_taken; });
     std::unique_ptr<DeviceBlockDecoder> decoder;
@@ -52,10 +70,8 @@ class DeviceDecoders {
       unused_[set].pop_back();
     }
     if (decoder) ++taken_;
-    return {*this, set, std::move(decoder)};
+    return decoder;
   }
-
- private:
   void give_back(uint32_t set, std::unique_ptr<DeviceBlockDecoder> decoder) {
     const std::lock_guard lock(mutex_);
     unused_[set].push_back(std::move(decoder));
@@ -65,6 +81,7 @@ class DeviceDecoders {
 
   const SetDecoders& sets_;
   std::mutex mutex_;
+  std::optional<int> device_;
   std::condition_variable given_back_;
   std::vector<std::vector<std::unique_ptr<DeviceBlockDecoder>>> unused_;
   unsigned taken_ = 0;

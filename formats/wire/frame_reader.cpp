@@ -352,7 +352,10 @@ FrameReader FrameReader::open(const std::string& path) {
 }
 
 void FrameReader::use(Backend backend) {
-  if (backend == Backend::cuda) require_backend("cuda");
+  if (backend == Backend::cuda) {
+    require_backend("cuda");
+    state_->device_decoders->device();  // this thread's
+  }
   state_->backend = backend;
 }
 

@@ -27,6 +27,20 @@ class EventClock final : public Clock {
 
 }  // namespace
 
+int device_of_thread() {
+  int device = 0;
+  if (cudaGetDevice(&device) == cudaSuccess) return device;
+  (void)cudaGetLastError();
+  return 0;
+}
+
+DeviceOfThread::DeviceOfThread(int device) : before_(device_of_thread()) {
+  if (device != before_) check(cudaSetDevice(device), "going to a device");
+}
+DeviceOfThread::~DeviceOfThread() {
+  if (device_of_thread() != before_) (void)cudaSetDevice(before_);
+}
+
 void wait_for(void* stream) {
   check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), "waiting for the user's stream");
 }

@@ -10,6 +10,21 @@
 
 namespace jsq::cuda {
 
+/// The device of the calling thread; 0 where none is usable.
+int device_of_thread();
+/// Puts the calling thread on a device for as long as this lives.
+class DeviceOfThread {
+ public:
+  /// \throws DeviceError; not where no device is usable, which what follows tells.
+  explicit DeviceOfThread(int device);
+  DeviceOfThread(const DeviceOfThread&) = delete;
+  DeviceOfThread& operator=(const DeviceOfThread&) = delete;
+  ~DeviceOfThread();
+
+ private:
+  int before_;
+};
+
 /// Returns when what was put on the user's stream is done.  \throws DeviceError.
 void wait_for(void* stream);
 /// Copies and waits.  \throws DeviceError.

@@ -1,0 +1,94 @@
+// A program that has several devices, and its threads on any of them: decoders work on the device that the
+// thread had which asked for them first, whichever thread decodes. The linker puts this file between the
+// program and the runtime (--wrap), and pretends that there are two devices.
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "tests/gpu/device.hpp"
+#include "tests/gpu/frame_parity.hpp"
+#include "tests/kernels/data.hpp"
+
+namespace {
+
+thread_local int device_of_this_thread = 0;
+std::atomic<int> misplaced = 0, placed = 0;
+std::mutex mutex;
+std::map<const void*, int> device_of_stream;
+
+void use(const void* stream) {
+  const std::lock_guard lock(mutex);
+  ++(device_of_stream[stream] == device_of_this_thread ? placed : misplaced);
+}
+
+struct Dim3 {
+  unsigned x, y, z;
+};
+
+}  // namespace
+
+extern "C" {
+// Weak: a build without CUDA has none.  NOLINTBEGIN: these names are the linker's
+#define JSQ_WRAPPED(name, ...)                          \
+  int __real_##name(__VA_ARGS__) __attribute__((weak)); \
+  int __wrap_##name(__VA_ARGS__)
+
+JSQ_WRAPPED(cudaGetDevice, int* device) {
+  const int status = __real_cudaGetDevice(device);
+  *device = device_of_this_thread;
+  return status;
+}
+JSQ_WRAPPED(cudaSetDevice, int device) {
+  device_of_this_thread = device;
+  return __real_cudaSetDevice(0);
+}
+JSQ_WRAPPED(cudaDeviceGetAttribute, int* value, int attribute, int) {
+  return __real_cudaDeviceGetAttribute(value, attribute, 0);
+}
+JSQ_WRAPPED(cudaStreamCreateWithFlags, void** stream, unsigned flags) {
+  const int status = __real_cudaStreamCreateWithFlags(stream, flags);
+  const std::lock_guard lock(mutex);
+  device_of_stream[*stream] = device_of_this_thread;
+  return status;
+}
+JSQ_WRAPPED(cudaMemcpyAsync, void* to, const void* from, size_t bytes, int kind, void* stream) {
+  use(stream);
+  return __real_cudaMemcpyAsync(to, from, bytes, kind, stream);
+}
+JSQ_WRAPPED(__cudaLaunchKernel, const void* kernel, Dim3 grid, Dim3 block, void** arguments, size_t shared,
+            void* stream) {
+  use(stream);
+  return __real___cudaLaunchKernel(kernel, grid, block, arguments, shared, stream);
+}
+// NOLINTEND
+}
+
+namespace jsq {
+namespace {
+
+class DeviceOfThread : public test::OnDevice {};
+
+TEST_F(DeviceOfThread, IsThatOfTheDecodersWhileTheyDecode) {
+  std::vector<std::vector<float>> tensors;
+  for (size_t t = 0; t < 4; ++t) tensors.push_back(test::make_data(test::Kind::heavy, 70000));
+  const test::Coded frame = test::coded(tensors, Backend::cpu, "jointsq", "ratio=16");
+  FrameReader reader = FrameReader::from_bytes(frame.bytes);
+  device_of_this_thread = 1;
+  reader.use(Backend::cuda);
+  std::vector<std::thread> threads;
+  for (size_t t = 0; t < tensors.size(); ++t)
+    threads.emplace_back([&, t] {
+      std::vector<float> values(tensors[t].size());
+      reader.read(t, 0, values);
+      EXPECT_EQ(device_of_this_thread, 0) << "a thread of the user does not get its device back";
+    });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(device_of_this_thread, 1);
+  EXPECT_GT(placed, 0);
+  EXPECT_EQ(misplaced, 0);
+  for (const auto& [stream, device] : device_of_stream) EXPECT_EQ(device, 1);
+}
+
+}  // namespace
+}  // namespace jsq
