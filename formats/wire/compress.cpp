@@ -566,8 +566,11 @@ class Compressor {
           block->first = at;
           block->count = size_t(std::min(length, elements - at));
           at += block->count;
-          if (DeviceBlocks* blocks = from_device[jobs_[j].pool].get())
-            blocks->next(block->bytes, block->sums);
+          const size_t pool = jobs_[j].pool;
+          if (from_device[pool]) {
+            const auto there = pools_[pool].tensors->go_to_device();
+            from_device[pool]->next(block->bytes, block->sums);
+          }
           return block;
         }
         if (!nonfinite_[j].kept.index.empty() && at == elements) {

@@ -128,6 +128,7 @@ TensorPool::TaskSums TensorPool::summarise_tasks_on_device(const TensorPool* who
     std::vector<cuda::PoolValues::Tensor> tensors;
     for (const PoolTensor& tensor : tensors_)
       tensors.push_back({tensor.info->elements(), tensor.number, stored_float(tensor.info->dtype)});
+    device_number_ = cuda::device_of_thread();
     device_ = cuda::make_pool_values(
         std::move(tensors), [this](size_t t, uint64_t first, size_t count, std::vector<float>& scratch) {
           return read(t, first, count, scratch);
@@ -151,6 +152,10 @@ TensorPool::TaskSums TensorPool::summarise_tasks_on_device(const TensorPool* who
     }
     return sums;
   });
+}
+
+cuda::DeviceOfThread TensorPool::go_to_device() const {
+  return on_device([&] { return cuda::DeviceOfThread(device_number_); });
 }
 
 std::vector<uint64_t> TensorPool::refine(std::span<const cpu::KeyRange> ranges) const {

@@ -11,6 +11,7 @@
 
 #include "jsq/compress.hpp"
 #include "kernels/cuda/device.hpp"
+#include "kernels/cuda/user_memory.hpp"
 #include "lib/allocators/population.hpp"
 
 namespace jsq {
@@ -78,10 +79,14 @@ class TensorPool final : public Population {
 
   /// The pool's values on the device; null when the processor does everything.
   cuda::PoolValues* device() const { return device_.get(); }
+  /// Puts the calling thread on the device where the values are: that of the thread which made the pool.
+  /// \pre device() is not null
+  cuda::DeviceOfThread go_to_device() const;
   /// use(*device()), one thread at a time.
   template <class Use>
   auto with_device(Use use) const {
     const std::lock_guard lock(device_mutex_);
+    const cuda::DeviceOfThread there = go_to_device();
     return use(*device_);
   }
 
@@ -108,6 +113,7 @@ class TensorPool final : public Population {
   mutable std::once_flag counted_;
   mutable std::vector<uint64_t> histogram_;  ///< once asked for
   std::unique_ptr<cuda::PoolValues> device_;
+  int device_number_ = 0;
   mutable std::mutex device_mutex_;
 };
 

@@ -1,5 +1,5 @@
-// A program that has several devices, and its threads on any of them: decoders work on the device that the
-// thread had which asked for them first, whichever thread decodes. The linker puts this file between the
+// A program that has several devices, and its threads on any of them: what a thread asks for is done on the
+// device that it has, whichever threads do it. The linker puts this file between the
 // program and the runtime (--wrap), and pretends that there are two devices.
 #include <atomic>
 #include <map>
@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "tests/gpu/device.hpp"
+#include "tests/gpu/device_methods.hpp"
 #include "tests/gpu/frame_parity.hpp"
 #include "tests/kernels/data.hpp"
 
@@ -42,6 +43,11 @@ JSQ_WRAPPED(cudaGetDevice, int* device) {
 JSQ_WRAPPED(cudaSetDevice, int device) {
   device_of_this_thread = device;
   return __real_cudaSetDevice(0);
+}
+JSQ_WRAPPED(cudaGetDeviceCount, int* count) {
+  const int status = __real_cudaGetDeviceCount(count);
+  if (*count > 0) *count = 2;
+  return status;
 }
 JSQ_WRAPPED(cudaDeviceGetAttribute, int* value, int attribute, int) {
   return __real_cudaDeviceGetAttribute(value, attribute, 0);
@@ -89,6 +95,26 @@ TEST_F(DeviceOfThread, IsThatOfTheDecodersWhileTheyDecode) {
   EXPECT_EQ(misplaced, 0);
   for (const auto& [stream, device] : device_of_stream) EXPECT_EQ(device, 1);
 }
+
+class DeviceOfCompression : public test::OnDevice, public testing::WithParamInterface<const MethodInfo*> {};
+
+TEST_P(DeviceOfCompression, IsThatOfItsThread) {
+  const std::vector<std::vector<float>> tensors = {test::make_data(test::Kind::gauss, 512 * 512),
+                                                   test::make_data(test::Kind::gauss, 3 * 70000)};
+  device_of_stream.clear();
+  placed = misplaced = 0;
+  device_of_this_thread = 1;
+  test::coded(tensors, Backend::cuda, std::string(GetParam()->name), "", NonFinitePolicy::error, DType::f32,
+              Rounding::automatic, {{512, 512}, {3, 70000}});
+  EXPECT_EQ(device_of_this_thread, 1);
+  device_of_this_thread = 0;
+  EXPECT_GT(placed, 0);
+  EXPECT_EQ(misplaced, 0);
+  for (const auto& [stream, device] : device_of_stream) EXPECT_EQ(device, 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(Registry, DeviceOfCompression, testing::ValuesIn(test::methods_on_device()),
+                         test::row_name);
 
 }  // namespace
 }  // namespace jsq
