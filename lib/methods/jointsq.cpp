@@ -268,6 +268,9 @@ class JointSqEncoder final : public MethodEncoder {
     };
     std::stable_sort(candidates.begin(), candidates.end(),
                      [&](const Evaluation& a, const Evaluation& b) { return rank(a) < rank(b); });
+    std::vector<std::pair<double, uint64_t>> tried;  // charge and bits
+    for (const Evaluation& candidate : candidates)
+      tried.emplace_back(candidate.extra_bits, candidate.payload_bits);
     chosen_.reset();
     for (Evaluation& candidate : candidates) {
       Evaluation e = meet_error(candidate.extra_bits, target.value, metric,
@@ -277,6 +280,15 @@ class JointSqEncoder final : public MethodEncoder {
         sample_choice_ = std::move(candidate);
       }
       if (metric(*chosen_) <= target.value) break;
+    }
+    // An error may rise with the payload: the bits that the sample names can be better than those above them.
+    for (size_t i = 0; i < tried.size() && metric(*chosen_) > target.value; ++i) {
+      const auto [extra, bits] = tried[i];
+      const auto whole = uint64_t(double(bits) * sample_->drawn.scale);
+      Evaluation e = evaluate(false, std::clamp(whole, least_bits(false), most_bits(false)), extra);
+      if (metric(e) >= metric(*chosen_)) continue;
+      chosen_ = std::move(e);
+      sample_choice_ = evaluate(true, bits, extra);
     }
     if (metric(*chosen_) > target.value)
       throw UnreachableTarget::below(

@@ -236,6 +236,22 @@ TEST_P(ErrorTarget, IsMetOrTheNearestOneIsNamedAndMet) {
     }
 }
 
+TEST_P(ErrorTarget, ThatIsNamedAsTheNearestIsMetWhereAnErrorRisesWithThePayload) {
+  for (uint64_t seed = 170; seed < 180; ++seed) {
+    const auto source = std::make_shared<test::StoredSource>();
+    source->add("tensor", DType::bf16, {128}, make_data(Kind::one_outlier, 128, seed), false);
+    CompressOptions asked = options({TargetKind::maxabs, 0.001});
+    try {
+      coded(source, asked);
+    } catch (const UnreachableTarget& unreachable) {
+      asked.target = unreachable.nearest();
+      EXPECT_NO_THROW(coded(source, asked)) << seed << ": " << unreachable.what();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Errc::usage) << error.what();
+    }
+  }
+}
+
 TEST_P(ErrorTarget, AsACosineIsReachedOrRefusedWithTheNearest) {
   const std::vector<float> values = make_data(Kind::heavy, 100 * 200);
   const auto source = test::one_tensor(values, {100, 200});
