@@ -592,13 +592,21 @@ class Compressor {
     // one alone.
     Block* following = nullptr;
     const auto threads = size_t(tbb::this_task_arena::max_concurrency());
-    const auto most_together = [&](const Block& block) -> size_t {
-      const Job& job = jobs_[block.job];
-      if (block.exceptions || from_device[job.pool]) return 1;
-      const FrameTensor& tensor = directory.tensors[block.job];
+    const auto most_of_job = [&](size_t number) -> size_t {
+      constexpr uint64_t most_held = uint64_t(1) << 20;  // elements that each thread has a copy of
+      const Job& job = jobs_[number];
+      const FrameTensor& tensor = directory.tensors[number];
       const size_t blocks = size_t(wire::block_count(tensor.info.elements(), tensor.block_log2));
-      return std::clamp<size_t>(blocks / threads, 1,
-                                pools_[job.pool].encoder->blocks_together(job.index_in_pool));
+      const size_t most = std::clamp<size_t>(blocks / threads, 1,
+                                             pools_[job.pool].encoder->blocks_together(job.index_in_pool)),
+                   few = std::max<size_t>(1, most_held >> tensor.block_log2);
+      return most <= few || pools_[job.pool].tensors->lies_in_memory(job.index_in_pool) ? most : few;
+    };
+    size_t job_of_most = SIZE_MAX, most_of_this_job = 1;
+    const auto most_together = [&](const Block& block) -> size_t {
+      if (block.exceptions || from_device[jobs_[block.job].pool]) return 1;
+      if (std::exchange(job_of_most, block.job) != block.job) most_of_this_job = most_of_job(block.job);
+      return most_of_this_job;
     };
     const auto next_group = [&](tbb::flow_control& control) -> Block* {
       Block* const first = following ? following : next_block();

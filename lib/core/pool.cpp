@@ -299,6 +299,11 @@ std::span<const float> TensorPool::read(size_t t, uint64_t first, size_t count,
   return scratch;
 }
 
+bool TensorPool::lies_in_memory(size_t t) const {
+  std::vector<float> scratch;
+  return tensors_[t].source->read(tensors_[t].tensor, 0, 1, scratch).data() != scratch.data();
+}
+
 void TensorPool::visit(const std::function<void(uint64_t, std::span<const float>)>& visitor) const {
   const std::vector<Stretch> stretches = stretches_of(tensors_, cpu::sum_chunk);
   tbb::parallel_for(size_t(0), stretches.size(), [&](size_t i) {

@@ -92,6 +92,9 @@ class TensorPool final : public Population {
 
   /// Elements [first, first + count) of tensor t, non-finite ones as zero where the tensor says so.
   std::span<const float> read(size_t t, uint64_t first, size_t count, std::vector<float>& scratch) const;
+  /// Whether tensor t is read where it lies in memory, or in a mapped file: an element is read.  \pre it has
+  /// one
+  bool lies_in_memory(size_t t) const;
 
  protected:
   std::map<uint64_t, uint64_t> stretches_with(uint32_t key) const override;

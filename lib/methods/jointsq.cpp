@@ -316,9 +316,7 @@ class JointSqEncoder final : public MethodEncoder {
     coder_.encode_unmeasured(values, tensor.first + first, first, tensor.number, out, sums);
   }
 
-  size_t blocks_together(size_t) const override {
-    return ClassCoder::encoded_together(size_t(1) << block_log2_);
-  }
+  size_t blocks_together(size_t) const override { return ClassCoder::encoded_together; }
 
   void encode_together(size_t t, std::span<const Uncoded> blocks, bool measured) const override {
     const PoolTensor& tensor = pool_.tensors()[t];

@@ -80,11 +80,11 @@ class ClassCoder {
   void encode_unmeasured(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element,
                          uint32_t tensor, std::string& out, BlockSums& sums) const;
 
-  /// The same of several blocks, whose symbols are coded side by side.  \pre at most encoded_together()
+  /// The same of several blocks, whose symbols are coded side by side.  \pre at most encoded_together
   void encode(std::span<const UncodedBlock> blocks, DType dtype) const;
   void encode_unmeasured(std::span<const UncodedBlock> blocks) const;
-  /// How many blocks of so many elements are better coded at once: all of them are in memory meanwhile.
-  static size_t encoded_together(size_t elements);
+  /// How many blocks are better coded at once.
+  static constexpr size_t encoded_together = cpu::encoded_together;
 
   /// The same for a block of n elements of which `kept`, ascending, are in class 1 with these code words, and
   /// the others in class 0.  \pre two classes, the first without bits.

@@ -8,6 +8,7 @@
 #include "kernels/cpu/rans_eights.hpp"
 #include "kernels/cpu/rans_stream.hpp"
 #include "lib/core/bytes.hpp"
+#include "lib/core/room.hpp"
 #include "lib/packers/class_scratch.hpp"
 
 namespace jsq {
@@ -112,18 +113,13 @@ void put_class(BitWriter& out, uint32_t index, uint32_t classes) {
   out.put(code.bits, code.length);
 }
 
-template <class List>
-auto* room(List& list, size_t count) {
-  if (list.size() < count) list.resize(count);
-  return list.data();
-}
-
 /// What a block's runs are coded as, and the bytes that becomes; reused by a thread.
 struct RunBuffers {
-  std::vector<uint8_t> buckets;
-  std::vector<uint16_t> activity_ids, token_ids, magnitude_ids;
-  std::string raw, rans;
-  std::array<std::string, cpu::RunCoding::most_classes> planes;
+  Room<uint8_t> buckets;
+  Room<uint16_t> activity_ids, token_ids, magnitude_ids;
+  Room<char> raw;
+  std::array<Room<char>, cpu::RunCoding::most_classes> planes;
+  std::string rans;
 };
 
 /// Not inlined: the compiler would otherwise look the thread's copy up again inside the loops.
@@ -316,22 +312,25 @@ void ClassCoder::encode_runs(std::span<const UncodedBlock> blocks) const {
   Sections sections[together];
   cpu::RunSymbols coded[together];
   std::vector<cpu::RansEncoder> encoders;
+  size_t longest_block = 0;
+  for (const UncodedBlock& block : blocks) longest_block = std::max(longest_block, block.values.size());
+  constexpr size_t more = cpu::run_coding_padding;
   for (size_t k = 0; k < blocks.size(); ++k) {
     const UncodedBlock& block = blocks[k];
     RunBuffers& s = buffers[k];
-    const size_t n = block.values.size(), runs = runs_of(n), more = cpu::run_coding_padding;
+    const size_t n = longest_block, runs = runs_of(block.values.size());
     cpu::RunCoding with = *run_coding_;
     for (uint32_t j = 1; j < plan.classes; ++j)
       with.thresholds[j - 1] = int32_t(element::effective_threshold(plan, j, block.first_pool_index));
     cpu::RunSymbols& symbols = coded[k];
-    symbols = {room(s.buckets, runs), room(s.token_ids, n / 2 + more), room(s.magnitude_ids, n + more),
-               room(s.raw, n + more)};
+    symbols = {s.buckets.for_elements(runs), s.token_ids.for_elements(n / 2 + more),
+               s.magnitude_ids.for_elements(n + more), s.raw.for_elements(n + more)};
     for (uint32_t j = 1; j < plan.classes; ++j)
-      if (with.plane_mask[j] != 0) symbols.planes[j] = room(s.planes[j], n + more);
+      if (with.plane_mask[j] != 0) symbols.planes[j] = s.planes[j].for_elements(n + more);
     cpu::code_runs(with, block.values.data(), runs, symbols);
     for (uint32_t j = 1; j < plan.classes; ++j) block.sums->members[j] += symbols.members[j];
     block.sums->class_energy.fill(std::numeric_limits<double>::quiet_NaN());
-    uint16_t* const activities = room(s.activity_ids, runs + more);
+    uint16_t* const activities = s.activity_ids.for_elements(runs_of(n) + more);
     sections[k] = {{symbols.magnitudes, symbols.tokens, symbols.tokens == 0 ? 0 : runs},
                    {symbols.magnitude_ids, symbols.token_ids, activities}};
     uint32_t previous = 0;
@@ -352,10 +351,7 @@ void ClassCoder::encode_runs(std::span<const UncodedBlock> blocks) const {
     longest = (longest + 15) / 16 * 16;
     uint16_t* ids[together] = {};
     for (size_t k = 0; k < blocks.size(); ++k) {
-      std::vector<uint16_t>& list = part == 0   ? buffers[k].magnitude_ids
-                                    : part == 1 ? buffers[k].token_ids
-                                                : buffers[k].activity_ids;
-      ids[k] = room(list, longest);
+      ids[k] = sections[k].ids[part];
       std::fill(ids[k] + sections[k].length[part], ids[k] + longest, no_symbol);
     }
     cpu::RansEncoder::encode_sections(encoders, ids, longest,
@@ -366,14 +362,9 @@ void ClassCoder::encode_runs(std::span<const UncodedBlock> blocks) const {
     RunBuffers& s = buffers[k];
     std::string& out = *blocks[k].out;
     append_stream(encoders[k], s.rans, out);
-    for (uint32_t j = 1; j < plan.classes; ++j) out.append(s.planes[j], 0, coded[k].plane_bytes[j]);
-    out.append(s.raw, 0, coded[k].raw_bytes);
+    for (uint32_t j = 1; j < plan.classes; ++j) out.append(s.planes[j].data(), coded[k].plane_bytes[j]);
+    out.append(s.raw.data(), coded[k].raw_bytes);
   }
-}
-
-size_t ClassCoder::encoded_together(size_t elements) {
-  constexpr size_t most = size_t(1) << 18;
-  return elements <= most ? cpu::encoded_together : 1;
 }
 
 bool ClassCoder::go_by_runs(std::span<const UncodedBlock> blocks) const {
