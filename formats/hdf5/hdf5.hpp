@@ -23,8 +23,9 @@ namespace jsq {
 /// full paths, and only what lies at or below the member is kept.
 ///
 /// Reads are thread-safe; those of contiguous datasets take no lock, and those of aligned little-endian f32
-/// copy nothing. Memory: names, shapes and attachments; for chunked or compact datasets at most two slabs of
-/// 32 MiB, and where chunk rows are larger than that a chunk cache of 64 MiB or one chunk.
+/// copy nothing. Memory: names, shapes and attachments; for chunked or compact datasets slabs of 12 MiB
+/// in all, or two of at most 32 MiB where chunk rows are large; and where they are larger than that a chunk
+/// cache of 64 MiB or one chunk.
 ///
 /// \throws Error not_found (no such file), read_failed, unsupported_format (not HDF5; a filter, link or
 /// layout that jsq does not follow, named), unsupported_dtype (no floating dataset, or the member is not

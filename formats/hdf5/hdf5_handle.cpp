@@ -10,10 +10,18 @@ std::recursive_mutex& library_mutex() {
   return mutex;
 }
 
+struct Reason {
+  std::string text;
+  bool out_of_memory = false;
+};
+
 /// Called from the innermost error outwards: the first one is the reason.
-extern "C" herr_t collect_reason(unsigned depth, const H5E_error2_t* entry, void* reason) noexcept {
+extern "C" herr_t collect_reason(unsigned depth, const H5E_error2_t* entry, void* to) noexcept {
   try {
-    if (depth == 0 && entry->desc != nullptr) *static_cast<std::string*>(reason) = entry->desc;
+    if (depth > 0) return 0;
+    auto& reason = *static_cast<Reason*>(to);
+    if (entry->desc != nullptr) reason.text = entry->desc;
+    reason.out_of_memory = entry->maj_num == H5E_RESOURCE && entry->min_num == H5E_NOSPACE;
   } catch (...) {
     return -1;
   }
@@ -60,10 +68,11 @@ std::string name_of(const Place& place) {
 }
 
 void fail(const Place& place, std::string_view action) {
-  std::string reason;
+  Reason reason;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, collect_reason, &reason);
   std::string message = name_of(place) + ": HDF5 could not " + std::string(action) + ": " +
-                        (reason.empty() ? "no reason given" : printable(system_text(reason)));
+                        (reason.text.empty() ? "no reason given" : printable(system_text(reason.text)));
+  if (reason.out_of_memory) throw Error(Errc::limit, message + "; use fewer threads, or allow more memory");
   if (place.code == Errc::damaged)
     message += "; the file is damaged or incomplete, restore it from its origin";
   throw Error(place.code, message);

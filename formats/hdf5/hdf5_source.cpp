@@ -24,7 +24,7 @@ namespace hdf5 {
 namespace {
 
 /// Two slabs are kept, and more of them up to so many bytes: methods that search read in any order.
-constexpr size_t kept_bytes = size_t(32) << 20;
+constexpr size_t kept_bytes = size_t(12) << 20;
 
 /// One decoded slab of one tensor, as stored in the file.
 struct DecodedSlab {

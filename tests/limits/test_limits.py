@@ -114,12 +114,12 @@ class HowLargeDumpsAre(Limited):
                 file.write(values.tobytes())
         return "grad.npy"
 
-    def every_command(self, method, dump):
+    def every_command(self, method, dump, back="back.npy"):
         options = [] if method in ("qsgd", "fp32", "signsgd") else ["-r", "32"]
         self.assertEqual(self.run_within(self.LIMIT_MIB, "compress", "-f", "-m", method, *options, "-o", "g.jsq", dump), 0, self.stderr)
         self.assertEqual(self.run_within(self.LIMIT_MIB, "test", "g.jsq"), 0, self.stderr)
         self.assertEqual(self.run_within(self.LIMIT_MIB, "list", "-v", "g.jsq"), 0, self.stderr)
-        self.assertEqual(self.run_within(self.LIMIT_MIB, "decompress", "-f", "-o", "back.npy", "g.jsq"), 0, self.stderr)
+        self.assertEqual(self.run_within(self.LIMIT_MIB, "decompress", "-f", "-o", back, "g.jsq"), 0, self.stderr)
 
     def test_256_mib_go_through_every_command_in_bounded_memory(self):
         dump = self.dump(256)
@@ -127,6 +127,18 @@ class HowLargeDumpsAre(Limited):
             with self.subTest(method=method):
                 self.every_command(method, dump)
         self.assertEqual(self.run_within(self.LIMIT_MIB, "analyze", dump), 0, self.stderr)
+
+    def test_compressed_chunks_of_hdf5_go_through_every_command_in_bounded_memory(self):
+        import h5py
+
+        values = np.random.default_rng(1).standard_t(3, size=MIB).astype(np.float32)
+        with h5py.File(self.folder / "grad.h5", "w") as file:
+            grad = file.create_dataset("grad", (32 * MIB,), "<f4", chunks=(MIB,), compression="gzip", compression_opts=1)
+            for i in range(32):
+                grad[i * MIB : (i + 1) * MIB] = values
+        for method in ("jointsq", "topk"):
+            with self.subTest(method=method):
+                self.every_command(method, "grad.h5", "back.h5")
 
     @unittest.skipUnless(LONG, "takes minutes: --long")
     def test_more_than_2_to_the_32_elements_of_a_sparse_file_go_through(self):
