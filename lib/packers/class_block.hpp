@@ -101,7 +101,7 @@ class ClassCoder {
 
   /// The same of several blocks, whose entropy-coded streams are decoded side by side; `kept`, as many, where
   /// what is kept is asked for.  \pre at most decoded_together()
-  void decode(std::span<const ClassBlock> blocks, std::span<std::span<const uint32_t> > kept = {}) const;
+  void decode(std::span<const ClassBlock> blocks, std::span<std::span<const uint32_t>> kept = {}) const;
   /// How many blocks are better decoded at once.
   size_t decoded_together() const;
 
@@ -152,6 +152,8 @@ class ClassCoder {
   void join_values();
   class Reading;
   void read_alone(Reading& reading) const;
+  void decode_beside(std::span<const ClassBlock> blocks, std::span<std::span<const uint32_t>> kept,
+                     size_t first_buffer) const;
   void prepare_runs();
   /// `by_list`: the scratch has no classes, only the list of what is in class 1 of two.
   void write_block(size_t n, std::string& out, bool by_list = false) const;

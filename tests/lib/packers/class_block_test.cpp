@@ -482,14 +482,15 @@ TEST(ClassBlock, IsCodedAndDecodedSideBySideAsAloneAtEverySimdLevel) {
     const Composition composition{.widths = round % 4 ? WidthSet({0, 2, 4, 8}) : WidthSet({0, 1, 3}),
                                   .lanes = 8,
                                   .bits_an_element = std::exp(random.uniform() * 6 - 4)};
-    const std::vector<float> all = make_data(Kind::heavy, 4 * whole, uint64_t(round));
+    const std::vector<float> all = make_data(Kind::heavy, 8 * whole, uint64_t(round));
     const Fitted fitted = fit(composition, all, {.block_length = whole});
     std::vector<std::string> blocks;
     std::vector<UncodedBlock> uncoded;
     std::vector<std::string> coded_alone;
     std::vector<BlockSums> measured;
     std::vector<std::vector<float>> expected;
-    for (size_t k = 0; k < 2 + random.below(3); ++k) {
+    const size_t number = 2 + random.below(7);
+    for (size_t k = 0; k < number; ++k) {
       // Shorter ones end where a run does, so that the tables have all that they need.
       const size_t n = random.below(3) ? whole : std::min(whole, 32 * (1 + random.below(whole / 32 + 1)));
       BlockSums sums;
@@ -510,13 +511,16 @@ TEST(ClassBlock, IsCodedAndDecodedSideBySideAsAloneAtEverySimdLevel) {
         uncoded[k].out = &coded[k];
         uncoded[k].sums = &counted[k];
       }
-      fitted.coder.encode_unmeasured(uncoded);
+      constexpr size_t most = ClassCoder::encoded_together;
+      for (size_t k = 0; k < uncoded.size(); k += most)
+        fitted.coder.encode_unmeasured(std::span(uncoded).subspan(k, std::min(most, uncoded.size() - k)));
       ASSERT_EQ(coded, coded_alone);
       for (size_t k = 0; k < measured.size(); ++k) ASSERT_EQ(counted[k].members, measured[k].members);
 
       coded.assign(uncoded.size(), {});
       counted.assign(uncoded.size(), {});
-      fitted.coder.encode(uncoded, DType::f32);
+      for (size_t k = 0; k < uncoded.size(); k += most)
+        fitted.coder.encode(std::span(uncoded).subspan(k, std::min(most, uncoded.size() - k)), DType::f32);
       ASSERT_EQ(coded, coded_alone);
       for (size_t k = 0; k < measured.size(); ++k) {
         ASSERT_EQ(counted[k].members, measured[k].members);
