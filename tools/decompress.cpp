@@ -102,7 +102,7 @@ std::string folder_target(const Options& options, const std::string& frame, size
                     "tensor with --tensor",
                     frame, dumps));
   if (!options.output.empty()) return options.output;
-  const std::string stem = stem_of(frame);
+  std::string stem = stem_of(frame);
   if (stem.empty())
     throw Error(Errc::usage, frame + ": does not end in .jsq; name the output folder with -o");
   return stem;
