@@ -4,10 +4,10 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 
 #include "kernels/cpu/context_eights.hpp"
+#include "kernels/cpu/word_handing.hpp"
 #include "kernels/element/rans.hpp"
 
 HWY_BEFORE_NAMESPACE();
@@ -36,19 +36,6 @@ HWY_INLINE bool skip_zeros(const uint8_t* classes, uint8_t* symbols, float* valu
 }
 
 #if HWY_CAP_GE256
-
-/// For every set of lanes that take a word, the byte shuffle that hands them the next words in order.
-constexpr auto handing = [] {
-  std::array<std::array<uint8_t, 16>, 256> table{};
-  for (size_t mask = 0; mask < 256; ++mask)
-    for (size_t lane = 0, word = 0; lane < 8; ++lane) {
-      const bool takes = mask >> lane & 1;
-      table[mask][2 * lane] = uint8_t(takes ? 2 * word : 0x80);
-      table[mask][2 * lane + 1] = uint8_t(takes ? 2 * word + 1 : 0x80);
-      word += takes;
-    }
-  return table;
-}();
 
 /// Eights of lanes beside each other: a step waits for its table, and another one's table is looked up
 /// meanwhile.
@@ -88,7 +75,7 @@ ContextDecoded decode_groups(const ContextDecoding& with, const uint8_t* classes
       const auto read = hn::LoadU(d16, reinterpret_cast<const uint16_t*>(words + place));
       const auto handed = hn::PromoteTo(
           du, hn::BitCast(d16, hn::TableLookupBytesOr0(hn::BitCast(bytes, read),
-                                                       hn::LoadU(bytes, handing[bits[0]].data()))));
+                                                       hn::LoadU(bytes, word_handing[bits[0]].data()))));
       x[e] = hn::IfThenElse(takes, hn::Or(hn::ShiftLeft<16>(next), handed), next);
       place += 2 * unsigned(__builtin_popcount(bits[0]));
     }

@@ -3,11 +3,11 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include <array>
 #include <cstring>
 
 #include "kernels/cpu/rans_beside.hpp"
 #include "kernels/cpu/rans_take.hpp"
+#include "kernels/cpu/word_handing.hpp"
 
 #if HWY_ARCH_X86
 #include <immintrin.h>
@@ -228,19 +228,6 @@ void decode_symbols(const RansTables& with, std::span<EightLanes> streams, const
 
 constexpr size_t fours = 4;
 
-/// For every set of lanes that take a word, the byte shuffle that hands them the next words in order.
-constexpr auto handing = [] {
-  std::array<std::array<uint8_t, 16>, 256> table{};
-  for (size_t mask = 0; mask < 256; ++mask)
-    for (size_t lane = 0, word = 0; lane < 8; ++lane) {
-      const bool takes = mask >> lane & 1;
-      table[mask][2 * lane] = uint8_t(takes ? 2 * word : 0x80);
-      table[mask][2 * lane + 1] = uint8_t(takes ? 2 * word + 1 : 0x80);
-      word += takes;
-    }
-  return table;
-}();
-
 using Lanes = hn::Vec<hn::FixedTag<uint32_t, 8> >;
 
 /// Eight symbols of a stream, one a lane, whose slots lie at `where` of `slots`.
@@ -262,7 +249,7 @@ HWY_INLINE void take_eight(const RansSlot* slots, Lanes where, Lanes& x, const c
   hn::StoreMaskBits(du, takes, bits);
   const auto words = hn::LoadU(bytes, reinterpret_cast<const uint8_t*>(next));
   const auto handed = hn::PromoteTo(
-      du, hn::BitCast(d16, hn::TableLookupBytesOr0(words, hn::LoadU(bytes, handing[bits[0]].data()))));
+      du, hn::BitCast(d16, hn::TableLookupBytesOr0(words, hn::LoadU(bytes, word_handing[bits[0]].data()))));
   x = hn::IfThenElse(takes, hn::Or(hn::ShiftLeft<16>(advanced), handed), advanced);
   next += 2 * unsigned(__builtin_popcount(bits[0]));
   hn::StoreU(hn::TruncateTo(d8, hn::And(slot, hn::Set(du, 15u))), d8, symbols);
