@@ -139,6 +139,9 @@ class HowLargeDumpsAre(Limited):
         for method in ("jointsq", "topk"):
             with self.subTest(method=method):
                 self.every_command(method, "grad.h5", "back.h5")
+        # HDF5 has no memory left for a chunk: the file is sound.
+        command = [PROGRAM, "-q", "--memory-limit", "56MiB", "--threads", "1", "compress", "-f", "-r", "32", "-o", "g.jsq", "grad.h5"]
+        self.assertEqual(subprocess.run(command, cwd=self.folder, capture_output=True, check=False).returncode, LIMIT)
 
     @unittest.skipUnless(LONG, "takes minutes: --long")
     def test_more_than_2_to_the_32_elements_of_a_sparse_file_go_through(self):
