@@ -1,8 +1,8 @@
 // Short byte strings, such as directories of small frames, coded by context mixing: every bit is predicted
 // from what followed the same contexts before, the predictions are mixed by weights that learn, and an
 // arithmetic coder takes the bit at the mixed probability. Integers only, so that every machine predicts
-// alike. SPEC.md, "Mixed bytes", is the definition. About a microsecond a bit: not for large data. Sources:
-// context mixing, Mahoney, Florida Tech. CS-2005-16 (2005); logistic mixing as in PAQ7.
+// alike. SPEC.md, "Mixed bytes", is the definition. About a tenth of a microsecond a bit: not for large data.
+// Sources: context mixing, Mahoney, Florida Tech. CS-2005-16 (2005); logistic mixing as in PAQ7.
 #pragma once
 
 #include <cstddef>
