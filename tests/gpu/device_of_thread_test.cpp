@@ -9,6 +9,7 @@
 #include "tests/gpu/device.hpp"
 #include "tests/gpu/device_methods.hpp"
 #include "tests/gpu/frame_parity.hpp"
+#include "tests/gpu/wrapped_runtime.hpp"
 #include "tests/kernels/data.hpp"
 
 namespace {
@@ -23,18 +24,10 @@ void use(const void* stream) {
   ++(device_of_stream[stream] == device_of_this_thread ? placed : misplaced);
 }
 
-struct Dim3 {
-  unsigned x, y, z;
-};
-
 }  // namespace
 
 extern "C" {
-// Weak: a build without CUDA has none.  NOLINTBEGIN: these names are the linker's
-#define JSQ_WRAPPED(name, ...)                          \
-  int __real_##name(__VA_ARGS__) __attribute__((weak)); \
-  int __wrap_##name(__VA_ARGS__)
-
+// NOLINTBEGIN: these names are the linker's
 JSQ_WRAPPED(cudaGetDevice, int* device) {
   const int status = __real_cudaGetDevice(device);
   *device = device_of_this_thread;

@@ -13,6 +13,7 @@
 #include "tests/gpu/device.hpp"
 #include "tests/gpu/device_order.hpp"
 #include "tests/gpu/sign_levels.hpp"
+#include "tests/gpu/wrapped_runtime.hpp"
 #include "tests/kernels/data.hpp"
 #include "tests/lib/packers/class_coding.hpp"
 
@@ -33,18 +34,10 @@ bool is_pinned(const void* memory) {
 constexpr int to_device = 1, to_host = 2;
 constexpr size_t least_values = size_t(1) << 20;  ///< bytes; descriptions are shorter
 
-struct Dim3 {
-  unsigned x, y, z;
-};
-
 }  // namespace
 
 extern "C" {
-// Weak: a build without CUDA has none.  NOLINTBEGIN: these names are the linker's
-#define JSQ_WRAPPED(name, ...)                          \
-  int __real_##name(__VA_ARGS__) __attribute__((weak)); \
-  int __wrap_##name(__VA_ARGS__)
-
+// NOLINTBEGIN: these names are the linker's
 JSQ_WRAPPED(cudaMemcpyAsync, void* to, const void* from, size_t bytes, int kind, void* stream) {
   const bool waits = !is_pinned(kind == to_device ? from : to);
   if (waits && kind == to_device) order.host_waits_for(stream);
