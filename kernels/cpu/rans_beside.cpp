@@ -255,52 +255,60 @@ HWY_INLINE void take_eight(const RansSlot* slots, Lanes where, Lanes& x, const c
   hn::StoreU(hn::TruncateTo(d8, hn::And(slot, hn::Set(du, 15u))), d8, symbols);
 }
 
-void decode_four_groups(const RansSlot* slots, EightLanes* streams, const uint8_t* const* tables,
-                        size_t groups, size_t each, uint8_t* const* symbols) {
-  const hn::FixedTag<uint32_t, 8> du;
-  const auto slot_bits = hn::Set(du, rans_total - 1);
+/// Streams whose states are in registers.
+struct FourStreams {
   Lanes x[fours];
   const char* next[fours];
-  for (size_t k = 0; k < fours; ++k) {
-    x[k] = hn::LoadU(du, streams[k].states);
-    next[k] = within(streams[k].next, streams[k]);
+  EightLanes* const of;
+
+  explicit HWY_INLINE FourStreams(EightLanes* streams) : of(streams) {
+    for (size_t k = 0; k < fours; ++k) {
+      x[k] = hn::LoadU(hn::FixedTag<uint32_t, 8>(), streams[k].states);
+      next[k] = within(streams[k].next, streams[k]);
+    }
   }
+  HWY_INLINE void check() {
+    for (size_t k = 0; k < fours; ++k) next[k] = within(next[k], of[k]);
+  }
+  HWY_INLINE void give_back() const {
+    for (size_t k = 0; k < fours; ++k) {
+      hn::StoreU(x[k], hn::FixedTag<uint32_t, 8>(), of[k].states);
+      of[k].next = next[k];
+    }
+  }
+};
+
+void decode_four_groups(const RansSlot* slots, EightLanes* of, const uint8_t* const* tables, size_t groups,
+                        size_t each, uint8_t* const* symbols) {
+  const auto slot_bits = hn::Set(hn::FixedTag<uint32_t, 8>(), rans_total - 1);
+  FourStreams streams(of);
   for (size_t g = 0; g < groups; ++g) {
     const RansSlot* table[fours];
     for (size_t k = 0; k < fours; ++k) table[k] = slots + (size_t(tables[k][g]) << rans_precision_bits);
     for (size_t i = 0; i < each; i += 8)
       for (size_t k = 0; k < fours; ++k)
-        take_eight(table[k], hn::And(x[k], slot_bits), x[k], next[k], symbols[k] + each * g + i);
-    for (size_t k = 0; k < fours; ++k) next[k] = within(next[k], streams[k]);
+        take_eight(table[k], hn::And(streams.x[k], slot_bits), streams.x[k], streams.next[k],
+                   symbols[k] + each * g + i);
+    streams.check();
   }
-  for (size_t k = 0; k < fours; ++k) {
-    hn::StoreU(x[k], du, streams[k].states);
-    streams[k].next = next[k];
-  }
+  streams.give_back();
 }
 
-void decode_four_symbols(const RansSlot* slots, EightLanes* streams, const uint8_t* const* tables,
-                         size_t eights, uint8_t* const* symbols) {
+void decode_four_symbols(const RansSlot* slots, EightLanes* of, const uint8_t* const* tables, size_t eights,
+                         uint8_t* const* symbols) {
   const hn::FixedTag<uint32_t, 8> du;
   const hn::FixedTag<uint8_t, 8> d8;
   const auto slot_bits = hn::Set(du, rans_total - 1);
-  Lanes x[fours];
-  const char* next[fours];
-  for (size_t k = 0; k < fours; ++k) {
-    x[k] = hn::LoadU(du, streams[k].states);
-    next[k] = within(streams[k].next, streams[k]);
-  }
+  FourStreams streams(of);
   for (size_t i = 0; i < 8 * eights; i += 8) {
     for (size_t k = 0; k < fours; ++k) {
       const auto table = hn::ShiftLeft<rans_precision_bits>(hn::PromoteTo(du, hn::LoadU(d8, tables[k] + i)));
-      take_eight(slots, hn::Or(table, hn::And(x[k], slot_bits)), x[k], next[k], symbols[k] + i);
+      take_eight(slots, hn::Or(table, hn::And(streams.x[k], slot_bits)), streams.x[k], streams.next[k],
+                 symbols[k] + i);
     }
-    for (size_t k = 0; k < fours; ++k) next[k] = within(next[k], streams[k]);
+    streams.check();
   }
-  for (size_t k = 0; k < fours; ++k) {
-    hn::StoreU(x[k], du, streams[k].states);
-    streams[k].next = next[k];
-  }
+  streams.give_back();
 }
 
 void decode_groups(const RansTables& with, std::span<EightLanes> streams, const uint8_t* const* tables,
