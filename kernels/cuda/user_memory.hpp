@@ -22,7 +22,7 @@ class DeviceOfThread {
   ~DeviceOfThread();
 
  private:
-  int before_;
+  [[maybe_unused]] int before_;  ///< a build without CUDA never puts it back
 };
 
 /// Returns when what was put on the user's stream is done.  \throws DeviceError.
