@@ -12,23 +12,17 @@
 namespace jsq {
 namespace {
 
-constexpr uint32_t first_cost_key = (127u - 10) << (23 - cost_shift);
-
 /// Calls visit(place in a table, magnitude in steps) for every class and key.
 template <class Visit>
 void for_each_key(Visit visit) {
   for (size_t k = 0; k < context_classes; ++k)
     for (uint32_t key = 0; key < cost_keys; ++key)
       visit(k * cost_keys + key, ContextClass(k),
-            element::magnitude_of_key(((key + first_cost_key) << cost_shift) + (1u << (cost_shift - 1))));
+            element::magnitude_of_key(((key + cpu::first_cost_key) << cpu::cost_shift) +
+                                      (1u << (cpu::cost_shift - 1))));
 }
 
 }  // namespace
-
-uint32_t cost_key(float x) {
-  const uint32_t key = element::magnitude_key(x) >> cost_shift;
-  return std::min(std::max(key, first_cost_key) - first_cost_key, cost_keys - 1);
-}
 
 std::vector<float> make_row_costs(const ContextCoder& coder, const RdQuantizer& quantizer) {
   std::vector<float> costs(context_classes * cost_keys);
@@ -41,10 +35,12 @@ std::vector<float> make_row_costs(const ContextCoder& coder, const RdQuantizer& 
 }
 
 CodingCosts::CodingCosts(const ContextCoder& coder, const RdQuantizer& quantizer)
-    : coder_(coder), lambda_(quantizer.lambda()), entries_(context_classes * cost_keys) {
-  const std::vector<float> costs = make_row_costs(coder, quantizer);
+    : coder_(coder),
+      lambda_(quantizer.lambda()),
+      costs_(make_row_costs(coder, quantizer)),
+      bits_(context_classes * cost_keys) {
   for_each_key([&](size_t place, ContextClass k, float x) {
-    entries_[place] = {costs[place], float(quantizer.bits(quantizer.level(x, k), k))};
+    bits_[place] = float(quantizer.bits(quantizer.level(x, k), k));
   });
 }
 
@@ -65,34 +61,37 @@ double CodingCosts::side_bits(const Scaled& scaled, const CostSample& sample) co
          double(rows.bits_q16()) / 65536 * (scaled.layout == one_scale ? 1 : sample.rows_each);
 }
 
-/// The entries of all numbers.
-void CodingCosts::sum(const Scaled& scaled, double& cost, double& bits) const {
+/// The sum of all numbers' entries.
+double CodingCosts::sum(const Scaled& scaled, const std::vector<float>& entries) const {
   const bool by_column = scaled.layout == row_and_column_scales;
-  const auto [least, most] = by_column ? std::minmax_element(scaled.columns.begin(), scaled.columns.end())
-                                       : std::pair(scaled.columns.begin(), scaled.columns.begin());
-  std::vector<const Entry*> entries(by_column ? size_t(*most - *least) + 1 : 1);
-  std::vector<uint16_t> offsets(by_column ? scaled.length : 0);
-  for (size_t c = 0; c < offsets.size(); ++c) offsets[c] = uint16_t(scaled.columns[c] - *least);
-  cost = bits = 0;
+  // Where each column's entries begin, for every scale that a line has.
+  std::vector<std::vector<uint32_t>> bases;
+  const auto [least, most] = std::minmax_element(scaled.rows.begin(), scaled.rows.end());
+  int lowest = *least, highest = *most;
+  if (!scaled.frequencies.empty()) {
+    const auto [finest, coarsest] = std::minmax_element(scaled.frequencies.begin(), scaled.frequencies.end());
+    lowest += *finest;
+    highest += *coarsest;
+  }
+  if (by_column) bases.resize(size_t(highest - lowest) + 1);
+  double total = 0;
   for (size_t i = 0; i < scaled.lines; ++i) {
     const int row = scaled.rows[scaled.layout == one_scale ? 0 : i / scaled.inner],
               scale = row + (scaled.frequencies.empty() ? 0 : scaled.frequencies[i % scaled.inner]);
-    for (size_t b = 0; b < entries.size(); ++b)
-      entries[b] = entries_.data() + coder_.class_of(scale + int(b) + (by_column ? *least : 0)) * cost_keys;
     const uint16_t* const keys = scaled.keys->data() + i * scaled.length;
-    // Two chains: the additions of one would wait for each other.
-    float costs[2] = {}, lengths[2] = {};
-    const auto add = [&](size_t chain, const Entry& entry) {
-      costs[chain] += entry.cost;
-      lengths[chain] += entry.bits;
-    };
-    if (by_column)
-      for (size_t c = 0; c < scaled.length; ++c) add(c & 1, entries[offsets[c]][keys[c]]);
-    else
-      for (size_t c = 0; c < scaled.length; ++c) add(c & 1, entries[0][keys[c]]);
-    cost += double(costs[0]) + double(costs[1]);
-    bits += double(lengths[0]) + double(lengths[1]);
+    if (!by_column) {
+      total += cpu::sum_costs(entries.data() + coder_.class_of(scale) * cost_keys, keys, scaled.length);
+      continue;
+    }
+    std::vector<uint32_t>& of_columns = bases[size_t(scale - lowest)];
+    if (of_columns.empty()) {
+      of_columns.resize(scaled.length);
+      for (size_t c = 0; c < scaled.length; ++c)
+        of_columns[c] = uint32_t(coder_.class_of(scale + scaled.columns[c])) * cost_keys;
+    }
+    total += cpu::sum_costs(entries.data(), of_columns.data(), keys, scaled.length);
   }
+  return total;
 }
 
 CodingCost CodingCosts::of(const CostSample& sample, double step, std::optional<ScaleLayout>& layout) const {
@@ -103,7 +102,7 @@ CodingCost CodingCosts::of(const CostSample& sample, double step, std::optional<
   if (n == 0 || length == 0) return best;
   std::vector<uint16_t> keys(n * length);
   const float inverse = float(1 / step);
-  for (size_t i = 0; i < keys.size(); ++i) keys[i] = uint16_t(cost_key(lines.data()[i] * inverse));
+  cpu::fill_cost_keys(lines.data(), keys.size(), inverse, keys.data());
   std::vector<double> of_lines(n), of_rows(rows), weights(inner, 1.0);
   for (size_t i = 0; i < n; ++i)
     of_rows[i / inner] += of_lines[i] = cpu::row_magnitude(lines.data() + i * length, length);
@@ -127,16 +126,23 @@ CodingCost CodingCosts::of(const CostSample& sample, double step, std::optional<
   const std::optional<ScaleLayout> given = layout;
   const double each = sample.rows_each * sample.columns_each;
   double least = HUGE_VAL;
+  Scaled chosen;
+  double chosen_side = 0;
   const auto consider = [&](ScaleLayout tried) {
     scaled.layout = tried;
-    double cost = 0, bits = 0;
-    sum(scaled, cost, bits);
-    const double side = side_bits(scaled, sample);
-    if (cost * each + lambda_ * side >= least) return;
-    least = cost * each + lambda_ * side;
-    best.bits = bits * each + side;
+    const double side = side_bits(scaled, sample), cost = sum(scaled, costs_) * each + lambda_ * side;
+    if (cost >= least) return;
+    least = cost;
+    chosen = scaled;
+    chosen_side = side;
+  };
+  // Bits are asked for of the layout alone that is taken.
+  const auto taken = [&] {
+    if (least == HUGE_VAL) return best;
+    layout = chosen.layout;
+    best.bits = sum(chosen, bits_) * each + chosen_side;
     best.error = least - lambda_ * best.bits;
-    layout = tried;
+    return best;
   };
   double all = 0;
   for (double row : of_rows) all += row;
@@ -149,13 +155,13 @@ CodingCost CodingCosts::of(const CostSample& sample, double step, std::optional<
     for (double row : of_rows) scaled.rows.push_back(scale_of(row, inner * length));
     consider(row_scales);
   }
-  if (!sample.columns || (given && given != row_and_column_scales)) return best;
+  if (!sample.columns || (given && given != row_and_column_scales)) return taken();
   std::vector<double> of_columns(length);
   for (size_t i = 0; i < n; ++i) {
     if (!(of_rows[i / inner] > 0)) continue;
     const double weight = weights[i % inner] / of_rows[i / inner];
     const float* const line = lines.data() + i * length;
-    for (size_t c = 0; c < length; ++c) of_columns[c] += double(std::abs(line[c])) * weight;
+    cpu::add_magnitudes(line, length, weight, of_columns.data());
   }
   scaled.columns = relative_octaves(of_columns);
   std::vector<float> column_weights;
@@ -170,7 +176,7 @@ CodingCost CodingCosts::of(const CostSample& sample, double step, std::optional<
   scaled.rows.clear();
   for (double row : of_rows) scaled.rows.push_back(scale_of(row, inner * length));
   consider(row_and_column_scales);
-  return best;
+  return taken();
 }
 
 }  // namespace jsq

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "kernels/cpu/cost_sums.hpp"
 #include "lib/methods/rdoq_factors.hpp"
 #include "lib/packers/context_stream.hpp"
 #include "lib/packers/scale_field.hpp"
@@ -13,10 +14,8 @@
 
 namespace jsq {
 
-/// Magnitudes by sixteenths of an octave, from 2^-10 steps on.
-constexpr uint32_t cost_shift = 19, cost_keys = 384;
-uint32_t cost_key(float x);
-/// [class][key]: error + lambda bits in step^2.
+using cpu::cost_keys;
+/// [class][key of a magnitude in steps]: error + lambda bits in step^2.
 std::vector<float> make_row_costs(const ContextCoder& coder, const RdQuantizer& quantizer);
 
 /// Error in step^2, and bits.
@@ -49,16 +48,12 @@ class CodingCosts {
 
  private:
   struct Scaled;
-  /// Of one class and magnitude.
-  struct Entry {
-    float cost, bits;  ///< error + lambda bits in step^2, and bits
-  };
-  void sum(const Scaled& scaled, double& cost, double& bits) const;
+  double sum(const Scaled& scaled, const std::vector<float>& entries) const;
   double side_bits(const Scaled& scaled, const CostSample& sample) const;
 
   ContextCoder coder_;
   double lambda_ = 0;
-  std::vector<Entry> entries_;  ///< [class][key]
+  std::vector<float> costs_, bits_;  ///< [class][key]: error + lambda bits in step^2, and bits
 };
 
 }  // namespace jsq

@@ -59,7 +59,7 @@ std::vector<std::vector<std::array<double, RdoqPool::layouts>>> RdoqPool::layout
       at += place.piece.count;
       const ScaleView& view = place.piece.view;
       keys.resize(own.size());
-      for (size_t i = 0; i < own.size(); ++i) keys[i] = uint16_t(cost_key(own[i] * inverse));
+      cpu::fill_cost_keys(own.data(), own.size(), inverse, keys.data());
       for (size_t layout = 0; layout < layouts; ++layout) {
         double& cost = costs[t][place.part][layout];
         // A stretch of a large part does not tell what one scale for all of the part's block would be.

@@ -116,7 +116,7 @@ void RdoqPool::improve_rows(const RdoqPlan& plan, ScaledPiece& scaled, std::span
                             const ScaleCodec& codec) const {
   const float inverse = float(1 / plan.coder.values().step());
   std::vector<uint16_t> keys(values.size());
-  for (size_t i = 0; i < values.size(); ++i) keys[i] = uint16_t(cost_key(values[i] * inverse));
+  cpu::fill_cost_keys(values.data(), values.size(), inverse, keys.data());
   ScaledPiece best = scaled;
   double least = HUGE_VAL;
   for (const double patience : {0.0, 1.5, 3.0}) {

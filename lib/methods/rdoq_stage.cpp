@@ -88,17 +88,12 @@ Transforms make_transforms(const TensorPool& pool, std::span<const PoolSite> sit
   tbb::parallel_for(size_t(0), sites.size(), [&](size_t j) {
     const TransformChoice& choice = choices[j];
     if (!choice.any()) return;
-    std::shared_ptr<const std::vector<int16_t>> frequencies;
-    if (choice.dct) {
-      PartTransform flat(sites[j].site,
-                         std::make_shared<const std::vector<int16_t>>(size_t(sites[j].site.view.inner)),
-                         choice.factors);
-      flat.prepare(unit, unit);
-      frequencies = std::make_shared<const std::vector<int16_t>>(
-          measure_frequencies(pool, sites[j], flat, unit.step()));
-    }
-    parts[j] = PartTransform(sites[j].site, std::move(frequencies), choice.factors);
+    const auto even =
+        choice.dct ? std::make_shared<const std::vector<int16_t>>(size_t(sites[j].site.view.inner)) : nullptr;
+    parts[j] = PartTransform(sites[j].site, even, choice.factors);
     parts[j].prepare(unit, unit);
+    if (choice.dct)
+      parts[j] = parts[j].with_frequencies(measure_frequencies(pool, sites[j], parts[j], unit.step()));
   });
   Transforms transforms;
   transforms.unit_mantissa = unit.mantissa;

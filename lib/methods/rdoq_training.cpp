@@ -211,7 +211,7 @@ class Trainer {
     count_rounded();
     fit_model(model_, counts_, nullptr, options_.open);
     for (int round = 0; round < options_.rounds; ++round) {
-      const ContextCoder coder(model_, values_);
+      const ContextLevels coder(model_, values_);
       const RdQuantizer quantizer(coder, options_.lambda);
       count(coder, quantizer);
       if (round > 0 && !options_.uniform) drop_low_contexts(coder, quantizer);
@@ -238,7 +238,7 @@ class Trainer {
     }
   }
 
-  void count(const ContextCoder& coder, const RdQuantizer& quantizer) {
+  void count(const ContextLevels& coder, const RdQuantizer& quantizer) {
     counts_ = LevelCounts(model_.tables.size());
     for (const Scaled& atom : atoms_) {
       const ContextClass k = coder.class_of(atom.context);
@@ -261,7 +261,7 @@ class Trainer {
   }
 
   /// A table that saves less than it takes is not stored, nor are those below it.
-  void drop_low_contexts(const ContextCoder& coder, const RdQuantizer& quantizer) {
+  void drop_low_contexts(const ContextLevels& coder, const RdQuantizer& quantizer) {
     std::vector<double> gain(model_.tables.size());
     for (const Scaled& atom : atoms_) {
       const ContextClass k = coder.class_of(atom.context);
@@ -293,7 +293,7 @@ class Trainer {
     result.lambda = options_.lambda;
     if (model_.tables.empty()) values_.has_offsets = false;
     if (!values_.has_offsets) values_.offsets.clear();
-    const ContextCoder coder(model_, values_);
+    const ContextLevels coder(model_, values_);
     const RdQuantizer quantizer(coder, options_.lambda);
     const double square = step_ * step_;
     for (const Scaled& atom : atoms_) {

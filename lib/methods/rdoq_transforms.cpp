@@ -38,10 +38,23 @@ bool PartTransform::prepare(const Reconstruction& unit, const Reconstruction& st
   if (shift < 0 || shift > 38) return false;
   const uint64_t kappa20 = (uint64_t(kappas16[factors_->kappa]) * unit.mantissa << shift) / step.mantissa;
   if (kappa20 < 1 || kappa20 > most_kappa20) return false;
-  IntegerFactors factors = factors_->factors;
-  factors.kappa20 = uint32_t(kappa20);
-  prediction_ = std::make_shared<const FactorPrediction>(factors);
+  if (prediction_ && prediction_->kappa20 == kappa20) return true;
+  prediction_ = std::make_shared<Prediction>();
+  prediction_->kappa20 = uint32_t(kappa20);
   return true;
+}
+
+const FactorPrediction* PartTransform::prediction() const {
+  if (!prediction_) return nullptr;
+  Prediction& own = *prediction_;
+  std::call_once(own.once, [&] { own.made = FactorPrediction(factors_->factors, own.kappa20); });
+  return &own.made;
+}
+
+PartTransform PartTransform::with_frequencies(std::vector<int16_t> frequencies) const {
+  PartTransform other = *this;
+  other.frequencies_ = std::make_shared<const std::vector<int16_t>>(std::move(frequencies));
+  return other;
 }
 
 namespace {
@@ -65,9 +78,10 @@ void for_each_stretch(const ScaleView& view, uint64_t first, size_t elements, Vi
 
 /// Adds `factor` times the predictions of one stretch.
 void PartTransform::predict(uint64_t row, uint64_t column, double factor, const cpu::Planes& planes) const {
+  const FactorPrediction& predicted = *prediction();
   for (size_t k = 0; k < planes.size; ++k)
-    prediction_->add(size_t(column), planes.kernels, size_t(row) * planes.size + k, factor,
-                     planes.numbers + k * planes.stride);
+    predicted.add(size_t(column), planes.kernels, size_t(row) * planes.size + k, factor,
+                  planes.numbers + k * planes.stride);
 }
 
 void PartTransform::forward(const ScaleView& view, uint64_t first, double step, std::span<const float> values,
@@ -142,6 +156,18 @@ constexpr uint32_t mode_dct = 1, mode_factors = 2, mode_same_frequencies = 4;
 /// Classes of magnitudes: where each begins, and how many raw bits follow.
 constexpr uint32_t class_begins[16] = {0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512};
 constexpr uint32_t class_bits[16] = {0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 6, 7, 8, 15};
+/// The class of every magnitude below 64; of larger ones the bit length tells.
+constexpr auto small_classes = [] {
+  std::array<uint8_t, 64> classes{};
+  for (uint32_t magnitude = 0, k = 0; magnitude < 64; ++magnitude) {
+    while (class_begins[k + 1] <= magnitude) ++k;
+    classes[magnitude] = uint8_t(k);
+  }
+  return classes;
+}();
+uint32_t class_of_magnitude(uint32_t magnitude) {
+  return magnitude < 64 ? small_classes[magnitude] : std::min(5u + uint32_t(std::bit_width(magnitude)), 15u);
+}
 
 using Frequencies = std::array<uint16_t, 16>;
 constexpr Frequencies even_frequencies = {256, 256, 256, 256, 256, 256, 256, 256,
@@ -230,8 +256,7 @@ class FactorCodec {
     for (size_t i = 0; i < length; ++i) {
       const int32_t number = numbers[j * length + i];
       const auto magnitude = uint32_t(std::abs(number));
-      uint32_t k = 15;
-      while (class_begins[k] > magnitude) --k;
+      const uint32_t k = class_of_magnitude(magnitude);
       out.adaptive(table(side, numbers, j, length, i), k);
       uint32_t rest = magnitude - class_begins[k], bits = class_bits[k];
       if (bits > 8) {

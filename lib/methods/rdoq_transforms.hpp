@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -55,17 +56,21 @@ class PartTransform {
   PartTransform(const TransformSite& site, std::shared_ptr<const std::vector<int16_t>> frequencies,
                 std::shared_ptr<const StoredFactors> factors);
 
+  /// The same with other frequencies.  \pre there are some
+  PartTransform with_frequencies(std::vector<int16_t> frequencies) const;
+
   bool any() const { return dct_ || factors_; }
   const std::optional<KernelDct>& dct() const { return dct_; }
   const StoredFactors* factors() const { return factors_.get(); }
-  /// Of factors that are prepared.
-  const FactorPrediction* prediction() const { return prediction_.get(); }
+  /// Of factors that are prepared; null without factors. The first call makes it: most plans are estimated
+  /// and never coded.  Thread-safe.
+  const FactorPrediction* prediction() const;
   /// Offsets of the scales of an element's place in its kernel, in half octaves; empty without DCT.
   std::span<const int16_t> frequencies() const {
     return frequencies_ ? std::span<const int16_t>(*frequencies_) : std::span<const int16_t>();
   }
 
-  /// Makes predictions ready in 1/256 of `step`, factors being in kappas of `unit`. False where that is
+  /// Predictions are in 1/256 of `step` from now on, factors being in kappas of `unit`. False where that is
   /// impossible.
   bool prepare(const Reconstruction& unit, const Reconstruction& step);
   /// Whole kernels of the part, from its element `first` on, become what is coded of them. \pre prepare() for
@@ -76,12 +81,18 @@ class PartTransform {
   void invert(const Piece& piece, const Reconstruction& step, std::span<float> values) const;
 
  private:
+  /// Of one kappa.
+  struct Prediction {
+    uint32_t kappa20 = 0;
+    std::once_flag once;
+    FactorPrediction made;
+  };
   void predict(uint64_t row, uint64_t column, double factor, const cpu::Planes& planes) const;
 
   std::optional<KernelDct> dct_;
   std::shared_ptr<const std::vector<int16_t>> frequencies_;  ///< parts may share them
   std::shared_ptr<const StoredFactors> factors_;
-  std::shared_ptr<const FactorPrediction> prediction_;
+  std::shared_ptr<Prediction> prediction_;
 };
 
 struct Transforms {

@@ -158,14 +158,19 @@ const Ladder always_zero{};
 
 }  // namespace
 
-ContextCoder::ContextCoder(ContextModel model, Reconstruction values)
+ContextLevels::ContextLevels(ContextModel model, Reconstruction values)
     : model_(std::move(model)), values_(std::move(values)) {
+  if (model_.tables.empty()) return;
+  for (int c = model_.lowest; c <= highest_context; ++c)
+    uses_[size_t(c - model_.lowest) + 1] = model_.use_of(c);
+}
+
+ContextCoder::ContextCoder(ContextModel model, Reconstruction values)
+    : ContextLevels(std::move(model), std::move(values)) {
   if (model_.has_escapes) append_symbols(plain_frequencies(model_.escapes), escape_symbols_);
-  if (!model_.tables.empty())
-    for (int c = model_.lowest; c <= highest_context; ++c)
-      uses_[size_t(c - model_.lowest) + 1] = model_.use_of(c);
   const uint32_t quantizers = model_.dependent() ? 2 : 1;
   symbol_values_.assign(quantizers * context_classes * context_symbols, 0.0f);
+  symbols_.reserve(quantizers * context_classes * context_symbols);
   for (uint32_t q = 0; q < quantizers; ++q) {
     std::vector<RansSymbol> of_tables;
     for (const Ladder& ladder : model_.tables_of(q))

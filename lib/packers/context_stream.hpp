@@ -98,11 +98,12 @@ inline int32_t level_of(uint32_t symbol) {
   return element::symbol_is_negative(symbol) ? -magnitude : magnitude;
 }
 
-/// A model ready to code.
-class ContextCoder {
+/// A model with the values of its levels: all that decisions about levels ask of a coder, and made in a
+/// fraction of its time.
+class ContextLevels {
  public:
-  ContextCoder() = default;
-  ContextCoder(ContextModel model, Reconstruction values);
+  ContextLevels() = default;
+  ContextLevels(ContextModel model, Reconstruction values);
 
   const ContextModel& model() const { return model_; }
   const Reconstruction& values() const { return values_; }
@@ -111,6 +112,19 @@ class ContextCoder {
   ContextClass class_of(int c) const {
     return model_.tables.empty() ? ContextClass(0) : ContextClass(element::context_class(c, model_.lowest));
   }
+
+ protected:
+  ContextModel model_;
+  Reconstruction values_;
+  std::array<ContextUse, context_classes> uses_{};
+};
+
+/// A model ready to code.
+class ContextCoder : public ContextLevels {
+ public:
+  ContextCoder() = default;
+  ContextCoder(ContextModel model, Reconstruction values);
+
   /// Value of a symbol without raw bits.
   const float* symbol_values() const { return symbol_values_.data(); }
 
@@ -139,9 +153,6 @@ class ContextCoder {
                         const ActiveLevels& active, std::string& out) const;
   void reconstruct_dependent(std::span<const ContextClass> classes, const ActiveLevels& active,
                              std::span<float> values) const;
-  ContextModel model_;
-  Reconstruction values_;
-  std::array<ContextUse, context_classes> uses_{};
   std::vector<element::RansSymbol> symbols_;  // [quantizer][class][symbol]; class 0 is "always zero"
   std::vector<element::RansSymbol> escape_symbols_;
   std::vector<uint32_t> slots_;  // [table + 1][4096], then those of the shifted quantizer

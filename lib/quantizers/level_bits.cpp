@@ -13,7 +13,7 @@ double bits_of(uint32_t frequency) {
 
 }  // namespace
 
-LevelBits::LevelBits(const ContextCoder& coder, uint32_t quantizer) {
+LevelBits::LevelBits(const ContextLevels& coder, uint32_t quantizer) {
   const LevelSigns signs = coder.model().signs;
   sign_bits_ = signs == LevelSigns::both;
   own_sign_ = signs == LevelSigns::positive;

@@ -16,7 +16,7 @@ class LevelBits {
 
   LevelBits() = default;
   /// `quantizer`: 1 for the shifted one of dependent levels.
-  explicit LevelBits(const ContextCoder& coder, uint32_t quantizer = 0);
+  explicit LevelBits(const ContextLevels& coder, uint32_t quantizer = 0);
 
   /// Bits that coding `level` >= 0 in class k takes; 64 for what class 0 does not have, `uncodable` beyond a
   /// closed table.

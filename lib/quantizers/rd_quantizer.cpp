@@ -14,26 +14,28 @@ constexpr float largest_scaled = 2147483000.0f;
 
 }  // namespace
 
-RdQuantizer::RdQuantizer(const ContextCoder& coder, double lambda)
+RdQuantizer::RdQuantizer(const ContextLevels& coder, double lambda)
     : lambda_(lambda), inverse_step_(float(1 / coder.values().step())), bits_(coder) {
   for (size_t k = 0; k < context_classes; ++k) {
     uses_[k] = coder.use(ContextClass(k));
     if (k > 0 && !coder.model().tables.empty()) rungs_[k] = coder.model().tables[uses_[k].table].rungs;
   }
   cells_.resize(context_classes);
-  for (Cells& cells : cells_) cells.cell_at.fill(0);
   first_.fill(std::numeric_limits<float>::infinity());
   for (size_t k = 0; k < context_classes; ++k) {
     make_cells(coder, ContextClass(k));
-    for (uint32_t i = 0, j = 0; i < lookup_cells; ++i) {
-      while (float(i) / float(lookup_scale) >= cells_[k].start[j + 1]) ++j;
-      cells_[k].cell_at[i] = uint8_t(j);
+    Cells& cells = cells_[k];
+    for (uint32_t j = 0, i = 0; i < lookup_cells; ++j) {
+      const float beyond = std::ceil(std::min(cells.start[j + 1] * float(lookup_scale), float(lookup_cells)));
+      const auto end = std::max(uint32_t(beyond), i);
+      std::fill(cells.cell_at.begin() + i, cells.cell_at.begin() + end, uint8_t(j));
+      i = end;
     }
     first_[k] = uses_[k].raw_bits > 0 ? 0.0f : cells_[k].start[1];
   }
 }
 
-void RdQuantizer::make_cells(const ContextCoder& coder, ContextClass k) {
+void RdQuantizer::make_cells(const ContextLevels& coder, ContextClass k) {
   Cells& cells = cells_[k];
   cells.start.fill(std::numeric_limits<float>::infinity());
   cells.level.fill(0);

@@ -19,7 +19,7 @@ class RdQuantizer {
  public:
   RdQuantizer() = default;
   /// `lambda` in step^2 a bit. Deterministic: integer code lengths, + - * / in double.
-  RdQuantizer(const ContextCoder& coder, double lambda);
+  RdQuantizer(const ContextLevels& coder, double lambda);
 
   /// Level of x = |g| / step, x >= 0, in class k.
   int32_t level(float x, ContextClass k) const {
@@ -58,7 +58,7 @@ class RdQuantizer {
   static int32_t above(float x, const Cells& cells);
   /// Signed level of an element.
   int32_t level_of(float value, ContextClass k) const;
-  void make_cells(const ContextCoder& coder, ContextClass k);
+  void make_cells(const ContextLevels& coder, ContextClass k);
 
   double lambda_ = 0;
   float inverse_step_ = 0;

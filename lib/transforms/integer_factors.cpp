@@ -28,7 +28,7 @@ void weigh_direction(std::span<const int32_t> right, uint32_t kappa20, std::span
   }
 }
 
-FactorPrediction::FactorPrediction(const IntegerFactors& factors)
+FactorPrediction::FactorPrediction(const IntegerFactors& factors, uint32_t kappa20)
     : rank_(factors.rank), stride_(factors.rows + cpu::plane_lanes) {
   const size_t columns = factors.columns;
   left_.resize(rank_ * stride_);
@@ -37,7 +37,7 @@ FactorPrediction::FactorPrediction(const IntegerFactors& factors)
   for (uint32_t j = 0; j < rank_; ++j) {
     std::copy_n(factors.left.begin() + std::ptrdiff_t(j * factors.rows), factors.rows,
                 left_.begin() + std::ptrdiff_t(j * stride_));
-    weigh_direction(std::span(factors.right).subspan(j * columns, columns), factors.kappa20, weighted);
+    weigh_direction(std::span(factors.right).subspan(j * columns, columns), kappa20, weighted);
     for (size_t k = 0; k < columns; ++k) right_[k * rank_ + j] = weighted[k];
   }
 }

@@ -35,7 +35,9 @@ void weigh_direction(std::span<const int32_t> right, uint32_t kappa20, std::span
 class FactorPrediction {
  public:
   FactorPrediction() = default;
-  explicit FactorPrediction(const IntegerFactors& factors);
+  explicit FactorPrediction(const IntegerFactors& factors) : FactorPrediction(factors, factors.kappa20) {}
+  /// With another kappa than that of the factors.
+  FactorPrediction(const IntegerFactors& factors, uint32_t kappa20);
 
   uint32_t rank() const { return rank_; }
   /// What is multiplied for row `row` and column `column` of component `j`.
