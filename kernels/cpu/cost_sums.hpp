@@ -19,6 +19,9 @@ double sum_costs(const float* table, const uint32_t* bases, const uint16_t* keys
 /// The same with all bases 0.
 double sum_costs(const float* table, const uint16_t* keys, size_t count);
 
+/// Sum of table[cost_keys classes[i] + keys[i]], of every 4096 elements as above, which are added in double.
+double sum_class_costs(const float* table, const uint8_t* classes, const uint16_t* keys, size_t count);
+
 /// sums[i] += |values[i]| weight, in double.
 void add_magnitudes(const float* values, size_t count, double weight, double* sums);
 

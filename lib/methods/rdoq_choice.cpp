@@ -169,6 +169,7 @@ void TransformChooser::follow(const TransformAim& aim, Trained trained) {
     coding_.take(sites_, nearest_choices, stored_step(nearest.step));
     coding_.coded().gather();
   }
+  coding_.adapted.step_guess = nearest.step;
 }
 
 }  // namespace jsq

@@ -135,7 +135,6 @@ void RdoqCoding::adapt(double wanted) {
 
 void RdoqCoding::adapt_layouts(double wanted) {
   coded_->gather();
-  adapted.step_guess = 0;
   adapted.correction = 1;
   adapted.trained = step_for(wanted, usual_lambda);
   for (int round = 0; round < 4; ++round) {

@@ -243,16 +243,19 @@ void measure_energies(const LineSource& lines, std::vector<double>& of_lines,
 /// Of a part with several times as many elements, about as many tell which directions there may be.
 constexpr size_t sampled_elements = size_t(1) << 19;
 
-FactorBasis make_basis(const LineSource& lines, const SubspaceOptions& options, double step, double lambda) {
+FactorBasis make_basis(const LineSource& lines, const SubspaceOptions& options, double step, double lambda,
+                       BasisRoom& room) {
   FactorBasis basis;
   SubspaceOptions scaled = options;
   const size_t every = options.sparing ? std::min(lines.lines() * lines.columns() / sampled_elements,
                                                   lines.lines() / (2 * options.rank))
                                        : 1;
   const bool sampled = every > 1;
-  const MatrixF some = sampled ? some_groups(lines, every, false) : MatrixF(),
-                others = sampled ? some_groups(lines, every, true) : MatrixF();
-  const MatrixLines some_lines(some), other_lines(others);
+  if (sampled) {
+    some_groups(lines, every, false, room.some);
+    some_groups(lines, every, true, room.others);
+  }
+  const MatrixLines some_lines(room.some, lines.columns()), other_lines(room.others, lines.columns());
   basis.sampled = sampled;
   if (sampled) {
     scaled.sample = &some_lines;

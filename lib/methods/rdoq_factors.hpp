@@ -71,8 +71,13 @@ struct FactorBasis {
   Side lines, columns;
   Eigen::MatrixXf projection;  ///< the transposed lines times the leading directions of `subspace.left`
 };
+/// Samples of a large part while directions are sought in them; the next part may have their memory.
+struct BasisRoom {
+  std::vector<float> some, others;
+};
 /// Of at least as many directions as are useful.
-FactorBasis make_basis(const LineSource& lines, const SubspaceOptions& options, double step, double lambda);
+FactorBasis make_basis(const LineSource& lines, const SubspaceOptions& options, double step, double lambda,
+                       BasisRoom& room);
 
 struct RankChoice {
   uint32_t rank = 0, kappa = 0;

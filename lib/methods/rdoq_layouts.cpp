@@ -13,21 +13,11 @@ namespace {
 /// Error + lambda bits of the numbers of a piece, whose scales are relative to the step.
 double cost_of_piece(const RdoqPlan& plan, const ScaledPiece& scaled, std::span<const uint16_t> keys,
                      const std::vector<float>& of_numbers) {
-  double cost = 0;
-  for_each_run(scaled.piece, scaled.layout, [&](size_t at, size_t n, size_t row, size_t column) {
-    const int scale = scaled.rows[row] + (scaled.columns.empty() ? 0 : scaled.columns[column]);
-    const size_t inner = std::max<size_t>(1, scaled.frequencies.size()),
-                 first = size_t((scaled.piece.first + at) % inner);
-    for (size_t k = 0; k < std::min(inner, n); ++k) {
-      const int frequency = scaled.frequencies.empty() ? 0 : scaled.frequencies[(first + k) % inner];
-      const float* const costs = of_numbers.data() + plan.coder.class_of(scale + frequency) * cost_keys;
-      // Two chains: the additions of one would wait for each other.
-      float sums[2] = {};
-      for (size_t i = at + k, chain = 0; i < at + n; i += inner, chain ^= 1) sums[chain] += costs[keys[i]];
-      cost += double(sums[0]) + double(sums[1]);
-    }
-  });
-  return cost;
+  static thread_local std::vector<ContextClass> classes;
+  classes.resize(keys.size());
+  fill_classes(plan.coder, scaled.piece, scaled.layout, scaled.rows, scaled.columns, scaled.frequencies,
+               classes);
+  return cpu::sum_class_costs(of_numbers.data(), classes.data(), keys.data(), keys.size());
 }
 
 }  // namespace

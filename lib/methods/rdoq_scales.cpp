@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "kernels/cpu/context_passes.hpp"
+#include "kernels/cpu/cost_sums.hpp"
 
 namespace jsq {
 
@@ -141,16 +142,15 @@ std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, uint64_t 
         if (inner == 1) {
           double* const own = sums_of_block.data() + column;
           const float* const numbers = values.data() + at;
-          for (size_t i = 0; i < count; ++i) own[i] += double(std::abs(numbers[i])) * weight;
+          cpu::add_magnitudes(numbers, count, weight, own);
           at += count;
           continue;
         }
-        for (size_t i = 0; i < count; ++i) {
-          sums_of_block[column] += double(std::abs(values[at + i])) * weight;
-          if (--left == 0) {
-            ++column;
-            left = inner;
-          }
+        for (size_t i = 0; i < count; ++column, left = inner) {
+          double sum = sums_of_block[column];
+          for (const size_t end = std::min(i + left, count); i < end; ++i)
+            sum += double(std::abs(values[at + i])) * weight;
+          sums_of_block[column] = sum;
         }
       }
       at += count;
@@ -167,14 +167,23 @@ std::vector<int16_t> measure_columns(const TensorPool& pool, size_t t, uint64_t 
 
 void divide_frequencies(std::span<const float> values, const Piece& piece,
                         std::span<const int16_t> frequencies, std::vector<float>& divided) {
-  static thread_local std::vector<float> weights;
-  weights.clear();
-  for (int16_t b : frequencies) weights.push_back(octave_weight(b));
+  static thread_local std::vector<float> own, weights;
+  own.clear();
+  for (int16_t b : frequencies) own.push_back(octave_weight(b));
+  // Over and over, so that a pass over them is long enough for vectors.
+  const size_t inner = own.size(), length = inner * (1 + 512 / inner);
+  weights.resize(length);
+  for (size_t i = 0, place = size_t(piece.first % inner); i < length; ++i) {
+    weights[i] = own[place];
+    place = place + 1 == inner ? 0 : place + 1;
+  }
   divided.resize(values.size());
-  size_t place = size_t(piece.first % frequencies.size());
-  for (size_t i = 0; i < values.size(); ++i) {
-    divided[i] = values[i] * weights[place];
-    place = place + 1 == weights.size() ? 0 : place + 1;
+  for (size_t begin = 0; begin < values.size(); begin += length) {
+    const float* const from = values.data() + begin;
+    const float* const weight = weights.data();
+    float* const to = divided.data() + begin;
+    const size_t count = std::min(length, values.size() - begin);
+    for (size_t i = 0; i < count; ++i) to[i] = from[i] * weight[i];
   }
 }
 

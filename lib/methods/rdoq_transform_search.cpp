@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
+#include <utility>
 
 namespace jsq {
 namespace {
@@ -62,14 +63,16 @@ TransformSearch::TransformSearch(const TensorPool& pool, std::span<const PoolSit
     }
   }
   parts_.resize(sites.size() + others.size());
+  Rooms rooms;
   tbb::parallel_for(size_t(0), parts_.size(), [&](size_t j) {
-    parts_[j] = j < sites.size() ? part_of(sites[j], step, lambda)
+    parts_[j] = j < sites.size() ? part_of(sites[j], step, lambda, rooms)
                                  : part_without(others[j - sites.size()].t, others[j - sites.size()].first,
                                                 others[j - sites.size()].count);
   });
 }
 
-TransformSearch::Part TransformSearch::part_of(const PoolSite& site, double step, double lambda) const {
+TransformSearch::Part TransformSearch::part_of(const PoolSite& site, double step, double lambda,
+                                               Rooms& rooms) const {
   Part part;
   const ScaleView& view = site.site.view;
   part.site = &site;
@@ -93,7 +96,7 @@ TransformSearch::Part TransformSearch::part_of(const PoolSite& site, double step
   // Factors of two or three lines say no less than the lines.
   if (std::min(view.rows * view.inner, view.columns) < 4) return part;
   if (view.rows * view.inner + view.columns > most_factored) return part;
-  find_basis(part, step, lambda);
+  find_basis(part, step, lambda, rooms);
   return part;
 }
 
@@ -102,11 +105,14 @@ PartLines TransformSearch::all_lines(const Part& part) const {
   return {pool_, site.t, site.first, site.site, site.site.takes_dct()};
 }
 
-void TransformSearch::find_basis(Part& part, double step, double lambda) const {
+void TransformSearch::find_basis(Part& part, double step, double lambda, Rooms& rooms) const {
   PartLines lines = all_lines(part);
   lines.keep();
   part.finest = step;
-  part.basis = make_basis(lines, options_.subspace, step, lambda);
+  BasisRoom room;
+  rooms.try_pop(room);
+  part.basis = make_basis(lines, options_.subspace, step, lambda, room);
+  rooms.push(std::move(room));
   const Subspace& found = part.basis.subspace;
   BasisSample& sample = part.basis_sample;
   sample.left.resize(Eigen::Index(part.rows.size() * part.inner), found.left.cols());
@@ -120,6 +126,7 @@ void TransformSearch::find_basis(Part& part, double step, double lambda) const {
 
 bool TransformSearch::look_further(double step, double lambda) {
   std::vector<uint8_t> found(sites_);
+  Rooms rooms;
   tbb::parallel_for(size_t(0), sites_, [&](size_t j) {
     Part& part = parts_[j];
     const Eigen::VectorXd& singular = part.basis.subspace.singular;
@@ -129,7 +136,7 @@ bool TransformSearch::look_further(double step, double lambda) {
     if (all || step >= 0.8 * part.finest) return;
     if (!wants_more(useful_directions(part.basis, step, lambda), size_t(singular.size()))) return;
     const Eigen::Index before = singular.size();
-    find_basis(part, step, lambda);
+    find_basis(part, step, lambda, rooms);
     found[j] = part.basis.subspace.singular.size() > before;
   });
   return std::any_of(found.begin(), found.end(), [](uint8_t more) { return more; });
@@ -229,6 +236,8 @@ CodingCost TransformSearch::choose(const CodingCosts& costs, Part& part, double 
     if (std::any_of(likely.begin(), likely.end(), [&](const RankChoice& c) { return c.rank > useful; }))
       most = useful;
   }
+  // Layouts are asked for again with every candidate, or of the one alone that is taken.
+  const bool same_layout = near || options_.subspace.sparing;
   // Downhill from what the rule says, or from what was chosen before.
   std::map<RankChoice, double> seen;
   double least_with = HUGE_VAL;
@@ -237,7 +246,7 @@ CodingCost TransformSearch::choose(const CodingCosts& costs, Part& part, double 
     const RankChoice choice{std::clamp(rank, 1u, most),
                             std::min(uint32_t(std::max(kappa, 0)), options_.coarsest)};
     if (seen.contains(choice)) return;
-    if (!near) layout_with.reset();
+    if (!same_layout) layout_with.reset();
     const CodingCost cost = with_factors(costs, part, choice, step, layout_with);
     const double sum = seen[choice] = cost.error + lambda * cost.bits;
     if (sum < least) {
@@ -269,7 +278,12 @@ CodingCost TransformSearch::choose(const CodingCosts& costs, Part& part, double 
     consider(nearest.rank, kappa - 1);
     if (from.kappa == nearest.kappa) consider(nearest.rank, kappa + 1);
   }
-  return best;
+  if (near || !same_layout || part.rank.rank == 0) return best;
+  layout_with.reset();
+  const CodingCost cost = with_factors(costs, part, part.rank, step, layout_with);
+  if (cost.error + lambda * cost.bits >= least) return best;
+  part.layout = layout_with;
+  return cost;
 }
 
 std::vector<TransformChoice> TransformSearch::choices() {

@@ -2,6 +2,8 @@
 // tables, from rows of each part that are held in memory.
 #pragma once
 
+#include <tbb/concurrent_queue.h>
+
 #include <functional>
 #include <map>
 #include <memory>
@@ -57,8 +59,9 @@ class TransformSearch {
     RankChoice rank;
     Layout layout;  ///< of what was chosen
   };
-  Part part_of(const PoolSite& site, double step, double lambda) const;
-  void find_basis(Part& part, double step, double lambda) const;
+  using Rooms = tbb::concurrent_queue<BasisRoom>;
+  Part part_of(const PoolSite& site, double step, double lambda, Rooms& rooms) const;
+  void find_basis(Part& part, double step, double lambda, Rooms& rooms) const;
   PartLines all_lines(const Part& part) const;
   Part part_without(size_t t, uint64_t first, uint64_t count) const;
   static CostSample sample_of(const Part& part, const MatrixF& lines, bool frequencies);

@@ -11,7 +11,7 @@
 namespace jsq {
 
 bool LineSource::takes_single_products() const {
-  return group_ > 1 && lines_ * columns_ >= size_t(1) << 21;
+  return single_ || (group_ > 1 && lines_ * columns_ >= size_t(1) << 21);
 }
 
 namespace {
@@ -45,16 +45,15 @@ size_t LineSource::panel(size_t elements) const {
   return std::max(wanted, group_);
 }
 
-MatrixF some_groups(const LineSource& matrix, size_t every, bool other) {
+void some_groups(const LineSource& matrix, size_t every, bool other, std::vector<float>& some) {
   const size_t group = matrix.group(), count = matrix.lines() / group / every;
-  MatrixF some(Eigen::Index(count * group), Eigen::Index(matrix.columns()));
+  some.resize(count * group * matrix.columns());
   tbb::parallel_for(size_t(0), count, [&](size_t i) {
     static thread_local LineSource::Scratch scratch;
     const size_t place = i * every + (scattered_place(i, every) + (other ? every / 2 : 0)) % every;
     std::copy_n(matrix.read(place * group, group, scratch), group * matrix.columns(),
                 some.data() + i * group * matrix.columns());
   });
-  return some;
 }
 
 Eigen::MatrixXf times(const LineSource& matrix, const Eigen::MatrixXf& factor, double scale) {

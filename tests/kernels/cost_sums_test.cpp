@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -51,10 +52,12 @@ TEST(CostSums, AddInSixteenLanesThatAreFoldedByHalving) {
   for (float& entry : table) entry = float(random.below(1u << 24)) / 4096;
   for (const size_t n : lengths) {
     std::vector<uint32_t> bases(n);
+    std::vector<uint8_t> classes(n);
     std::vector<uint16_t> keys(n);
     std::vector<float> with_bases(16), without(16);
     for (size_t i = 0; i < n; ++i) {
-      bases[i] = uint32_t(random.below(20)) * cpu::cost_keys;
+      classes[i] = uint8_t(random.below(20));
+      bases[i] = classes[i] * cpu::cost_keys;
       keys[i] = uint16_t(random.below(cpu::cost_keys));
       with_bases[i % 16] += table[bases[i] + keys[i]];
       without[i % 16] += table[keys[i]];
@@ -64,7 +67,11 @@ TEST(CostSums, AddInSixteenLanesThatAreFoldedByHalving) {
         for (size_t l = 0; l < half; ++l) lane[l] += lane[l + half];
       return double(lane[0]);
     };
+    const size_t first = std::min<size_t>(n, 4096);
     test::for_each_simd_level([&] {
+      const double begin = cpu::sum_costs(table.data(), bases.data(), keys.data(), first),
+                   rest = cpu::sum_costs(table.data(), bases.data() + first, keys.data() + first, n - first);
+      ASSERT_EQ(cpu::sum_class_costs(table.data(), classes.data(), keys.data(), n), begin + rest) << n;
       ASSERT_EQ(cpu::sum_costs(table.data(), bases.data(), keys.data(), n), folded(with_bases)) << n;
       ASSERT_EQ(cpu::sum_costs(table.data(), keys.data(), n), folded(without)) << n;
     });
