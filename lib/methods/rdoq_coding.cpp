@@ -1,6 +1,7 @@
 #include "lib/methods/rdoq_coding.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <utility>
 
@@ -172,13 +173,22 @@ void RdoqCoding::adapt_to_levels(double wanted) {
 void RdoqCoding::adapt_lambda(double wanted) {
   adapted.lambda = settings_.lambda.value_or(usual_lambda);
   if (settings_.lambda || settings_.preset == RdoqPreset::fast || settings_.dither) return;
-  double least = HUGE_VAL;
-  for (const double lambda : {0.07, 0.1, 0.13, 0.17, 0.22}) {
-    const Trained trained = step_for(wanted, lambda);
-    if (trained.squared_error >= least) continue;
-    least = trained.squared_error;
-    adapted.lambda = lambda;
-  }
+  constexpr std::array<double, 5> lambdas = {0.07, 0.1, 0.13, 0.17, 0.22};
+  constexpr int usual = 2;
+  double least = step_for(wanted, lambdas[usual]).squared_error;
+  adapted.lambda = lambdas[usual];
+  const auto go = [&](int direction) {
+    int i = usual;
+    for (; i + direction >= 0 && i + direction < int(lambdas.size()); i += direction) {
+      const double error = step_for(wanted, lambdas[size_t(i + direction)]).squared_error;
+      if (error >= least) break;
+      least = error;
+      adapted.lambda = lambdas[size_t(i + direction)];
+    }
+    return i != usual;
+  };
+  // One valley: where it falls on one side, the other need not be tried.
+  if (!go(-1)) go(1);
 }
 
 /// The error, in octaves, that the present tables and scales leave in `wanted` bytes.
