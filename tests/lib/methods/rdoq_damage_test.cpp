@@ -227,7 +227,7 @@ const Form forms[] = {
     {"dependent_of_one_sign", "rdoq:levels=dependent,transform=none", 700, dependent | positive, {{24, 25}}},
     {"exact_of_one_sign", "rdoq:transform=none", 400, exact | positive, {{1200}}, automatic, {}, 30},
     {"layers", "rdoq:transform=none", 300, layers, {{1092}}, automatic, {{20, 25}, {8}, {8}, {8, 8, 3, 3}}},
-    {"pack", "rdoq:preset=best", 500, pack, {{20, 25}, {16}, {4, 4, 3, 3}, {1}}},
+    {"pack", "rdoq:preset=best,levels=independent", 500, pack, {{20, 25}, {16}, {4, 4, 3, 3}, {1}}},
 };
 
 const Form& form_of(std::string_view name) {
