@@ -2,11 +2,13 @@
 # Builds jsq in build/ (Release) and runs every test. The last lines are ctest's own summary. A second run installs
 # nothing and rebuilds only what changed.
 #
-#   tests/run.sh [--long] [--sanitizers] [CTEST-OPTION...]
+#   tests/run.sh [--long] [--sanitizers | --quick] [CTEST-OPTION...]
 #     --long          also the tests labelled long, of which some build the tree again (coverage, the thread sanitizer, other
 #                     compilers), and --sanitizers
-#     --sanitizers    before that the tests of a build with the address and undefined-behaviour sanitizers in build-asan/;
-#                     tests/CMakeLists.txt names the few that cannot run there
+#     --sanitizers    before that all tests of a build with the address and undefined-behaviour sanitizers in build-asan/,
+#                     instead of those of decoders, parsers and the pipeline; tests/CMakeLists.txt names these, and the few
+#                     that cannot run there
+#     --quick         no build with sanitizers at all
 #     CTEST-OPTION    as for ctest, for instance -L unit
 #
 # Environment: JSQ_SHARED, a folder with real gradient dumps (gradients/*.npy, *.h5); the project's ../shared when there.
@@ -14,14 +16,15 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 selection=(-LE long)
-sanitizers=no
+sanitizers=decoders
 while [ $# -gt 0 ]; do
   case $1 in
     --long)
       selection=()
-      sanitizers=yes
+      sanitizers=all
       ;;
-    --sanitizers) sanitizers=yes ;;
+    --sanitizers) sanitizers=all ;;
+    --quick) sanitizers=none ;;
     *) break ;;
   esac
   shift
@@ -39,13 +42,16 @@ if command -v ccache >/dev/null; then
   configure+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 fi
 failed=0
-if [ "$sanitizers" = yes ]; then
+if [ "$sanitizers" != none ]; then
+  part=()
+  built=(--target decoder_tests)
+  if [ "$sanitizers" = all ]; then built=(); else part=(-L decoder); fi
   cmake -S . -B build-asan "${configure[@]}" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
     "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1" -DJSQ_SANITIZE=address,undefined,float-cast-overflow -DJSQ_CUDA=OFF
-  cmake --build build-asan
+  cmake --build build-asan "${built[@]}"
   # No exit status of jsq, so that a refusal that a test expects is not mistaken for a finding.
   ASAN_OPTIONS=exitcode=99 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:exitcode=99 LSAN_OPTIONS=exitcode=99 \
-    ctest --test-dir build-asan -j "${JSQ_TEST_JOBS:-2}" --output-on-failure -LE long "$@" || failed=1
+    ctest --test-dir build-asan -j "${JSQ_TEST_JOBS:-2}" --output-on-failure -LE long "${part[@]}" "$@" || failed=1
 fi
 
 # The CUDA backend is tested on an emulator of the CUDA runtime library, where nvcc and the emulator's sources are there.
