@@ -4,8 +4,9 @@
     architecture_test.py ROOT
 
 tools and samples include the installed headers `jsq/...` only (tools also its own); the installed headers include each
-other and the standard library only; CUB is included by one file at most. Before it looks at ROOT it makes one small
-tree for each rule that breaks it, and makes sure that this is found. Prints every violation; exits 1 if there is any.
+other and the standard library only; CUB is included by one file at most. No two files of the program define a type of
+one name in one namespace: linkers take the members of either for both. Before it looks at ROOT it makes one small tree
+for each rule that breaks it, and makes sure that this is found. Prints every violation; exits 1 if there is any.
 """
 import pathlib
 import re
@@ -26,6 +27,8 @@ MAY_INCLUDE = {
     "tools": ["jsq", "tools"],
     "samples": ["jsq"],
 }
+NAMESPACE = re.compile(r"namespace\s*([\w:]*)\s*\{")
+TYPE = re.compile(r"(?:template.*>\s*)?(?:struct|class|union|enum class|enum)\s+(?:JSQ_API\s+|alignas\(\w+\)\s+)?(\w+)(?!\w|::)[^;<]*\{")
 C_HEADERS = {"stddef.h", "stdint.h"}
 
 
@@ -55,8 +58,21 @@ def violations_of(file, path):
     return found, cub
 
 
+def types_of(text):
+    """Qualified names of the types that a file laid out by clang-format defines outside unnamed namespaces."""
+    names, inside = set(), []
+    for line in text.split("\n"):
+        if opened := NAMESPACE.match(line):
+            inside.append(opened.group(1))
+        elif re.match(r"\}\s*// namespace", line) and inside:
+            inside.pop()
+        elif (defined := TYPE.match(line)) and "" not in inside:
+            names.add("::".join([*inside, defined.group(1)]))
+    return names
+
+
 def violations(root):
-    found, cub_users, files = [], [], 0
+    found, cub_users, files, defined_in = [], [], 0, {}
     for top in sorted({folder.split("/")[0] for folder in MAY_INCLUDE}):
         for file in sorted((root / top).rglob("*")):
             path = file.relative_to(root).as_posix()
@@ -66,8 +82,13 @@ def violations(root):
             files += 1
             found += of_file
             cub_users += [path] if cub else []
+            for name in types_of(file.read_text()) if top != "samples" else []:
+                defined_in.setdefault(name, []).append(path)
     if len(cub_users) > 1:
         found.append(f"{', '.join(cub_users)}: all include CUB; one file may")
+    for name, paths in defined_in.items():
+        if len(paths) > 1:
+            found.append(f"{', '.join(paths)}: all define {name}; give them names of their own")
     return found, files
 
 
@@ -85,6 +106,8 @@ BROKEN_TREES = [
     {"samples/a.cpp": '#include "tools/report.hpp"'},
     {"lib/core/a.cpp": '#include "bytes.hpp"'},
     {"kernels/cuda/a.cuh": "#include <cub/cub.cuh>", "kernels/cuda/b.cu": "#include <cub/device/device_scan.cuh>"},
+    {"lib/a.hpp": "namespace jsq {\nstruct A {", "lib/core/b.cpp": "namespace jsq {\nclass A final : public B {"},
+    {"lib/a.hpp": "namespace jsq {\nenum class A : int { a };", "tools/b.hpp": "namespace jsq {\nstruct A {};"},
 ]
 SOUND_TREE = {
     "kernels/cpu/a.cpp": '#include "kernels/cpu/a.hpp"\n#include "kernels/element/b.hpp"\n#include <hwy/highway.h>',
@@ -92,6 +115,9 @@ SOUND_TREE = {
     "lib/include/jsq/jsq.h": '#include <stdint.h>\n#include "jsq/export.hpp"',
     "kernels/cuda/a.cuh": "#include <cub/cub.cuh>",
     "tools/command.hpp": "",
+    "lib/a.hpp": "namespace jsq {\nclass A {\n  struct B {\n}  // namespace jsq",
+    "lib/a.cpp": "namespace jsq {\nstruct B;\nstruct A::B {\nnamespace {\nclass A {\n}  // namespace\n}  // namespace jsq",
+    "tools/b.hpp": "namespace jsq::tools {\nclass A {\n}  // namespace jsq::tools",
     "tools/a.cpp": '#include "command.hpp"\n#include "jsq/frame.hpp"\n#include <CLI/CLI.hpp>',
 }
 
@@ -116,7 +142,7 @@ def main(arguments):
     found, files = violations(pathlib.Path(arguments[0]))
     if files == 0:
         return f"{arguments[0]}: no sources here"
-    print(f"{files} files, {len(found)} violations of the include order")
+    print(f"{files} files, {len(found)} violations")
     return "\n".join(found) or None
 
 

@@ -492,8 +492,8 @@ Eigen::MatrixXf products_of(const LineSource& lines, FactorBasis& basis, const R
 
 }  // namespace
 
-std::shared_ptr<const StoredFactors> make_factors(const LineSource& lines, FactorBasis& basis,
-                                                  const RankChoice& choice, double step) {
+std::shared_ptr<const PartFactors> make_factors(const LineSource& lines, FactorBasis& basis,
+                                                const RankChoice& choice, double step) {
   fix_product_blocking();
   const double unit = kappas16[choice.kappa] * step / 16;
   const RightFactors right = right_factors(basis, choice, unit);
@@ -503,7 +503,7 @@ std::shared_ptr<const StoredFactors> make_factors(const LineSource& lines, Facto
   gram.diagonal().array() += 1e-6;  // directions that rounding made equal
   const Eigen::MatrixXf products = products_of(lines, basis, right);
   const Eigen::MatrixXd left = gram.ldlt().solve(products.transpose().cast<double>());
-  auto stored = std::make_shared<StoredFactors>();
+  auto stored = std::make_shared<PartFactors>();
   stored->kappa = choice.kappa;
   IntegerFactors& factors = stored->factors;
   factors.rows = lines.columns();

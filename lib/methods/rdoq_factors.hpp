@@ -22,7 +22,7 @@ namespace jsq {
 constexpr uint64_t most_factored = uint64_t(1) << 18;
 
 /// The part that begins at `first` as lines, line r inner + k with place k of row r for each column: the
-/// transposed matrix of StoredFactors. Of the given rows, in order.
+/// transposed matrix of PartFactors. Of the given rows, in order.
 MatrixF part_lines(const TensorPool& pool, size_t t, uint64_t first, const TransformSite& site, bool cosine,
                    std::span<const uint64_t> rows);
 
@@ -104,7 +104,7 @@ void subtract_draft(MatrixF& lines, const FactorBasis& basis, const BasisSample&
 /// Integer factors for the leading directions, in units of kappa steps; null where nothing is left. The left
 /// ones are the least squares of the lines on the rounded right ones; of many lines, nearly so, from the
 /// basis' projection, which is made when it is first asked for.
-std::shared_ptr<const StoredFactors> make_factors(const LineSource& lines, FactorBasis& basis,
-                                                  const RankChoice& choice, double step);
+std::shared_ptr<const PartFactors> make_factors(const LineSource& lines, FactorBasis& basis,
+                                                const RankChoice& choice, double step);
 
 }  // namespace jsq

@@ -18,7 +18,7 @@ std::vector<TransformSite> transform_sites(const PoolTensor& tensor);
 /// What the encoder may choose for one part.
 struct TransformChoice {
   bool dct = false;
-  std::shared_ptr<const StoredFactors> factors;
+  std::shared_ptr<const PartFactors> factors;
   bool any() const { return dct || factors; }
 };
 /// A part of a pool that may have a transform.

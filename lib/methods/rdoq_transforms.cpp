@@ -27,7 +27,7 @@ std::optional<TransformSite> transform_site(PartPlace place, std::span<const uin
 
 PartTransform::PartTransform(const TransformSite& site,
                              std::shared_ptr<const std::vector<int16_t>> frequencies,
-                             std::shared_ptr<const StoredFactors> factors)
+                             std::shared_ptr<const PartFactors> factors)
     : frequencies_(std::move(frequencies)), factors_(std::move(factors)) {
   if (frequencies_) dct_ = KernelDct(site.kernel);
 }
@@ -202,7 +202,7 @@ class FactorCodec {
         of_side[expected] = AdaptiveTable(first_classes[expected]);
   }
 
-  void write(SideWriter& out, const StoredFactors& stored) {
+  void write(SideWriter& out, const PartFactors& stored) {
     begin();
     const IntegerFactors& f = stored.factors;
     out.adaptive(kappas_, stored.kappa);
@@ -216,9 +216,9 @@ class FactorCodec {
 
   /// `room`: how many numbers the stream can hold.
   template <class Damaged>
-  StoredFactors read(ContextReader& in, const ScaleView& view, uint64_t& room, Damaged damaged) {
+  PartFactors read(ContextReader& in, const ScaleView& view, uint64_t& room, Damaged damaged) {
     begin();
-    StoredFactors stored;
+    PartFactors stored;
     IntegerFactors& f = stored.factors;
     stored.kappa = in.adaptive(kappas_);
     f.rank = in.adaptive(ranks_[0]) << 4;
@@ -296,7 +296,7 @@ class FactorCodec {
 
 }  // namespace
 
-double factor_bits(const StoredFactors& stored) {
+double factor_bits(const PartFactors& stored) {
   SideWriter side;
   FactorCodec().write(side, stored);
   return double(side.bits_q16()) / 65536;
@@ -406,7 +406,7 @@ Transforms read_transforms(const ContextCoder& coder, std::span<const TransformS
       if (!before) damaged("frequency offsets that were not given");
       frequencies = before;
     }
-    std::shared_ptr<const StoredFactors> factors;
+    std::shared_ptr<const PartFactors> factors;
     if (mode & mode_factors) {
       if (!has_unit) {
         uint32_t halves[2];
@@ -419,7 +419,7 @@ Transforms read_transforms(const ContextCoder& coder, std::span<const TransformS
         if (transforms.unit_mantissa < 0x8000) damaged("an impossible unit of factors");
         has_unit = true;
       }
-      factors = std::make_shared<const StoredFactors>(factor_codec.read(in, site.view, room, damaged));
+      factors = std::make_shared<const PartFactors>(factor_codec.read(in, site.view, room, damaged));
     }
     transforms.parts.emplace(site.place, PartTransform(site, std::move(frequencies), std::move(factors)));
   }

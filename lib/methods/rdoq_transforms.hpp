@@ -42,7 +42,7 @@ constexpr uint32_t kappas16[16] = {8, 13, 16, 19, 24, 30, 38, 48, 60, 76, 90, 11
 
 /// A low-rank prediction as it is stored. Its matrix has a row for each column of the view and a column for
 /// each row and place in the kernel: rows = view.columns, columns = view.rows view.inner.
-struct StoredFactors {
+struct PartFactors {
   uint32_t kappa = 0;      ///< index into kappas16
   IntegerFactors factors;  ///< of rank 1..most_rank; its kappa20 is not used
 };
@@ -54,14 +54,14 @@ class PartTransform {
   /// With `frequencies` (view.inner entries) kernels are in the cosine domain; with `factors` predicted.
   /// Either may be null. \pre the site takes the DCT where there are frequencies
   PartTransform(const TransformSite& site, std::shared_ptr<const std::vector<int16_t>> frequencies,
-                std::shared_ptr<const StoredFactors> factors);
+                std::shared_ptr<const PartFactors> factors);
 
   /// The same with other frequencies.  \pre there are some
   PartTransform with_frequencies(std::vector<int16_t> frequencies) const;
 
   bool any() const { return dct_ || factors_; }
   const std::optional<KernelDct>& dct() const { return dct_; }
-  const StoredFactors* factors() const { return factors_.get(); }
+  const PartFactors* factors() const { return factors_.get(); }
   /// Of factors that are prepared; null without factors. The first call makes it: most plans are estimated
   /// and never coded.  Thread-safe.
   const FactorPrediction* prediction() const;
@@ -91,7 +91,7 @@ class PartTransform {
 
   std::optional<KernelDct> dct_;
   std::shared_ptr<const std::vector<int16_t>> frequencies_;  ///< parts may share them
-  std::shared_ptr<const StoredFactors> factors_;
+  std::shared_ptr<const PartFactors> factors_;
   std::shared_ptr<Prediction> prediction_;
 };
 
@@ -113,7 +113,7 @@ struct Transforms {
 std::pair<size_t, size_t> whole_kernels(const Piece& piece);
 
 /// Bits of one part's factors, coded alone.
-double factor_bits(const StoredFactors& stored);
+double factor_bits(const PartFactors& stored);
 
 /// Ideal code lengths of one part's transform.
 struct TransformBits {

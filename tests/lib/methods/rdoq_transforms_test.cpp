@@ -146,10 +146,10 @@ TEST(RdoqTransforms, SitesAreMatricesAndSomeTakeTheCosineTransform) {
   EXPECT_FALSE(transform_site({0, 0}, Shape{2, uint64_t(1) << 24}, false));
 }
 
-std::shared_ptr<const StoredFactors> some_factors(const TransformSite& site, uint32_t rank, int32_t most,
-                                                  uint64_t seed) {
+std::shared_ptr<const PartFactors> some_factors(const TransformSite& site, uint32_t rank, int32_t most,
+                                                uint64_t seed) {
   test::Random random(seed);
-  auto stored = std::make_shared<StoredFactors>();
+  auto stored = std::make_shared<PartFactors>();
   stored->kappa = uint32_t(random.below(16));
   IntegerFactors& f = stored->factors;
   f.rank = rank;
@@ -220,7 +220,7 @@ TEST(RdoqTransforms, ARankOrAFactorBeyondItsLimitIsRefused) {
   ContextCoder coder;
   coder.prepare_decoding();
   const auto read_back = [&](uint32_t rank, int32_t factor) {
-    auto stored = std::make_shared<StoredFactors>(*some_factors(site, rank, 5, 1));
+    auto stored = std::make_shared<PartFactors>(*some_factors(site, rank, 5, 1));
     stored->factors.right.back() = factor;
     Transforms transforms;
     transforms.parts.emplace(site.place, PartTransform(site, nullptr, stored));
@@ -238,7 +238,7 @@ TEST(RdoqTransforms, ARankOrAFactorBeyondItsLimitIsRefused) {
 TEST(RdoqTransforms, AUnitFarFromTheStepIsRefused) {
   const TransformSite site = *transform_site({0, 0}, Shape{6, 11}, false);
   Reconstruction unit, step;
-  auto stored = std::make_shared<StoredFactors>(*some_factors(site, 1, 5, 1));
+  auto stored = std::make_shared<PartFactors>(*some_factors(site, 1, 5, 1));
   for (const auto& [kappa, exponent, possible] :
        {std::tuple(15u, 0, true), std::tuple(15u, -1, false), std::tuple(0u, -4, true),
         std::tuple(0u, -5, false), std::tuple(0u, 16, true), std::tuple(0u, 20, false),
