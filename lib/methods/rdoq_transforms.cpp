@@ -165,6 +165,8 @@ constexpr auto small_classes = [] {
   }
   return classes;
 }();
+static_assert(class_begins[12] == 64 && class_begins[13] == 128 && class_begins[14] == 256 &&
+              class_begins[15] == 512);
 uint32_t class_of_magnitude(uint32_t magnitude) {
   return magnitude < 64 ? small_classes[magnitude] : std::min(5u + uint32_t(std::bit_width(magnitude)), 15u);
 }
