@@ -3,12 +3,12 @@
 # nothing and rebuilds only what changed.
 #
 #   tests/run.sh [--long] [--sanitizers | --quick] [CTEST-OPTION...]
-#     --long          also the tests labelled long, of which some build the tree again (coverage, the thread sanitizer, other
-#                     compilers), and --sanitizers
+#     --long          also the tests labelled long, of which some build the tree again (coverage, other compilers), and
+#                     --sanitizers
 #     --sanitizers    before that all tests of a build with the address and undefined-behaviour sanitizers in build-asan/,
 #                     instead of those of decoders, parsers and the pipeline; tests/CMakeLists.txt names these, and the few
 #                     that cannot run there
-#     --quick         no build with sanitizers at all
+#     --quick         no build with sanitizers at all: neither that nor the one of tests/threads/run.sh
 #     CTEST-OPTION    as for ctest, for instance -L unit
 #
 # Environment: JSQ_SHARED, a folder with real gradient dumps (gradients/*.npy, *.h5); the project's ../shared when there.
@@ -52,6 +52,7 @@ if [ "$sanitizers" != none ]; then
   # No exit status of jsq, so that a refusal that a test expects is not mistaken for a finding.
   ASAN_OPTIONS=exitcode=99 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:exitcode=99 LSAN_OPTIONS=exitcode=99 \
     ctest --test-dir build-asan -j "${JSQ_TEST_JOBS:-2}" --output-on-failure -LE long "${part[@]}" "$@" || failed=1
+  bash tests/threads/run.sh || failed=1
 fi
 
 # The CUDA backend is tested on an emulator of the CUDA runtime library, where nvcc and the emulator's sources are there.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Looks for data races: builds the library with the thread sanitizer in build-threads/, on the oneTBB of this folder, and
-# runs the tests that code, decode, read and add with several threads. A long test.
+# runs the tests that code, decode, read and add with several threads. tests/run.sh calls it.
 #
 #   tests/threads/run.sh
 #
