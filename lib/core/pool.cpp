@@ -72,13 +72,18 @@ uint64_t sampled_chunks(const std::vector<Stretch>& tasks) {
 /// distances have it.
 uint32_t TensorPool::key_of_share(double share) const {
   constexpr uint64_t length = 512, wanted = 128;
-  const std::vector<Stretch> stretches = stretches_of(tensors_, length);
+  uint64_t elements = 0;
+  for (const PoolTensor& tensor : tensors_) elements += tensor.info->elements();
   std::vector<uint32_t> keys;
+  keys.reserve(wanted * length);
   std::vector<float> scratch;
+  size_t t = 0;
+  uint64_t before = 0;  // in the tensors before t
   for (uint64_t k = 0; k < wanted; ++k) {
-    const Stretch& stretch = stretches[k * stretches.size() / wanted];
-    for (const float g : read(stretch.tensor, stretch.first, stretch.count, scratch))
-      keys.push_back(element::magnitude_key(g));
+    const uint64_t at = elements / wanted * k;
+    while (at - before >= tensors_[t].info->elements()) before += tensors_[t++].info->elements();
+    const uint64_t first = at - before, count = std::min(length, tensors_[t].info->elements() - first);
+    for (const float g : read(t, first, size_t(count), scratch)) keys.push_back(element::magnitude_key(g));
   }
   const auto at = keys.begin() + std::ptrdiff_t(share * double(keys.size() - 1));
   std::nth_element(keys.begin(), at, keys.end(), std::greater<>());
