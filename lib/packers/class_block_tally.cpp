@@ -16,14 +16,46 @@ void count_kept(size_t n, ClassScratch& s) {
   for (size_t k = 0; k < s.kept_count; ++k) ++s.run_counts[s.kept[k] / run_length];
 }
 
+/// Whole runs of two classes, without a branch on what is kept, which comes and goes. Returns the last
+/// activity.
+uint32_t count_two_classes(size_t runs, ClassScratch& s, ClassTally& counts) {
+  constexpr size_t activities = element::max_activity_buckets, turns = 4;
+  // Runs in the lower half of a number, what they keep in the upper; runs take turns, so that none waits for
+  // a number that the one before has changed.
+  constexpr uint64_t one_run = 1, one_kept = uint64_t(1) << 32;
+  std::array<std::array<uint64_t, activities * activities>, turns> pairs{};
+  const uint8_t* const kept = s.run_counts.data();
+  uint8_t* const buckets = s.buckets.data();
+  uint32_t previous = 0;
+  for (size_t r = 0; r < runs; ++r) {
+    const uint32_t bucket = uint32_t(std::bit_width(uint32_t(kept[r])));
+    buckets[r] = uint8_t(bucket);
+    pairs[r % turns][previous * activities + bucket] += one_run + kept[r] * one_kept;
+    previous = bucket;
+  }
+  for (size_t before = 0; before < activities; ++before)
+    for (size_t b = 0; b < activities; ++b)
+      for (const auto& turn : pairs) {
+        const uint64_t pair = turn[before * activities + b], followed = pair % one_kept,
+                       of_one = pair / one_kept, of_zero = followed * run_length - of_one;
+        counts.entropy.activity[before][b] += followed;
+        counts.entropy.classes[b][0] += of_zero;
+        counts.entropy.classes[b][1] += of_one;
+        counts.members[0] += of_zero;
+        counts.members[1] += of_one;
+      }
+  return previous;
+}
+
 /// Classes and activities of a block whose runs are counted.
 void count_classes(const element::ClassPlan& plan, size_t n, ClassScratch& s, ClassTally& counts) {
   const size_t runs = runs_of(n);
   const uint32_t joined = classes_per_token(plan.classes);
-  uint32_t previous = 0;
+  const size_t first = plan.classes == 2 ? n / run_length : 0;
+  uint32_t previous = count_two_classes(first, s, counts);
   const uint8_t* const kept = s.run_counts.data();  // of every run
   uint64_t quiet = 0, still_quiet = 0;
-  for (size_t r = 0; r < runs; ++r) {
+  for (size_t r = first; r < runs; ++r) {
     const size_t in_run = std::min<size_t>(run_length, n - r * run_length);
     if (plan.classes == 1 || kept[r] == 0) {
       s.buckets[r] = 0;
