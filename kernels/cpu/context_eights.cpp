@@ -10,6 +10,10 @@
 #include "kernels/cpu/word_handing.hpp"
 #include "kernels/element/rans.hpp"
 
+#if HWY_ARCH_X86
+#include <immintrin.h>
+#endif
+
 HWY_BEFORE_NAMESPACE();
 namespace jsq::cpu::HWY_NAMESPACE {
 
@@ -134,9 +138,139 @@ ContextDecoded decode_groups(const ContextDecoding& with, const uint8_t* classes
 
 #endif
 
+#if HWY_TARGET <= HWY_AVX3
+
+/// The values of a class's symbols, in registers for as long as the class stays.
+class ValuesOfClass {
+ public:
+  HWY_INLINE void load(const float* values) {
+    for (size_t half = 0; half < 2; ++half) values_[half] = hn::LoadU(F(), values + 16 * half);
+  }
+  HWY_INLINE hn::Vec<hn::FixedTag<float, 16> > of(hn::Vec<hn::FixedTag<uint32_t, 16> > symbol) const {
+    return {_mm512_permutex2var_ps(values_[0].raw, symbol.raw, values_[1].raw)};
+  }
+
+ private:
+  using F = hn::FixedTag<float, 16>;
+  hn::Vec<F> values_[2];
+};
+
+/// How many of a table's symbols but the first begin at a slot or before it.
+template <size_t most>
+HWY_INLINE hn::Vec<hn::FixedTag<uint32_t, 16> > begun(const ComparedSymbols& table,
+                                                      hn::Vec<hn::FixedTag<uint32_t, 16> > slot) {
+  const __m512i one = _mm512_set1_epi32(1);
+  __m512i counts[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+  for (size_t j = 1; j < most; ++j) {
+    const __mmask16 behind = _mm512_cmpge_epu32_mask(slot.raw, _mm512_set1_epi32(int(table.start[j])));
+    counts[j % 2] = _mm512_mask_add_epi32(counts[j % 2], behind, counts[j % 2], one);
+  }
+  return {_mm512_add_epi32(counts[0], counts[1])};
+}
+
+/// What a step of decoding takes from a table.
+struct Taken {
+  hn::Vec<hn::FixedTag<uint32_t, 16> > symbol, frequency, offset;
+
+  template <size_t most>
+  HWY_INLINE void compare(const ComparedSymbols& table, hn::Vec<hn::FixedTag<uint32_t, 16> > slot) {
+    const hn::FixedTag<uint32_t, 16> du;
+    const auto place = hn::IndicesFromVec(du, begun<most>(table, slot));
+    symbol = hn::TableLookupLanes(hn::Load(du, table.symbol), place);
+    frequency = hn::TableLookupLanes(hn::Load(du, table.frequency), place);
+    offset = hn::Sub(slot, hn::TableLookupLanes(hn::Load(du, table.start), place));
+  }
+  HWY_INLINE void look_up(const uint32_t* slots, hn::Vec<hn::FixedTag<uint32_t, 16> > where) {
+    const hn::FixedTag<uint32_t, 16> du;
+    const auto slot = hn::GatherIndex(du, slots, hn::BitCast(hn::FixedTag<int32_t, 16>(), where));
+    const auto low_bits = hn::Set(du, rans_total - 1);
+    symbol = hn::And(slot, hn::Set(du, uint32_t(escape)));
+    frequency = hn::Add(hn::And(hn::ShiftRight<5>(slot), low_bits), hn::Set(du, 1u));
+    offset = hn::ShiftRight<17>(slot);
+  }
+};
+
+/// Sixteen lanes in one register. Neighbours are often of one class: then symbols of a table that has few of
+/// them are found by comparing, and values need no look at memory.
+ContextDecoded decode_sixteens(const ContextDecoding& with, const uint8_t* classes, size_t count,
+                               const char* words, size_t size, size_t& at, uint32_t* states, uint8_t* symbols,
+                               float* values, uint32_t* escapes) {
+  constexpr size_t lanes = 16;
+  const hn::FixedTag<uint32_t, lanes> du;
+  const hn::FixedTag<int32_t, lanes> di;
+  const hn::FixedTag<float, lanes> df;
+  const hn::FixedTag<uint16_t, lanes> d16;
+  const hn::FixedTag<uint8_t, lanes> d8;
+  const auto low_bits = hn::Set(du, rans_total - 1), symbol_bits = hn::Set(du, uint32_t(escape));
+  auto x = hn::LoadU(du, states);
+  size_t place = at, i = 0, escaped = 0;
+  ValuesOfClass of_class;
+  of_class.load(with.values);
+  uint32_t loaded = 0;
+  for (; i + lanes <= count && place + 2 * lanes <= size; i += lanes) {
+    const auto sixteen = hn::LoadU(d8, classes + i);
+    const uint32_t first = classes[i];
+    const __mmask16 others = _mm_cmpneq_epi8_mask(sixteen.raw, _mm_set1_epi8(char(first)));
+    hn::Vec<decltype(du)> k;
+    Taken taken;
+    if (HWY_LIKELY(others == 0)) {
+      if (first == 0) {
+        hn::StoreU(hn::Zero(d8), d8, symbols + i);
+        hn::StoreU(hn::Zero(df), df, values + i);
+        continue;
+      }
+      const uint32_t number = with.table_of(first);
+      const ComparedSymbols& table = with.compared[number];
+      const auto slot = hn::And(x, low_bits);
+      if (table.count <= ComparedSymbols::few)
+        taken.compare<ComparedSymbols::few>(table, slot);
+      else if (table.count <= ComparedSymbols::most)
+        taken.compare<ComparedSymbols::most>(table, slot);
+      else
+        taken.look_up(with.slots + (size_t(number) << rans_precision_bits), slot);
+    } else {
+      k = hn::PromoteTo(du, sixteen);
+      const auto last = hn::Set(du, with.last), parity = hn::Set(du, with.alternate ? 1u : 0u);
+      const auto above = hn::Sub(hn::Max(k, last), last);
+      const auto table = hn::Sub(hn::Min(k, last), hn::And(above, parity));
+      const auto where = hn::Add(hn::ShiftLeft<rans_precision_bits>(table), hn::And(x, low_bits));
+      taken.look_up(with.slots, where);
+    }
+    const auto next = hn::Add(hn::Mul(taken.frequency, hn::ShiftRight<rans_precision_bits>(x)), taken.offset);
+    static_assert(rans_lower_bound == 1u << 16);
+    const __mmask16 takes = _mm512_cmplt_epu32_mask(next.raw, _mm512_set1_epi32(1 << 16));
+    const auto read = hn::PromoteTo(du, hn::LoadU(d16, reinterpret_cast<const uint16_t*>(words + place)));
+    const hn::Vec<decltype(du)> handed{_mm512_maskz_expand_epi32(takes, read.raw)};
+    x = {_mm512_mask_or_epi32(next.raw, takes, hn::ShiftLeft<16>(next).raw, handed.raw)};
+    place += 2 * unsigned(__builtin_popcount(takes));
+    hn::StoreU(hn::TruncateTo(d8, taken.symbol), d8, symbols + i);
+    if (HWY_UNLIKELY(_mm512_cmpeq_epi32_mask(taken.symbol.raw, symbol_bits.raw) != 0))
+      for (size_t l = i; l < i + lanes; ++l) {
+        escapes[escaped] = uint32_t(l);
+        escaped += symbols[l] == escape;
+      }
+    if (HWY_LIKELY(others == 0)) {
+      if (first != loaded) of_class.load(with.values + 32 * size_t(loaded = first));
+      hn::StoreU(of_class.of(taken.symbol), df, values + i);
+    } else {
+      const auto of_symbol = hn::Or(hn::ShiftLeft<5>(k), taken.symbol);
+      hn::StoreU(hn::GatherIndex(df, with.values, hn::BitCast(di, of_symbol)), df, values + i);
+    }
+  }
+  hn::StoreU(x, du, states);
+  at = place;
+  return {i, escaped};
+}
+
+#endif
+
 ContextDecoded decode(const ContextDecoding& with, uint32_t lanes, const uint8_t* classes, size_t count,
                       const char* words, size_t size, size_t& at, uint32_t* states, uint8_t* symbols,
                       float* values, uint32_t* escapes) {
+#if HWY_TARGET <= HWY_AVX3
+  if (lanes == 16)
+    return decode_sixteens(with, classes, count, words, size, at, states, symbols, values, escapes);
+#endif
   return lanes == 8
              ? decode_groups<1>(with, classes, count, words, size, at, states, symbols, values, escapes)
              : decode_groups<2>(with, classes, count, words, size, at, states, symbols, values, escapes);
@@ -149,6 +283,28 @@ HWY_AFTER_NAMESPACE();
 namespace jsq::cpu {
 
 HWY_EXPORT(decode);
+
+ComparedSymbols compared_symbols(std::span<const uint32_t> frequencies) {
+  ComparedSymbols made;
+  for (size_t place = 0; place < ComparedSymbols::most; ++place) {
+    made.start[place] = element::rans_total;
+    made.frequency[place] = made.symbol[place] = 0;
+  }
+  uint32_t start = 0, count = 0;
+  for (uint32_t s = 0; s < frequencies.size(); ++s) {
+    if (frequencies[s] == 0) continue;
+    if (count == ComparedSymbols::most) {
+      made.count = count + 1;
+      return made;
+    }
+    made.start[count] = start;
+    made.frequency[count] = frequencies[s];
+    made.symbol[count++] = s;
+    start += frequencies[s];
+  }
+  made.count = count;
+  return made;
+}
 
 ContextDecoded decode_context_groups(const ContextDecoding& with, uint32_t lanes, const uint8_t* classes,
                                      size_t count, const char* words, size_t size, size_t& at,

@@ -55,10 +55,11 @@ AdaptiveTable::AdaptiveTable(const std::array<uint16_t, 16>& frequencies) : slow
 }
 
 uint32_t AdaptiveTable::symbol_at(uint32_t slot) const {
-  // A vector operation, and no branch that symbols taken at random would mislead.
-  uint16_t symbol = 0;
-  for (size_t s = 1; s <= 16; ++s) symbol = uint16_t(symbol + (cumulative_[s] <= slot));
-  return symbol;
+  // A vector operation on 16 bits, and no branch that symbols taken at random would mislead.
+  const auto at = int16_t(slot);
+  int16_t symbol = 0;
+  for (size_t s = 1; s <= 16; ++s) symbol = int16_t(symbol + (int16_t(cumulative_[s]) <= at));
+  return uint32_t(symbol);
 }
 
 void AdaptiveTable::update(uint32_t symbol) {
@@ -190,8 +191,13 @@ ContextCoder::ContextCoder(ContextModel model, Reconstruction values)
 
 void ContextCoder::prepare_decoding() {
   slots_.clear();
-  append_slots(signed_frequencies(always_zero), slots_);
-  for (const Ladder& ladder : model_.tables) append_slots(signed_frequencies(ladder, model_.signs), slots_);
+  compared_.clear();
+  const auto add = [&](const ContextFrequencies& frequencies) {
+    append_slots(frequencies, slots_);
+    compared_.push_back(cpu::compared_symbols(frequencies));
+  };
+  add(signed_frequencies(always_zero));
+  for (const Ladder& ladder : model_.tables) add(signed_frequencies(ladder, model_.signs));
   for (const Ladder& ladder : model_.shifted) append_slots(signed_frequencies(ladder, model_.signs), slots_);
   escape_slots_.clear();
   if (model_.has_escapes) append_slots(plain_frequencies(model_.escapes), escape_slots_);
@@ -395,8 +401,8 @@ void ContextReader::elements(std::span<const ContextClass> classes, std::span<fl
   const uint32_t* slots = coder_.slots_.data();
   const float* symbol_values = coder_.symbol_values_.data();
   const ContextModel& model = coder_.model_;
-  const cpu::ContextDecoding with{slots, symbol_values, uint32_t(model.tables.size()),
-                                  model.highest() == highest_own_context};
+  const cpu::ContextDecoding with{slots, coder_.compared_.data(), symbol_values,
+                                  uint32_t(model.tables.size()), model.highest() == highest_own_context};
   lane_ = 0;
   size_t i = 0;
   if (special.size() <= count) special.resize(count + 1);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/cpu/bit_io.hpp"
+#include "kernels/cpu/context_eights.hpp"
 #include "kernels/element/rans.hpp"
 #include "lib/packers/context_model.hpp"
 
@@ -155,7 +156,8 @@ class ContextCoder : public ContextLevels {
                              std::span<float> values) const;
   std::vector<element::RansSymbol> symbols_;  // [quantizer][class][symbol]; class 0 is "always zero"
   std::vector<element::RansSymbol> escape_symbols_;
-  std::vector<uint32_t> slots_;  // [table + 1][4096], then those of the shifted quantizer
+  std::vector<uint32_t> slots_;                 // [table + 1][4096], then those of the shifted quantizer
+  std::vector<cpu::ComparedSymbols> compared_;  // [table + 1]
   std::vector<uint32_t> escape_slots_;
   std::vector<float> symbol_values_;  // [quantizer][class][symbol]
 };

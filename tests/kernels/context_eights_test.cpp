@@ -6,6 +6,7 @@
 
 #include <cstring>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "tests/kernels/data.hpp"
@@ -24,6 +25,7 @@ struct Decoded {
 
 struct Case {
   std::vector<uint32_t> slots;
+  std::vector<cpu::ComparedSymbols> compared;
   std::vector<float> values;
   std::vector<uint8_t> classes;
   std::string words;
@@ -31,22 +33,45 @@ struct Case {
   uint32_t last = 0;
   bool alternate = false;
 
-  cpu::ContextDecoding with() const { return {slots.data(), values.data(), last, alternate}; }
+  cpu::ContextDecoding with() const {
+    return {slots.data(), compared.data(), values.data(), last, alternate};
+  }
 };
 
+/// The frequencies of `present` symbols at random, which sum to 4096; the escape is often one of them.
+std::vector<uint32_t> random_frequencies(test::Random& random, uint32_t present) {
+  std::vector<uint32_t> frequencies(32);
+  for (uint32_t left = present, rest = 4096; left > 0;) {
+    const auto s = left == present && present > 2 ? 31u : uint32_t(random.below(32));
+    if (frequencies[s] > 0) continue;
+    frequencies[s] = left == 1 ? rest : 1 + uint32_t(random.below((rest - left) / 2 + 1));
+    rest -= frequencies[s];
+    --left;
+  }
+  return frequencies;
+}
+
+/// `alike`: neighbours are of one class, 48 at a time.
 Case random_case(uint32_t lanes, uint32_t last, bool alternate, size_t count, size_t bytes,
-                 uint32_t zeros_in_ten, uint64_t seed) {
+                 uint32_t zeros_in_ten, bool alike, uint64_t seed) {
   test::Random random(seed);
   Case made;
   made.last = last;
   made.alternate = alternate;
-  for (size_t i = 0; i < (last + 1) * size_t(4096); ++i)
-    made.slots.push_back(
-        uint32_t(random.below(32) | random.below(i % 3 ? 40 : 4096) << 5 | random.below(4096) << 17));
+  for (uint32_t table = 0; table <= last; ++table) {
+    const uint32_t present[] = {1, 2, 8, 9, 10, 15, 16, 17, 32};
+    const std::vector<uint32_t> frequencies = random_frequencies(random, present[random.below(9)]);
+    for (uint32_t s = 0; s < 32; ++s)
+      for (uint32_t i = 0; i < frequencies[s]; ++i)
+        made.slots.push_back(s | (frequencies[s] - 1) << 5 | i << 17);
+    made.compared.push_back(cpu::compared_symbols(frequencies));
+  }
   for (size_t i = 0; i < 256 * 32; ++i) made.values.push_back(float(i) + 0.5f);
   for (size_t i = 0; i < count; ++i) {
     const bool zero = zeros_in_ten > 0 && test::Random(seed + i / 16).below(10) < zeros_in_ten;
-    made.classes.push_back(zero ? uint8_t(0) : uint8_t(random.below(std::min(last + 9, 78u))));
+    const uint64_t classes = std::min(last + 9, 78u),
+                   one = alike ? test::Random(seed + 100 + i / 48).below(classes) : random.below(classes);
+    made.classes.push_back(zero ? uint8_t(0) : uint8_t(one));
   }
   for (size_t i = 0; i < bytes; ++i) made.words.push_back(char(random.word()));
   for (uint32_t l = 0; l < lanes; ++l) made.states.push_back(uint32_t(random.word()) | 0x10000u);
@@ -98,9 +123,15 @@ TEST(ContextEights, AreTheElementsOneByOne) {
   for (const auto& [last, alternate] : {std::pair(22u, true), {7u, false}, {2u, true}, {1u, false}})
     for (const size_t count : {0, 7, 8, 9, 16, 640, 5000})
       for (const size_t bytes : {0, 15, 16, 17, 35, 200, 20000})
-        for (const auto& [lanes, zeros] :
-             {std::pair(8u, 0u), {8u, 8u}, {8u, 10u}, {16u, 0u}, {16u, 8u}, {16u, 10u}}) {
-          const Case made = random_case(lanes, last, alternate, count, bytes, zeros, ++seed);
+        for (const auto& [lanes, zeros, alike] : {std::tuple(8u, 0u, false),
+                                                  {8u, 8u, false},
+                                                  {8u, 10u, false},
+                                                  {16u, 0u, false},
+                                                  {16u, 0u, true},
+                                                  {16u, 8u, true},
+                                                  {16u, 8u, false},
+                                                  {16u, 10u, false}}) {
+          const Case made = random_case(lanes, last, alternate, count, bytes, zeros, alike, ++seed);
           const size_t begin = std::min<size_t>(3, bytes);
           const Decoded expected = one_by_one(made, begin);
           test::for_each_simd_level([&, last = last] {
