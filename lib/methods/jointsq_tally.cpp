@@ -15,18 +15,20 @@
 namespace jsq {
 namespace {
 
-constexpr uint64_t plenty = uint64_t(1) << 21,
-                   most_counted = 8 * plenty;  ///< elements of a pool that are tallied, counted
+constexpr uint64_t plenty = uint64_t(1) << 21;  ///< elements that are tallied
 
 /// Ranges that are counted of a large pool, whatever its blocks are: short, so that those of which the
 /// magnitudes are tallied, or even the classes are counted, come from every layer.
 constexpr uint8_t range_log2 = 13, spread_log2 = 12;
-/// Of so many ranges one is counted where not all are: two counts and two whole passes, which is what
-/// coding takes, read the values less than 2.2 times.
-constexpr uint32_t spread = 20;
+/// Of so many ranges one is counted: at most of twenty, so that two counts and two whole passes, which is
+/// what coding takes, read the values less than 2.2 times; at least four fifths of a Mi elements.
+uint32_t spread_of(uint64_t elements) {
+  constexpr uint64_t most = 20, enough = 8 * plenty / most;
+  return uint32_t(std::clamp<uint64_t>(elements / enough, 1, most));
+}
 
 /// One range of each spread, not in step with the rows of a matrix.
-std::vector<cuda::BlockRange> spread_ranges(const TensorPool& pool) {
+std::vector<cuda::BlockRange> spread_ranges(const TensorPool& pool, uint32_t spread) {
   constexpr uint64_t length = uint64_t(1) << spread_log2;
   std::vector<cuda::BlockRange> ranges;
   uint32_t number = 0;
@@ -163,11 +165,11 @@ PoolTally tally_pool(const TensorPool& pool, const ClassCoder& coder, const Allo
   // Of a dozen large blocks a third would say little about the rest: ranges are counted in their place.
   // Only where all are counted is it known which symbols occur.
   const uint64_t elements = pool.summary().elements, tallied_elements = std::min(plenty, elements / 4);
-  const bool sampled = !in_full && elements >= most_counted;
+  const uint32_t spread = in_full ? 1 : spread_of(elements);
+  const bool sampled = spread > 1;
   const std::vector<cuda::BlockRange> blocks =
-      sampled ? spread_ranges(pool) : pool_blocks(pool, in_full ? block_log2 : range_log2);
-  const size_t stride =
-      in_full ? 1 : size_t(std::max<uint64_t>(1, elements / (sampled ? spread : 1) / tallied_elements));
+      sampled ? spread_ranges(pool, spread) : pool_blocks(pool, in_full ? block_log2 : range_log2);
+  const size_t stride = in_full ? 1 : size_t(std::max<uint64_t>(1, elements / spread / tallied_elements));
   std::vector<BlockSums> sums(blocks.size());
   ClassTally tallied;
   if (pool.device() != nullptr) {
