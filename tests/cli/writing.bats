@@ -116,9 +116,10 @@ moments_of() { if [ "${JSQ_KILL_STEP-5}" -eq 1 ]; then echo "$2"; else echo "$1"
 
 @test "a disk that is full or fails at any call is exit 7, the old file or the new one whole, nothing left behind" {
   require_tracing
-  local calls error n status failures=0
+  local calls error n status failures=0 tried=(write fsync rename) expected=8
+  if [ -n "${JSQ_SANITIZED-}" ]; then tried=(fsync rename) expected=6; fi  # which writes to a pipe of its own, and gives up
   echo old >out.jsq
-  for calls in write fsync rename; do
+  for calls in "${tried[@]}"; do
     for error in ENOSPC EIO; do
       for n in 1 2 3; do
         status=$(at_call "$n" "$calls" "error=$error" "$JSQ_BIN" compress -q -f -t ratio=8 -o out.jsq "$samples/resnet20_late_fc.weight.npy")
@@ -136,7 +137,7 @@ moments_of() { if [ "${JSQ_KILL_STEP-5}" -eq 1 ]; then echo "$2"; else echo "$1"
       done
     done
   done
-  [ "$failures" -ge 8 ]
+  [ "$failures" -ge "$expected" ]
 }
 
 @test "a target that appears while it is written is not replaced, and one that no name can be given to is exit 7" {
