@@ -19,7 +19,7 @@ void count_kept(size_t n, ClassScratch& s) {
 /// Whole runs of two classes, without a branch on what is kept, which comes and goes. Returns the last
 /// activity.
 uint32_t count_two_classes(size_t runs, ClassScratch& s, ClassTally& counts) {
-  constexpr size_t activities = element::max_activity_buckets, turns = 4;
+  constexpr size_t activities = std::bit_width(uint32_t(run_length)) + 1, turns = 4;
   // Runs in the lower half of a number, what they keep in the upper; runs take turns, so that none waits for
   // a number that the one before has changed.
   constexpr uint64_t one_run = 1, one_kept = uint64_t(1) << 32;
@@ -33,17 +33,18 @@ uint32_t count_two_classes(size_t runs, ClassScratch& s, ClassTally& counts) {
     pairs[r % turns][previous * activities + bucket] += one_run + kept[r] * one_kept;
     previous = bucket;
   }
+  for (size_t turn = 1; turn < turns; ++turn)
+    for (size_t pair = 0; pair < activities * activities; ++pair) pairs[0][pair] += pairs[turn][pair];
   for (size_t before = 0; before < activities; ++before)
-    for (size_t b = 0; b < activities; ++b)
-      for (const auto& turn : pairs) {
-        const uint64_t pair = turn[before * activities + b], followed = pair % one_kept,
-                       of_one = pair / one_kept, of_zero = followed * run_length - of_one;
-        counts.entropy.activity[before][b] += followed;
-        counts.entropy.classes[b][0] += of_zero;
-        counts.entropy.classes[b][1] += of_one;
-        counts.members[0] += of_zero;
-        counts.members[1] += of_one;
-      }
+    for (size_t b = 0; b < activities; ++b) {
+      const uint64_t pair = pairs[0][before * activities + b], followed = pair % one_kept,
+                     of_one = pair / one_kept, of_zero = followed * run_length - of_one;
+      counts.entropy.activity[before][b] += followed;
+      counts.entropy.classes[b][0] += of_zero;
+      counts.entropy.classes[b][1] += of_one;
+      counts.members[0] += of_zero;
+      counts.members[1] += of_one;
+    }
   return previous;
 }
 
@@ -52,7 +53,7 @@ void count_classes(const element::ClassPlan& plan, size_t n, ClassScratch& s, Cl
   const size_t runs = runs_of(n);
   const uint32_t joined = classes_per_token(plan.classes);
   const size_t first = plan.classes == 2 ? n / run_length : 0;
-  uint32_t previous = count_two_classes(first, s, counts);
+  uint32_t previous = first > 0 ? count_two_classes(first, s, counts) : 0;
   const uint8_t* const kept = s.run_counts.data();  // of every run
   uint64_t quiet = 0, still_quiet = 0;
   for (size_t r = first; r < runs; ++r) {
