@@ -284,7 +284,7 @@ namespace jsq::cpu {
 
 HWY_EXPORT(decode);
 
-ComparedSymbols compared_symbols(std::span<const uint32_t> frequencies) {
+ComparedSymbols make_compared_symbols(std::span<const uint32_t> frequencies) {
   ComparedSymbols made;
   for (size_t place = 0; place < ComparedSymbols::most; ++place) {
     made.start[place] = element::rans_total;

@@ -9,13 +9,14 @@
 namespace jsq::cpu {
 
 /// The symbols that a table has, in their order, for who finds them by comparing: where each begins, how many
-/// slots it has, and which it is. Places behind the last begin behind all slots.
+/// slots it has, and which it is. Places behind the last begin behind all slots. Tables of at most `few` are
+/// compared with less often than others.
 struct alignas(64) ComparedSymbols {
   static constexpr size_t few = 9, most = 16;
   uint32_t start[most], frequency[most], symbol[most];
   uint32_t count = 0;  ///< most + 1 of a table that has more
 };
-ComparedSymbols compared_symbols(std::span<const uint32_t> frequencies);
+ComparedSymbols make_compared_symbols(std::span<const uint32_t> frequencies);
 
 /// What elements are decoded with. The table of class k is number k; above `last` it is `last`, or with
 /// `alternate` that of the two last ones whose number is as even or odd as k.

@@ -194,7 +194,7 @@ void ContextCoder::prepare_decoding() {
   compared_.clear();
   const auto add = [&](const ContextFrequencies& frequencies) {
     append_slots(frequencies, slots_);
-    compared_.push_back(cpu::compared_symbols(frequencies));
+    compared_.push_back(cpu::make_compared_symbols(frequencies));
   };
   add(signed_frequencies(always_zero));
   for (const Ladder& ladder : model_.tables) add(signed_frequencies(ladder, model_.signs));

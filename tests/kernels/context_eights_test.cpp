@@ -64,7 +64,7 @@ Case random_case(uint32_t lanes, uint32_t last, bool alternate, size_t count, si
     for (uint32_t s = 0; s < 32; ++s)
       for (uint32_t i = 0; i < frequencies[s]; ++i)
         made.slots.push_back(s | (frequencies[s] - 1) << 5 | i << 17);
-    made.compared.push_back(cpu::compared_symbols(frequencies));
+    made.compared.push_back(cpu::make_compared_symbols(frequencies));
   }
   for (size_t i = 0; i < 256 * 32; ++i) made.values.push_back(float(i) + 0.5f);
   for (size_t i = 0; i < count; ++i) {
