@@ -588,8 +588,14 @@ class Compressor {
       }
       return nullptr;
     };
-    // A group is neighbouring blocks of a tensor that are coded side by side, by its first; anything else is
-    // one alone.
+    // A group is neighbouring blocks of a tensor that are coded side by side, or those of some short tensors
+    // of a pool, by its first; anything else is one alone.
+    constexpr uint64_t short_elements = uint64_t(1) << 13;
+    constexpr size_t short_together = 16;
+    const auto is_short = [&](const Block& block) {
+      return !block.exceptions && !from_device[jobs_[block.job].pool] &&
+             directory.tensors[block.job].info.elements() <= short_elements;
+    };
     Block* following = nullptr;
     const auto threads = size_t(tbb::this_task_arena::max_concurrency());
     const auto most_of_job = [&](size_t number) -> size_t {
@@ -616,31 +622,39 @@ class Compressor {
         return nullptr;
       }
       Block* last = first;
-      for (size_t more = most_together(*first) - 1; more > 0; --more) {
+      const bool of_short = is_short(*first);
+      for (size_t more = (of_short ? short_together : most_together(*first)) - 1; more > 0; --more) {
         following = next_block();
-        if (!following || following->job != first->job || following->exceptions) break;
+        if (!following || following->exceptions) break;
+        if (of_short ? !is_short(*following) || jobs_[following->job].pool != jobs_[first->job].pool
+                     : following->job != first->job)
+          break;
         last = last->beside = std::exchange(following, nullptr);
       }
       return first;
     };
     const auto code = [&](Block* const first) {
-      const Job& job = jobs_[first->job];
       if (first->exceptions) {
-        first->bytes = wire::write_exceptions(nonfinite_[first->job].kept, job.pool_tensor.info->dtype);
+        first->bytes =
+            wire::write_exceptions(nonfinite_[first->job].kept, jobs_[first->job].pool_tensor.info->dtype);
         return first;
       }
       static thread_local std::vector<std::vector<float>> scratch;
-      const Pool& pool = pools_[job.pool];
+      const Pool& pool = pools_[jobs_[first->job].pool];
       const auto read = [&](const Block& block, std::vector<float>& buffer) {
-        return pool.tensors->read(job.index_in_pool, block.first, block.count, buffer);
+        return pool.tensors->read(jobs_[block.job].index_in_pool, block.first, block.count, buffer);
       };
-      if (!from_device[job.pool]) {
+      if (!from_device[jobs_[first->job].pool]) {
         std::vector<MethodEncoder::Uncoded> group;
         for (Block* block = first; block; block = block->beside) {
           if (scratch.size() == group.size()) scratch.emplace_back();
-          group.push_back({block->first, read(*block, scratch[group.size()]), &block->bytes, &block->sums});
+          group.push_back({jobs_[block->job].index_in_pool, block->first, read(*block, scratch[group.size()]),
+                           &block->bytes, &block->sums});
         }
-        pool.encoder->encode_together(job.index_in_pool, group, measured_);
+        const size_t together = pool.encoder->blocks_together(group.front().tensor);
+        for (size_t i = 0; i < group.size(); i += together)
+          pool.encoder->encode_together(std::span(group).subspan(i, std::min(together, group.size() - i)),
+                                        measured_);
       }
       for (Block* block = measured_ ? first : nullptr; block; block = block->beside) {
         const std::span<const uint64_t> kept = kept_in(block->job, block->first, block->count);
@@ -649,7 +663,7 @@ class Compressor {
         std::vector<float> decoded(block->count);
         decoders.decode(block->job, block->index, block->bytes, decoded, "a block that was just coded");
         leave_out_kept(kept, block->first, read(*block, scratch[0]), std::move(decoded),
-                       job.pool_tensor.info->dtype, block->sums);
+                       jobs_[block->job].pool_tensor.info->dtype, block->sums);
       }
       return first;
     };

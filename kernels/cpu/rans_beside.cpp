@@ -4,6 +4,7 @@
 #include <hwy/highway.h>
 
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/cpu/rans_beside.hpp"
 #include "kernels/cpu/rans_take.hpp"
@@ -29,6 +30,65 @@ HWY_INLINE const char* within(const char* next, EightLanes& stream) {
     return stream.end;
   }
   return next;
+}
+
+constexpr size_t turns = 4;  ///< streams that one loop takes a symbol of after each other
+
+/// Four streams that take turns, a symbol of each.
+template <uint32_t lanes>
+struct Turns {
+  EightLanes own[turns];
+  EightLanes* const of;
+
+  explicit HWY_INLINE Turns(EightLanes* streams) : of(streams) {
+    for (size_t k = 0; k < turns; ++k) own[k] = streams[k];
+  }
+  HWY_INLINE void check() {
+    for (EightLanes& stream : own) stream.next = within(stream.next, stream);
+  }
+  /// Calls table_of(k, i) for symbol i < 8 eights of stream k, which goes to symbols[k][i].
+  template <class TableOf>
+  HWY_INLINE void take(size_t eights, TableOf table_of, uint8_t* const* symbols) {
+    for (size_t i = 0; i < 8 * eights; i += 8) {
+      check();
+      for (size_t l = 0; l < 8; ++l)
+        for (size_t k = 0; k < turns; ++k)
+          symbols[k][i + l] = uint8_t(take_symbol(own[k].states[l % lanes], table_of(k, i + l), own[k].next));
+    }
+  }
+  HWY_INLINE void give_back() {
+    check();
+    for (size_t k = 0; k < turns; ++k) of[k] = own[k];
+  }
+};
+
+HWY_INLINE const RansSlot* table_of_number(const RansSlot* slots, uint8_t number) {
+  return slots + (size_t(number) << rans_precision_bits);
+}
+
+template <uint32_t lanes>
+void decode_groups_in_turns(const RansSlot* slots, EightLanes* of, const uint8_t* const* tables,
+                            size_t groups, size_t each, uint8_t* const* symbols) {
+  Turns<lanes> streams(of);
+  uint8_t* out[turns];
+  for (size_t k = 0; k < turns; ++k) out[k] = symbols[k];
+  for (size_t g = 0; g < groups; ++g) {
+    const RansSlot* table[turns];
+    for (size_t k = 0; k < turns; ++k) table[k] = table_of_number(slots, tables[k][g]);
+    streams.take(
+        each / 8, [&](size_t k, size_t) { return table[k]; }, out);
+    for (size_t k = 0; k < turns; ++k) out[k] += each;
+  }
+  streams.give_back();
+}
+
+template <uint32_t lanes>
+void decode_symbols_in_turns(const RansSlot* slots, EightLanes* of, const uint8_t* const* tables,
+                             size_t eights, uint8_t* const* symbols) {
+  Turns<lanes> streams(of);
+  streams.take(
+      eights, [&](size_t k, size_t i) { return table_of_number(slots, tables[k][i]); }, symbols);
+  streams.give_back();
 }
 
 #if HWY_TARGET <= HWY_AVX3
@@ -327,71 +387,89 @@ void decode_symbols(const RansTables& with, std::span<EightLanes> streams, const
 
 void decode_groups(const RansTables& with, std::span<EightLanes> streams, const uint8_t* const* tables,
                    size_t groups, size_t each, uint8_t* const* symbols) {
-  for (size_t k = 0; k < streams.size(); ++k) {
-    EightLanes own = streams[k];
-    for (size_t g = 0; g < groups; ++g) {
-      const RansSlot* table = with.slots + (size_t(tables[k][g]) << rans_precision_bits);
-      own.next = within(own.next, own);
-      for (size_t i = each * g; i < each * (g + 1); i += 8)
-        for (size_t l = 0; l < 8; ++l)
-          symbols[k][i + l] = uint8_t(take_symbol(own.states[l], table, own.next));
-    }
-    streams[k] = own;
-  }
+  for (size_t k = 0; k < streams.size(); k += turns)
+    decode_groups_in_turns<8>(with.slots, streams.data() + k, tables + k, groups, each, symbols + k);
 }
 
 void decode_symbols(const RansTables& with, std::span<EightLanes> streams, const uint8_t* const* tables,
                     size_t eights, uint8_t* const* symbols) {
-  for (size_t k = 0; k < streams.size(); ++k) {
-    EightLanes own = streams[k];
-    for (size_t i = 0; i < 8 * eights; i += 8) {
-      own.next = within(own.next, own);
-      for (size_t l = i; l < i + 8; ++l) {
-        const RansSlot* table = with.slots + (size_t(tables[k][l]) << rans_precision_bits);
-        symbols[k][l] = uint8_t(take_symbol(own.states[l - i], table, own.next));
-      }
-    }
-    streams[k] = own;
-  }
+  for (size_t k = 0; k < streams.size(); k += turns)
+    decode_symbols_in_turns<8>(with.slots, streams.data() + k, tables + k, eights, symbols + k);
 }
 
 #endif
 
-template <size_t count_of_streams>
-void decode_following_of(const RansSlot* slots, EightLanes* streams, const uint8_t* tables, size_t count,
-                         uint8_t* const* symbols) {
+template <uint32_t lanes>
+void decode_following_in_turns(const RansSlot* slots, EightLanes* streams, const uint8_t* tables,
+                               size_t count, uint8_t* const* symbols) {
   const RansSlot* after[element::rans_max_symbols];
-  for (size_t s = 0; s < element::rans_max_symbols; ++s)
-    after[s] = slots + (size_t(tables[s]) << rans_precision_bits);
-  EightLanes own[count_of_streams];
-  const RansSlot* table[count_of_streams];
-  uint8_t* out[count_of_streams];
-  for (size_t k = 0; k < count_of_streams; ++k) {
+  for (size_t s = 0; s < element::rans_max_symbols; ++s) after[s] = table_of_number(slots, tables[s]);
+  EightLanes own[turns];
+  const RansSlot* table[turns];
+  uint8_t* out[turns];
+  for (size_t k = 0; k < turns; ++k) {
     own[k] = streams[k];
     table[k] = after[0];
     out[k] = symbols[k];
   }
   const auto one = [&](size_t k, size_t i, size_t lane) {
-    const uint32_t symbol = take_symbol<true>(own[k].states[lane], table[k], own[k].next);
+    const uint32_t symbol = take_symbol<true>(own[k].states[lane % lanes], table[k], own[k].next);
     table[k] = after[symbol];
     out[k][i] = uint8_t(symbol);
   };
   size_t i = 0;
   for (; i + 8 <= count; i += 8) {
-    for (size_t k = 0; k < count_of_streams; ++k) own[k].next = within(own[k].next, own[k]);
+    for (size_t k = 0; k < turns; ++k) own[k].next = within(own[k].next, own[k]);
     for (size_t lane = 0; lane < 8; ++lane)
-      for (size_t k = 0; k < count_of_streams; ++k) one(k, i + lane, lane);
+      for (size_t k = 0; k < turns; ++k) one(k, i + lane, lane);
   }
-  for (size_t k = 0; k < count_of_streams; ++k) own[k].next = within(own[k].next, own[k]);
+  for (size_t k = 0; k < turns; ++k) own[k].next = within(own[k].next, own[k]);
   for (size_t lane = 0; i + lane < count; ++lane)
-    for (size_t k = 0; k < count_of_streams; ++k) one(k, i + lane, lane);
-  for (size_t k = 0; k < count_of_streams; ++k) streams[k] = own[k];
+    for (size_t k = 0; k < turns; ++k) one(k, i + lane, lane);
+  for (size_t k = 0; k < turns; ++k) streams[k] = own[k];
 }
 
-void decode_following(const RansTables& with, std::span<EightLanes> streams, const uint8_t* tables,
-                      size_t count, uint8_t* const* symbols) {
-  for (size_t k = 0; k < streams.size(); k += 4)
-    decode_following_of<4>(with.slots, streams.data() + k, tables, count, symbols + k);
+/// Calls with(std::integral_constant<uint32_t, lanes>, k) for every four streams, from the k-th on.
+template <class With>
+void in_fours(uint32_t lanes, size_t streams, With with) {
+  for (size_t k = 0; k < streams; k += turns) switch (lanes) {
+      case 1:
+        with(std::integral_constant<uint32_t, 1>(), k);
+        break;
+      case 2:
+        with(std::integral_constant<uint32_t, 2>(), k);
+        break;
+      case 4:
+        with(std::integral_constant<uint32_t, 4>(), k);
+        break;
+      default:
+        with(std::integral_constant<uint32_t, 8>(), k);
+        break;
+    }
+}
+
+void decode_groups_of_lanes(const RansTables& with, uint32_t lanes, std::span<EightLanes> streams,
+                            const uint8_t* const* tables, size_t groups, size_t each,
+                            uint8_t* const* symbols) {
+  if (lanes == 8) return decode_groups(with, streams, tables, groups, each, symbols);
+  in_fours(lanes, streams.size(), [&](auto own, size_t k) {
+    decode_groups_in_turns<own()>(with.slots, streams.data() + k, tables + k, groups, each, symbols + k);
+  });
+}
+
+void decode_symbols_of_lanes(const RansTables& with, uint32_t lanes, std::span<EightLanes> streams,
+                             const uint8_t* const* tables, size_t eights, uint8_t* const* symbols) {
+  if (lanes == 8) return decode_symbols(with, streams, tables, eights, symbols);
+  in_fours(lanes, streams.size(), [&](auto own, size_t k) {
+    decode_symbols_in_turns<own()>(with.slots, streams.data() + k, tables + k, eights, symbols + k);
+  });
+}
+
+void decode_following(const RansTables& with, uint32_t lanes, std::span<EightLanes> streams,
+                      const uint8_t* tables, size_t count, uint8_t* const* symbols) {
+  in_fours(lanes, streams.size(), [&](auto own, size_t k) {
+    decode_following_in_turns<own()>(with.slots, streams.data() + k, tables, count, symbols + k);
+  });
 }
 
 }  // namespace jsq::cpu::HWY_NAMESPACE
@@ -400,8 +478,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace jsq::cpu {
 
-HWY_EXPORT(decode_groups);
-HWY_EXPORT(decode_symbols);
+HWY_EXPORT(decode_groups_of_lanes);
+HWY_EXPORT(decode_symbols_of_lanes);
 HWY_EXPORT(decode_following);
 
 SymbolStarts make_symbol_starts(std::span<const uint32_t, element::rans_max_symbols> frequencies) {
@@ -415,19 +493,19 @@ SymbolStarts make_symbol_starts(std::span<const uint32_t, element::rans_max_symb
   return made;
 }
 
-void decode_groups_beside(const RansTables& with, std::span<EightLanes> streams, const uint8_t* const* tables,
-                          size_t groups, size_t each, uint8_t* const* symbols) {
-  HWY_DYNAMIC_DISPATCH(decode_groups)(with, streams, tables, groups, each, symbols);
+void decode_groups_beside(const RansTables& with, uint32_t lanes, std::span<EightLanes> streams,
+                          const uint8_t* const* tables, size_t groups, size_t each, uint8_t* const* symbols) {
+  HWY_DYNAMIC_DISPATCH(decode_groups_of_lanes)(with, lanes, streams, tables, groups, each, symbols);
 }
 
-void decode_symbols_beside(const RansTables& with, std::span<EightLanes> streams,
+void decode_symbols_beside(const RansTables& with, uint32_t lanes, std::span<EightLanes> streams,
                            const uint8_t* const* tables, size_t eights, uint8_t* const* symbols) {
-  HWY_DYNAMIC_DISPATCH(decode_symbols)(with, streams, tables, eights, symbols);
+  HWY_DYNAMIC_DISPATCH(decode_symbols_of_lanes)(with, lanes, streams, tables, eights, symbols);
 }
 
-void decode_following_beside(const RansTables& with, std::span<EightLanes> streams, const uint8_t* tables,
-                             size_t count, uint8_t* const* symbols) {
-  HWY_DYNAMIC_DISPATCH(decode_following)(with, streams, tables, count, symbols);
+void decode_following_beside(const RansTables& with, uint32_t lanes, std::span<EightLanes> streams,
+                             const uint8_t* tables, size_t count, uint8_t* const* symbols) {
+  HWY_DYNAMIC_DISPATCH(decode_following)(with, lanes, streams, tables, count, symbols);
 }
 
 }  // namespace jsq::cpu

@@ -1,5 +1,5 @@
-// The inner loops of decoding several streams of eight lanes side by side: a step of one waits for its table
-// while the others take theirs.
+// The inner loops of decoding several streams side by side: a step of one waits for its table while the
+// others take theirs.
 #pragma once
 
 #include <cstddef>
@@ -18,8 +18,8 @@ constexpr size_t rans_padding = 128;
 
 /// A stream in the middle of its symbols: the next one is on lane 0.
 struct EightLanes {
-  uint32_t states[8];
-  const char* next;  ///< word
+  uint32_t states[8];  ///< of which a stream of fewer lanes has the first
+  const char* next;    ///< word
   const char* end;
   bool overrun = false;  ///< words beyond the end, which are zeros, were taken
 };
@@ -39,18 +39,18 @@ struct RansTables {
 };
 
 /// For each g < groups the next `each` symbols, a multiple of eight up to 32, of stream k with table
-/// tables[k][g], behind each other in symbols[k]. `streams`: four or eight. The same symbols at every SIMD
-/// level.
-void decode_groups_beside(const RansTables& with, std::span<EightLanes> streams, const uint8_t* const* tables,
-                          size_t groups, size_t each, uint8_t* const* symbols);
+/// tables[k][g], behind each other in symbols[k]. `streams`: four or eight, of so many `lanes`: one, two,
+/// four or eight, which alone have vector loops. The same symbols at every SIMD level.
+void decode_groups_beside(const RansTables& with, uint32_t lanes, std::span<EightLanes> streams,
+                          const uint8_t* const* tables, size_t groups, size_t each, uint8_t* const* symbols);
 
 /// symbols[k][0..8 eights) of stream k, each with the table of the same index.
-void decode_symbols_beside(const RansTables& with, std::span<EightLanes> streams,
+void decode_symbols_beside(const RansTables& with, uint32_t lanes, std::span<EightLanes> streams,
                            const uint8_t* const* tables, size_t eights, uint8_t* const* symbols);
 
 /// symbols[k][0..count) of stream k, the first with tables[0] and every other with the table of the symbol
 /// before it.
-void decode_following_beside(const RansTables& with, std::span<EightLanes> streams, const uint8_t* tables,
-                             size_t count, uint8_t* const* symbols);
+void decode_following_beside(const RansTables& with, uint32_t lanes, std::span<EightLanes> streams,
+                             const uint8_t* tables, size_t count, uint8_t* const* symbols);
 
 }  // namespace jsq::cpu

@@ -15,7 +15,7 @@ RansEncoder::RansEncoder(uint32_t lanes, size_t symbols_at_most)
       size_(symbols_at_most + eights_slack),
       words_(std::make_unique_for_overwrite<uint16_t[]>(size_)),
       first_word_(size_) {
-  std::fill(states_, states_ + lanes, element::rans_lower_bound);
+  std::fill(states_, states_ + max_lanes, element::rans_lower_bound);
 }
 
 size_t RansEncoder::encode_last(std::span<const uint16_t> ids, const RansSymbol* table) {
@@ -46,6 +46,27 @@ void RansEncoder::encode_section(std::span<const uint16_t> ids, std::span<const 
                        words_.get());
 }
 
+/// A symbol of every stream after the other: a step of one is a chain of multiplications. Without a branch on
+/// a state's need of a word, which would often be guessed wrong.
+template <uint32_t lanes>
+void RansEncoder::encode_in_turns(EncodingLanes* streams, const uint16_t* const* ids, size_t length,
+                                  const RansSymbol* table) {
+  EncodingLanes own[encoded_together];
+  const uint16_t* list[encoded_together];
+  std::copy(streams, streams + encoded_together, own);
+  std::copy(ids, ids + encoded_together, list);
+  for (size_t i = length; i-- > 0;)
+    for (size_t k = 0; k < encoded_together; ++k) {
+      const RansSymbol& symbol = table[list[k][i]];
+      uint32_t& state = own[k].states[i % lanes];
+      const uint32_t needs = element::rans_needs_word(state, symbol.frequency);
+      own[k].first[-1] = uint16_t(state);
+      own[k].first -= needs;
+      state = element::rans_push(state >> 16 * needs, symbol);
+    }
+  std::copy(own, own + encoded_together, streams);
+}
+
 void RansEncoder::encode_sections(std::span<RansEncoder> encoders, const uint16_t* const* ids, size_t length,
                                   const SymbolTable& table) {
   EncodingLanes streams[encoded_together];
@@ -57,7 +78,20 @@ void RansEncoder::encode_sections(std::span<RansEncoder> encoders, const uint16_
     streams[k].first = encoders[own].next();
     lists[k] = ids[own];
   }
-  encode_eights_beside(lists, length / 16, table, streams);
+  switch (encoders.front().lanes_) {
+    case 1:
+      encode_in_turns<1>(streams, lists, length, table.symbols);
+      break;
+    case 2:
+      encode_in_turns<2>(streams, lists, length, table.symbols);
+      break;
+    case 4:
+      encode_in_turns<4>(streams, lists, length, table.symbols);
+      break;
+    default:
+      encode_eights_beside(lists, length / 16, table, streams);
+      break;
+  }
   for (size_t k = 0; k < encoders.size(); ++k) {
     std::copy(streams[k].states, streams[k].states + 8, encoders[k].states_);
     encoders[k].first_word_ = size_t(streams[k].first - encoders[k].words_.get());

@@ -29,9 +29,9 @@ class RansEncoder {
   void encode_section(std::span<const uint16_t> ids, const element::RansSymbol* table);
   /// The same with a table of at most element::rans_max_symbols.
   void encode_section(std::span<const uint16_t> ids, std::span<const element::RansSymbol> table);
-  /// The same section of several streams of eight lanes, at most encoded_together: ids[k] for encoders[k],
+  /// The same section of several streams of as many lanes, at most encoded_together: ids[k] for encoders[k],
   /// which may end with symbols that have the whole of a table, since these leave a stream as it is.  \pre
-  /// equal lengths that are multiples of 16
+  /// equal lengths that are multiples of 16, of which a stream's own symbols are symbols_at_most
   static void encode_sections(std::span<RansEncoder> encoders, const uint16_t* const* ids, size_t length,
                               const SymbolTable& table);
   /// Appends the stream to `out`.
@@ -40,6 +40,9 @@ class RansEncoder {
  private:
   /// All but whole groups of eight symbols on eight lanes, whose number it returns.
   size_t encode_last(std::span<const uint16_t> ids, const element::RansSymbol* table);
+  template <uint32_t lanes>
+  static void encode_in_turns(EncodingLanes* streams, const uint16_t* const* ids, size_t length,
+                              const element::RansSymbol* table);
   uint16_t* next() { return words_.get() + first_word_; }
   uint32_t lanes_;
   uint32_t states_[max_lanes];
@@ -73,8 +76,8 @@ class RansDecoder {
                    uint8_t* symbols);
   /// symbols[i] decoded with tables[i]; begins where the last symbol ended.
   void next_indexed(const element::RansSlot* base, const uint8_t* tables, uint8_t* symbols, size_t count);
-  /// The stream for the loops that decode several side by side.  \pre eight lanes, the next symbol on lane 0;
-  /// rans_padding zero bytes behind the stream
+  /// The stream for the loops that decode several side by side.  \pre at most eight lanes, the next symbol on
+  /// lane 0; rans_padding zero bytes behind the stream
   EightLanes lend() const;
   /// Goes on where those have ended.
   void take_back(const EightLanes& lent);

@@ -318,16 +318,19 @@ class JointSqEncoder final : public MethodEncoder {
 
   size_t blocks_together(size_t) const override { return ClassCoder::encoded_together; }
 
-  void encode_together(size_t t, std::span<const Uncoded> blocks, bool measured) const override {
-    const PoolTensor& tensor = pool_.tensors()[t];
-    std::vector<UncodedBlock> parts;
-    for (const Uncoded& block : blocks)
-      parts.push_back(
-          {block.values, tensor.first + block.first, block.first, tensor.number, block.out, block.sums});
+  void encode_together(std::span<const Uncoded> blocks, bool measured) const override {
+    std::array<UncodedBlock, ClassCoder::encoded_together> parts;
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      const Uncoded& block = blocks[i];
+      const PoolTensor& tensor = pool_.tensors()[block.tensor];
+      parts[i] = {block.values,  tensor.first + block.first, block.first,
+                  tensor.number, tensor.info->dtype,         block.out,
+                  block.sums};
+    }
     if (measured)
-      coder_.encode(parts, tensor.info->dtype);
+      coder_.encode(std::span(parts).first(blocks.size()));
     else
-      coder_.encode_unmeasured(parts);
+      coder_.encode_unmeasured(std::span(parts).first(blocks.size()));
   }
 
   std::unique_ptr<DeviceBlocks> encode_on_device() const override {

@@ -96,18 +96,19 @@ class MethodEncoder {
   /// The same bytes for who asks for no errors: nothing of `sums` but nominal_bits and members need be right.
   virtual void encode_unmeasured(size_t t, uint64_t first, std::span<const float> values, std::string& out,
                                  BlockSums& sums) const;
-  /// Values of tensor t that become a block, from its element `first` on, and what receives it.
+  /// Values of a tensor of the pool that become a block, from its element `first` on, and what receives it.
   struct Uncoded {
+    size_t tensor = 0;
     uint64_t first = 0;
     std::span<const float> values;
     std::string* out = nullptr;
     BlockSums* sums = nullptr;
   };
-  /// How many blocks of tensor t encode_together() had better be given at once.
+  /// How many blocks, those of tensor t among them, encode_together() had better be given at once.
   virtual size_t blocks_together(size_t t) const;
   /// encode_block() or, where not `measured`, encode_unmeasured() of each; blocks coded side by side can be
-  /// faster. Thread-safe.  \pre at most blocks_together(t)
-  virtual void encode_together(size_t t, std::span<const Uncoded> blocks, bool measured) const;
+  /// faster. Thread-safe.  \pre at most blocks_together() of any of their tensors
+  virtual void encode_together(std::span<const Uncoded> blocks, bool measured) const;
   /// All blocks of the pool, tensor by tensor, from the device; null where the pool is not there or the
   /// method has no such path.
   virtual std::unique_ptr<DeviceBlocks> encode_on_device() const;

@@ -44,12 +44,12 @@ size_t MethodEncoder::blocks_together(size_t) const {
   return 1;
 }
 
-void MethodEncoder::encode_together(size_t t, std::span<const Uncoded> blocks, bool measured) const {
+void MethodEncoder::encode_together(std::span<const Uncoded> blocks, bool measured) const {
   for (const Uncoded& block : blocks)
     if (measured)
-      encode_block(t, block.first, block.values, *block.out, *block.sums);
+      encode_block(block.tensor, block.first, block.values, *block.out, *block.sums);
     else
-      encode_unmeasured(t, block.first, block.values, *block.out, *block.sums);
+      encode_unmeasured(block.tensor, block.first, block.values, *block.out, *block.sums);
 }
 
 size_t MethodDecoder::blocks_together() const {

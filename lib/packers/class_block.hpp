@@ -53,6 +53,7 @@ struct UncodedBlock {
   std::span<const float> values;
   uint64_t first_pool_index = 0, first_element = 0;
   uint32_t tensor = 0;
+  DType dtype = DType::f32;  ///< that errors are measured in
   std::string* out = nullptr;
   BlockSums* sums = nullptr;
 };
@@ -81,7 +82,7 @@ class ClassCoder {
                          uint32_t tensor, std::string& out, BlockSums& sums) const;
 
   /// The same of several blocks, whose symbols are coded side by side.  \pre at most encoded_together
-  void encode(std::span<const UncodedBlock> blocks, DType dtype) const;
+  void encode(std::span<const UncodedBlock> blocks) const;
   void encode_unmeasured(std::span<const UncodedBlock> blocks) const;
   /// How many blocks are better coded at once.
   static constexpr size_t encoded_together = cpu::encoded_together;
@@ -132,7 +133,7 @@ class ClassCoder {
   void split_codes();
   void prepare_run_coding();
   /// Quantizes a block into the scratch, and adds what that loses.
-  void measure(const UncodedBlock& block, DType dtype) const;
+  void measure(const UncodedBlock& block) const;
   /// Whether a block may be coded run by run.
   bool goes_by_runs(size_t n, uint64_t first_pool_index) const;
   bool go_by_runs(std::span<const UncodedBlock> blocks) const;

@@ -97,6 +97,7 @@ uint32_t get_class(BitReader& in, uint32_t classes) {
 struct ReadBuffers {
   std::vector<uint8_t> classes, buckets, kept_classes, symbols, tokens, tables;
   std::vector<uint32_t> kept, active, places;  // active runs; tokens that are not 0
+  std::vector<float> values;                   // of blocks that end with a short run
   std::string stream;
   size_t kept_count = 0;
 };
@@ -170,7 +171,7 @@ class ClassCoder::Reading {
         out_(block.values),
         what_(block.what),
         s_(buffers),
-        by_runs_(!list && with.runs_ && block.values.size() % run_length == 0 && cpu::reads_runs()) {}
+        by_runs_(!list && with.runs_ && cpu::reads_runs()) {}
 
   /// The map, unless it is entropy-coded, and the entropy coder's stream: where it lies, or from a copy with
   /// zeros behind it.
@@ -203,6 +204,7 @@ class ClassCoder::Reading {
   }
   void write_runs();
   void read_plain_map();
+  void fill_up_last_run();
   void take_classes();
   void list_tokens();
 
@@ -333,6 +335,16 @@ void ClassCoder::Reading::read_tokens() {
                         s_.tokens.data());
 }
 
+/// A short run becomes a whole one.
+void ClassCoder::Reading::fill_up_last_run() {
+  if (last_ == 0) return;
+  uint8_t* const last = room(s_.tokens, (active_ + 1) * each()) + active_ * each();
+  ++active_;
+  std::fill(last + last_, last + each(), uint8_t(0));
+  if (out_.size() % 2 != 0 && with_.runs_->second[last[last_ - 1]] != 0)
+    damaged(what_, "padding classes are not zero");
+}
+
 /// Classes of all elements from tokens.
 void ClassCoder::Reading::take_classes() {
   const size_t n = out_.size(), whole = n / run_length;
@@ -370,12 +382,12 @@ void ClassCoder::Reading::list_tokens() {
 }
 
 void ClassCoder::Reading::end_map() {
-  if (by_runs_) return;
   const size_t n = out_.size(), whole = n / run_length;
   if (with_.map == MapPacker::entropy) {
     if (last_ > 0)
       decoder_->next_groups(with_.slots_.data(), {&with_.token_tables_[s_.buckets[whole]], 1}, last_,
                             s_.tokens.data() + active_ * each());
+    if (by_runs_) return fill_up_last_run();
     if (plan_.width[0] == 0) return list_tokens();
     take_classes();
   }
@@ -426,8 +438,11 @@ void ClassCoder::Reading::write_runs() {
   const std::string_view raw = block_.substr(at_);
   s_.stream.assign(raw);
   s_.stream.append(cpu::runs_padding, 0);
+  const bool whole = out_.size() % run_length == 0;
+  float* const values = whole ? out_.data() : room(s_.values, runs() * run_length);
   const size_t bits = cpu::write_run_values(*with_.runs_, s_.buckets.data(), runs(), s_.tokens.data(),
-                                            s_.symbols.data(), s_.stream.data(), 8 * raw.size(), out_.data());
+                                            s_.symbols.data(), s_.stream.data(), 8 * raw.size(), values);
+  if (!whole) std::copy_n(values, out_.size(), out_.begin());
   if (bits > 8 * raw.size() || (bits % 8 != 0 && (uint8_t(raw[bits / 8]) << bits % 8 & 255) != 0))
     damaged(what_, "the sign bits are truncated or their padding is not zero");
   at_ += (bits + 7) / 8;
@@ -503,7 +518,7 @@ void ClassCoder::read_alone(Reading& reading) const {
 }
 
 size_t ClassCoder::decoded_together() const {
-  return model.uses_rans() && lanes == 8 ? cpu::rans_together : 1;
+  return model.uses_rans() && lanes <= 8 ? cpu::rans_together : 1;
 }
 
 void ClassCoder::decode(std::span<const ClassBlock> blocks,
@@ -570,7 +585,7 @@ void ClassCoder::decode_beside(std::span<const ClassBlock> blocks, std::span<std
     if (std::all_of(readings.begin(), readings.end(), [&](const Reading& r) { return r.runs() == runs; })) {
       lend();
       for (size_t k = 0; k < together; ++k) symbols[k] = room(buffers[k].buckets, runs);
-      cpu::decode_following_beside(with, streams, activity_tables_.data(), runs, symbols);
+      cpu::decode_following_beside(with, lanes, streams, activity_tables_.data(), runs, symbols);
       take_back();
       for (size_t k = 0; k < readings.size(); ++k)
         readings[k].check_activities(
@@ -586,7 +601,7 @@ void ClassCoder::decode_beside(std::span<const ClassBlock> blocks, std::span<std
     const size_t most = pad(active, 1), each = run_length / classes_per_token(plan.classes);
     for (size_t k = 0; k < together; ++k) symbols[k] = room(buffers[k].tokens, most * each);
     lend();
-    cpu::decode_groups_beside(with, streams, tables, most, each, symbols);
+    cpu::decode_groups_beside(with, lanes, streams, tables, most, each, symbols);
     take_back();
   }
   for (Reading& reading : readings) reading.end_map();
@@ -596,7 +611,7 @@ void ClassCoder::decode_beside(std::span<const ClassBlock> blocks, std::span<std
     const size_t most = pad(coded, 8);
     for (size_t k = 0; k < together; ++k) symbols[k] = room(buffers[k].symbols, most + cpu::runs_padding);
     lend();
-    cpu::decode_symbols_beside(with, streams, tables, most / 8, symbols);
+    cpu::decode_symbols_beside(with, lanes, streams, tables, most / 8, symbols);
     take_back();
   }
   for (Reading& reading : readings) reading.end();

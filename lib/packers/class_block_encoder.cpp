@@ -115,6 +115,7 @@ void put_class(BitWriter& out, uint32_t index, uint32_t classes) {
 
 /// What a block's runs are coded as, and the bytes that becomes; reused by a thread.
 struct RunBuffers {
+  Room<float> filled_up;
   Room<uint8_t> buckets;
   Room<uint16_t> activity_ids, token_ids, magnitude_ids;
   Room<char> raw;
@@ -136,6 +137,15 @@ void append_stream(const cpu::RansEncoder& encoder, std::string& stream, std::st
   length.uvarint(stream.size());
   out.append(length.bytes());
   out.append(stream);
+}
+
+/// The values of a block, filled up with zeros to whole runs.
+const float* whole_runs(std::span<const float> values, Room<float>& filled_up) {
+  if (values.size() % run_length == 0) return values.data();
+  const size_t whole = runs_of(values.size()) * run_length;
+  float* const copy = filled_up.for_elements(whole);
+  std::fill(std::copy(values.begin(), values.end(), copy), copy + whole, 0.0f);
+  return copy;
 }
 
 /// A symbol of its own that leaves a stream as it is: activity 0 has no tokens.
@@ -209,7 +219,9 @@ void ClassCoder::prepare_run_coding() {
 }
 
 bool ClassCoder::goes_by_runs(size_t n, uint64_t first_pool_index) const {
-  if (!run_coding_ || n % run_length != 0 || !cpu::codes_runs()) return false;
+  if (!run_coding_ || !cpu::codes_runs()) return false;
+  // The zeros that fill up a last short run are to be left out.
+  if (n % run_length != 0 && element::effective_threshold(plan, 1, first_pool_index) == 0) return false;
   // Thresholds that change inside a block do so at any element.
   return std::none_of(plan.cutoff + 1, plan.cutoff + plan.classes, [&](uint64_t cutoff) {
     return cutoff > first_pool_index && cutoff - first_pool_index < n;
@@ -231,12 +243,12 @@ void ClassCoder::split_codes() {
   }
 }
 
-void ClassCoder::measure(const UncodedBlock& block, DType dtype) const {
+void ClassCoder::measure(const UncodedBlock& block) const {
   ClassScratch& s = class_scratch();
   BlockSums& sums = *block.sums;
   const double error_before = sums.squared_error, energy_before = sums.class_energy[0];
-  quantize_block(plan, block.values, {block.first_pool_index, block.first_element, block.tensor}, dtype, s,
-                 sums);
+  quantize_block(plan, block.values, {block.first_pool_index, block.first_element, block.tensor}, block.dtype,
+                 s, sums);
   // Class 0 is kept where its width is not 0.
   const double dropped = plan.width[0] == 0 ? sums.class_energy[0] - energy_before : 0;
   sums.expected_error += plan.stochastic ? dropped + expected_error_of_kept(plan, block.values, s)
@@ -245,21 +257,21 @@ void ClassCoder::measure(const UncodedBlock& block, DType dtype) const {
 
 void ClassCoder::encode(std::span<const float> values, uint64_t first_pool_index, uint64_t first_element,
                         uint32_t tensor, DType dtype, std::string& out, BlockSums& sums) const {
-  measure({values, first_pool_index, first_element, tensor, &out, &sums}, dtype);
+  measure({values, first_pool_index, first_element, tensor, dtype, &out, &sums});
   write_block(values.size(), out);
 }
 
-void ClassCoder::encode(std::span<const UncodedBlock> blocks, DType dtype) const {
+void ClassCoder::encode(std::span<const UncodedBlock> blocks) const {
   if (!go_by_runs(blocks)) {
     for (const UncodedBlock& block : blocks)
-      encode(block.values, block.first_pool_index, block.first_element, block.tensor, dtype, *block.out,
+      encode(block.values, block.first_pool_index, block.first_element, block.tensor, block.dtype, *block.out,
              *block.sums);
     return;
   }
   std::vector<UncodedBlock> unmeasured(blocks.begin(), blocks.end());
   BlockSums counted;  // what measuring counts too
   for (UncodedBlock& block : unmeasured) {
-    measure(block, dtype);
+    measure(block);
     block.sums = &counted;
   }
   encode_runs(unmeasured);
@@ -271,7 +283,7 @@ void ClassCoder::encode_unmeasured(std::span<const float> values, uint64_t first
   if (!has_vector_loop(plan.quantizer)) {
     encode(values, first_pool_index, first_element, tensor, DType::f32, out, sums);
   } else if (goes_by_runs(values.size(), first_pool_index)) {
-    const UncodedBlock alone{values, first_pool_index, first_element, tensor, &out, &sums};
+    const UncodedBlock alone{values, first_pool_index, first_element, tensor, DType::f32, &out, &sums};
     encode_runs({&alone, 1});
   } else {
     ClassScratch& s = class_scratch();
@@ -318,7 +330,7 @@ void ClassCoder::encode_runs(std::span<const UncodedBlock> blocks) const {
   for (size_t k = 0; k < blocks.size(); ++k) {
     const UncodedBlock& block = blocks[k];
     RunBuffers& s = buffers[k];
-    const size_t n = longest_block, runs = runs_of(block.values.size());
+    const size_t runs = runs_of(block.values.size()), n = runs_of(longest_block) * run_length;
     cpu::RunCoding with = *run_coding_;
     for (uint32_t j = 1; j < plan.classes; ++j)
       with.thresholds[j - 1] = int32_t(element::effective_threshold(plan, j, block.first_pool_index));
@@ -327,10 +339,13 @@ void ClassCoder::encode_runs(std::span<const UncodedBlock> blocks) const {
                s.magnitude_ids.for_elements(n + more), s.raw.for_elements(n + more)};
     for (uint32_t j = 1; j < plan.classes; ++j)
       if (with.plane_mask[j] != 0) symbols.planes[j] = s.planes[j].for_elements(n + more);
-    cpu::code_runs(with, block.values.data(), runs, symbols);
+    cpu::code_runs(with, whole_runs(block.values, s.filled_up), runs, symbols);
+    // A short run has fewer tokens.
+    if (const size_t rest = block.values.size() % run_length; rest > 0 && symbols.buckets[runs - 1] != 0)
+      symbols.tokens -= (run_length - rest) / 2;
     for (uint32_t j = 1; j < plan.classes; ++j) block.sums->members[j] += symbols.members[j];
     block.sums->class_energy.fill(std::numeric_limits<double>::quiet_NaN());
-    uint16_t* const activities = s.activity_ids.for_elements(runs_of(n) + more);
+    uint16_t* const activities = s.activity_ids.for_elements(n / run_length + more);
     sections[k] = {{symbols.magnitudes, symbols.tokens, symbols.tokens == 0 ? 0 : runs},
                    {symbols.magnitude_ids, symbols.token_ids, activities}};
     uint32_t previous = 0;
@@ -341,7 +356,7 @@ void ClassCoder::encode_runs(std::span<const UncodedBlock> blocks) const {
     encoders.emplace_back(lanes, symbols.magnitudes + symbols.tokens + runs);
   }
   for (size_t part = 0; part < 3; ++part) {
-    if (blocks.size() == 1 || lanes != 8) {
+    if (blocks.size() == 1 || lanes > 8) {
       for (size_t k = 0; k < blocks.size(); ++k)
         encoders[k].encode_section({sections[k].ids[part], sections[k].length[part]}, run_symbols_.data());
       continue;

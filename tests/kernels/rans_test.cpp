@@ -215,10 +215,11 @@ TEST(RansEights, AreTheStepsOfEightOrSixteenLanesOneByOneAtEverySimdLevel) {
   });
 }
 
-TEST(RansEights, AreTheSameBesideOthersAtEverySimdLevel) {
+TEST(RansStreams, AreTheSameBesideOthersAtEverySimdLevel) {
   test::for_each_simd_level([] {
     test::Random random(11);
-    for (int round = 0; round < 60; ++round) {
+    for (int round = 0; round < 120; ++round) {
+      const uint32_t lanes = 1u << random.below(4);
       // The last table has one symbol, which changes nothing; streams that are shorter end with it.
       std::vector<RansSymbol> symbols;
       std::vector<cpu::SymbolStarts> starts = {cpu::make_symbol_starts(std::array<uint32_t, 16>{4096})};
@@ -241,10 +242,10 @@ TEST(RansEights, AreTheSameBesideOthersAtEverySimdLevel) {
           ids[k].push_back(uint16_t(
               16 * t + element::rans_slot_symbol(tables[t].slots[random.below(element::rans_total)])));
         }
-        cpu::RansEncoder alone(8, ids[k].size());
+        cpu::RansEncoder alone(lanes, ids[k].size());
         alone.encode_section(ids[k], symbols.data());
         alone.finish(expected.emplace_back());
-        encoders.emplace_back(8, ids[k].size());
+        encoders.emplace_back(lanes, ids[k].size());
         ids[k].resize(longest, nothing);
         lists[k] = ids[k].data();
       }
@@ -278,7 +279,8 @@ TEST(RansDivision, IsExactAroundTheMultiplesOfEveryFrequency) {
 TEST(RansBeside, AreTheStepsOfFourOrEightStreamsOneByOneAtEverySimdLevel) {
   test::for_each_simd_level([] {
     test::Random random(6);
-    for (int round = 0; round < 60; ++round) {
+    for (int round = 0; round < 120; ++round) {
+      const uint32_t lanes = 1u << random.below(4);
       // The first table has one symbol; streams that are shorter go on with it.
       const size_t each = 8 * (1 + random.below(4)), longest = random.below(40),
                    together = cpu::rans_together / (1 + random.below(2));
@@ -322,14 +324,15 @@ TEST(RansBeside, AreTheStepsOfFourOrEightStreamsOneByOneAtEverySimdLevel) {
         }
         numbers[0][k].resize(longest);
         numbers[1][k].resize(8 * longest);
-        cpu::RansEncoder encoder(8, ids[0].size() + ids[1].size() + ids[2].size());
+        cpu::RansEncoder encoder(lanes, ids[0].size() + ids[1].size() + ids[2].size());
         for (size_t part = 3; part-- > 0;) encoder.encode_section(ids[part], symbols.data());
         encoder.finish(bytes[k]);
         bytes[k].append(cpu::rans_padding, '\0');
       }
       std::vector<cpu::RansDecoder> decoders;
       for (size_t k = 0; k < together; ++k)
-        decoders.emplace_back(std::string_view(bytes[k]).substr(0, bytes[k].size() - cpu::rans_padding), 8);
+        decoders.emplace_back(std::string_view(bytes[k]).substr(0, bytes[k].size() - cpu::rans_padding),
+                              lanes);
       for (size_t part = 0; part < 3; ++part) {
         cpu::EightLanes streams[cpu::rans_together];
         std::vector<uint8_t> read[cpu::rans_together];
@@ -343,11 +346,11 @@ TEST(RansBeside, AreTheStepsOfFourOrEightStreamsOneByOneAtEverySimdLevel) {
           if (part > 0) of[k] = numbers[part - 1][k].data();
         }
         if (part == 0)
-          cpu::decode_following_beside(with, {streams, together}, following, longest, out);
+          cpu::decode_following_beside(with, lanes, {streams, together}, following, longest, out);
         else if (part == 1)
-          cpu::decode_groups_beside(with, {streams, together}, of, longest, each, out);
+          cpu::decode_groups_beside(with, lanes, {streams, together}, of, longest, each, out);
         else
-          cpu::decode_symbols_beside(with, {streams, together}, of, longest, out);
+          cpu::decode_symbols_beside(with, lanes, {streams, together}, of, longest, out);
         for (size_t k = 0; k < together; ++k) {
           decoders[k].take_back(streams[k]);
           read[k].resize(expected[part][k].size());
