@@ -25,6 +25,7 @@
 #include "kernels/element/float_bits.hpp"
 #include "lib/core/device.hpp"
 #include "lib/core/pool.hpp"
+#include "lib/core/scattered.hpp"
 #include "lib/core/seeds.hpp"
 #include "lib/core/size_limit.hpp"
 #include "lib/core/spool.hpp"
@@ -417,8 +418,8 @@ class Compressor {
     }
   }
 
-  /// Directory bytes before any block is coded, with blocks of the average length that the target asks for,
-  /// of two bytes at least.
+  /// Directory bytes before any block is coded, with blocks of the average length that the target asks for.
+  /// Their lengths differ as blocks' do: the directory's coder makes next to nothing of equal ones.
   uint64_t frame_overhead() const {
     wire::Directory directory = make_directory();
     for (wire::ParameterSet& set : directory.sets) set.bytes.clear();
@@ -429,8 +430,10 @@ class Compressor {
     }
     const uint64_t average = budget_bytes() / std::max<uint64_t>(1, blocks),
                    checksums = wire::checksum_bytes * blocks;
+    uint64_t number = 0;
     for (FrameTensor& tensor : directory.tensors)
-      std::fill(tensor.block_bytes.begin(), tensor.block_bytes.end(), std::max<uint64_t>(300, average));
+      for (uint64_t& bytes : tensor.block_bytes)
+        bytes = 1 + scattered_place(number++, std::min<uint64_t>(2 * average, UINT32_MAX));
     return wire::header_bytes + wire::footer_bytes + wire::write_directory(directory).size() + checksums;
   }
 

@@ -564,7 +564,8 @@ class JointSqEncoder final : public MethodEncoder {
       map_bits *= scale;
       value_bits *= scale;
       const EntropyModel model = map == MapPacker::entropy ? with_map : with_map.without_map();
-      const double block_bytes = kept > 0 ? fixed_bytes(model) : 0.0;
+      const double block_bytes =
+          kept > 0 ? fixed_bytes(model, (map_bits + value_bits) / 8 / std::max(blocks, 1.0)) : 0.0;
       const double parameter_bytes = double(size_of_parameters(coder.plan, e.present, model));
       const double bytes =
           calibration_ * (map_bits + value_bits) / 8 + block_bytes * blocks + parameter_bytes;
@@ -578,11 +579,12 @@ class JointSqEncoder final : public MethodEncoder {
     }
   }
 
-  /// Of a block that keeps anything: the stream has a length, the planes padding. States start at 2^16 and
-  /// end anywhere below 2^32, evenly in logarithms, so three of each lane's four bytes are lost; where the
-  /// sample is coded, the third is found there.
-  double fixed_bytes(const EntropyModel& model) const {
-    return (model.uses_rans() ? 2.0 + (small() ? 2.0 : 3.0) * lanes_ : 0.0) + 1.0;
+  /// Of a block that keeps anything, in `average` bytes beside these: the stream has a length, the planes
+  /// padding. States start at 2^16 and end anywhere below 2^32, evenly in logarithms, so three of each lane's
+  /// four bytes are lost; where the sample is coded, the third is found there.
+  double fixed_bytes(const EntropyModel& model, double average) const {
+    const double length = average < 128 ? 1 : 2;
+    return (model.uses_rans() ? length + (small() ? 2.0 : 3.0) * lanes_ : 0.0) + 1.0;
   }
 
   /// Codes the sample with the choice made on it: what a coded bit really takes, beside what the model
@@ -601,7 +603,8 @@ class JointSqEncoder final : public MethodEncoder {
     }
     const double expected =
         (sample_choice_->map_bits + sample_choice_->value_bits) / 8 / sample_->drawn.scale;
-    const double measured = double(coded.size()) - blocks * fixed_bytes(coder.model);
+    const double measured = double(coded.size()) -
+                            blocks * fixed_bytes(coder.model, double(coded.size()) / std::max(blocks, 1.0));
     if (expected > 0 && measured > 0) calibration_ = std::clamp(measured / expected, 0.95, 1.05);
   }
 
