@@ -240,16 +240,12 @@ BenchResult measure(const Workload& work, const CompressOptions& options, double
   const auto decode = [&] {
     FrameReader reader = FrameReader::from_bytes(frame.bytes);
     reader.use(options.backend);
-    std::span<float> left = destination;
+    if (!device_destination) return reader.read_tensors(0, work.tensors.size(), destination, options.threads);
+    uint64_t first = 0;
     for (size_t t = 0; t < work.tensors.size(); ++t) {
-      const std::span<float> own = left.first(size_t(work.tensors[t].elements()));
-      left = left.subspan(own.size());
-      if (device_destination) {
-        read_to_device(reader, t, 0, own.size(),
-                       place_of(device_destination, size_t(own.data() - destination.data())), nullptr);
-        continue;
-      }
-      reader.read(t, 0, own, options.threads);
+      const uint64_t count = work.tensors[t].elements();
+      read_to_device(reader, t, 0, count, place_of(device_destination, first), nullptr);
+      first += count;
     }
   };
   // In turns, so that all meet the same machine. Decompression is repeated until it has taken as long as

@@ -1,6 +1,7 @@
 // FrameReader: directory, blocks, tensors and slices of a frame; whole dumps through a bounded pipeline.
 #include "jsq/frame.hpp"
 
+#include <fmt/format.h>
 #include <tbb/parallel_for.h>
 #include <tbb/parallel_pipeline.h>
 #include <xxhash.h>
@@ -73,15 +74,55 @@ struct FrameReader::State {
   /// Decodes the neighbouring whole blocks at `offsets`, from b on.
   void decode_blocks(size_t t, size_t b, std::span<const uint64_t> offsets, std::span<float> values) const {
     if (offsets.size() == 1) return decode_block(t, b, offsets[0], values);
-    const FrameTensor& tensor = directory.tensors[t];
+    const size_t length = size_t(1) << directory.tensors[t].block_log2;
+    std::vector<BlockOfFile> blocks;
+    for (size_t i = 0; i < offsets.size(); ++i)
+      blocks.push_back(
+          {t, b + i, offsets[i], values.subspan(i * length, std::min(length, values.size() - i * length))});
+    decode_blocks(blocks);
+  }
+
+  /// A whole block, the file's offset of its checksum and where its values go.
+  struct BlockOfFile {
+    size_t tensor, index;
+    uint64_t offset;
+    std::span<float> values;
+  };
+  void decode_blocks(std::span<const BlockOfFile> blocks) const {
     std::vector<std::string> whats;
-    std::vector<std::string_view> payloads;
-    for (size_t i = 0; i < offsets.size(); ++i) {
-      whats.push_back(block_name(t, b + i));
-      const uint64_t size = tensor.block_bytes[b + i];
-      payloads.push_back(size == 0 ? std::string_view() : payload(offsets[i], size, t, b + i, whats[i]));
+    whats.reserve(blocks.size());
+    std::vector<wire::SetDecoders::Block> payloads;
+    for (const auto& [t, b, offset, values] : blocks) {
+      whats.push_back(block_name(t, b));
+      const uint64_t size = directory.tensors[t].block_bytes[b];
+      payloads.push_back({t, b, size == 0 ? std::string_view() : payload(offset, size, t, b, whats.back()),
+                          values, whats.back()});
     }
-    decoders->decode(t, b, payloads, values, whats);
+    decoders->decode(payloads);
+  }
+
+  /// Tensors of one short block, which are many where there are any, are decoded side by side.
+  static constexpr uint64_t short_elements = uint64_t(1) << 13;
+  static constexpr size_t short_together = 16;
+  bool is_short(size_t t) const {
+    const FrameTensor& tensor = directory.tensors[t];
+    return tensor.block_bytes.size() == 1 && tensor.info.elements() <= short_elements && !on_device(t);
+  }
+  /// How many of the tensors [first, end) from the first on are short, at most short_together.
+  size_t short_from(size_t first, size_t end) const {
+    size_t count = 0;
+    while (count < short_together && first + count < end && is_short(first + count)) ++count;
+    return count;
+  }
+  /// The values of short tensors [first, first + count), one after the other.
+  void decode_short(size_t first, size_t count, std::span<float> values) const {
+    std::vector<BlockOfFile> blocks;
+    for (size_t t = first; t < first + count; ++t) {
+      const auto elements = size_t(directory.tensors[t].info.elements());
+      blocks.push_back({t, 0, directory.tensors[t].first_byte, values.first(elements)});
+      values = values.subspan(elements);
+    }
+    decode_blocks(blocks);
   }
 
   /// Whether tensor t's blocks are decoded on the device.
@@ -227,6 +268,51 @@ struct FrameReader::State {
         payload(block_offset(tensor, blocks), tensor.exception_bytes, t, blocks, what);
     return wire::read_exceptions(stored, tensor.info.dtype, tensor.nonfinite_count, tensor.info.elements(),
                                  what);
+  }
+
+  /// What a reader gets of decoded values of tensor t, from its element `first` on: what the dump will hold,
+  /// and the elements that were kept as they are.
+  void make_stored(size_t t, uint64_t first, std::span<float> values) const {
+    const TensorInfo& info = directory.tensors[t].info;
+    if (info.dtype == DType::f16 || info.dtype == DType::bf16) {
+      std::vector<std::byte> stored(values.size() * dtype_bytes(info.dtype));
+      encode_elements(info.dtype, values, stored.data());
+      decode_elements(info.dtype, false, stored.data(), values);
+    }
+    const wire::Exceptions kept = exceptions(t);
+    for (size_t i = 0; i < kept.index.size(); ++i) {
+      if (kept.index[i] < first || kept.index[i] >= first + values.size()) continue;
+      const size_t size = dtype_bytes(info.dtype);
+      decode_elements(info.dtype, false, reinterpret_cast<const std::byte*>(kept.bits.data()) + i * size,
+                      values.subspan(size_t(kept.index[i] - first), 1));
+    }
+  }
+
+  /// Puts the elements that were kept among the stored bytes of `count` elements of tensor t from `first` on.
+  void restore_kept(size_t t, uint64_t first, uint64_t count, std::span<std::byte> stored) const {
+    const wire::Exceptions kept = exceptions(t);
+    const size_t size = dtype_bytes(directory.tensors[t].info.dtype);
+    for (size_t i = 0; i < kept.index.size(); ++i)
+      if (kept.index[i] >= first && kept.index[i] < first + count)
+        std::memcpy(stored.data() + (kept.index[i] - first) * size, kept.bits.data() + i * size, size);
+  }
+
+  /// FrameReader::read_stored() of short tensors [first, first + count), one after the other.
+  void read_short_stored(size_t first, size_t count, std::span<std::byte> out) const {
+    static thread_local std::vector<float> decoded;
+    uint64_t elements = 0;
+    for (size_t t = first; t < first + count; ++t) elements += directory.tensors[t].info.elements();
+    decoded.resize(size_t(elements));
+    decode_short(first, count, decoded);
+    std::span<const float> values = decoded;
+    for (size_t t = first; t < first + count; ++t) {
+      const TensorInfo& info = directory.tensors[t].info;
+      const std::span<std::byte> own = out.first(size_t(info.stored_bytes()));
+      encode_elements(info.dtype, values.first(size_t(info.elements())), own.data());
+      restore_kept(t, 0, info.elements(), own);
+      values = values.subspan(size_t(info.elements()));
+      out = out.subspan(own.size());
+    }
   }
 
   /// \throws Error usage for elements beyond tensor t.
@@ -444,20 +530,45 @@ void FrameReader::read(size_t t, uint64_t first, std::span<float> values, unsign
         std::copy(block.begin() + std::ptrdiff_t(from - start), block.begin() + std::ptrdiff_t(to - start),
                   values.begin() + std::ptrdiff_t(from - first));
       });
-  const TensorInfo& info = tensors()[t].info;
-  if (info.dtype == DType::f16 || info.dtype == DType::bf16) {
-    // What the dump will hold is what a reader gets.
-    std::vector<std::byte> stored(values.size() * dtype_bytes(info.dtype));
-    encode_elements(info.dtype, values, stored.data());
-    decode_elements(info.dtype, false, stored.data(), values);
+  state.make_stored(t, first, values);
+}
+
+void FrameReader::read_tensors(size_t first, size_t count, std::span<float> values, unsigned threads) const {
+  const State& state = *state_;
+  const std::vector<FrameTensor>& all = tensors();
+  uint64_t elements = 0;
+  for (size_t t = first; t < std::min(first + count, all.size()); ++t) elements += all[t].info.elements();
+  if (first > all.size() || count > all.size() - first || elements != values.size())
+    throw Error(Errc::usage,
+                fmt::format("{}: {} tensors from {} on were asked for as {} values, of {} tensors "
+                            "that have {} there",
+                            state.name, count, first, values.size(), all.size(), elements));
+  struct Piece {
+    size_t tensor, count;
+    std::span<float> values;
+  };
+  std::vector<Piece> of_short;
+  for (size_t t = first; t < first + count;) {
+    const size_t together = state.short_from(t, first + count);
+    uint64_t size = 0;
+    for (size_t i = t; i < t + std::max<size_t>(together, 1); ++i) size += all[i].info.elements();
+    const std::span<float> own = values.first(size_t(size));
+    values = values.subspan(size_t(size));
+    if (together > 0)
+      of_short.push_back({t, together, own});
+    else
+      read(t, 0, own, threads);
+    t += std::max<size_t>(together, 1);
   }
-  const wire::Exceptions kept = state.exceptions(t);
-  for (size_t i = 0; i < kept.index.size(); ++i) {
-    if (kept.index[i] < first || kept.index[i] >= first + values.size()) continue;
-    const size_t size = dtype_bytes(info.dtype);
-    decode_elements(info.dtype, false, reinterpret_cast<const std::byte*>(kept.bits.data()) + i * size,
-                    values.subspan(size_t(kept.index[i] - first), 1));
-  }
+  State::for_each_piece(of_short.size(), threads, [&](size_t i) {
+    auto [t, together, own] = of_short[i];
+    state.decode_short(t, together, own);
+    for (const size_t end = t + together; t < end; ++t) {
+      const auto size = size_t(all[t].info.elements());
+      state.make_stored(t, 0, own.first(size));
+      own = own.subspan(size);
+    }
+  });
 }
 
 void read_to_device(const FrameReader& reader, size_t tensor, uint64_t first, uint64_t count, float* device,
@@ -490,10 +601,7 @@ void FrameReader::read_stored(size_t t, uint64_t first, uint64_t count, std::spa
         encode_elements(dtype, std::span<const float>(block).subspan(size_t(from - start), size_t(to - from)),
                         out.data() + (from - first) * size);
       });
-  const wire::Exceptions kept = state.exceptions(t);
-  for (size_t i = 0; i < kept.index.size(); ++i)
-    if (kept.index[i] >= first && kept.index[i] < first + count)
-      std::memcpy(out.data() + (kept.index[i] - first) * size, kept.bits.data() + i * size, size);
+  state.restore_kept(t, first, count, out);
 }
 
 uint64_t FrameReader::elements_together(size_t tensor, size_t workers) const {
@@ -511,6 +619,7 @@ void FrameReader::write_dump(size_t d, GradientSink& sink, unsigned threads) con
   struct Piece {
     size_t tensor;
     uint64_t first, count;
+    size_t short_tensors;  ///< from `tensor` on, where there are any
     std::vector<std::byte> stored;
   };
   // The pipeline only points at pieces, which go round: one that fails forgets what is on its way.
@@ -539,20 +648,38 @@ void FrameReader::write_dump(size_t d, GradientSink& sink, unsigned threads) con
             control.stop();
             return nullptr;
           }
-          const uint64_t length = elements_together(t, size_t(arena->max_concurrency()));
-          const uint64_t count = std::min(length, tensors()[t].info.elements() - at);
           Piece* const piece = fresh_piece();
           piece->tensor = t;
+          piece->short_tensors = at > 0 ? 0 : state_->short_from(t, dump.first_tensor + dump.tensor_count);
+          if (piece->short_tensors > 0) {
+            t += piece->short_tensors;
+            return piece;
+          }
+          const uint64_t length = elements_together(t, size_t(arena->max_concurrency()));
           piece->first = at;
-          piece->count = count;
-          at += count;
+          piece->count = std::min(length, tensors()[t].info.elements() - at);
+          at += piece->count;
           return piece;
         }) & tbb::make_filter<Piece*, Piece*>(tbb::filter_mode::parallel, [&](Piece* piece) {
-          piece->stored.resize(size_t(piece->count) * dtype_bytes(tensors()[piece->tensor].info.dtype));
-          read_stored(piece->tensor, piece->first, piece->count, piece->stored, 1);
+          uint64_t bytes = piece->count * dtype_bytes(tensors()[piece->tensor].info.dtype);
+          if (piece->short_tensors > 0) bytes = 0;
+          for (size_t i = 0; i < piece->short_tensors; ++i)
+            bytes += tensors()[piece->tensor + i].info.stored_bytes();
+          piece->stored.resize(size_t(bytes));
+          if (piece->short_tensors > 0)
+            state_->read_short_stored(piece->tensor, piece->short_tensors, piece->stored);
+          else
+            read_stored(piece->tensor, piece->first, piece->count, piece->stored, 1);
           return piece;
         }) & tbb::make_filter<Piece*, void>(tbb::filter_mode::serial_in_order, [&](Piece* piece) {
-          sink.write(piece->tensor - dump.first_tensor, piece->stored);
+          std::span<const std::byte> left = piece->stored;
+          for (size_t i = 0; i < std::max<size_t>(piece->short_tensors, 1); ++i) {
+            const size_t own = piece->short_tensors > 0
+                                   ? size_t(tensors()[piece->tensor + i].info.stored_bytes())
+                                   : left.size();
+            sink.write(piece->tensor + i - dump.first_tensor, left.first(own));
+            left = left.subspan(own);
+          }
           const std::lock_guard lock(mutex);
           unused.push_back(piece);
         }));

@@ -34,19 +34,24 @@ void SetDecoders::decode(size_t t, size_t b, std::string_view payload, std::span
     of(tensor.parameter_set).decode_empty(place(t, b), values);
 }
 
-void SetDecoders::decode(size_t t, size_t b, std::span<const std::string_view> payloads,
-                         std::span<float> values, std::span<const std::string> whats) const {
-  const FrameTensor& tensor = directory_.tensors[t];
-  const size_t length = size_t(1) << tensor.block_log2;
-  std::vector<StoredBlock> blocks;
-  for (size_t i = 0; i < payloads.size(); ++i) {
-    const std::span<float> own = values.subspan(i * length, std::min(length, values.size() - i * length));
-    if (payloads[i].empty())
-      decode(t, b + i, payloads[i], own, whats[i]);
-    else
-      blocks.push_back({place(t, b + i), payloads[i], own, whats[i]});
+void SetDecoders::decode(std::span<const Block> blocks) const {
+  std::vector<StoredBlock> together;
+  uint32_t set = 0;
+  const auto decode_together = [&] {
+    if (!together.empty()) of(set).decode_together(together);
+    together.clear();
+  };
+  for (const Block& block : blocks) {
+    if (block.payload.empty()) {
+      decode(block.tensor, block.index, block.payload, block.values, block.what);
+      continue;
+    }
+    const uint32_t own = directory_.tensors[block.tensor].parameter_set;
+    if (own != set || together.size() == of(own).blocks_together()) decode_together();
+    set = own;
+    together.push_back({place(block.tensor, block.index), block.payload, block.values, block.what});
   }
-  if (!blocks.empty()) of(tensor.parameter_set).decode_together(blocks);
+  decode_together();
 }
 
 size_t SetDecoders::blocks_together(size_t t) const {

@@ -27,10 +27,15 @@ class SetDecoders {
   /// \throws Error damaged, naming `what`. Thread-safe.
   void decode(size_t t, size_t b, std::string_view payload, std::span<float> values,
               std::string_view what) const;
-  /// The same of neighbouring blocks from b on, whose values lie behind each other.  \pre at most
-  /// blocks_together(t)
-  void decode(size_t t, size_t b, std::span<const std::string_view> payloads, std::span<float> values,
-              std::span<const std::string> whats) const;
+  /// A block, and where its values go.
+  struct Block {
+    size_t tensor, index;
+    std::string_view payload;
+    std::span<float> values;
+    std::string_view what;
+  };
+  /// The same of each; neighbours of one parameter set are decoded side by side.
+  void decode(std::span<const Block> blocks) const;
   /// How many blocks of tensor t had better be decoded at once.
   size_t blocks_together(size_t t) const;
   /// Of block b of tensor t.

@@ -105,6 +105,10 @@ class JSQ_API FrameReader {
   /// them. Non-finite elements that were kept are restored. `threads`: at most that many, 0 for all cores.
   /// O(blocks touched). \throws Error damaged, usage (beyond the tensor).
   void read(size_t tensor, uint64_t first, std::span<float> values, unsigned threads = 0) const;
+  /// The values of tensors [first, first + count), one after the other, as read() gives them; faster where
+  /// they are short, since several are decoded side by side.  \throws Error as read(), and usage where there
+  /// are not as many tensors or `values` is not as long as they are.
+  void read_tensors(size_t first, size_t count, std::span<float> values, unsigned threads = 0) const;
   /// The same as little-endian stored bytes of the tensor's dtype; kept non-finite elements with every bit.
   void read_stored(size_t tensor, uint64_t first, uint64_t count, std::span<std::byte> out,
                    unsigned threads = 0) const;
