@@ -58,9 +58,14 @@ struct RunOfTokens {
 };
 
 size_t list_tables(const RunClasses& with, const uint8_t* buckets, size_t runs, const uint8_t* tokens,
-                   uint8_t* tables) {
+                   uint8_t* tables, size_t (&in_planes)[RunClasses::most_classes]) {
   const hn::FixedTag<uint8_t, 16> d;
   const RunOfTokens run{table_of(with.first), table_of(with.second)};
+  const auto raw_mask = table_of(with.raw_mask);
+  uint8_t planes[RunClasses::most_classes];  // the classes that have one
+  size_t plane_count = 0;
+  for (uint8_t j = 1; j < RunClasses::most_classes; ++j)
+    if (with.has_plane(j)) planes[plane_count++] = j;
   alignas(16) uint8_t by_bucket[element::max_activity_buckets][16] = {};
   for (size_t b = 0; b < element::max_activity_buckets; ++b)
     std::memcpy(by_bucket[b], with.tables[b], RunClasses::most_classes);
@@ -74,11 +79,14 @@ size_t list_tables(const RunClasses& with, const uint8_t* buckets, size_t runs, 
     tokens += run_tokens;
     const auto table = hn::Load(d, by_bucket[buckets[r]]);
     for (size_t half = 0; half < 2; ++half) {
-      const __mmask16 kept = _mm_test_epi8_mask(classes[half].raw, classes[half].raw);
+      const auto with_symbol = hn::TableLookupBytes(raw_mask, classes[half]);
+      const __mmask16 kept = _mm_test_epi8_mask(with_symbol.raw, with_symbol.raw);
       const auto numbers = hn::PromoteTo(du, hn::TableLookupBytes(table, classes[half]));
       const hn::Vec<decltype(du)> listed{_mm512_maskz_compress_epi32(kept, numbers.raw)};
       hn::StoreU(hn::TruncateTo(d, listed), d, out);
       out += unsigned(__builtin_popcount(kept));
+      for (size_t p = 0; p < plane_count; ++p)
+        in_planes[planes[p]] += hn::CountTrue(d, hn::Eq(classes[half], hn::Set(d, planes[p])));
     }
   }
 #else
@@ -95,7 +103,10 @@ size_t list_tables(const RunClasses& with, const uint8_t* buckets, size_t runs, 
       for (size_t half = 0; half < 2; ++half) {
         const size_t at = active * run_length + 16 * half;
         hn::Store(hn::TableLookupBytes(table, classes[half]), d, numbers.of + at);
-        hn::Store(hn::VecFromMask(d, hn::Ne(classes[half], hn::Zero(d))), d, kept.of + at);
+        const auto with_symbol = hn::TableLookupBytes(raw_mask, classes[half]);
+        hn::Store(hn::VecFromMask(d, hn::Ne(with_symbol, hn::Zero(d))), d, kept.of + at);
+        for (size_t p = 0; p < plane_count; ++p)
+          in_planes[planes[p]] += hn::CountTrue(d, hn::Eq(classes[half], hn::Set(d, planes[p])));
       }
       ++active;
     }
@@ -107,6 +118,52 @@ size_t list_tables(const RunClasses& with, const uint8_t* buckets, size_t runs, 
   }
 #endif
   return size_t(out - tables);
+}
+
+/// Streams of bits that elements take some of, and the masks of those. `planes`: there may be more than one.
+template <bool planes>
+struct BitStreams {
+  static constexpr size_t at_most = planes ? RunClasses::most_classes : 1;
+  hn::Vec<hn::FixedTag<uint8_t, 16> > mask[at_most];
+  const char* bytes[at_most];
+  size_t most[at_most], taken[at_most] = {};
+  uint8_t number[at_most];
+  size_t count = 0;
+
+  HWY_INLINE BitStreams(const RunClasses& with, const RunBits (&streams)[RunClasses::most_classes]) {
+    for (uint8_t j = 0; j < at_most; ++j) {
+      if (j > 0 && with.plane_mask[j] == 0) continue;
+      uint8_t plane[RunClasses::most_classes] = {};
+      plane[j] = with.plane_mask[j];
+      mask[count] = j == 0 ? table_of(with.raw_mask) : table_of(plane);
+      bytes[count] = streams[j].bytes;
+      most[count] = streams[j].most;
+      number[count++] = j;
+    }
+  }
+  HWY_INLINE size_t size() const { return planes ? count : 1; }
+  HWY_INLINE bool overrun() const {
+    bool over = false;
+    for (size_t s = 0; s < size(); ++s) over |= taken[s] > most[s];
+    return over;
+  }
+  HWY_INLINE void give_back(RunBits (&streams)[RunClasses::most_classes]) const {
+    for (size_t s = 0; s < size(); ++s) streams[number[s]].taken = taken[s];
+  }
+};
+
+/// The values of those of sixteen elements that are `members` of classes with wide code words.
+void write_wide(const RunClasses& with, const uint8_t* classes, uint32_t members,
+                RunBits (&bits_of)[RunClasses::most_classes], float* values) {
+  for (; members != 0; members &= members - 1) {
+    const int l = __builtin_ctz(members);
+    const uint8_t j = classes[l];
+    RunBits& plane = bits_of[j];
+    const auto* const at = reinterpret_cast<const uint8_t*>(plane.bytes) + plane.taken / 8;
+    const auto window = uint16_t((at[0] << 8 | at[1]) << plane.taken % 8);
+    values[l] = plane.values[window >> (16 - with.wide[j])];
+    plane.taken += with.wide[j];
+  }
 }
 
 /// The values of sixteen elements. The arithmetic is that of dequantize_in_class for `cell`, operation by
@@ -156,14 +213,17 @@ struct CellValues {
 
 /// Sixteen elements at once: raw bits go to four bits each of one word, symbols to the lanes of those that
 /// are kept.
-size_t write_values(const RunClasses& with, const uint8_t* buckets, size_t runs, const uint8_t* tokens,
-                    const uint8_t* symbols, const char* raw, size_t most_bits, float* values) {
+template <bool planes>
+void write_values_of(const RunClasses& with, const uint8_t* buckets, size_t runs, const uint8_t* tokens,
+                     const uint8_t* symbols, RunBits (&bits_of)[RunClasses::most_classes], float* values) {
   static_assert(element::raw_magnitude_bits(8) + 1 <= 4);
   const hn::FixedTag<uint8_t, 16> d;
   const CellValues::U du;
   const hn::FixedTag<uint64_t, 8> d64;
   const RunOfTokens run{table_of(with.first), table_of(with.second)};
-  const auto raw_mask = table_of(with.raw_mask), backwards = hn::Sub(hn::Set(d, 15), hn::Iota(d, 0));
+  const auto raw_mask = table_of(with.raw_mask), wide = table_of(with.wide),
+             backwards = hn::Sub(hn::Set(d, 15), hn::Iota(d, 0));
+  BitStreams<planes> streams(with, bits_of);
   const auto first_eight = hn::Lt(hn::Iota(hn::RebindToSigned<CellValues::U>(), 0),
                                   hn::Set(hn::RebindToSigned<CellValues::U>(), 8));
   // Element l's bits are the (15 - l)-th four of a word.
@@ -171,53 +231,68 @@ size_t write_values(const RunClasses& with, const uint8_t* buckets, size_t runs,
       hn::IndicesFromVec(du, hn::IfThenElseZero(hn::RebindMask(du, first_eight), hn::Set(du, 1)));
   const auto shift_of = hn::And(hn::ShiftLeft<2>(hn::Sub(hn::Set(du, 15), hn::Iota(du, 0))), hn::Set(du, 31));
   const CellValues cells(with);
-  size_t position = 0;
   for (size_t r = 0; r < runs; ++r, values += run_length) {
     if (buckets[r] == 0) {
       std::memset(values, 0, run_length * sizeof(float));
       continue;
     }
-    if (position > most_bits) return position;
+    if (streams.overrun()) break;
     hn::Vec<decltype(d)> halves[2];
     run.classes(tokens, halves);
     tokens += run_tokens;
     for (size_t half = 0; half < 2; ++half) {
       const auto classes = halves[half];
-      const __mmask16 kept = _mm_test_epi8_mask(classes.raw, classes.raw);
+      const auto with_symbol = planes ? hn::TableLookupBytes(raw_mask, classes) : classes;
+      const __mmask16 kept = _mm_test_epi8_mask(with_symbol.raw, with_symbol.raw);
       const auto symbol = hn::PromoteTo(du, hn::LoadU(d, symbols));
       symbols += unsigned(__builtin_popcount(kept));
-      // Fours of bits from bytes of them, the last element's lowest; the first element's bits come first.
-      const auto masks = hn::TableLookupBytes(raw_mask, hn::TableLookupBytes(classes, backwards));
-      const __m128i pairs = _mm_maddubs_epi16(masks.raw, _mm_set1_epi16(0x1001));
-      const auto places = uint64_t(_mm_cvtsi128_si64(_mm_packus_epi16(pairs, pairs)));
-      const auto length = unsigned(__builtin_popcountll(places));
-      uint64_t window;
-      std::memcpy(&window, raw + position / 8, 8);
-      window = __builtin_bswap64(window) << position % 8 |
-               uint32_t(uint8_t(raw[position / 8 + 8])) >> (8 - position % 8);
-      const uint64_t fours = _pdep_u64(window >> (64 - length) % 64, places);
-      position += length;
+      const auto last_first = hn::TableLookupBytes(classes, backwards);
+      uint64_t fours = 0;
+      for (size_t s = 0; s < streams.size(); ++s) {
+        // Fours of bits from bytes of them, the last element's lowest; the first element's bits come first.
+        const auto masks = hn::TableLookupBytes(streams.mask[s], last_first);
+        const __m128i pairs = _mm_maddubs_epi16(masks.raw, _mm_set1_epi16(0x1001));
+        const auto places = uint64_t(_mm_cvtsi128_si64(_mm_packus_epi16(pairs, pairs)));
+        const auto length = unsigned(__builtin_popcountll(places));
+        const size_t position = streams.taken[s];
+        const char* const at = streams.bytes[s] + position / 8;
+        uint64_t window;
+        std::memcpy(&window, at, 8);
+        window = __builtin_bswap64(window) << position % 8 | uint32_t(uint8_t(at[8])) >> (8 - position % 8);
+        fours |= _pdep_u64(window >> (64 - length) % 64, places);
+        streams.taken[s] = position + length;
+      }
       const auto bits =
           hn::And(hn::Shr(hn::TableLookupLanes(hn::BitCast(du, hn::Set(d64, fours)), half_of), shift_of),
                   hn::Set(du, 15));
       hn::StoreU(cells.of(hn::PromoteTo(du, classes), {_mm512_maskz_expand_epi32(kept, symbol.raw)}, bits),
                  CellValues::F(), values + 16 * half);
+      if constexpr (planes) {
+        const auto is_wide = hn::TableLookupBytes(wide, classes);
+        const __mmask16 members = _mm_test_epi8_mask(is_wide.raw, is_wide.raw);
+        if (HWY_UNLIKELY(members != 0)) {
+          alignas(16) uint8_t class_of[16];
+          hn::Store(classes, d, class_of);
+          write_wide(with, class_of, members, bits_of, values + 16 * half);
+        }
+      }
     }
   }
-  return position;
+  streams.give_back(bits_of);
 }
 
 #else
 
-size_t write_values(const RunClasses& with, const uint8_t* buckets, size_t runs, const uint8_t* tokens,
-                    const uint8_t* symbols, const char* raw, size_t most_bits, float* values) {
+template <bool planes>
+void write_values_of(const RunClasses& with, const uint8_t* buckets, size_t runs, const uint8_t* tokens,
+                     const uint8_t* symbols, RunBits (&bits_of)[RunClasses::most_classes], float* values) {
   const hn::FixedTag<uint8_t, 16> d;
   const RunOfTokens run{table_of(with.first), table_of(with.second)};
-  const auto raw_mask = table_of(with.raw_mask);
+  const auto raw_mask = table_of(with.raw_mask), wide = table_of(with.wide);
   const CellValues cells(with);
-  Bytes classes, kept, signs, symbols_of;  // signs: masks of the raw bits, then the raw bits
+  BitStreams<planes> streams(with, bits_of);
+  Bytes classes, kept, masks[RunClasses::most_classes], symbols_of;  // masks[0] becomes the bits
   uint32_t active_run[piece];
-  size_t position = 0;
   for (size_t r = 0; r < runs;) {
     size_t active = 0;
     for (; r < runs && active < piece; ++r) {
@@ -231,25 +306,31 @@ size_t write_values(const RunClasses& with, const uint8_t* buckets, size_t runs,
       for (size_t half = 0; half < 2; ++half) {
         const size_t at = active * run_length + 16 * half;
         hn::Store(halves[half], d, classes.of + at);
-        hn::Store(hn::VecFromMask(d, hn::Ne(halves[half], hn::Zero(d))), d, kept.of + at);
-        hn::Store(hn::TableLookupBytes(raw_mask, halves[half]), d, signs.of + at);
+        hn::Store(hn::VecFromMask(d, hn::Ne(hn::TableLookupBytes(raw_mask, halves[half]), hn::Zero(d))), d,
+                  kept.of + at);
+        for (size_t s = 0; s < streams.size(); ++s)
+          hn::Store(hn::TableLookupBytes(streams.mask[s], halves[half]), d, masks[s].of + at);
       }
       active_run[active++] = uint32_t(r);
     }
     for (size_t i = 0; i < active * run_length; i += 8) {
-      if (i % run_length == 0 && position > most_bits) return position;
+      if (i % run_length == 0 && streams.overrun()) return streams.give_back(bits_of);
       const uint64_t mask = eight(kept.of + i), apart = _pdep_u64(eight(symbols), mask);
       std::memcpy(symbols_of.of + i, &apart, 8);
       symbols += unsigned(__builtin_popcountll(mask)) / 8;
-      // The first element's bits come first, at the upper end.
-      const uint64_t bits_of = __builtin_bswap64(eight(signs.of + i));
-      const auto length = unsigned(__builtin_popcountll(bits_of));
-      uint64_t window;
-      std::memcpy(&window, raw + position / 8, 8);
-      window = __builtin_bswap64(window) << position % 8 >> 1 >> (63 - length);
-      const uint64_t bits = __builtin_bswap64(_pdep_u64(window, bits_of));
-      std::memcpy(signs.of + i, &bits, 8);
-      position += length;
+      uint64_t bits = 0;
+      for (size_t s = 0; s < streams.size(); ++s) {
+        // The first element's bits come first, at the upper end.
+        const uint64_t places = __builtin_bswap64(eight(masks[s].of + i));
+        const auto length = unsigned(__builtin_popcountll(places));
+        const size_t position = streams.taken[s];
+        uint64_t window;
+        std::memcpy(&window, streams.bytes[s] + position / 8, 8);
+        window = __builtin_bswap64(window) << position % 8 >> 1 >> (63 - length);
+        bits |= __builtin_bswap64(_pdep_u64(window, places));
+        streams.taken[s] = position + length;
+      }
+      std::memcpy(masks[0].of + i, &bits, 8);
     }
     const CellValues::F df;
     const CellValues::U du;
@@ -258,26 +339,41 @@ size_t write_values(const RunClasses& with, const uint8_t* buckets, size_t runs,
     for (size_t a = 0; a < active; ++a)
       for (size_t l = 0; l < run_length; l += hn::Lanes(df)) {
         const size_t at = a * run_length + l;
-        hn::StoreU(cells.of(load(classes.of + at), load(symbols_of.of + at), load(signs.of + at)), df,
+        hn::StoreU(cells.of(load(classes.of + at), load(symbols_of.of + at), load(masks[0].of + at)), df,
                    values + active_run[a] * size_t(run_length) + l);
       }
+    for (size_t i = 0; planes && i < active * run_length; i += 16) {
+      const auto is_wide = hn::Ne(hn::TableLookupBytes(wide, hn::Load(d, classes.of + i)), hn::Zero(d));
+      if (HWY_LIKELY(hn::AllFalse(d, is_wide))) continue;
+      uint8_t members[8] = {};
+      hn::StoreMaskBits(d, is_wide, members);
+      write_wide(with, classes.of + i, members[0] | uint32_t(members[1]) << 8, bits_of,
+                 values + active_run[i / run_length] * size_t(run_length) + i % run_length);
+    }
   }
-  return position;
+  streams.give_back(bits_of);
 }
 
 #endif
+
+void write_values(const RunClasses& with, const uint8_t* buckets, size_t runs, const uint8_t* tokens,
+                  const uint8_t* symbols, RunBits (&bits_of)[RunClasses::most_classes], float* values) {
+  if (with.has_planes())
+    write_values_of<true>(with, buckets, runs, tokens, symbols, bits_of, values);
+  else
+    write_values_of<false>(with, buckets, runs, tokens, symbols, bits_of, values);
+}
 
 #else
 
 constexpr bool has_runs = false;
 
-size_t list_tables(const RunClasses&, const uint8_t*, size_t, const uint8_t*, uint8_t*) {
+size_t list_tables(const RunClasses&, const uint8_t*, size_t, const uint8_t*, uint8_t*,
+                   size_t (&)[RunClasses::most_classes]) {
   return 0;
 }
-size_t write_values(const RunClasses&, const uint8_t*, size_t, const uint8_t*, const uint8_t*, const char*,
-                    size_t, float*) {
-  return 0;
-}
+void write_values(const RunClasses&, const uint8_t*, size_t, const uint8_t*, const uint8_t*,
+                  RunBits (&)[RunClasses::most_classes], float*) {}
 
 #endif
 
@@ -300,13 +396,13 @@ bool reads_runs() {
 }
 
 size_t list_run_tables(const RunClasses& classes, const uint8_t* buckets, size_t runs, const uint8_t* tokens,
-                       uint8_t* tables) {
-  return HWY_DYNAMIC_DISPATCH(list_tables)(classes, buckets, runs, tokens, tables);
+                       uint8_t* tables, size_t (&in_planes)[RunClasses::most_classes]) {
+  return HWY_DYNAMIC_DISPATCH(list_tables)(classes, buckets, runs, tokens, tables, in_planes);
 }
 
-size_t write_run_values(const RunClasses& classes, const uint8_t* buckets, size_t runs, const uint8_t* tokens,
-                        const uint8_t* symbols, const char* raw, size_t most_bits, float* values) {
-  return HWY_DYNAMIC_DISPATCH(write_values)(classes, buckets, runs, tokens, symbols, raw, most_bits, values);
+void write_run_values(const RunClasses& classes, const uint8_t* buckets, size_t runs, const uint8_t* tokens,
+                      const uint8_t* symbols, RunBits (&streams)[RunClasses::most_classes], float* values) {
+  HWY_DYNAMIC_DISPATCH(write_values)(classes, buckets, runs, tokens, symbols, streams, values);
 }
 
 }  // namespace jsq::cpu

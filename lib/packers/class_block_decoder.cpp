@@ -52,11 +52,12 @@ void ClassCoder::prepare_decoding() {
   prepare_runs();
 }
 
-/// What is read run by run: cells of classes whose magnitudes are all entropy-coded, beside one that is left
-/// out, under an entropy-coded map with two classes a token, as jointsq's default has them.
+/// What is read run by run: cells of classes beside one that is left out, under an entropy-coded map with two
+/// classes a token, as jointsq's default has them.
 void ClassCoder::prepare_runs() {
   runs_.reset();
-  if (map != MapPacker::entropy || plan.quantizer != element::ClassQuantizer::cell || plan.width[0] != 0 ||
+  if (map != MapPacker::entropy || model.magnitudes_coded == 0 ||
+      plan.quantizer != element::ClassQuantizer::cell || plan.width[0] != 0 ||
       classes_per_token(plan.classes) != 2 || plan.classes > cpu::RunClasses::most_classes)
     return;
   cpu::RunClasses runs;
@@ -68,12 +69,16 @@ void ClassCoder::prepare_runs() {
     const bool occurs = std::any_of(model.class_weight.begin(), model.class_weight.end(),
                                     [&](const SymbolWeights& weights) { return weights[j] != 0; });
     if (!occurs) continue;
-    if (!(model.magnitudes_coded >> (j - 1) & 1)) return;
+    const bool coded = model.magnitudes_coded >> (j - 1) & 1;
     const bool by_activity = model.magnitudes_by_activity >> (j - 1) & 1;
-    for (uint32_t b = 0; b < max_activity_buckets; ++b)
+    for (uint32_t b = 0; coded && b < max_activity_buckets; ++b)
       runs.tables[b][j] = magnitude_tables_[j][by_activity ? b : 0];
-    runs.low_bits[j] = value_parts_[j].low_bits;
-    runs.raw_mask[j] = uint8_t((1u << value_parts_[j].bits) - 1);
+    if (!coded && plan.width[j] > cpu::RunClasses::most_bits) {
+      runs.wide[j] = uint8_t(plan.width[j]);
+    } else {
+      runs.low_bits[j] = value_parts_[j].bits - 1u;
+      (coded ? runs.raw_mask : runs.plane_mask)[j] = uint8_t((1u << value_parts_[j].bits) - 1);
+    }
     runs.low[j] = plan.scale[j].low;
     runs.step[j] = plan.scale[j].step;
     runs.high[j] = plan.scale[j].high;
@@ -218,10 +223,11 @@ class ClassCoder::Reading {
   ReadBuffers& s_;
   size_t at_ = 0;       // of the bytes that are not read
   bool named_ = false;  // the map lists what is kept
-  const bool by_runs_;
+  bool by_runs_;
   std::optional<cpu::RansDecoder> decoder_;
   size_t active_ = 0, last_ = 0;  // whole runs with tokens, and the tokens of a short one
   size_t coded_ = 0;              // magnitudes
+  size_t in_planes_[cpu::RunClasses::most_classes] = {};
 };
 
 void ClassCoder::Reading::read_plain_map() {
@@ -325,6 +331,8 @@ size_t ClassCoder::Reading::list_token_tables() {
   for (size_t k = 0; k < active_; ++k) tables[k] = with_.token_tables_[buckets[active[k]]];
   const uint32_t joined = classes_per_token(plan_.classes);
   last_ = runs() > whole && buckets[whole] != 0 ? (n - whole * run_length + joined - 1) / joined : 0;
+  // Where few runs have any, what is kept is found faster by a list, and sooner so where there are planes.
+  if (by_runs_ && active_ * (with_.runs_->has_planes() ? 2 : 8) < runs()) by_runs_ = false;
   active_ -= last_ > 0;
   room(s_.tokens, active_ * each() + last_);
   return active_;
@@ -402,7 +410,7 @@ size_t ClassCoder::Reading::list_magnitude_tables() {
   if (by_runs_) {
     const size_t most = active_ * run_length;
     coded_ = cpu::list_run_tables(*with_.runs_, s_.buckets.data(), runs(), s_.tokens.data(),
-                                  room(s_.tables, most + cpu::runs_padding));
+                                  room(s_.tables, most + cpu::runs_padding), in_planes_);
     room(s_.symbols, coded_ + cpu::runs_padding);
     return coded_;
   }
@@ -435,18 +443,32 @@ void ClassCoder::Reading::read_magnitudes() {
 }
 
 void ClassCoder::Reading::write_runs() {
-  const std::string_view raw = block_.substr(at_);
-  s_.stream.assign(raw);
+  // Planes, then the stream of those with symbols, and zeros behind all of them.
+  s_.stream.assign(block_.substr(at_));
   s_.stream.append(cpu::runs_padding, 0);
+  cpu::RunBits bits[cpu::RunClasses::most_classes];
+  size_t at = at_;
+  for (uint32_t j = 1; j < cpu::RunClasses::most_classes; ++j) {
+    if (!with_.runs_->has_plane(j)) continue;
+    const uint64_t members_bits = uint64_t(in_planes_[j]) * plan_.width[j];
+    if ((members_bits + 7) / 8 > block_.size() - at) damaged(what_, "a value plane is truncated");
+    bits[j] = {s_.stream.data() + (at - at_), size_t(members_bits), 0, with_.value_parts_[j].values.data()};
+    at += size_t((members_bits + 7) / 8);
+  }
+  bits[0] = {s_.stream.data() + (at - at_), 8 * (block_.size() - at)};
   const bool whole = out_.size() % run_length == 0;
   float* const values = whole ? out_.data() : room(s_.values, runs() * run_length);
-  const size_t bits = cpu::write_run_values(*with_.runs_, s_.buckets.data(), runs(), s_.tokens.data(),
-                                            s_.symbols.data(), s_.stream.data(), 8 * raw.size(), values);
+  cpu::write_run_values(*with_.runs_, s_.buckets.data(), runs(), s_.tokens.data(), s_.symbols.data(), bits,
+                        values);
   if (!whole) std::copy_n(values, out_.size(), out_.begin());
-  if (bits > 8 * raw.size() || (bits % 8 != 0 && (uint8_t(raw[bits / 8]) << bits % 8 & 255) != 0))
+  const auto ends_in_zeros = [](const cpu::RunBits& of) {
+    return of.taken % 8 == 0 || (uint8_t(of.bytes[of.taken / 8]) << of.taken % 8 & 255) == 0;
+  };
+  for (uint32_t j = 1; j < cpu::RunClasses::most_classes; ++j)
+    if (bits[j].bytes && !ends_in_zeros(bits[j])) damaged(what_, "padding bits are not zero");
+  if (bits[0].taken > bits[0].most || !ends_in_zeros(bits[0]))
     damaged(what_, "the sign bits are truncated or their padding is not zero");
-  at_ += (bits + 7) / 8;
-  check_end(at_);
+  check_end(at + (bits[0].taken + 7) / 8);
 }
 
 void ClassCoder::Reading::end() {

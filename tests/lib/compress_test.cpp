@@ -643,6 +643,104 @@ TEST(Compress, CodesManyTensorsOfManySizes) {
   }
 }
 
+/// What a sink is given, by tensor.
+class StoringSink final : public GradientSink {
+ public:
+  void write(size_t tensor, std::span<const std::byte> stored) override {
+    if (given.size() <= tensor) given.resize(tensor + 1);
+    given[tensor].insert(given[tensor].end(), stored.begin(), stored.end());
+  }
+  void finish() override {}
+  std::vector<std::vector<std::byte>> given;
+};
+
+/// Tensors around every border that blocks coded side by side have: runs, short tensors, blocks.
+std::shared_ptr<StoredSource> short_and_long_tensors() {
+  auto source = std::make_shared<StoredSource>();
+  Random random(17);
+  for (const size_t n : {1,    31,   0,    32,   33,   1000,  1001, 999,  64,   5,    1,    1,    2000,
+                         8192, 8193, 300,  300,  300,  70000, 7,    96,   1023, 1000, 1000, 1000, 1000,
+                         1000, 1000, 1000, 1000, 1000, 1000,  1000, 1000, 1000, 1000, 1000, 12}) {
+    const size_t t = source->tensors().size();
+    std::vector<float> values = make_data(Kind::heavy, n, t);
+    if (n > 30 && t % 3 == 0) values[random.below(n)] = t % 2 ? HUGE_VALF : NAN;
+    const DType dtype = t % 5 == 2 ? DType::bf16 : t % 5 == 4 ? DType::f16 : DType::f32;
+    std::vector<std::byte> stored(n * dtype_bytes(dtype));
+    encode_elements(dtype, values, stored.data());
+    TensorInfo info;
+    info.name = "layer" + std::to_string(t);
+    info.dtype = dtype;
+    info.shape = {n};
+    source->add(std::move(info), std::move(stored));
+  }
+  return source;
+}
+
+TEST(Compress, ShortTensorsAreDecodedTogetherAsAlone) {
+  const auto source = short_and_long_tensors();
+  for (const char* method :
+       {"jointsq", "jointsq:widths=024", "jointsq:quant=mid", "topk", "rdoq", "qsgd", "acpsgd"})
+    for (const double ratio : {3.0, 8.0, 15.0}) {
+      CompressOptions options = options_for({TargetKind::ratio, ratio}, method);
+      options.nonfinite = NonFinitePolicy::keep;
+      if (std::string(method) == "acpsgd" || std::string(method) == "qsgd")
+        options.target = {TargetKind::native, 0};
+      const Compressed result = compressed(source, options);
+      const FrameReader reader = FrameReader::from_bytes(result.bytes);
+      const size_t count = reader.tensors().size();
+      std::vector<std::vector<float>> alone;
+      std::vector<std::vector<std::byte>> stored_alone;
+      for (size_t t = 0; t < count; ++t) {
+        const TensorInfo& info = reader.tensors()[t].info;
+        reader.read(t, 0, alone.emplace_back(info.elements()));
+        reader.read_stored(t, 0, info.elements(), stored_alone.emplace_back(info.stored_bytes()));
+      }
+      for (const unsigned threads : {1u, 3u}) {
+        for (const auto& [first, end] :
+             {std::pair<size_t, size_t>{0, count}, {3, 17}, {5, 5}, {12, count - 1}}) {
+          std::vector<float> expected;
+          for (size_t t = first; t < end; ++t)
+            expected.insert(expected.end(), alone[t].begin(), alone[t].end());
+          std::vector<float> together(expected.size());
+          reader.read_tensors(first, end - first, together, threads);
+          ASSERT_EQ(std::memcmp(together.data(), expected.data(), expected.size() * sizeof(float)), 0)
+              << method << ' ' << ratio << ' ' << first;
+        }
+        StoringSink sink;
+        reader.write_dump(0, sink, threads);
+        sink.given.resize(count);
+        ASSERT_EQ(sink.given, stored_alone) << method << ' ' << ratio;
+      }
+    }
+}
+
+TEST(Compress, ADamagedShortTensorIsNamedWhereverItIsReadBesideOthers) {
+  const auto source = short_and_long_tensors();
+  CompressOptions options = options_for({TargetKind::ratio, 8});
+  options.nonfinite = NonFinitePolicy::keep;
+  std::string bytes = compressed(source, options).bytes;
+  size_t damaged = 0;
+  {
+    const FrameReader reader = FrameReader::from_bytes(bytes);
+    damaged = reader.find("layer25");
+    bytes[size_t(reader.tensors()[damaged].first_byte) + 6] ^= 1;
+  }
+  const FrameReader reader = FrameReader::from_bytes(bytes);
+  uint64_t elements = 0;
+  for (const FrameTensor& tensor : reader.tensors()) elements += tensor.info.elements();
+  std::vector<float> values(elements);
+  StoringSink sink;
+  const std::function<void()> readings[] = {[&] { reader.read_tensors(0, reader.tensors().size(), values); },
+                                            [&] { reader.write_dump(0, sink); }};
+  for (const auto& reading : readings) {
+    const Error error = error_of(reading);
+    EXPECT_EQ(error.code(), Errc::damaged);
+    EXPECT_NE(std::string(error.what()).find("'layer25'"), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(error_of([&] { reader.read_tensors(0, 3, values); }).code(), Errc::usage);
+  EXPECT_EQ(error_of([&] { reader.read_tensors(reader.tensors().size(), 1, {}); }).code(), Errc::usage);
+}
+
 TEST(Compress, WritesOnlyTheTensorsAskedForAndKeepsMetadata) {
   const auto source = vit();
   CompressOptions options = options_for({TargetKind::ratio, 8});
