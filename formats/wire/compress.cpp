@@ -89,6 +89,13 @@ struct Encoded {
   uint64_t total() const {
     return wire::header_bytes + blocks.size() + stored_directory.size() + wire::footer_bytes;
   }
+  /// What is neither in blocks nor, as it would be unpacked, in parameter sets.
+  uint64_t overhead() const {
+    uint64_t body = 0;
+    for (const CodedBlock& block : coded) body += block.exceptions ? 0 : block.bytes;
+    for (const wire::ParameterSet& set : directory.sets) body += set.bytes.size();
+    return total() - std::min(body, total());
+  }
 };
 
 class Compressor {
@@ -305,7 +312,8 @@ class Compressor {
     std::optional<Encoded> best;
     for (Pool& pool : pools_) pool.encoder->shape_blocks(share_of(pool, double(budget)));
     uint64_t overhead = frame_overhead(), smallest = UINT64_MAX, stuck_at = 0;
-    const double net = budget > overhead ? double(budget - overhead) : 0.0;
+    const auto net_of = [&] { return budget > overhead ? double(budget - overhead) : 0.0; };
+    double net = net_of();
     double body = net;
     double largest_body = HUGE_VAL;
     for (int attempt = 0; attempt < attempts || !best; ++attempt) {
@@ -313,6 +321,12 @@ class Compressor {
       Encoded encoded = encode();
       const bool tail_failed = !improve_tail(encoded, budget);
       const uint64_t total = encoded.total();
+      // Where many blocks are empty, or elements are kept, the estimate was far off.
+      if (const uint64_t own = encoded.overhead();
+          attempt == 0 && std::abs(double(own) - double(overhead)) > 0.005 * double(budget)) {
+        overhead = own;
+        net = net_of();
+      }
       const bool learned = pools_.size() == 1 && pools_[0].encoder->learn(total - std::min(total, overhead));
       // What learned from frames knows when nothing fits: then the smallest frame tells what does.
       const bool nothing_fits = learned && expected > 1.05 * body + 8;
@@ -424,17 +438,23 @@ class Compressor {
     wire::Directory directory = make_directory();
     for (wire::ParameterSet& set : directory.sets) set.bytes.clear();
     uint64_t blocks = 0;
-    for (FrameTensor& tensor : directory.tensors) {
+    for (size_t j = 0; j < jobs_.size(); ++j) {
+      FrameTensor& tensor = directory.tensors[j];
       tensor.block_bytes.resize(size_t(wire::block_count(tensor.info.elements(), tensor.block_log2)));
-      blocks += tensor.block_bytes.size();
+      if (takes_blocks(jobs_[j])) blocks += tensor.block_bytes.size();
     }
     const uint64_t average = budget_bytes() / std::max<uint64_t>(1, blocks),
                    checksums = wire::checksum_bytes * blocks;
     uint64_t number = 0;
-    for (FrameTensor& tensor : directory.tensors)
-      for (uint64_t& bytes : tensor.block_bytes)
-        bytes = 1 + scattered_place(number++, std::min<uint64_t>(2 * average, UINT32_MAX));
+    for (size_t j = 0; j < jobs_.size(); ++j)
+      for (uint64_t& bytes : directory.tensors[j].block_bytes)
+        if (takes_blocks(jobs_[j]))
+          bytes = 1 + scattered_place(number++, std::min<uint64_t>(2 * average, UINT32_MAX));
     return wire::header_bytes + wire::footer_bytes + wire::write_directory(directory).size() + checksums;
+  }
+
+  bool takes_blocks(const Job& job) const {
+    return pools_[job.pool].encoder->takes_blocks(job.index_in_pool);
   }
 
   wire::Directory make_directory() const {

@@ -63,6 +63,8 @@ class MethodEncoder {
   /// Divides tensors into blocks as an aim at about so many bytes will, where that is known before: the frame
   /// has to store something of every block.
   virtual void shape_blocks(uint64_t body_bytes);
+  /// Whether tensor t takes blocks, as far as is known after shape_blocks(): a parameter set may hold it.
+  virtual bool takes_blocks(size_t t) const;
   /// Chooses what is expected to take at most `body_bytes` for blocks and parameters, as close to it as the
   /// method can. Returns the expected bytes, which exceed `body_bytes` where nothing fits.
   virtual uint64_t aim_bytes(uint64_t body_bytes) = 0;

@@ -39,12 +39,17 @@ class RdoqEncoder final : public MethodEncoder {
                 "rdoq has no size of its own: give a target, such as ratio=32, bpw=1 or nmse=1e-3");
   }
 
+  void shape_blocks(uint64_t body_bytes) override {
+    if (codes_at(body_bytes)) coding_.prepare(double(body_bytes));
+  }
+  bool takes_blocks(size_t t) const override { return !coding_.plain().is_packed(t); }
+
   uint64_t aim_bytes(uint64_t body_bytes) override {
     RdoqAdapted& adapted = coding_.adapted;
     const bool whole = coding_.plain().whole();
     // What a sample expects may be a little off, and a frame too large costs a pass.
     const double wanted = double(body_bytes) * (whole ? 1.0 : learned_ ? *learned_ : 0.9975);
-    if (pool_.summary().max_key == 0 || body_bytes < 8) return drop_all();
+    if (!codes_at(body_bytes)) return drop_all();
     if (coding_.prepare(wanted)) adapted.trained.reset();
     exact_ = false;
     tail_.reset();
@@ -184,6 +189,9 @@ class RdoqEncoder final : public MethodEncoder {
     dropped_ = false;
     coding_.use(std::move(plan));
   }
+
+  /// Whether there is anything to code, and room for it.
+  bool codes_at(uint64_t body_bytes) const { return pool_.summary().max_key > 0 && body_bytes >= 8; }
 
   uint64_t drop_all() {
     dropped_ = true;

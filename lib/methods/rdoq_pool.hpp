@@ -81,6 +81,8 @@ class RdoqPool {
   /// nothing changed.
   bool prepare(double body_bytes);
   uint8_t block_log2() const { return block_log2_; }
+  /// Whether the parameter set holds tensor t.
+  bool is_packed(size_t t) const { return tensors_[t].packed; }
   /// Whether training sees every element.
   bool whole() const { return pool_.summary().elements <= whole_elements; }
 

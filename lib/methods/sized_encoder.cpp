@@ -37,6 +37,9 @@ std::optional<size_t> MethodEncoder::aim_tail(double, std::span<const TakenBlock
   return std::nullopt;
 }
 void MethodEncoder::shape_blocks(uint64_t) {}
+bool MethodEncoder::takes_blocks(size_t) const {
+  return true;
+}
 bool MethodEncoder::learn(uint64_t) {
   return false;
 }
