@@ -5,15 +5,20 @@
 
 namespace jsq::wire {
 
+SetDecoders::SetDecoders(const Directory& directory)
+    : directory_(directory), users_(directory.sets.size()), decoders_(directory.sets.size()) {
+  for (size_t t = 0; t < directory.tensors.size(); ++t)
+    users_[directory.tensors[t].parameter_set].push_back(uint32_t(t));
+}
+
 const MethodDecoder& SetDecoders::of(uint32_t set) const {
   const std::lock_guard lock(mutex_);
   if (!decoders_[set]) {
     auto decoder = method_with_id(directory_.sets[set].method_id)
                        .make_decoder(directory_.sets[set].bytes, "parameter set " + std::to_string(set));
     std::vector<BlockPlace> users;
-    for (size_t t = 0; t < directory_.tensors.size(); ++t)
-      if (directory_.tensors[t].parameter_set == set)
-        users.push_back({uint32_t(t), 0, &directory_.tensors[t].info, directory_.seed});
+    for (const uint32_t t : users_[set])
+      users.push_back({t, 0, &directory_.tensors[t].info, directory_.seed});
     decoder->bind(users);
     decoders_[set] = std::move(decoder);
   }

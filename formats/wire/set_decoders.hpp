@@ -16,8 +16,7 @@ namespace jsq::wire {
 class SetDecoders {
  public:
   /// The directory must outlive this, and its sets and tensors must not change.
-  explicit SetDecoders(const Directory& directory)
-      : directory_(directory), decoders_(directory.sets.size()) {}
+  explicit SetDecoders(const Directory& directory);
 
   /// \throws Error damaged: the set is. Thread-safe.
   const MethodDecoder& of(uint32_t set) const;
@@ -43,6 +42,7 @@ class SetDecoders {
 
  private:
   const Directory& directory_;
+  std::vector<std::vector<uint32_t>> users_;  // tensors of each set
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<MethodDecoder>> decoders_;
 };
