@@ -613,11 +613,9 @@ class Compressor {
     };
     // A group is neighbouring blocks of a tensor that are coded side by side, or those of some short tensors
     // of a pool, by its first; anything else is one alone.
-    constexpr uint64_t short_elements = uint64_t(1) << 13;
-    constexpr size_t short_together = 16;
     const auto is_short = [&](const Block& block) {
       return !block.exceptions && !from_device[jobs_[block.job].pool] &&
-             directory.tensors[block.job].info.elements() <= short_elements;
+             directory.tensors[block.job].info.elements() <= wire::short_tensor_elements;
     };
     Block* following = nullptr;
     const auto threads = size_t(tbb::this_task_arena::max_concurrency());
@@ -646,7 +644,8 @@ class Compressor {
       }
       Block* last = first;
       const bool of_short = is_short(*first);
-      for (size_t more = (of_short ? short_together : most_together(*first)) - 1; more > 0; --more) {
+      for (size_t more = (of_short ? wire::short_tensors_together : most_together(*first)) - 1; more > 0;
+           --more) {
         following = next_block();
         if (!following || following->exceptions) break;
         if (of_short ? !is_short(*following) || jobs_[following->job].pool != jobs_[first->job].pool

@@ -15,6 +15,10 @@ constexpr uint8_t format_version = 1;
 constexpr uint8_t known_features = 0;  ///< bits of the header's feature byte this reader understands
 constexpr size_t header_bytes = 8;
 constexpr size_t checksum_bytes = 4;  ///< before each block
+/// Tensors of at most so many elements, which are many where there are any, are coded and decoded several at
+/// once.
+constexpr uint64_t short_tensor_elements = uint64_t(1) << 13;
+constexpr size_t short_tensors_together = 16;
 constexpr size_t footer_bytes = 12;
 constexpr uint8_t min_block_log2 = 16, max_block_log2 = 20;
 constexpr uint64_t max_rank = 32;

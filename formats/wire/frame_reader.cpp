@@ -101,17 +101,16 @@ struct FrameReader::State {
     decoders->decode(payloads);
   }
 
-  /// Tensors of one short block, which are many where there are any, are decoded side by side.
-  static constexpr uint64_t short_elements = uint64_t(1) << 13;
-  static constexpr size_t short_together = 16;
+  /// Whether tensor t is one short block, which is decoded beside others.
   bool is_short(size_t t) const {
     const FrameTensor& tensor = directory.tensors[t];
-    return tensor.block_bytes.size() == 1 && tensor.info.elements() <= short_elements && !on_device(t);
+    return tensor.block_bytes.size() == 1 && tensor.info.elements() <= wire::short_tensor_elements &&
+           !on_device(t);
   }
-  /// How many of the tensors [first, end) from the first on are short, at most short_together.
+  /// How many of the tensors [first, end) from the first on are short, at most short_tensors_together.
   size_t short_from(size_t first, size_t end) const {
     size_t count = 0;
-    while (count < short_together && first + count < end && is_short(first + count)) ++count;
+    while (count < wire::short_tensors_together && first + count < end && is_short(first + count)) ++count;
     return count;
   }
   /// The values of short tensors [first, first + count), one after the other.
@@ -617,9 +616,9 @@ void FrameReader::write_dump(size_t d, GradientSink& sink, unsigned threads) con
   const FrameDump& dump = dumps()[d];
   const KeptArena arena(threads);
   struct Piece {
-    size_t tensor;
-    uint64_t first, count;
-    size_t short_tensors;  ///< from `tensor` on, where there are any
+    size_t tensor = 0;
+    uint64_t first = 0, count = 0;  ///< elements, unless these are short tensors
+    size_t short_tensors = 0;       ///< from `tensor` on
     std::vector<std::byte> stored;
   };
   // The pipeline only points at pieces, which go round: one that fails forgets what is on its way.
@@ -661,15 +660,16 @@ void FrameReader::write_dump(size_t d, GradientSink& sink, unsigned threads) con
           at += piece->count;
           return piece;
         }) & tbb::make_filter<Piece*, Piece*>(tbb::filter_mode::parallel, [&](Piece* piece) {
-          uint64_t bytes = piece->count * dtype_bytes(tensors()[piece->tensor].info.dtype);
-          if (piece->short_tensors > 0) bytes = 0;
-          for (size_t i = 0; i < piece->short_tensors; ++i)
-            bytes += tensors()[piece->tensor + i].info.stored_bytes();
-          piece->stored.resize(size_t(bytes));
-          if (piece->short_tensors > 0)
+          if (piece->short_tensors > 0) {
+            uint64_t bytes = 0;
+            for (size_t i = 0; i < piece->short_tensors; ++i)
+              bytes += tensors()[piece->tensor + i].info.stored_bytes();
+            piece->stored.resize(size_t(bytes));
             state_->read_short_stored(piece->tensor, piece->short_tensors, piece->stored);
-          else
+          } else {
+            piece->stored.resize(size_t(piece->count) * dtype_bytes(tensors()[piece->tensor].info.dtype));
             read_stored(piece->tensor, piece->first, piece->count, piece->stored, 1);
+          }
           return piece;
         }) & tbb::make_filter<Piece*, void>(tbb::filter_mode::serial_in_order, [&](Piece* piece) {
           std::span<const std::byte> left = piece->stored;

@@ -31,7 +31,7 @@ class RansEncoder {
   void encode_section(std::span<const uint16_t> ids, std::span<const element::RansSymbol> table);
   /// The same section of several streams of as many lanes, at most encoded_together: ids[k] for encoders[k],
   /// which may end with symbols that have the whole of a table, since these leave a stream as it is.  \pre
-  /// equal lengths that are multiples of 16, of which a stream's own symbols are symbols_at_most
+  /// equal lengths that are multiples of 16
   static void encode_sections(std::span<RansEncoder> encoders, const uint16_t* const* ids, size_t length,
                               const SymbolTable& table);
   /// Appends the stream to `out`.
