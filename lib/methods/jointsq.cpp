@@ -523,6 +523,7 @@ class JointSqEncoder final : public MethodEncoder {
     double blocks = 0;
     for (const PoolTensor& tensor : pool_.tensors())
       blocks += double((tensor.info->elements() + (uint64_t(1) << block_log2_) - 1) >> block_log2_);
+    const double occupied = occupied_blocks(coder.plan);
     double prefix_bits = 0, kept = 0;
     for (uint32_t j = 1; j < coder.plan.classes; ++j) {
       prefix_bits += double(e.tally.counts->members[j]) * std::min(j, coder.plan.classes - 2);
@@ -565,10 +566,10 @@ class JointSqEncoder final : public MethodEncoder {
       value_bits *= scale;
       const EntropyModel model = map == MapPacker::entropy ? with_map : with_map.without_map();
       const double block_bytes =
-          kept > 0 ? fixed_bytes(model, (map_bits + value_bits) / 8 / std::max(blocks, 1.0)) : 0.0;
+          kept > 0 ? fixed_bytes(model, (map_bits + value_bits) / 8 / std::max(occupied, 1.0)) : 0.0;
       const double parameter_bytes = double(size_of_parameters(coder.plan, e.present, model));
       const double bytes =
-          calibration_ * (map_bits + value_bits) / 8 + block_bytes * blocks + parameter_bytes;
+          calibration_ * (map_bits + value_bits) / 8 + block_bytes * occupied + parameter_bytes;
       if (bytes >= best) continue;
       best = bytes;
       e.expected_bytes = bytes;
@@ -577,6 +578,19 @@ class JointSqEncoder final : public MethodEncoder {
       coder.map = map;
       coder.model = model;
     }
+  }
+
+  /// Blocks that keep anything: of short tensors, which are one, many may have only small magnitudes.
+  double occupied_blocks(const element::ClassPlan& plan) const {
+    double occupied = 0;
+    for (size_t t = 0; t < pool_.tensors().size(); ++t) {
+      const PoolTensor& tensor = pool_.tensors()[t];
+      const uint64_t blocks = (tensor.info->elements() + (uint64_t(1) << block_log2_) - 1) >> block_log2_;
+      const bool empty = blocks == 1 && plan.width[0] == 0 &&
+                         pool_.statistics(t).max_key < element::effective_threshold(plan, 1, tensor.first);
+      occupied += empty ? 0.0 : double(blocks);
+    }
+    return occupied;
   }
 
   /// Of a block that keeps anything, in `average` bytes beside these: the stream has a length, the planes

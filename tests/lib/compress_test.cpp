@@ -643,6 +643,24 @@ TEST(Compress, CodesManyTensorsOfManySizes) {
   }
 }
 
+TEST(Compress, UsesTheBudgetWhereMostOfManyShortTensorsKeepNothing) {
+  auto source = std::make_shared<StoredSource>();
+  Random random(29);
+  for (size_t t = 0; t < 4000; ++t) {
+    std::vector<float> values = make_data(Kind::heavy, 100, t);
+    const auto scale = float(std::exp(4 * random.uniform()));
+    for (float& value : values) value *= scale;
+    source->add("t" + std::to_string(t), DType::f32, {values.size()}, values);
+  }
+  for (const char* method : {"jointsq", "topk"})
+    for (const double ratio : {20.0, 60.0}) {
+      const Compressed result = compressed(source, options_for({TargetKind::ratio, ratio}, method));
+      const double budget = double(result.report.input_bytes) / ratio;
+      EXPECT_LE(double(result.bytes.size()), budget) << method << ' ' << ratio;
+      EXPECT_GE(double(result.bytes.size()), 0.98 * budget) << method << ' ' << ratio;
+    }
+}
+
 /// What a sink is given, by tensor.
 class StoringSink final : public GradientSink {
  public:
