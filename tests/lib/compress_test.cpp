@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <cstring>
@@ -721,7 +722,8 @@ TEST(Compress, ShortTensorsAreDecodedTogetherAsAlone) {
             expected.insert(expected.end(), alone[t].begin(), alone[t].end());
           std::vector<float> together(expected.size());
           reader.read_tensors(first, end - first, together, threads);
-          ASSERT_EQ(std::memcmp(together.data(), expected.data(), expected.size() * sizeof(float)), 0)
+          ASSERT_TRUE(
+              std::ranges::equal(std::as_bytes(std::span(together)), std::as_bytes(std::span(expected))))
               << method << ' ' << ratio << ' ' << first;
         }
         StoringSink sink;
