@@ -55,9 +55,9 @@ std::vector<std::vector<std::array<double, RdoqPool::layouts>>> RdoqPool::layout
         // A stretch of a large part does not tell what one scale for all of the part's block would be.
         const bool possible =
             layout == one_scale    ? whole() || view.rows * view.row_elements() <= training_unit
-            : layout == row_scales ? view.rows > 1
+            : layout == row_scales ? view.rows > 1 && tells_rows(view)
             : layout == row_and_column_scales
-                ? !tensors_[t].plans[place.part].columns.empty()
+                ? !tensors_[t].plans[place.part].columns.empty() && tells_rows(view)
                 : layout >= least_run_ && run_elements(ScaleLayout(layout)) < view.rows * view.row_elements();
         if (!possible) {
           cost = HUGE_VAL;

@@ -81,12 +81,13 @@ bool RdoqPool::prepare(double body_bytes) {
   if (log2 == block_log2_ && limit == packed_limit_) return false;
   block_log2_ = log2;
   packed_limit_ = limit;
+  sparse_ = bytes_per_element < sparse_bytes;
   for (size_t t = 0; t < tensors_.size(); ++t) {
     const uint64_t count = pool_.tensors()[t].info->elements();
     tensors_[t].packed = count > 0 && count <= packed_limit_;
     plan_parts(t);
   }
-  choose_units(bytes_per_element);
+  choose_units();
   return true;
 }
 
@@ -127,15 +128,15 @@ void RdoqPool::plan_parts(size_t t) {
     // Where nearly every element has a scale of its own, nothing is left for elements, and no way back is
     // found.
     const bool affordable = count >= 256 && view.rows + view.columns <= count / 4;
-    part.layout = !part.columns.empty() && affordable ? row_and_column_scales
-                  : count > 64                        ? ScaleLayout(6)
-                                                      : one_scale;
+    part.layout = !part.columns.empty() && affordable && tells_rows(view) ? row_and_column_scales
+                  : count > 64                                            ? ScaleLayout(6)
+                                                                          : one_scale;
   }
 }
 
 /// Everything packed, and blocks of the other tensors: all of them in a small pool, short stretches at even
 /// distances in a large one.
-void RdoqPool::choose_units(double bytes_per_element) {
+void RdoqPool::choose_units() {
   units_.clear();
   packed_unit_of_.clear();
   unit_of_.clear();
@@ -160,11 +161,9 @@ void RdoqPool::choose_units(double bytes_per_element) {
   }
   packed_units_ = units_.size();
   // One of each group, at scattered places, so that no period of the data meets that of the sample.
-  const size_t group =
-      whole()
-          ? 1
-          : size_t(std::clamp<uint64_t>(elements / training_elements, 1,
-                                        bytes_per_element < sparse_bytes ? sparse_divisor : sample_divisor));
+  const size_t group = whole() ? 1
+                               : size_t(std::clamp<uint64_t>(elements / training_elements, 1,
+                                                             sparse_ ? sparse_divisor : sample_divisor));
   uint64_t seen = 0;
   for (size_t i = 0; i * group < others.size(); ++i) {
     const size_t place = i * group + size_t(scattered_place(i, group));

@@ -186,8 +186,14 @@ class RdoqPool {
   /// The levels that name the values' bits.
   static void copy_levels(const Reconstruction& values, std::span<const float> originals,
                           ActiveLevels& active);
+  /// Whether stretches of a sample tell what scales of the view's rows would be. In a row that is many times
+  /// as long each has a scale of its own, and where most stretches keep nothing, that is finer than the
+  /// row's.
+  bool tells_rows(const ScaleView& view) const {
+    return whole() || !sparse_ || view.row_elements() <= 4 * training_unit;
+  }
   uint64_t choose_pack(double bytes_per_element) const;
-  void choose_units(double bytes_per_element);
+  void choose_units();
   void plan_parts(size_t t);
   std::vector<ScaledPiece> measure_range(size_t t, uint64_t first, std::span<const float> values) const;
   ScaledPiece measure_piece(size_t t, const PartPiece& place, ScaleLayout layout,
@@ -241,6 +247,7 @@ class RdoqPool {
   std::vector<Tensor> tensors_;
   uint8_t block_log2_ = 0;
   uint64_t packed_limit_ = 0;
+  bool sparse_ = false;  ///< less than sparse_bytes
   std::vector<PoolBlock>
       units_;  ///< packed tensors, then blocks (or stretches in a large pool) of the others
   size_t packed_units_ = 0;
