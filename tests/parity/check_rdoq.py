@@ -6,8 +6,8 @@ the error is numpy's, against the original values. One line for each cell; exits
     check_rdoq.py JSQ_PROGRAM [GRADIENTS]
 
 The dumps are resnet20_mid of samples/, flat and with its layers, and where GRADIENTS is a folder its resnet20_mid.h5
-and vit2_late.h5, worker 0 of each; and these and resnet20_late.h5 once more at what transforms are to reach, with
-preset=best too.
+and vit2_late.h5, worker 0 of each; the steps of resnet20w8_seq10x4_flat.h5; and the first two and resnet20_late.h5
+once more at what transforms are to reach, with preset=best too.
 """
 import pathlib
 import subprocess
@@ -25,6 +25,8 @@ VIT2 = (0.00114, 0.0163, 0.0705, 0.240, 0.655)
 FLAT = (0.00240, 0.0350, 0.125, 0.350, 0.715)
 # What 6 dB a bit make of the first: where levels are many, a budget missed by a little was once met at ten times the error.
 FINE, FINE_RATIOS = tuple(FLAT[0] * 4 ** (4 - 32 / ratio) for ratio in (6, 7)), (6, 7)
+# A large pool of long rows, of which the encoder sees a sample: at 2000x it once filled little more than half of the budget.
+LONG_ROWS, LONG_ROWS_RATIOS = (0.74, 0.83), (1000, 2000)
 TRANSFORM_RATIOS = (8, 16, 32, 100, 300, 1000)
 TRANSFORMED = (("resnet20_mid.h5", "rdoq", (0.00060, 0.0080, 0.034, 0.135, 0.315, 0.61)),
                ("resnet20_mid.h5", "rdoq:preset=best", (0.00045, 0.0068, 0.0295, 0.120, 0.290, 0.58)),
@@ -39,6 +41,8 @@ def tensors_of(path, group=None):
         return [np.load(path).ravel()]
     found = []
     with h5py.File(path) as file:
+        if isinstance(file[group], h5py.Dataset):
+            return [file[group][()].ravel()]
         file[group].visititems(lambda name, item: found.append(item[()].ravel()) if isinstance(item, h5py.Dataset) else None)
     return found
 
@@ -81,6 +85,10 @@ def main():
         missed = sum(check(program, pathlib.Path(folder), name, source, tensors_of(*where), options, limits)
                      for name, source, where, options, limits in cases)
         missed += check(program, pathlib.Path(folder), "flat", sample, tensors_of(sample), ("--layers", "none"), FINE, METHODS, FINE_RATIOS)
+        if gradients is not None and gradients.is_dir():
+            where = gradients / "resnet20w8_seq10x4_flat.h5"
+            missed += check(program, pathlib.Path(folder), where.name, f"{where}::/grads", tensors_of(where, "/grads"), (), LONG_ROWS,
+                            METHODS, LONG_ROWS_RATIOS)
         for dump, method, limits in TRANSFORMED if gradients is not None and gradients.is_dir() else ():
             where = gradients / dump
             missed += check(program, pathlib.Path(folder), dump, f"{where}::/worker0", tensors_of(where, "/worker0"), (), limits,
