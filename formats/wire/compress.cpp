@@ -321,9 +321,9 @@ class Compressor {
       Encoded encoded = encode();
       const bool tail_failed = !improve_tail(encoded, budget);
       const uint64_t total = encoded.total();
-      // Where many blocks are empty, or elements are kept, the estimate was far off.
+      // Where many blocks are empty, there is more room than was thought.
       if (const uint64_t own = encoded.overhead();
-          attempt == 0 && std::abs(double(own) - double(overhead)) > 0.005 * double(budget)) {
+          attempt == 0 && double(own) + 0.005 * double(budget) < double(overhead)) {
         overhead = own;
         net = net_of();
       }
